@@ -1,0 +1,21 @@
+"""narrows: every autoencoder a composition of configs. `narrows.load(run_dir)` gives a trained model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from narrows import _torchvision
+
+__version__ = "0.1.0"
+__all__ = ["load"]
+
+_torchvision.install()
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, because importing torch takes seconds and `narrows --help` must not wait for it.
+    if name == "load":
+        from narrows.runs.load import load
+
+        return load
+    raise AttributeError(f"module 'narrows' has no attribute '{name}'")

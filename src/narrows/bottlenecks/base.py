@@ -1,0 +1,28 @@
+"""What a bottleneck is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from narrows.types import Latent, Shape
+
+
+class Bottleneck(nn.Module):
+    """`h [B, C, *positions] -> Latent` over `[B, dim, *positions]`.
+
+    It acts on axis 1 at every position, so one class serves vectors, maps and sequences alike. It says
+    what the latent *is* and computes no loss; `returns` is the kind of `Latent` that terms may rely on.
+    A bottleneck with a prior also has `sample_prior(n) -> [n, *out_shape]`.
+    """
+
+    returns: type[Latent] = Latent
+    in_shape: Shape
+    out_shape: Shape
+
+    def __init__(self, in_shape: Shape, dim: int) -> None:
+        super().__init__()
+        self.in_shape = tuple(in_shape)
+        self.out_shape = (dim, *self.in_shape[1:])
+
+    def sample_prior(self, n: int) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no prior")

@@ -1,0 +1,41 @@
+"""The variational bottleneck with a diagonal Gaussian posterior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from narrows.bottlenecks.base import Bottleneck
+from narrows.errors import require
+from narrows.stages import AxisLinear
+from narrows.types import Shape, VariationalLatent
+
+
+class Gaussian(Bottleneck):
+    """`q(z|x) = N(mu(h), diag(sigma(h)^2))` with prior `N(0, I)`; z is a reparameterised sample.
+
+    The projection gives mu and log sigma^2. `point` is mu. It samples in evaluation too: an ELBO needs it.
+
+    "Auto-Encoding Variational Bayes" (Kingma and Welling, 2014), section 3 and appendix C.2.
+
+    Raises:
+        UserError: `dim` below 1.
+    """
+
+    returns = VariationalLatent
+
+    def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
+        require(dim >= 1, f"bottleneck gaussian: dim must be at least 1, not {dim}")
+        super().__init__(in_shape, dim)
+        self.projection = AxisLinear(in_shape[0], 2 * dim)
+
+    def forward(self, h: Tensor) -> VariationalLatent:
+        mean, log_variance = self.projection(h).float().chunk(2, dim=1)
+        posterior = Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+        prior = Normal(torch.zeros_like(mean), torch.ones_like(mean), validate_args=False)
+        return VariationalLatent(z=posterior.rsample(), point=mean, posterior=posterior, prior=prior)
+
+    def sample_prior(self, n: int) -> Tensor:
+        """`n` draws from N(0, I), `[n, *out_shape]`, on this module's device."""
+        return torch.randn(n, *self.out_shape, device=self.projection.weight.device)

@@ -1,0 +1,148 @@
+"""One line of progress for the whole run."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+
+class _Bar(tqdm):
+    # The monitor is a thread; loader workers are forked.
+    monitor_interval = 0
+
+
+class Progress(ProgressBar):
+    """One bar over all training batches of the run, in the place of Lightning's bar per epoch.
+
+    Shows the epoch, `train/loss` (from `pl_module.latest`, which the module fills without a device sync per
+    step) and `val/loss`. Position and total are read from the trainer's own counters, so a resumed run
+    starts where it stopped. Where stderr is no terminal it prints a line for every tenth of the run.
+
+    Args:
+        refresh: batches between two updates; a batch in between costs one comparison.
+        enable: False shows nothing.
+    """
+
+    def __init__(self, *, refresh: int = 20, enable: bool = True) -> None:
+        super().__init__()
+        self.refresh = max(1, refresh)
+        self._enabled = enable
+        self._bar: tqdm | None = None
+        self._lines = False
+        self._total: int | None = None
+        self._next_tenth = 0
+        self._start = (0.0, 0)
+        self._validation: float | None = None
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._enabled:
+            return
+        done = processed(trainer)
+        self._total = total_batches(trainer, getattr(pl_module, "accumulate", 1))
+        self._start = (time.monotonic(), done)
+        self._lines = not sys.stderr.isatty()
+        if self._lines:
+            self._next_tenth = 1 + (10 * done // self._total if self._total else 0)
+        else:
+            self._bar = _Bar(total=self._total, initial=done, unit="step", dynamic_ncols=True, file=sys.stderr)
+            if self._bar.ncols is not None and self._bar.ncols < 1:
+                # A terminal that does not know its width (docker, CI) would be shown an empty line.
+                self._bar.dynamic_ncols, self._bar.ncols = None, 100
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._enabled and processed(trainer) % self.refresh == 0:
+            self._show(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or not self._enabled:
+            return
+        value = trainer.callback_metrics.get("val/loss")
+        self._validation = None if value is None else float(value)
+        if trainer.state.fn == "fit":
+            self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._enabled:
+            self._show(trainer, pl_module, last=True)
+            self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._close()
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Above the bar, where there is one."""
+        if self._bar is None:
+            print(*args, **kwargs)
+        else:
+            self._bar.write(kwargs.get("sep", " ").join(map(str, args)), end=kwargs.get("end", "\n"))
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, last: bool = False) -> None:
+        done = processed(trainer)
+        if self._lines:
+            self._print_tenth(trainer, pl_module, done, last)
+        elif self._bar is not None:
+            self._bar.set_description_str(_epoch(trainer), refresh=False)
+            self._bar.set_postfix_str("  ".join(self._losses(pl_module)), refresh=False)
+            self._bar.update(done - self._bar.n)
+            self._bar.refresh()
+
+    def _print_tenth(self, trainer: pl.Trainer, pl_module: pl.LightningModule, done: int, last: bool) -> None:
+        reached = 10 * done // self._total if self._total else 0
+        # The last line waits for the last validation.
+        if not last and not self._next_tenth <= reached < 10:
+            return
+        self._next_tenth = reached + 1
+        began, first = self._start
+        seconds = max(time.monotonic() - began, 1e-9)
+        share = f"/{self._total} ({100 * done // self._total}%)" if self._total else ""
+        parts = [_epoch(trainer), f"step {done}{share}", *self._losses(pl_module)]
+        parts += [f"{tqdm.format_interval(seconds)} elapsed", f"{(done - first) / seconds:.1f} step/s"]
+        print("  ".join(parts), file=sys.stderr, flush=True)
+
+    def _losses(self, pl_module: Any) -> list[str]:
+        train = getattr(pl_module, "latest", {}).get("train/loss")
+        figures = {"train/loss": train, "val/loss": self._validation}
+        return [f"{name} {float(value):.4g}" for name, value in figures.items() if value is not None]
+
+
+def processed(trainer: pl.Trainer) -> int:
+    """Training batches that this run has been through, those before a resume included."""
+    # Lightning annotates `total` by its base class, which has no `processed`.
+    total: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    return total.processed
+
+
+def total_batches(trainer: pl.Trainer, accumulate: int = 1) -> int | None:
+    """Training batches of the whole run, `accumulate` to an optimiser step; None where no end is known."""
+    steps = math.inf if trainer.max_steps in (None, -1) else trainer.max_steps * accumulate
+    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+    total = min(steps, epochs * trainer.num_training_batches if epochs else 0)
+    return None if math.isinf(total) else int(total)
+
+
+def _epoch(trainer: pl.Trainer) -> str:
+    last = trainer.max_epochs
+    number = trainer.current_epoch + 1
+    return f"epoch {number}" if last in (None, -1) else f"epoch {min(number, last)}/{last}"

@@ -1,0 +1,5 @@
+"""Data: sources read files, the datamodule splits, checks and serves them as `Batch`es.
+
+One file per kind of data. A source is a small class whose constructor does no input or output and whose
+`load()` gives `Contents`; it knows nothing of batches, splits or processes.
+"""

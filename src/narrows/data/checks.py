@@ -1,0 +1,90 @@
+"""What is checked of every data set before it is split, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from narrows.data.contents import Contents, Part, Stream
+from narrows.errors import UserError, require
+
+CHUNK = 4096
+"""Rows looked at together: bounds the memory of the checks."""
+
+
+def check(contents: Contents) -> None:
+    """Refuse contents that no model should see.
+
+    Raises:
+        UserError: an empty part, labels of another number than examples, values that are not finite,
+            examples of unlike shapes.
+    """
+    for name, part in contents.parts().items():
+        require(len(part) > 0, f"the {name} split is empty: it must hold at least one example")
+        require(
+            part.label is None or len(part.label) == len(part),
+            f"the {name} split has {len(part)} examples but {0 if part.label is None else len(part.label)} "
+            "labels: there must be one label for each example",
+        )
+        _check_shape(contents.train, part, name)
+        if isinstance(part.x, Tensor) and part.x.is_floating_point():
+            _check_finite(part.x, name)
+
+
+def _check_shape(train: Part, part: Part, name: str) -> None:
+    wanted, found = list(train.x.shape[1:]), list(part.x.shape[1:])
+    require(
+        wanted == found,
+        f"the {name} split has examples of shape {found}, but the train split of shape {wanted}: "
+        "all splits must have the same shape",
+    )
+
+
+def _check_finite(x: Tensor, name: str) -> None:
+    count, first = 0, None
+    for start in range(0, len(x), CHUNK):
+        bad = ~torch.isfinite(x[start : start + CHUNK])
+        if not bad.any():
+            continue
+        count += int(bad.sum())
+        if first is None:
+            row, *position = bad.nonzero()[0].tolist()
+            first = (start + row, position)
+    if first is not None:
+        raise UserError(
+            f"the {name} split holds {count} value{'s' if count > 1 else ''} that are NaN or infinite, the first "
+            f"in row {first[0]} at position {first[1]}: clean the data, or fill in what is missing, first"
+        )
+
+
+def fingerprint(contents: Contents) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every part, examples and labels; paths do not matter."""
+    digest = hashlib.sha256()
+    for name, part in contents.parts().items():
+        digest.update(name.encode())
+        _feed(digest, part.x)
+        if part.label is not None:
+            _feed(digest, part.label)
+    return digest.hexdigest()
+
+
+def _feed(digest: hashlib._Hash, x: Tensor | Stream) -> None:
+    digest.update(f"|{x.dtype}|{list(x.shape)}|".encode())
+    if isinstance(x, Tensor):
+        digest.update(x.contiguous().numpy().data)
+        return
+    digest.update(repr(x.read).encode())
+    for path in x.paths:
+        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+
+
+def count_classes(contents: Contents) -> int | None:
+    """One more than the largest label, so that every label indexes a table of this size; None where there
+    are no labels or some are negative."""
+    labels = [part.label for part in contents.parts().values() if part.label is not None]
+    if not labels or min(int(label.min()) for label in labels) < 0:
+        return None
+    return 1 + max(int(label.max()) for label in labels)

@@ -1,0 +1,245 @@
+"""The one datamodule: a source, split, checked and served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from narrows.data import scaling
+from narrows.data.checks import check, count_classes, fingerprint
+from narrows.data.contents import Contents, Part, Source, Stream
+from narrows.data.loader import Loader, Ordered, Process, Shuffled
+from narrows.data.scaling import Binarise
+from narrows.data.splits import Plan, Split, divide
+from narrows.errors import UserError, nearest, require
+from narrows.types import DataSpec
+
+SplitName = Literal["train", "validation", "test"]
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Loading:
+    """How batches reach the model; but for `seed`, nothing here changes a value.
+
+    Args:
+        num_workers: processes that read images which do not fit memory; data in memory need none.
+        device: `auto` holds data in memory on the GPU where the trainer has one; `cpu` never does.
+        seed: of the order of training examples and of dynamic binarisation.
+    """
+
+    eval_batch_size: int = 1000
+    num_workers: int = 0
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.device in ("auto", "cpu"), f"loading.device={self.device!r} is neither 'auto' nor 'cpu'")
+        require(self.num_workers >= 0, f"loading.num_workers={self.num_workers} must not be negative")
+        require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
+
+
+class DataModule(LightningDataModule):
+    """Serves `Batch`es of a source's train, validation and test splits, equal to the bit whatever the number
+    of processes, of loader workers and of restarts.
+
+    Args:
+        source: gives the examples; see `narrows.data`.
+        batch_size: of the global batch: process r of w serves its rows r, r + w, ...
+        validation: fraction of the development rows, or `official` for the source's own validation split
+            (which a fraction or folds pool with the training rows).
+        folds: cuts the development rows into so many parts, of which part `fold` is validation; the test
+            split stays untouched. `validation` is not read then.
+        split_seed: of splits and of static binarisation: apart from the run's seed, so that runs that differ
+            in seed are judged on the same rows.
+        binarise: `static` draws grey values in [0, 1] once as Bernoulli probabilities; `dynamic` anew in
+            every training batch, held-out splits once, as `static` does ("On the quantitative analysis of
+            deep belief networks", Salakhutdinov and Murray, 2008).
+
+    Raises:
+        UserError: settings that do not exist or do not fit the data; data that `checks.check` refuses.
+    """
+
+    spec: DataSpec
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 128,
+        validation: float | Literal["official"] = 0.1,
+        folds: int | None = None,
+        fold: int = 0,
+        split_seed: int = 0,
+        binarise: Binarise = "none",
+        loading: Loading | None = None,
+    ) -> None:
+        super().__init__()
+        choices = ("none", "static", "dynamic")
+        require(binarise in choices, f"unknown binarise={binarise!r}: {nearest(str(binarise), choices)}")
+        require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
+        self.source = source
+        self.batch_size = batch_size
+        self.plan = Plan(validation, folds, fold, split_seed)
+        self.binarise = binarise
+        self.loading = loading or Loading()
+        self._splits: dict[str, Split] | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, check and split; once, whatever the stage."""
+        if self._splits is not None:
+            return
+        contents = self.source.load()
+        check(contents)
+        print_of_content = fingerprint(contents)
+        splits = scaling.hold(scaling.standardise(divide(contents, self.plan), contents.standardise))
+        self.spec = self._describe(contents, splits, print_of_content)
+        self._splits = self._binarised(splits)
+
+    def _describe(self, contents: Contents, splits: dict[str, Split], content: str) -> DataSpec:
+        x = splits["train"].part.x
+        return DataSpec(
+            shape=tuple(x.shape[1:]),
+            kind=contents.kind,
+            size=len(splits["train"]),
+            num_classes=count_classes(contents),
+            feature_names=contents.feature_names,
+            value_range=scaling.value_range(splits),
+            fingerprint=content,
+        )
+
+    def _binarised(self, splits: dict[str, Split]) -> dict[str, Split]:
+        if self.binarise == "none":
+            return splits
+        require(
+            self.spec.value_range == (0.0, 1.0),
+            f"binarise={self.binarise} draws grey values in [0, 1], but these data leave that range: set binarise=none",
+        )
+        return {
+            name: split if self.binarise == "dynamic" and name == "train" else scaling.draw(split, self.plan.seed, name)
+            for name, split in splits.items()
+        }
+
+    # What Lightning asks for.
+
+    def train_dataloader(self) -> Loader:
+        """Shuffled batches of the epoch in which training stands."""
+        split, process = self._split("train"), self._process()
+        plan = Shuffled(
+            size=len(split),
+            batch_size=self.batch_size,
+            seed=self.loading.seed,
+            process=process,
+            processed=self._processed,
+            limit=self._limit,
+            # `overfit_batches` means: the same few batches, epoch after epoch.
+            shuffle=not getattr(self.trainer, "overfit_batches", 0),
+        )
+        seed = self.loading.seed if self.binarise == "dynamic" else None
+        return self._loader(split, plan, process, binarise_seed=seed, persistent=True)
+
+    def val_dataloader(self) -> Loader:
+        """The validation split, in order, shared out among the processes."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> Loader:
+        """The test split, in order, shared out among the processes."""
+        return self._evaluation_loader("test")
+
+    # Whole splits, for tasks.
+
+    def ordered_loader(self, split: SplitName) -> Loader:
+        """The whole split in order, to this process alone; under dynamic binarisation one constant draw."""
+        chosen = self._split(split)
+        if self.binarise == "dynamic" and split == "train":
+            chosen = _on(scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
+        return self._loader(chosen, Ordered(len(chosen), self.loading.eval_batch_size), Process())
+
+    def train_data(self) -> Loader:
+        """The training rows, unshuffled."""
+        return self.ordered_loader("train")
+
+    def validation_data(self) -> Loader:
+        """The validation rows."""
+        return self.ordered_loader("validation")
+
+    def test_data(self) -> Loader:
+        """The test rows."""
+        return self.ordered_loader("test")
+
+    # A checkpoint remembers what its position in the epoch refers to.
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must not change between a checkpoint and the training that goes on from it."""
+        if self._splits is None:
+            return {}
+        return {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on training from a checkpoint whose batches were others.
+
+        Raises:
+            UserError: another batch size, other training rows, other data.
+        """
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return
+        now = self.state_dict()
+        for name, value in state_dict.items():
+            require(
+                now.get(name) == value,
+                f"this checkpoint was trained with data of {name} {value}, but now it is {now.get(name)}: "
+                "resume with the settings of the run, or start a new one",
+            )
+
+    def _evaluation_loader(self, name: SplitName) -> Loader:
+        split, process = self._split(name), self._process()
+        plan = Ordered(len(split), self.loading.eval_batch_size, process)
+        return self._loader(split, plan, process, persistent=True)
+
+    def _loader(self, split: Split, plan: Shuffled | Ordered, process: Process, **options: Any) -> Loader:
+        workers = self.loading.num_workers
+        return Loader(split, plan, process, device=self._device(), num_workers=workers, **options)
+
+    def _split(self, name: str) -> Split:
+        self.setup()
+        assert self._splits is not None
+        if name not in self._splits:
+            raise UserError(
+                f"these data have no {name} split: {nearest(name, self._splits)}; a source without an official "
+                "test split takes a fraction for it, such as datamodule.source.test=0.1"
+            )
+        self._splits[name] = _on(self._splits[name], self._device())
+        return self._splits[name]
+
+    def _device(self) -> torch.device:
+        if self.trainer is None or self.loading.device == "cpu":
+            return CPU
+        root = self.trainer.strategy.root_device
+        return root if root.type == "cuda" else CPU
+
+    def _process(self) -> Process:
+        if self.trainer is None:
+            return Process()
+        return Process(self.trainer.global_rank, self.trainer.world_size)
+
+    def _processed(self) -> int:
+        """Training batches behind us: a counter that Lightning restores before it asks for the loader."""
+        if self.trainer is None:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return progress.processed
+
+    def _limit(self, batches: int) -> int:
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        return int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+
+
+def _on(split: Split, device: torch.device) -> Split:
+    """The split, held on `device`; a stream stays with its files."""
+    x, label = split.part.x, split.part.label
+    if isinstance(x, Stream) or x.device == device:
+        return split
+    moved = Part(x.to(device), None if label is None else label.to(device))
+    return Split(moved, split.rows.to(device))

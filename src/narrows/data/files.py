@@ -1,0 +1,105 @@
+"""Finding, fetching and opening the files of data sets."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from narrows.errors import UserError, nearest, require
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock, and no launcher that starts several processes at once
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time; the others wait. The kernel frees the lock of a process that dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".narrows.lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}, where data are downloaded to ({error}): set data_dir=") from error
+    with handle:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def fetch(name: str, folder: Path, looked_in: list[Path], download: bool, get: Callable[[], object]) -> None:
+    """`get()`, the download of data set `name` into `folder`, alone and with its failures explained.
+
+    Raises:
+        UserError: downloading is off, or failed.
+    """
+    places = " or ".join(map(str, looked_in))
+    if not download:
+        raise UserError(
+            f"{name} is not in {places} and source.download is off: turn it on, or set data_dir= to the folder "
+            "that holds it"
+        )
+    with locked(folder):
+        try:
+            get()
+        # URLError and timeouts are OSErrors; torchvision wraps some of them, and bad checksums, in RuntimeError.
+        except (OSError, RuntimeError, ModuleNotFoundError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{name} is not in {places}, and downloading it failed ({reason}): put the files there, or set "
+                "data_dir= to the folder that holds them"
+            ) from error
+
+
+def existing(path: str | os.PathLike[str], setting: str) -> Path:
+    """The file or folder at `path`.
+
+    Raises:
+        UserError: there is none; names `setting` as what to change.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise UserError(f"{found.absolute()} does not exist: set {setting} to where the data lie")
+    return found
+
+
+def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of these keys in a .npz; a .npy, which has no keys, is read under the one that is asked for.
+
+    Raises:
+        UserError: a key that is not there, a file that is broken or would need pickle.
+    """
+    with _opened(path) as file:
+        if isinstance(file, np.ndarray):
+            require(len(keys) == 1, f"{path} holds one array and no keys: put it and '{keys[-1]}' into a .npz")
+            return {keys[0]: file}
+        missing = [key for key in keys if key not in file]
+        require(
+            not missing, f"{path} has no array '{' or '.join(missing)}': {nearest(''.join(missing[:1]), file.files)}"
+        )
+        return {key: file[key] for key in keys}
+
+
+def array_names(path: Path) -> list[str]:
+    """The keys of a .npz; none of a .npy."""
+    with _opened(path) as file:
+        return [] if isinstance(file, np.ndarray) else list(file.files)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        # Opened here, because numpy leaves the file open where it turns out to be broken.
+        with path.open("rb") as handle:
+            yield np.load(handle, allow_pickle=False)
+    except UserError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} cannot be read as numpy arrays without pickle ({error})") from error

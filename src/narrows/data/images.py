@@ -1,0 +1,88 @@
+"""Image files to uint8 tensors, refusing what could only be read by changing it silently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from narrows.errors import UserError, require
+
+EIGHT_BIT = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
+"""Pillow's modes of which every pixel survives as eight-bit grey or colour."""
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """`read(path) -> uint8 [channels, size, size]`: turned upright as its EXIF tag says, centre cropped to
+    `crop` pixels where that is set, scaled until its shorter side is `size`, centre cropped to a square.
+
+    Raises:
+        UserError: a file that is missing, broken, truncated, of more than eight bits, or transparent.
+    """
+
+    size: int
+    channels: Literal[1, 3] = 3
+    crop: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.size >= 1, f"size={self.size} must be at least 1 pixel")
+        require(self.channels in (1, 3), f"channels={self.channels} is neither 3 (colour) nor 1 (grey)")
+
+    def __call__(self, path: str) -> Tensor:
+        image = _open(path)
+        if self.crop is not None:
+            require(
+                min(image.size) >= self.crop,
+                f"{path} measures {image.width} x {image.height} pixels, too few to cut {self.crop} x {self.crop} from",
+            )
+            image = _centre(image, self.crop)
+        # Colours first: scaling the indices of a palette, or single bits, gives neither.
+        image = image.convert("RGB" if self.channels == 3 else "L")
+        factor = self.size / min(image.size)
+        if factor != 1:
+            wanted = [max(self.size, round(side * factor)) for side in image.size]
+            image = image.resize((wanted[0], wanted[1]), Image.Resampling.BILINEAR)
+        pixels = np.array(_centre(image, self.size)).reshape(self.size, self.size, self.channels)
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def _open(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            _check_mode(image, path)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is no image that can be read ({error}): repair it, or take it away") from error
+    _check_opaque(upright, path)
+    return upright
+
+
+def _check_mode(image: Image.Image, path: str) -> None:
+    # Pillow opens 16-bit colour as eight-bit RGB and says so only in the decoder's arguments.
+    tiles = getattr(image, "tile", [])
+    deep = any(";16" in str(tile[3]) for tile in tiles if len(tile) > 3)
+    require(
+        image.mode in EIGHT_BIT and not deep,
+        f"{path} is of mode {image.mode}{' with 16 bits per channel' if deep else ''}, and reading it as eight-bit "
+        "grey or colour would change its values: convert it first",
+    )
+
+
+def _check_opaque(image: Image.Image, path: str) -> None:
+    if not image.has_transparency_data:
+        return
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    require(
+        int(alpha.min()) == 255, f"{path} has transparent pixels, which have no colour: put it on a background first"
+    )
+
+
+def _centre(image: Image.Image, side: int) -> Image.Image:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))

@@ -1,0 +1,251 @@
+"""Splits to batches: which rows, in which order, for which process.
+
+The order of epoch e is a permutation named by (seed, "order", e), cut into global batches; process r of w
+serves rows r, r + w, ... of each. Nothing here lives longer than one iteration, so a resumed run, another
+number of loader workers or another number of processes sees the same global batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from narrows.data.contents import Stream
+from narrows.data.splits import Split
+from narrows.errors import UserError, require
+from narrows.random import generator
+from narrows.types import Batch
+
+
+@dataclass(frozen=True)
+class Process:
+    """Process `rank` of `world`."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclass
+class Step:
+    """One batch to serve: where it stands, this process's rows of the split, and the global batch's size."""
+
+    epoch: int
+    number: int
+    rows: Tensor | slice
+    total: int
+
+
+@dataclass
+class Shuffled:
+    """Training batches, forever: `processed` batches ago training began, and iteration goes on from there.
+
+    `len` is that of a whole epoch also where only its rest is served: Lightning adds the batches done
+    before a restart to those fetched since, and compares with `len`.
+
+    Args:
+        limit: of all batches of an epoch, how many are served (`limit_train_batches`).
+        shuffle: False serves every epoch in the split's own order (`overfit_batches`).
+    """
+
+    size: int
+    batch_size: int
+    seed: int
+    process: Process = field(default_factory=Process)
+    processed: Callable[[], int] = lambda: 0
+    limit: Callable[[int], int] = lambda batches: batches
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        require(
+            self.batch_size >= self.process.world,
+            f"batch_size={self.batch_size} is shared by {self.process.world} processes: it must be at least that",
+        )
+        require(
+            len(self) > 0,
+            f"the train split has {self.size} examples, too few for {self.process.world} processes",
+        )
+
+    def __len__(self) -> int:
+        whole, tail = divmod(self.size, self.batch_size)
+        return whole + (tail >= self.process.world)
+
+    def order(self, epoch: int) -> Tensor:
+        """All rows of the split as epoch `epoch` serves them."""
+        if not self.shuffle:
+            return torch.arange(self.size)
+        return torch.randperm(self.size, generator=generator(self.seed, "order", epoch))
+
+    def steps(self, device: torch.device | str = "cpu") -> list[Step]:
+        """What is left of the epoch in which training stands now; the rows lie on `device`."""
+        limit = self.limit(len(self))
+        epoch, position = divmod(self.processed(), limit) if limit else (0, 0)
+        order = self.order(epoch).to(device)
+        return [self._step(order, epoch, number) for number in range(position, limit)]
+
+    def _step(self, order: Tensor, epoch: int, number: int) -> Step:
+        rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+        return Step(epoch, number, rows[self.process.rank :: self.process.world], len(rows))
+
+
+@dataclass
+class Ordered:
+    """Every example once, in order, in chunks of near-equal size, of which there are equally many in every
+    process."""
+
+    size: int
+    batch_size: int
+    process: Process = field(default_factory=Process)
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"eval_batch_size={self.batch_size} must be at least 1")
+        require(
+            self.size >= self.process.world,
+            f"a split of {self.size} examples cannot be shared by {self.process.world} processes: use fewer",
+        )
+
+    def __len__(self) -> int:
+        # Never more chunks than give each process a row of each.
+        return min(-(-self.size // self.batch_size), self.size // self.process.world)
+
+    def steps(self, device: torch.device | str = "cpu") -> list[Step]:
+        """All chunks; their rows are slices, which lie nowhere."""
+        each, longer = divmod(self.size, len(self))
+        steps, start = [], 0
+        for number in range(len(self)):
+            stop = start + each + (number < longer)
+            rows = slice(start + self.process.rank, stop, self.process.world)
+            steps.append(Step(0, number, rows, stop - start))
+            start = stop
+        return steps
+
+
+def unit(x: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1]; floats as they are."""
+    if x.dtype != torch.uint8:
+        return x
+    # A divisor on x's device: CUDA multiplies by the reciprocal of a Python number, and rounds otherwise.
+    return x.to(torch.float32).div_(torch.full((), 255.0, device=x.device))
+
+
+def _take(x: Tensor, rows: Tensor | slice) -> Tensor:
+    # A slice is a view of the data set: the copy keeps it safe from whoever writes into a batch.
+    return x[rows].clone() if isinstance(rows, slice) else x.index_select(0, rows)
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
+class _Rows:
+    """The batch sampler of a torch DataLoader: whatever rows were put there last."""
+
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class _Reader:
+    """Reads a stream, batch by batch, in this process or in workers."""
+
+    def __init__(self, stream: Stream, num_workers: int, persistent: bool, pin: bool) -> None:
+        self._rows = _Rows()
+        self._all = torch.arange(len(stream))
+        self._loader: DataLoader[Any] = DataLoader(
+            stream,  # type: ignore[arg-type]
+            batch_sampler=self._rows,  # type: ignore[arg-type]
+            collate_fn=_same,
+            num_workers=num_workers,
+            persistent_workers=persistent and num_workers > 0,
+            pin_memory=pin,
+            # Otherwise each iteration would take a number from torch's default generator.
+            generator=torch.Generator(),
+        )
+
+    def read(self, steps: list[Step]) -> Iterator[Tensor]:
+        self._rows.rows = [self._all[step.rows] for step in steps]
+        for x in self._loader:
+            if isinstance(x, UserError):
+                raise x
+            yield x
+
+
+class Loader:
+    """Iterable of `Batch`, one iteration per epoch (`Shuffled`) or over the whole split (`Ordered`).
+
+    Args:
+        binarise_seed: draw the grey values anew in every batch, named by (this, "binarise", epoch, batch).
+        device: where batches are made.
+        num_workers: processes that read a stream; data in memory need none.
+        pin: page-locked staging for a stream, where batches go to a GPU.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        plan: Shuffled | Ordered,
+        process: Process,
+        *,
+        binarise_seed: int | None = None,
+        device: torch.device | str = "cpu",
+        num_workers: int = 0,
+        persistent: bool = False,
+    ) -> None:
+        self.split = split
+        self.plan = plan
+        self.process = process
+        self.binarise_seed = binarise_seed
+        self.device = torch.device(device)
+        self._reader: _Reader | None = None
+        if isinstance(split.part.x, Stream):
+            self._reader = _Reader(split.part.x, num_workers, persistent, pin=self.device.type == "cuda")
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Training's progress is read here and now, not at the first `next`.
+        steps = self.plan.steps("cpu" if self._reader else self.device)
+        return (self._batch(step, x) for step, x in zip(steps, self._read(steps), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: where training stands is in Lightning's own counters. Its presence says "resumable"."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def _read(self, steps: list[Step]) -> Iterator[Tensor]:
+        if self._reader is not None:
+            return self._reader.read(steps)
+        x = self.split.part.x
+        assert isinstance(x, Tensor)
+        return (_take(x, step.rows) for step in steps)
+
+    def _batch(self, step: Step, raw: Tensor) -> Batch:
+        x = unit(raw.to(self.device, non_blocking=True))
+        if self.binarise_seed is not None:
+            x = self._binarise(x, self.binarise_seed, step)
+        label = self.split.part.label
+        batch = Batch(
+            x=x,
+            label=None if label is None else _take(label, step.rows),
+            index=_take(self.split.rows, step.rows),
+            share=len(x) * self.process.world / step.total,
+        )
+        return batch.to(self.device)
+
+    def _binarise(self, x: Tensor, seed: int, step: Step) -> Tensor:
+        # Drawn for the global batch and then sliced, so that the number of processes changes nothing.
+        source = generator(seed, "binarise", step.epoch, step.number, device=self.device)
+        noise = torch.rand((step.total, *x.shape[1:]), generator=source, device=self.device)
+        return (noise[self.process.rank :: self.process.world] < x).to(x.dtype)

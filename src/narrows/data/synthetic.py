@@ -1,0 +1,84 @@
+"""A generated signal of several correlated sensors, so that a series experiment runs without any file.
+
+Nothing here is measured. Whoever sees the data sees the word: in the log line at loading and in
+`DataSpec.feature_names`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from narrows.random import generator
+
+SEED = 0
+SENSORS = 6
+SOURCES = 4
+LENGTH = 24_000
+NOISE = 0.1
+REGIME_CHANGE = 0.4
+"""Where, as a fraction of the time before the test part, the plant passes to its second regime."""
+ANOMALY_EVERY = 400
+ANOMALY_LENGTH = (16, 64)
+
+
+@dataclass
+class Signal:
+    """`values [C, T]`, and for each time step whether an anomaly was injected, `anomalous [T]`."""
+
+    values: Tensor
+    anomalous: Tensor
+    names: list[str]
+
+
+def generate(test_start: int, length: int = LENGTH) -> Signal:
+    """The signal; anomalies lie only at or after `test_start`.
+
+    `x(t) = A(t) s(t) + noise`, where the sources s are sines whose frequencies drift, shared by all sensors
+    through the mixing matrix A; A passes smoothly from one matrix to another at the regime change, which the
+    time before `test_start` shows both sides of. Four kinds of anomaly, each on one sensor: a shift, a stuck
+    value, a burst of noise, and a sensor that no longer follows the others.
+    """
+    source = generator(SEED, "synthetic series")
+    waves = _waves(length, source)
+    first, second = torch.randn(2, SENSORS, SOURCES, generator=source)
+    time = torch.arange(length)
+    change = torch.sigmoid((time - REGIME_CHANGE * test_start) / 200)
+    values = first @ waves * (1 - change) + second @ waves * change
+    values = values + NOISE * torch.randn(values.shape, generator=source)
+    anomalous = _inject(values, test_start, source)
+    return Signal(values, anomalous, [f"synthetic_{sensor}" for sensor in range(SENSORS)])
+
+
+def _waves(length: int, source: torch.Generator) -> Tensor:
+    periods = torch.tensor([24.0, 37.0, 61.0, 110.0]).unsqueeze(1)
+    drift = torch.randn(SOURCES, length, generator=source).cumsum(1) * 0.002
+    phase = (2 * torch.pi / periods * torch.exp(0.2 * torch.tanh(drift))).cumsum(1)
+    return torch.sin(phase + 2 * torch.pi * torch.rand(SOURCES, 1, generator=source))
+
+
+def _inject(values: Tensor, test_start: int, source: torch.Generator) -> Tensor:
+    """Writes anomalies into `values`; says where."""
+    anomalous = torch.zeros(values.shape[1], dtype=torch.bool)
+    shortest, longest = ANOMALY_LENGTH
+    for number, start in enumerate(range(test_start + ANOMALY_EVERY // 2, values.shape[1] - longest, ANOMALY_EVERY)):
+        duration = int(torch.randint(shortest, longest, (), generator=source))
+        sensor = int(torch.randint(len(values), (), generator=source))
+        span = slice(start, start + duration)
+        deviation = values[sensor, :test_start].std()
+        values[sensor, span] = _spoiled(values[sensor], span, number % 4, deviation, source)
+        anomalous[span] = True
+    return anomalous
+
+
+def _spoiled(x: Tensor, span: slice, kind: int, deviation: Tensor, source: torch.Generator) -> Tensor:
+    good = x[span]
+    if kind == 0:
+        return good + 3 * deviation
+    if kind == 1:
+        return good[0].expand_as(good)
+    if kind == 2:
+        return good + 1.5 * deviation * torch.randn(good.shape, generator=source)
+    return -1.5 * good

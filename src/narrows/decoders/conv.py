@@ -1,0 +1,66 @@
+"""The convolutional network's second half."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from narrows.encoders._layers import counts, doubling, first_map, halvings, norm_activation, odd_kernel
+from narrows.stages import Decoder
+from narrows.types import Shape
+
+PART = "decoder conv"
+
+
+class ConvDecoder(Decoder):
+    """Convolutions that double a map once per entry of `channels`, up to an image or a series.
+
+    A latent vector becomes the first map `[channels[0], *size]` by a linear layer, a latent map by a
+    convolution, each with norm and activation; its size is that of the result halved (rounded up) once
+    per stage. Stage i doubles it to exactly the size that the encoder had there and goes on to
+    `channels[i + 1]`, the last one to the result, without activation. `[B, *in_shape] -> [B, *out_shape]`.
+
+    Args:
+        in_shape: of one latent, `(D,)` or a map of the first size.
+        out_shape: `(C, H, W)` or `(C, T)`.
+        channels: before each doubling, in the order of flow.
+        kernel_size: odd.
+        activation: a name in `narrows.stages.ACTIVATIONS`.
+        norm: `batch`, `group` or None.
+        upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
+
+    Raises:
+        UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
+            or a latent map of another size.
+
+    "Adaptive Deconvolutional Networks for Mid and High Level Feature Learning" (Zeiler et al., 2011);
+    "Deconvolution and Checkerboard Artifacts" (Odena et al., 2016) for `nearest`.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        channels: Sequence[int] = (64, 32),
+        kernel_size: int = 3,
+        activation: str = "relu",
+        norm: str | None = None,
+        upsample: str = "transposed",
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        widths = counts(channels, "channels", PART)
+        kernel, bias = odd_kernel(kernel_size, PART), norm != "batch"
+        sizes = halvings(self.out_shape, len(widths), PART)
+        layers = [first_map(self.in_shape, widths[0], sizes, norm, PART, kernel=kernel)]
+        for inputs, outputs, size in zip(widths, widths[1:], sizes[-2:0:-1], strict=False):
+            layers += norm_activation(norm, inputs, activation, PART)
+            layers.append(doubling(upsample, inputs, outputs, size, PART, kernel=kernel, bias=bias))
+        layers += norm_activation(norm, widths[-1], activation, PART)
+        layers.append(doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART, kernel=kernel))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)

@@ -1,0 +1,130 @@
+"""The multilayer perceptron's second half."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.encoders._layers import counts, dense, probability
+from narrows.encoders.mlp import MLPEncoder
+from narrows.errors import UserError, require
+from narrows.stages import Decoder, Encoder
+from narrows.types import Shape
+
+PART = "decoder mlp"
+
+
+class TransposedLinear(nn.Module):
+    """x W + b, where W is the weight `[in, out]` of another layer that maps out to in."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        # Registered here too: the decoder alone is complete (state dict, export), while `parameters()`
+        # of the whole counts an object once, and deepcopy keeps one object one.
+        self.weight, self.bias = weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class MLPDecoder(Decoder):
+    """Fully connected layers from the flattened latent to the likelihood's parameters.
+
+    h_0 = flatten(z), h_i = dropout(activation(norm(W_i h_{i-1} + b_i))), then a linear layer without
+    activation. `[B, *in_shape] -> [B, *out_shape]`. Under batch norm, which would cancel them, the
+    hidden layers have no b_i.
+
+    Tied, every W is the transpose of the corresponding weight of encoder and bottleneck: decoder and
+    encoder share these parameters, and each keeps its own biases and norms. A checkpoint holds a shared
+    weight under both names; load it with `load_state_dict(..., assign=False)`, the default.
+
+    Args:
+        in_shape: of one latent, any.
+        out_shape: of the parameters, any.
+        widths: of the hidden layers, in the order of flow; may be empty.
+        activation: a name in `narrows.stages.ACTIVATIONS`.
+        norm: `batch`, `layer` or None.
+        dropout: probability of a hidden value to be dropped in training.
+        tied: whether the model calls `tie`.
+
+    Raises:
+        UserError: an argument out of its range or an unknown name; see `tie`.
+
+    "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        widths: Sequence[int] = (256, 512),
+        activation: str = "relu",
+        norm: str | None = None,
+        dropout: float = 0.0,
+        tied: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.widths = counts(widths, "widths", PART, empty=True)
+        self.tied = tied
+        probability(dropout, "dropout", PART)
+        features = math.prod(self.in_shape)
+        blocks = dense(features, self.widths, activation, norm, dropout, PART)
+        last = nn.Linear([features, *self.widths][-1], math.prod(self.out_shape))
+        self.blocks = nn.Sequential(*blocks, nn.Sequential(last))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.blocks(z.flatten(1)).unflatten(1, self.out_shape)
+
+    def tie(self, encoder: Encoder, bottleneck: nn.Module) -> None:
+        """Share the weights of `encoder` and of `bottleneck.projection`, transposed.
+
+        Raises:
+            UserError: the encoder is no MLP or not this decoder's mirror image, the bottleneck has no
+                single linear projection to the latent, or the likelihood wants several parameters per value.
+        """
+        sources = [self._projection(encoder, bottleneck), *reversed(self._linears(encoder))]
+        for block, source in zip(self.blocks, sources, strict=True):
+            assert isinstance(block, nn.Sequential)
+            linear = block[0]
+            assert isinstance(linear, nn.Linear)
+            block[0] = TransposedLinear(source.weight, linear.bias)
+
+    def _linears(self, encoder: Encoder) -> list[nn.Linear]:
+        if not isinstance(encoder, MLPEncoder):
+            raise UserError(
+                f"{PART} with tied=true shares the weights of an MLP encoder, not of "
+                f"{type(encoder).__name__}; use encoder=mlp or decoder.tied=false"
+            )
+        require(
+            encoder.widths == self.widths[::-1],
+            f"{PART} with tied=true has widths {self.widths}, which must mirror the encoder's "
+            f"{encoder.widths}; use decoder.widths={encoder.widths[::-1]}",
+        )
+        require(
+            math.prod(encoder.in_shape) == math.prod(self.out_shape),
+            f"{PART} with tied=true gives one parameter per value of {list(encoder.in_shape)}, but the "
+            f"likelihood needs {list(self.out_shape)}; use one with a single parameter (a fixed sigma) or "
+            "decoder.tied=false",
+        )
+        return [block[0] for block in encoder.blocks]  # type: ignore[index,misc]
+
+    def _projection(self, encoder: Encoder, bottleneck: nn.Module) -> nn.Linear:
+        projection = getattr(bottleneck, "projection", None)
+        wanted = (math.prod(self.in_shape), math.prod(encoder.out_shape))
+        has = tuple(projection.weight.shape) if isinstance(projection, nn.Linear) else None
+        if not isinstance(projection, nn.Linear) or has != wanted:
+            found = f"one of {list(has)}" if has else "none"
+            raise UserError(
+                f"{PART} with tied=true needs a bottleneck with one linear projection of weights "
+                f"{list(wanted)}, but {type(bottleneck).__name__} has {found}; use "
+                "bottleneck=deterministic with a dim, or decoder.tied=false"
+            )
+        return projection

@@ -1,0 +1,78 @@
+"""The convolutional network's first half."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from narrows.encoders._layers import (
+    POOLINGS,
+    choose,
+    convolution,
+    counts,
+    halvings,
+    norm_activation,
+    odd_kernel,
+)
+from narrows.stages import Encoder
+from narrows.types import Shape
+
+PART = "encoder conv"
+
+
+class ConvEncoder(Encoder):
+    """Convolutions that halve an image or a series once per entry of `channels`.
+
+    `strided`: convolution of stride 2, norm, activation. `maxpool`: convolution of stride 1, norm,
+    activation, 2 x 2 maximum. Both take a side s to ceil(s / 2). `[B, C, *size]` to
+    `[B, channels[-1] * prod(small size)]`, or to the map itself.
+
+    Args:
+        in_shape: `(C, H, W)` or `(C, T)`.
+        channels: after each halving.
+        kernel_size: odd.
+        activation: a name in `narrows.stages.ACTIVATIONS`.
+        norm: `batch`, `group` or None.
+        downsample: `strided` or `maxpool`.
+        flatten: whether the map leaves as a vector.
+
+    Raises:
+        UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
+
+    "Stacked Convolutional Auto-Encoders for Hierarchical Feature Extraction" (Masci et al., 2011).
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        *,
+        channels: Sequence[int] = (32, 64),
+        kernel_size: int = 3,
+        activation: str = "relu",
+        norm: str | None = None,
+        downsample: str = "strided",
+        flatten: bool = True,
+    ) -> None:
+        super().__init__()
+        self.in_shape = tuple(in_shape)
+        widths = [self.in_shape[0], *counts(channels, "channels", PART)]
+        choose(downsample, ("strided", "maxpool"), "downsample", PART)
+        size = halvings(self.in_shape, len(widths) - 1, PART)[-1]
+        kernel, dims, pooled = odd_kernel(kernel_size, PART), len(size), downsample == "maxpool"
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(widths):
+            stride, bias = 1 if pooled else 2, norm != "batch"
+            layers.append(convolution(dims, inputs, outputs, kernel, stride=stride, bias=bias))
+            layers += norm_activation(norm, outputs, activation, PART)
+            if pooled:
+                layers.append(POOLINGS[dims](2, ceil_mode=True))
+        if flatten:
+            layers.append(nn.Flatten())
+        self.layers = nn.Sequential(*layers)
+        self.out_shape = (widths[-1] * math.prod(size),) if flatten else (widths[-1], *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

@@ -1,0 +1,66 @@
+"""The residual network's first half."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from narrows.encoders._layers import ResidualBlock, convolution, counts, halvings, norm_activation
+from narrows.stages import Encoder
+from narrows.types import Shape
+
+PART = "encoder resnet"
+
+
+class ResNetEncoder(Encoder):
+    """Per entry of `channels`, a convolution of stride 2 and `blocks` residual blocks.
+
+    A block is x + conv(act(norm(conv(act(norm(x)))))); norm and activation follow the last block. A side
+    s becomes ceil(s / 2) per stage. `[B, C, *size]` to `[B, channels[-1] * prod(small size)]`, or to the
+    map itself.
+
+    Args:
+        in_shape: `(C, H, W)` or `(C, T)`.
+        channels: of each stage.
+        blocks: per stage.
+        activation: a name in `narrows.stages.ACTIVATIONS`.
+        norm: `batch`, `group` or None.
+        flatten: whether the map leaves as a vector.
+
+    Raises:
+        UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
+
+    "Identity Mappings in Deep Residual Networks" (He et al., 2016), https://arxiv.org/abs/1603.05027.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        *,
+        channels: Sequence[int] = (32, 64),
+        blocks: int = 2,
+        activation: str = "relu",
+        norm: str | None = "group",
+        flatten: bool = True,
+    ) -> None:
+        super().__init__()
+        self.in_shape = tuple(in_shape)
+        widths = [self.in_shape[0], *counts(channels, "channels", PART)]
+        counts([blocks], "blocks", PART)
+        size = halvings(self.in_shape, len(widths) - 1, PART)[-1]
+        dims = len(size)
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(widths):
+            layers.append(convolution(dims, inputs, outputs, stride=2, bias=norm != "batch"))
+            layers += [ResidualBlock(dims, outputs, norm, activation, PART) for _ in range(blocks)]
+        layers += norm_activation(norm, widths[-1], activation, PART)
+        if flatten:
+            layers.append(nn.Flatten())
+        self.layers = nn.Sequential(*layers)
+        self.out_shape = (widths[-1] * math.prod(size),) if flatten else (widths[-1], *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

@@ -1,0 +1,260 @@
+"""Drawing helpers: every function returns one picture, `[H, W, 3]` uint8, for PNG files and TensorBoard alike.
+
+Arrays are NumPy, channels first, without gradients. Nothing here touches pyplot's global state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[np.floating]
+Picture = NDArray[np.uint8]
+Row = tuple[str, Array]
+"""A label and what it names, `[N, *shape]`."""
+
+INK, MUTED, FAINT = "#1f2933", "#7b8794", "#cbd2d9"
+TRUTH, MODEL, NOISE = "#7b8794", "#0b7a75", "#e9a23b"
+CLASSES = (
+    "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1",
+    "#9c755f", "#ff9da7", "#86bcb6", "#d4a017", "#5a5a5a",
+)  # fmt: skip
+"""Ten label colours; more labels share a continuous map."""
+HEAT = "viridis"
+DPI = 150
+TILE = 104
+"""Pixels that the longer side of one small image is enlarged to, at least."""
+_GAP, _MARGIN, _TITLE, _HEAD = 6, 20, 58, 26
+_STYLE: dict[str, Any] = {"color": INK, "fontfamily": "DejaVu Sans"}
+
+
+def save(picture: Picture, path: Path) -> None:
+    """Write a PNG under its final name only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(picture).save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def image_grid(
+    rows: Sequence[Row],
+    title: str,
+    value_range: tuple[float, float] | None,
+    heat: bool = False,
+    heads: Sequence[str] = (),
+) -> Picture:
+    """Rows of small images `[N, C, H, W]`, enlarged by an integer factor without smoothing.
+
+    One channel is drawn grey (or as a heat map), three as RGB, any other number as their mean. Without a
+    `value_range` the smallest and largest value of the first row are black and white. `heads` stand above the columns.
+    """
+    first = rows[0][1]
+    low, high = value_range if value_range is not None else (float(first.min()), float(first.max()))
+    scale = max(1, round(TILE / max(first.shape[-2:])))
+    strips = [_strip(images, low, high, scale, heat) for _, images in rows]
+    return _labelled([label for label, _ in rows], strips, title, heads)
+
+
+def tiles(images: Array, title: str, value_range: tuple[float, float] | None, columns: int = 8) -> Picture:
+    """Images `[N, C, H, W]` in reading order, `columns` to a row; a last row that is not full is left out."""
+    rows = [("", images[start : start + columns]) for start in range(0, len(images), columns)]
+    full = [row for row in rows if len(row[1]) == len(rows[0][1])]
+    if value_range is None:
+        value_range = (float(images.min()), float(images.max()))
+    return image_grid(full, title, value_range)
+
+
+def _strip(images: Array, low: float, high: float, scale: int, heat: bool) -> Picture:
+    """`[N, C, H, W]` side by side, white gaps between them."""
+    if images.shape[1] not in (1, 3):
+        images = images.mean(axis=1, keepdims=True)
+    unit = np.clip((images - low) / max(high - low, 1e-12), 0, 1).transpose(0, 2, 3, 1)
+    if heat:
+        unit = colormaps[HEAT](unit[..., 0])[..., :3]
+    pixels = np.rint(np.broadcast_to(unit, (*unit.shape[:3], 3)) * 255).astype(np.uint8)
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    gap = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
+    parts = [part for image in pixels for part in (gap, image)][1:]
+    return np.concatenate(parts, axis=1)
+
+
+def _labelled(labels: Sequence[str], strips: Sequence[Picture], title: str, heads: Sequence[str]) -> Picture:
+    """Strips below one another at their exact pixels, row labels on the left, a title above."""
+    side = _MARGIN + (round(10.5 * max(map(len, labels))) + 16 if any(labels) else 0)
+    width = max(side + strips[0].shape[1] + _MARGIN, round(13 * len(title)) + 2 * _MARGIN)
+    heights = [strip.shape[0] for strip in strips]
+    above = _TITLE + (_HEAD if heads else 0)
+    height = above + sum(heights) + _GAP * (len(strips) - 1) + _MARGIN
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    figure.text(_MARGIN / width, 1 - 0.5 * _TITLE / height, title, va="center", fontsize=10, **_STYLE)
+    step = (strips[0].shape[1] + _GAP) / max(len(heads), 1)
+    for number, head in enumerate(heads):
+        place = ((side + step * (number + 0.5) - _GAP / 2) / width, 1 - (_TITLE + 0.3 * _HEAD) / height)
+        figure.text(*place, head, va="center", ha="center", fontsize=8, color=MUTED)
+    top = above
+    for label, strip in zip(labels, strips, strict=True):
+        figure.figimage(strip, xo=side, yo=height - top - strip.shape[0], origin="upper")
+        middle = 1 - (top + strip.shape[0] / 2) / height
+        figure.text(_MARGIN / width, middle, label, va="center", fontsize=8, color=MUTED)
+        top += strip.shape[0] + _GAP
+    return _render(figure)
+
+
+def lines(rows: Sequence[Row], title: str, columns: int = 4) -> Picture:
+    """Series `[N, C, T]`: one panel per example, every row of it on the same axes in the palette's colours."""
+    count = len(rows[0][1])
+    columns = min(columns, count)
+    figure, axes = _panels(-(-count // columns), columns, (2.3, 1.5), title)
+    styles = {"input": (TRUTH, 2.2), "corrupted": (NOISE, 0.7)}
+    for position, axis in enumerate(axes):
+        axis.set_visible(position < count)
+        for label, values in rows if position < count else ():
+            color, width = styles.get(label, (MODEL, 1.2))
+            for channel, line in enumerate(values[position]):
+                axis.plot(line, color=color, lw=width, alpha=0.9, label=label if channel == 0 else None)
+    if any(label for label, _ in rows):
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
+    return _render(figure)
+
+
+def fans(panels: Sequence[Row], values: Sequence[float], title: str) -> Picture:
+    """Traversals of series: each panel's lines `[V, C, T]` are coloured by the value of the latent."""
+    columns = min(4, len(panels))
+    figure, axes = _panels(-(-len(panels) // columns), columns, (2.3, 1.6), title)
+    colours = colormaps["coolwarm"](np.linspace(0, 1, len(values)))
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (label, curves) in zip(axes, panels, strict=False):
+        axis.set_title(label, fontsize=8, color=MUTED, loc="left")
+        for curve, color in zip(curves, colours, strict=True):
+            axis.plot(curve.T, color=color, lw=1.1)
+    return _render(figure)
+
+
+def heat_maps(
+    panels: Sequence[Row], title: str, columns: Sequence[str] | None = None, ylabel: str = "example"
+) -> Picture:
+    """Matrices `[N, D]` below one another on one colour scale (1st to 99th percentile of the first)."""
+    low, high = np.percentile(panels[0][1], (1, 99))
+    rows = len(panels[0][1])
+    figure = Figure(figsize=(8, 0.7 + len(panels) * (0.45 + 0.12 * rows)), dpi=DPI, layout=_layout())
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10, **_STYLE)
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (label, matrix) in zip(axes, panels, strict=True):
+        drawn = axis.imshow(
+            matrix, aspect="auto", interpolation="nearest", cmap=HEAT, vmin=low, vmax=max(high, low + 1e-9)
+        )
+        axis.set_title(label, fontsize=8, color=MUTED, loc="left")
+        _quiet(axis)
+        axis.set_yticks([])
+        axis.tick_params(bottom=axis is axes[-1])
+        axis.set_ylabel(ylabel, fontsize=8, color=MUTED)
+    if columns is not None and len(columns) <= 40:
+        short = [name if len(name) <= 16 else f"{name[:15]}…" for name in columns]
+        axes[-1].set_xticks(range(len(columns)), short, rotation=40, ha="right", rotation_mode="anchor", fontsize=7)
+    else:
+        axes[-1].set_xlabel("feature", fontsize=8, color=MUTED)
+    bar = figure.colorbar(drawn, ax=list(axes), fraction=0.025, pad=0.01, aspect=30)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, colors=MUTED, length=2)
+    return _render(figure)
+
+
+def scatter(points: Array, labels: NDArray | None, title: str, names: tuple[str, str], note: str = "") -> Picture:
+    """Points `[N, 2]`, coloured by label: a legend for up to ten whole labels, else a colour bar."""
+    figure, axis = _single((6.4, 5.4), title, names, note)
+    axis.grid(color=FAINT, lw=0.5, alpha=0.6)
+    axis.set_axisbelow(True)
+    size = float(np.clip(14000 / max(len(points), 1), 5, 30))
+    kinds = np.unique(labels) if labels is not None else np.empty(0)
+    style: dict[str, Any] = {"s": size, "alpha": 0.75, "linewidths": 0}
+    if labels is None:
+        axis.scatter(points[:, 0], points[:, 1], color=MODEL, **style)
+    elif len(kinds) <= len(CLASSES) and np.issubdtype(labels.dtype, np.integer):
+        for color, kind in zip(CLASSES, kinds, strict=False):
+            x, y = points[labels == kind].T
+            axis.scatter(x, y, color=color, label=str(kind), **style)
+        _legend(figure)
+    else:
+        drawn = axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="viridis", **style)
+        figure.colorbar(drawn, ax=axis, label="label", fraction=0.04, pad=0.02)
+    return _render(figure)
+
+
+def histogram(values: Array, labels: NDArray | None, title: str, name: str) -> Picture:
+    """One-dimensional latents `[N]`, one outline per label for up to ten whole labels."""
+    figure, axis = _single((6.4, 3.6), title, (name, "examples"), "")
+    bins = int(np.clip(2 * np.sqrt(len(values)), 10, 60))
+    edges = np.histogram_bin_edges(values, bins=bins).tolist()
+    kinds = np.unique(labels) if labels is not None else np.empty(0)
+    if labels is None or len(kinds) > len(CLASSES) or not np.issubdtype(labels.dtype, np.integer):
+        axis.hist(values, bins=edges, color=MODEL)
+        return _render(figure)
+    for color, kind in zip(CLASSES, kinds, strict=False):
+        axis.hist(values[labels == kind], bins=edges, color=color, alpha=0.55, label=str(kind))
+    _legend(figure)
+    return _render(figure)
+
+
+def _single(size: tuple[float, float], title: str, names: tuple[str, str], note: str) -> tuple[Figure, Axes]:
+    """One panel with named axes, a title and a muted line below it."""
+    figure = Figure(figsize=size, dpi=DPI, layout=_layout())
+    figure.suptitle(title, x=0.015, ha="left", fontsize=10, **_STYLE)
+    axis = figure.subplots()
+    if note:
+        axis.set_title(note, fontsize=8, loc="left", color=MUTED)
+    _quiet(axis)
+    axis.set_xlabel(names[0], fontsize=9, color=INK)
+    axis.set_ylabel(names[1], fontsize=9, color=INK)
+    return figure, axis
+
+
+def _panels(rows: int, columns: int, size: tuple[float, float], title: str) -> tuple[Figure, list[Axes]]:
+    width = max(columns * size[0], 0.085 * len(title))
+    figure = Figure(figsize=(width, rows * size[1] + 0.8), dpi=DPI, layout=_layout())
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, **_STYLE)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    for axis in axes:
+        _quiet(axis)
+    return figure, axes
+
+
+def _layout() -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.07)
+
+
+def _quiet(axis: Axes) -> None:
+    axis.tick_params(labelsize=7, colors=MUTED, length=2)
+    for side, spine in axis.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FAINT)
+
+
+def _legend(figure: Figure) -> None:
+    legend = figure.legend(
+        loc="outside right center", title="label", frameon=False, fontsize=8, title_fontsize=8, markerscale=1.8
+    )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
+
+
+def _render(figure: Figure) -> Picture:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

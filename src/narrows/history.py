@@ -1,0 +1,79 @@
+"""What a run writes down of its losses while it trains, at no cost to the step.
+
+Each step writes one row of term values into a buffer on the device. Every `interval` steps the rows come to
+the host once: their means are logged, and the first row that is not finite names its step and its term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from narrows.errors import NonFiniteError
+from narrows.losses import Losses
+
+
+def names_of(losses: Losses) -> list[str]:
+    """The columns: the total and every term."""
+    return ["loss", *losses.terms]
+
+
+def as_row(losses: Losses) -> Tensor:
+    """The values of `names_of`, `[n]`, detached."""
+    return torch.stack([losses.total.detach(), *(value.detach() for value in losses.terms.values())]).float()
+
+
+@dataclass
+class StepHistory:
+    """The rows of the steps since the last flush."""
+
+    interval: int
+    names: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    rows: Tensor | None = None
+
+    def record(self, step: int, losses: Losses, share: float = 1.0) -> None:
+        """Write one step's row; `share` weighs it in the mean over processes."""
+        row = as_row(losses)
+        if self.rows is None or self.rows.device != row.device:
+            self.names = names_of(losses)
+            self.rows = row.new_zeros(self.interval, len(row))
+        self.rows[len(self.steps)] = row if share == 1.0 else row * share
+        self.steps.append(step)
+
+    @property
+    def full(self) -> bool:
+        return len(self.steps) >= self.interval
+
+    def take(self) -> Tensor | None:
+        """The mean over the recorded rows, `[n]`, on the device; forgets them.
+
+        Raises:
+            NonFiniteError: a row is not finite; the sentence names step and term.
+        """
+        if self.rows is None or not self.steps:
+            return None
+        rows, steps = self.rows[: len(self.steps)].cpu(), self.steps
+        self.steps = []
+        refuse_non_finite(rows, self.names, [f"at step {step}" for step in steps])
+        return rows.mean(0)
+
+
+def refuse_non_finite(rows: Tensor, names: list[str], where: list[str]) -> None:
+    """Raise at the first row of `rows [k, n]` with a value that is not finite.
+
+    Raises:
+        NonFiniteError: names the term (the total only when every term is finite) and the place.
+    """
+    bad = ~torch.isfinite(rows)
+    if not bad.any():
+        return
+    row = int(bad.any(1).nonzero()[0])
+    columns = bad[row].nonzero().flatten().tolist()
+    column = next((c for c in columns if names[c] != "loss"), columns[0])
+    raise NonFiniteError(
+        f"the term '{names[column]}' became {rows[row, column].item()} {where[row]}; the last good checkpoint is kept. "
+        "A lower learning rate (optimizer.lr) or gradient clipping (module.clip_norm) usually helps"
+    )

@@ -1,0 +1,231 @@
+"""Likelihoods: decoder output to p(x|z), elementwise over x's shape.
+
+Each is built from the `DataSpec`, says how many parameters per value it needs (`out_shape` stacks them on
+axis 1: `[B, C * n, ...]`), and refuses data outside its support. Distributions are not reduced: log p(x|z)
+of an example is the sum of `log_prob` over its values, in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Laplace, Normal
+
+from narrows.errors import UserError, require
+from narrows.types import DataSpec, Shape
+
+
+class Likelihood(nn.Module):
+    """`params [B, C * n, ...] -> p(x|z)` over `[B, C, ...]`."""
+
+    parameters_per_value: int = 1
+    within_unit: ClassVar[bool] = False
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        if self.within_unit and not _inside_unit(spec):
+            raise UserError(
+                f"likelihood {type(self).__name__} needs data inside [0, 1], but these lie in "
+                f"{_range_text(spec)}; use likelihood=gaussian, or scale the data"
+            )
+        self.data_shape: Shape = spec.shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """What the decoder must give, without the batch axis."""
+        channels, *rest = self.data_shape
+        return (channels * self.parameters_per_value, *rest)
+
+    def forward(self, params: Tensor) -> Distribution:
+        raise NotImplementedError
+
+
+def _inside_unit(spec: DataSpec) -> bool:
+    return spec.value_range is not None and spec.value_range[0] >= 0 and spec.value_range[1] <= 1
+
+
+def _range_text(spec: DataSpec) -> str:
+    if spec.value_range is None:
+        return "an unbounded range"
+    return f"[{spec.value_range[0]:g}, {spec.value_range[1]:g}]"
+
+
+class BernoulliLikelihood(Likelihood):
+    """Binary values, `log p = x log p + (1 - x) log(1 - p)`: the textbooks' binary cross-entropy, also
+    for grey values in [0, 1] (where it is no normalised density: see `ContinuousBernoulliLikelihood`)."""
+
+    within_unit = True
+
+    def forward(self, params: Tensor) -> Distribution:
+        return Bernoulli(logits=params.float(), validate_args=False)
+
+
+class ContinuousBernoulliLikelihood(Likelihood):
+    """The Bernoulli form, normalised over [0, 1].
+
+    "The continuous Bernoulli: fixing a pervasive error in variational autoencoders" (Loaiza-Ganem and
+    Cunningham, 2019), equation 4.
+    """
+
+    within_unit = True
+
+    def forward(self, params: Tensor) -> Distribution:
+        return ContinuousBernoulli(logits=params.float(), validate_args=False)
+
+
+class GaussianLikelihood(Likelihood):
+    """Normal with mean from the decoder and a standard deviation that is fixed or learned.
+
+    `scope="fixed"`: `sigma` everywhere (sigma = sqrt(1/2) makes the negative log-likelihood the sum of
+    squared errors plus a constant). `scope="shared"`: one learned sigma, starting at `sigma`.
+    `scope="value"`: the decoder gives log sigma for every value, bounded below by `minimum`.
+
+    Raises:
+        UserError: `sigma` or `minimum` not above 0, or an unknown scope.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        scope: Literal["fixed", "shared", "value"] = "fixed",
+        sigma: float = 1.0,
+        minimum: float = 1e-3,
+    ) -> None:
+        super().__init__(spec)
+        require(
+            scope in ("fixed", "shared", "value"),
+            f"likelihood gaussian: scope must be fixed, shared or value, not '{scope}'",
+        )
+        require(sigma > 0, f"likelihood gaussian: sigma must be above 0, not {sigma}")
+        require(minimum > 0, f"likelihood gaussian: minimum must be above 0, not {minimum}")
+        self.scope, self.sigma, self.minimum = scope, sigma, minimum
+        self.parameters_per_value = 2 if scope == "value" else 1
+        if scope == "shared":
+            self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
+
+    def forward(self, params: Tensor) -> Distribution:
+        params = params.float()
+        if self.scope == "value":
+            mean, raw = params.chunk(2, dim=1)
+            return Normal(mean, nn.functional.softplus(raw) + self.minimum, validate_args=False)
+        if self.scope == "shared":
+            return Normal(params, self.log_sigma.exp().clamp_min(self.minimum).expand_as(params), validate_args=False)
+        return Normal(params, torch.full_like(params, self.sigma), validate_args=False)
+
+
+class _OptimalNormal(Normal):
+    """A Normal whose sigma is the one that makes the observed batch likeliest."""
+
+    def __init__(self, mean: Tensor, owner: OptimalGaussianLikelihood) -> None:
+        super().__init__(mean, owner.sigma.expand_as(mean), validate_args=False)
+        self.owner = owner
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if not self.owner.training:
+            return super().log_prob(value)
+        sigma = self.owner.fit(self.loc, value)
+        return Normal(self.loc, sigma.expand_as(self.loc), validate_args=False).log_prob(value)
+
+
+class OptimalGaussianLikelihood(Likelihood):
+    """Normal with the analytically optimal shared variance, `sigma^2 = MSE` of the batch while training.
+
+    A density must not look at the test data: evaluation uses the exponential average of the training
+    batches' variances, kept in the buffer `sigma` and saved with the weights.
+
+    "Simple and Effective VAE Training with Calibrated Decoders" (Rybkin et al., 2021), equation 6.
+
+    Raises:
+        UserError: `minimum` not above 0, or `momentum` outside (0, 1].
+    """
+
+    sigma: Tensor
+
+    def __init__(self, spec: DataSpec, *, minimum: float = 1e-3, momentum: float = 0.05) -> None:
+        super().__init__(spec)
+        require(minimum > 0, f"likelihood gaussian_optimal: minimum must be above 0, not {minimum}")
+        require(0 < momentum <= 1, f"likelihood gaussian_optimal: momentum must be in (0, 1], not {momentum}")
+        self.minimum, self.momentum = minimum, momentum
+        self.register_buffer("sigma", torch.tensor(1.0))
+
+    def fit(self, mean: Tensor, value: Tensor) -> Tensor:
+        """The batch's optimal sigma; moves the stored average towards it."""
+        sigma = (value - mean).square().mean().sqrt().clamp_min(self.minimum)
+        with torch.no_grad():
+            self.sigma.lerp_(sigma.detach(), self.momentum)
+        return sigma
+
+    def forward(self, params: Tensor) -> Distribution:
+        return _OptimalNormal(params.float(), self)
+
+
+class LaplaceLikelihood(Likelihood):
+    """Laplace with mean from the decoder and fixed `scale`: absolute error in nats.
+
+    Raises:
+        UserError: `scale` is not above 0.
+    """
+
+    def __init__(self, spec: DataSpec, *, scale: float = 1.0) -> None:
+        super().__init__(spec)
+        require(scale > 0, f"likelihood laplace: scale must be above 0, not {scale}")
+        self.scale = scale
+
+    def forward(self, params: Tensor) -> Distribution:
+        params = params.float()
+        return Laplace(params, torch.full_like(params, self.scale), validate_args=False)
+
+
+class LevelCategorical(Distribution):
+    """A categorical over K equally spaced values of [low, high]; `log_prob` rounds to the nearest.
+
+    `logits: [B, C, K, ...]`, events `[B, C, ...]`.
+    """
+
+    has_enumerate_support = False
+
+    def __init__(self, logits: Tensor, low: float, high: float) -> None:
+        self.log_probs = logits.log_softmax(dim=2)
+        self.levels = torch.linspace(low, high, logits.shape[2], device=logits.device)
+        self.low, self.high = low, high
+        super().__init__(self.log_probs.select(2, 0).shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        scaled = (value - self.low) / (self.high - self.low) * (len(self.levels) - 1)
+        index = scaled.round().long().clamp(0, len(self.levels) - 1)
+        return self.log_probs.gather(2, index.unsqueeze(2)).squeeze(2)
+
+    @property
+    def mean(self) -> Tensor:
+        return torch.movedim(self.log_probs.exp(), 2, -1) @ self.levels
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
+        probs = torch.movedim(self.log_probs.exp(), 2, -1)
+        return self.levels[torch.distributions.Categorical(probs, validate_args=False).sample(torch.Size(sample_shape))]
+
+
+class CategoricalLikelihood(Likelihood):
+    """One of `levels` equally spaced values for every value of x, as in PixelRNN (van den Oord et al., 2016).
+
+    Raises:
+        UserError: fewer than two levels, or data without a range.
+    """
+
+    def __init__(self, spec: DataSpec, *, levels: int = 256) -> None:
+        super().__init__(spec)
+        require(levels >= 2, f"likelihood categorical: levels must be at least 2, not {levels}")
+        if spec.value_range is None:
+            raise UserError(
+                "likelihood categorical needs data with a smallest and a largest value; use likelihood=gaussian"
+            )
+        self.low, self.high = spec.value_range
+        self.parameters_per_value = levels
+
+    def forward(self, params: Tensor) -> Distribution:
+        channels, *_rest = self.data_shape
+        logits = params.float().unflatten(1, (channels, self.parameters_per_value))
+        return LevelCategorical(logits, self.low, self.high)

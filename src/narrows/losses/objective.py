@@ -1,0 +1,100 @@
+"""Terms and the objective they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks.base import Bottleneck
+from narrows.corruptions import Corruption
+from narrows.errors import UserError
+from narrows.model import Autoencoder
+from narrows.schedules import Schedule, as_schedule
+from narrows.types import Latent, Output
+
+
+class Term(nn.Module):
+    """One thing that a loss wants, `(output, model) -> [B]` or a scalar, in nats per example.
+
+    It is summed over the data's or the latent's dimensions, never averaged over them, and knows nothing of
+    training. `requires` is the kind of latent it reads, `needs_hidden` whether the corruption must hide
+    values; `Objective` refuses a composition that does not offer them.
+
+    Raises:
+        UserError: a negative weight.
+    """
+
+    requires: ClassVar[type[Latent]] = Latent
+    needs_hidden: ClassVar[bool] = False
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = as_schedule(weight, f"the weight of term {type(self).__name__}")
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass
+class Losses:
+    """What an objective returns: batch means, in nats."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    """Unweighted, under the config's own names."""
+
+
+class Objective(nn.ModuleDict):
+    """Named, weighted terms: `total = sum_i weight_i(step) * mean(term_i)`.
+
+    Raises:
+        UserError: no term at all.
+    """
+
+    def __init__(self, terms: Mapping[str, Term]) -> None:
+        if not terms:
+            raise UserError("the loss has no term; choose one, for example loss=elbo")
+        super().__init__(dict(terms))
+
+    def check(self, returns: type[Latent], bottleneck: type[Bottleneck], corruption: type[Corruption]) -> None:
+        """Refuse, by name, terms that cannot read what this composition offers.
+
+        Raises:
+            UserError: the latent is of another kind, or nothing is hidden.
+        """
+        for name, term in self._terms():
+            if not issubclass(returns, term.requires):
+                raise UserError(
+                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but bottleneck "
+                    f"{bottleneck.__name__} returns a {returns.__name__}; {_remedy(term.requires)}"
+                )
+            if term.needs_hidden and not corruption.hides:
+                raise UserError(
+                    f"loss term '{name}' ({type(term).__name__}) judges hidden values, but corruption "
+                    f"{corruption.__name__} hides none; use corruption=masking"
+                )
+
+    def forward(self, out: Output, model: Autoencoder) -> Losses:
+        terms = {name: term(out, model).mean() for name, term in self._terms()}
+        total = sum(term.weight(out.step) * terms[name] for name, term in self._terms())
+        return Losses(total=total if isinstance(total, Tensor) else torch.tensor(total), terms=terms)
+
+    def _terms(self) -> list[tuple[str, Term]]:
+        return cast(list[tuple[str, Term]], list(self.items()))
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Every term's weight at `step`."""
+        return {name: term.weight(step) for name, term in self._terms()}
+
+
+def _remedy(kind: type[Latent]) -> str:
+    remedies = {
+        "VariationalLatent": "use a variational bottleneck (bottleneck=gaussian) or another loss",
+        "UnitLatent": "use activations inside (0, 1) (bottleneck=deterministic bottleneck.activation=sigmoid)",
+        "SparseLatent": "use a sparse bottleneck (bottleneck=topk) or another loss",
+    }
+    return remedies.get(kind.__name__, f"use a bottleneck that returns a {kind.__name__}")

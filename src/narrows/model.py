@@ -1,0 +1,123 @@
+"""The autoencoder: one chain of stages.
+
+batch.x ─ corruption ─▶ x_in ─ encoder ─▶ h ─ bottleneck ─▶ latent ─ decoder ─▶ params ─ likelihood ─▶ p(x|z)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from narrows.bottlenecks.base import Bottleneck
+from narrows.corruptions import Corruption
+from narrows.errors import UserError
+from narrows.likelihoods import Likelihood
+from narrows.stages import Decoder, Encoder
+from narrows.types import Batch, DataSpec, Latent, Output, VariationalLatent
+
+Builder = Callable[..., Any]
+
+
+class Autoencoder(nn.Module):
+    """Wires the stages; each is built from the shape before it.
+
+    Args:
+        spec: of the data, after `datamodule.setup()`.
+        encoder: `encoder(in_shape)`.
+        bottleneck: `bottleneck(in_shape)`.
+        decoder: `decoder(in_shape, out_shape)`, and `data_shape` where it is autoregressive.
+        likelihood: `likelihood(spec)`.
+        corruption: `corruption(spec)`.
+
+    Raises:
+        UserError: two stages whose shapes do not meet, or a stage that cannot read this data.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        encoder: Builder,
+        bottleneck: Builder,
+        decoder: Builder,
+        likelihood: Builder,
+        corruption: Builder,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.corruption: Corruption = corruption(spec)
+        self.likelihood: Likelihood = likelihood(spec)
+        self.encoder: Encoder = encoder(spec.shape)
+        self.bottleneck: Bottleneck = bottleneck(self.encoder.out_shape)
+        self.decoder: Decoder = self._build_decoder(decoder)
+
+    def _build_decoder(self, builder: Builder) -> Decoder:
+        wanted = self.likelihood.out_shape
+        target = getattr(builder, "func", builder)
+        extra = {"data_shape": self.spec.shape} if getattr(target, "autoregressive", False) else {}
+        decoder = builder(self.bottleneck.out_shape, wanted, **extra)
+        if tuple(decoder.out_shape) != tuple(wanted):
+            raise UserError(
+                f"decoder {type(decoder).__name__} gives {list(decoder.out_shape)}, but likelihood "
+                f"{type(self.likelihood).__name__} needs {list(wanted)} for data of shape {list(self.spec.shape)}"
+            )
+        if decoder.tied:
+            decoder.tie(self.encoder, self.bottleneck)
+        return decoder
+
+    def encode(self, x: Tensor) -> Latent:
+        """`[B, *shape]` to the latent of the uncorrupted input."""
+        return self.bottleneck(self.encoder(x))
+
+    def decode(self, z: Tensor, target: Tensor | None = None) -> Distribution:
+        """`[B, *latent_shape]` to p(x|z). An autoregressive decoder reads `target` (teacher forcing), or
+        runs free where it is None; every other decoder ignores it."""
+        if not self.decoder.autoregressive:
+            return self.likelihood(self.decoder(z))
+        if target is None:
+            return self.likelihood(self.decoder.generate(z, lambda params: self.likelihood(params).mean))
+        return self.likelihood(self.decoder(z, target))
+
+    def forward(self, batch: Batch) -> Output:
+        x_in, hidden = self.corruption(batch.x)
+        latent = self.encode(x_in)
+        p_x = self.decode(latent.z, batch.truth)
+        return Output(batch=batch, x_in=x_in, hidden=hidden, latent=latent, p_x=p_x)
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of one latent, without the batch axis."""
+        return tuple(self.bottleneck.out_shape)
+
+    @property
+    def generative(self) -> bool:
+        """Whether the bottleneck has a prior to sample from."""
+        return issubclass(self.bottleneck.returns, VariationalLatent)
+
+    @torch.no_grad()
+    def embed(self, x: Tensor) -> Tensor:
+        """The noise-free latent, `[B, D]` (maps and sequences flattened)."""
+        return self.encode(x).point.flatten(1)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean of p(x|z) at the noise-free latent, `[B, *shape]`; free running where autoregressive."""
+        return self.decode(self.encode(x).point).mean
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """The means of p(x|z) at `n` draws of z from the prior, `[n, *shape]`.
+
+        Raises:
+            UserError: this bottleneck has no prior.
+        """
+        if not self.generative:
+            raise UserError(
+                f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
+                "use a variational one (bottleneck=gaussian)"
+            )
+        return self.decode(self.bottleneck.sample_prior(n)).mean

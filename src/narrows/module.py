@@ -1,0 +1,203 @@
+"""The only LightningModule: it runs the model, the objective and the optimiser, whatever the variant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.history import StepHistory, as_row, names_of, refuse_non_finite
+from narrows.losses import Objective
+from narrows.losses.divergence import evidence_lower_bound
+from narrows.model import Autoencoder
+from narrows.random import seed_default
+from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent
+
+
+class AutoencoderModule(L.LightningModule):
+    """Trains `model` on `objective`.
+
+    Optimisation is manual, because Lightning's automatic loop costs a small network twice the overhead; so
+    clipping and accumulation are options here and not of the Trainer.
+
+    Args:
+        optimizer: `optimizer(params)`.
+        scheduler: `scheduler(optimizer)`, stepped after each epoch.
+        seed: of the run; every step's noise is seeded by `(seed, "step", batches processed, rank)`.
+        clip_norm: largest joint gradient norm; None does not clip.
+        accumulate: batches per optimiser step.
+        compile: run the model through `torch.compile`.
+
+    Raises:
+        UserError: `accumulate` below 1 or `clip_norm` not above 0.
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        objective: Objective,
+        *,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any],
+        seed: int = 0,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        require(accumulate >= 1, f"module.accumulate must be at least 1, not {accumulate}")
+        require(clip_norm is None or clip_norm > 0, f"module.clip_norm must be above 0 or null, not {clip_norm}")
+        self.automatic_optimization = False
+        self.model = model
+        self.objective = objective
+        self.seed = seed
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
+        self.latest: dict[str, float] = {}
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._sums: Tensor | None = None
+        self._names: list[str] = []
+        if compile:
+            self.model.compile()
+
+    # ── training ────────────────────────────────────────────────────────────────────────────────────────
+
+    def configure_optimizers(self) -> Any:
+        # Terms may hold parameters of their own (critics), so all of the module's are optimised.
+        optimizer = self._make_optimizer(self.parameters())
+        return [optimizer], [self._make_scheduler(optimizer)]
+
+    def on_train_start(self) -> None:
+        self._history = StepHistory(interval=max(1, int(cast(Any, self.trainer).log_every_n_steps)))
+        self._clock, self._examples = time.perf_counter(), 0
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        seed_default(self.seed, "step", progress.processed, self.global_rank)
+        step = self.global_step
+        with self._gradients_kept_local() if self._accumulating(batch_idx) else nullcontext():
+            out = self.model(batch)
+            out.step = step
+            losses = self.objective(out, self.model)
+            scale = batch.share / self.accumulate
+            self.manual_backward(losses.total if scale == 1.0 else losses.total * scale)
+        if not self._accumulating(batch_idx):
+            self._optimise()
+        self._examples += len(batch)
+        self._history.record(step, losses, batch.share)
+        if self._history.full:
+            self.flush()
+
+    def _accumulating(self, batch_idx: int) -> bool:
+        """Whether this batch's gradient waits for the next one's."""
+        return (batch_idx + 1) % self.accumulate != 0 and batch_idx + 1 < self.trainer.num_training_batches
+
+    def _gradients_kept_local(self) -> AbstractContextManager[None]:
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+    @property
+    def _optimizer(self) -> LightningOptimizer:
+        return cast(LightningOptimizer, self.optimizers())
+
+    def _optimise(self) -> None:
+        optimizer = self._optimizer
+        if self.clip_norm is not None:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:
+                scaler.unscale_(optimizer.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def flush(self) -> None:
+        """Log the mean of the steps since the last flush; the one point where training waits for the device.
+
+        Raises:
+            NonFiniteError: one of those steps had a term that is not finite.
+        """
+        mean = self._history.take()
+        if mean is None:
+            return
+        if self.trainer.world_size > 1:
+            mean = self.trainer.strategy.reduce(mean.to(self.device), reduce_op="mean")
+        now = time.perf_counter()
+        figures = {f"train/{name}": value for name, value in zip(self._history.names, mean.tolist(), strict=True)}
+        figures |= self._scheduled()
+        figures["lr"] = self._optimizer.param_groups[0]["lr"]
+        figures["throughput/examples_per_s"] = self._examples * self.trainer.world_size / (now - self._clock)
+        self._clock, self._examples = now, 0
+        self.latest = figures
+        self._log(figures)
+
+    def _scheduled(self) -> dict[str, float]:
+        now, end = self.objective.weights(self.global_step), self.objective.weights(FINAL_STEP)
+        start = self.objective.weights(0)
+        return {f"weight/{name}": now[name] for name in now if start[name] != end[name]}
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(figures, step=self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        self.flush()
+        cast(torch.optim.lr_scheduler.LRScheduler, self.lr_schedulers()).step()
+
+    # ── validation and test ─────────────────────────────────────────────────────────────────────────────
+
+    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        # The same noise each time: two evaluations differ by the weights alone.
+        seed_default(self.seed, stage, batch_idx, self.global_rank)
+        # Schedules stand at their end, so that the monitored figure means the same all through the run.
+        out = self.model(batch)
+        out.step = FINAL_STEP
+        losses = self.objective(out, self.model)
+        row, names = as_row(losses), names_of(losses)
+        if isinstance(out.latent, VariationalLatent):
+            row, names = torch.cat([row, _mean_elbo(out)]), [*names, "elbo"]
+        weighted = torch.cat([row * len(batch), row.new_tensor([len(batch)])])
+        self._names = names
+        self._sums = weighted.double() if self._sums is None else self._sums + weighted
+
+    def _conclude(self, stage: str) -> None:
+        assert self._sums is not None
+        sums, self._sums = self._sums, None
+        if self.trainer.world_size > 1:
+            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        mean = (sums[:-1] / sums[-1]).cpu()
+        refuse_non_finite(mean[None], self._names, [f"in {stage} after step {self.global_step}"])
+        figures = {f"{stage}/{name}": value for name, value in zip(self._names, mean.tolist(), strict=True)}
+        self.log_dict(figures, logger=False, sync_dist=False)
+        self._log(figures | {"epoch": self.current_epoch})
+
+    def on_validation_epoch_start(self) -> None:
+        self._sums = None
+        if not self.trainer.sanity_checking and hasattr(self, "_history"):
+            self.flush()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("val", batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        self._conclude("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._sums = None
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("test", batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self._conclude("test")
+
+
+def _mean_elbo(out: Output) -> Tensor:
+    return evidence_lower_bound(out).detach().mean()[None].float()

@@ -1,0 +1,85 @@
+"""The one table that ends a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROWS = {
+    "test/elbo": "ELBO (nats)",
+    "test/reconstruction": "reconstruction, -log p(x|z) (nats)",
+    "test/kl": "KL(q(z|x) || p(z)) (nats)",
+    "test/nll": "-log p(x), importance sampled (nats)",
+    "test/mse": "MSE per value",
+    "test/bce": "BCE per value (nats)",
+    "test/psnr": "PSNR (dB)",
+    "test/variance_unexplained": "variance unexplained",
+    "test/corrupted/psnr": "corrupted input: PSNR (dB)",
+    "test/denoised/mse": "denoised: MSE per value",
+    "test/denoised/bce": "denoised: BCE per value (nats)",
+    "test/denoised/psnr": "denoised: PSNR (dB)",
+    "test/active_units": "active units",
+    "test/l0": "L0, latents that are not zero",
+    "test/dead_fraction": "dead latents, fraction",
+    "test/anomaly/auroc": "anomaly AUROC",
+    "test/anomaly/false_alarm_rate": "anomaly: false alarms at the threshold",
+    "test/anomaly/recall": "anomaly: recall at the threshold",
+}
+"""The figures worth a row, and what they are called."""
+
+CLASSICS = {"pca": "PCA", "ridge": "ridge", "mahalanobis": "Mahalanobis", "mean": "mean"}
+"""Answers that are not neural, measured on the same split."""
+
+SILENT = {"test/loss", "test/l0_fraction", "test/nll_stderr"}
+
+
+def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path, warnings: list[str]) -> None:
+    """Print the final figures, what to know of them, where the run lies, and how to look at it."""
+    console = Console(width=None if os.isatty(1) else 120, highlight=False)
+    console.print(figure_table(figures))
+    for warning in warnings:
+        console.print(f"[bold red]warning[/] {warning}", soft_wrap=True)
+    console.print(f"run          {_shortest(run_dir)}", soft_wrap=True)
+    console.print(f"TensorBoard  tensorboard --logdir {_shortest(output_dir)}", soft_wrap=True)
+
+
+def figure_table(figures: dict[str, float]) -> Table:
+    """The test figures of a run, the classic answers beside them."""
+    rows = _named(figures)
+    kinds = [kind for kind in CLASSICS if any(_classic(key, kind) in figures for key in rows)]
+    table = Table(header_style="bold")
+    table.add_column("on the test split")
+    for heading in ("this run", *(CLASSICS[kind] for kind in kinds)):
+        table.add_column(heading, justify="right")
+    for key, label in rows.items():
+        table.add_row(label, *(_number(figures.get(name)) for name in (key, *(_classic(key, k) for k in kinds))))
+    return table
+
+
+def _named(figures: dict[str, float]) -> dict[str, str]:
+    """The figures to show with their labels; terms that have no label of ours under their own name."""
+    dense = figures.get("test/l0_fraction") == 1
+    rows = {key: label for key, label in ROWS.items() if key in figures and not (dense and key == "test/l0")}
+    others = [key for key in figures if key.startswith("test/") and key.count("/") == 1]
+    return rows | {key: key.removeprefix("test/") for key in others if key not in ROWS and key not in SILENT}
+
+
+def _classic(key: str, kind: str) -> str:
+    """Where a classic's value of the same figure stands: `test/psnr` and `test/pca/psnr`."""
+    parent, _, name = key.rpartition("/")
+    return f"{parent}/{kind}/{name}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
+
+
+def _shortest(path: Path) -> str:
+    """Relative to where the user stands, when it lies below."""
+    absolute = path.resolve()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

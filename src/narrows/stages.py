@@ -1,0 +1,75 @@
+"""What an encoder and a decoder are.
+
+Every stage is built from the shape before it and says its own `out_shape`, both without the batch axis.
+Configs hold partials (`_partial_: true`) of everything but the shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from narrows.errors import UserError, nearest
+from narrows.types import Shape
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation of that name.
+
+    Raises:
+        UserError: the name is none of `ACTIVATIONS`.
+    """
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown activation '{name}': {nearest(name, ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+class Encoder(nn.Module):
+    """`[B, *in_shape] -> [B, *out_shape]`. Subclasses set both shapes at construction."""
+
+    in_shape: Shape
+    out_shape: Shape
+
+
+class Decoder(nn.Module):
+    """`[B, *in_shape] -> [B, *out_shape]`, the parameters of the likelihood, stacked on axis 1.
+
+    An autoregressive decoder is built with `data_shape` too, reads the target under teacher forcing in
+    `forward(z, target)`, and defines `generate(z, readout)`, which runs free: `readout` maps the
+    parameters of one step to the value fed back.
+    """
+
+    in_shape: Shape
+    out_shape: Shape
+    autoregressive: ClassVar[bool] = False
+    tied: bool = False
+
+    def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor]) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} does not run step by step")
+
+    def tie(self, encoder: Encoder, bottleneck: nn.Module) -> None:
+        raise NotImplementedError(f"{type(self).__name__} cannot share the encoder's weights")
+
+
+class AxisLinear(nn.Linear):
+    """A linear map over axis 1 at every position: `[B, C, *positions] -> [B, out, *positions]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            return super().forward(x)
+        return torch.movedim(super().forward(torch.movedim(x, 1, -1)), -1, 1)

@@ -1,0 +1,144 @@
+"""What a task is, and how tasks are run on a trained model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from narrows.errors import UserError
+from narrows.model import Autoencoder
+from narrows.random import Counter, seed_default
+from narrows.types import Batch, DataSpec
+
+log = logging.getLogger(__name__)
+
+
+class EvaluationData(Protocol):
+    """What a task needs of a datamodule: its spec, and each split once, in order."""
+
+    spec: DataSpec
+
+    def ordered_loader(self, split: str) -> Iterable[Batch]: ...
+
+
+@dataclass
+class TaskContext:
+    """What a task judges and where it may write."""
+
+    model: Autoencoder
+    datamodule: EvaluationData
+    directory: Path | None
+    """The run's directory; None where nothing is to be written."""
+    seed: int
+    device: torch.device
+    warnings: list[str] = field(default_factory=list)
+    """What a reader of the figures must know; also logged as warnings."""
+    memo: dict[str, Any] = field(default_factory=dict)
+    """What tasks share so that it is computed once (the fitted classics)."""
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.datamodule.spec
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """The split's batches in order, on the device."""
+        for batch in self.datamodule.ordered_loader(split):
+            yield batch.to(self.device)
+
+    def warn(self, message: str) -> None:
+        log.warning(message)
+        self.warnings.append(message)
+
+
+class Task:
+    """A plug-in evaluator: `run(context)` gives flat, named figures; nothing of it enters the training module."""
+
+    name: ClassVar[str]
+    figures: ClassVar[tuple[str, ...]] = ()
+    """Names that are reported whenever the task fits: columns that must be declared before training."""
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        """None if this task can judge that model on such data, otherwise the reason why not."""
+        return None
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        raise NotImplementedError
+
+
+@contextmanager
+def evaluating(model: nn.Module, seed: int, *counters: Counter) -> Iterator[None]:
+    """Evaluation mode, no gradients, default generators seeded by `counters`; all restored afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []), torch.no_grad():
+        model.eval()
+        seed_default(seed, *counters)
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def run_tasks(tasks: dict[str, Task], context: TaskContext) -> dict[str, float]:
+    """Every fitting task's figures in one dictionary.
+
+    A task that does not fit is passed over with its reason in the log. One that finds a user's mistake
+    (`UserError`) is left out of the figures and named in `context.warnings`, so that the others are kept.
+    """
+    context.model.to(context.device)
+    figures: dict[str, float] = {}
+    for name, task in tasks.items():
+        reason = task.fits(context.spec, context.model)
+        if reason is not None:
+            log.info("task %s is left out: %s", name, reason)
+            continue
+        with evaluating(context.model, context.seed, "task", name):
+            found = _run(name, task, context)
+        doubled = sorted(figures.keys() & found.keys())
+        if doubled:
+            context.warn(f"task {name} reports {', '.join(doubled)} again; its values replace the earlier ones")
+        figures.update(found)
+    return figures
+
+
+def _run(name: str, task: Task, context: TaskContext) -> dict[str, float]:
+    try:
+        return task.run(context)
+    except UserError as mistake:
+        context.warn(f"task {name} gave no figures: {mistake}")
+        return {}
+
+
+def select(batch: Batch, rows: Tensor | slice) -> Batch:
+    """The part of a batch that `rows` (a mask, positions or a slice) names."""
+    if isinstance(rows, Tensor):
+        rows = rows.to(batch.x.device)
+    parts: dict[str, Any] = {
+        f.name: value[rows] for f in fields(batch) for value in [getattr(batch, f.name)] if isinstance(value, Tensor)
+    }
+    return replace(batch, **parts)
+
+
+def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
+    """The rows of an ordered loader at the ascending `positions`, batch by batch; empty batches are left out."""
+    start = 0
+    for batch in loader:
+        here = positions[(positions >= start) & (positions < start + len(batch))] - start
+        if len(here):
+            yield select(batch, here)
+        start += len(batch)
+
+
+def per_example(values: Tensor, observed: Tensor | None = None) -> Tensor:
+    """Sum over each example's observed values, `[B, *shape] -> [B]`, float64 on the CPU."""
+    if observed is not None:
+        values = values.masked_fill(~observed, 0.0)
+    return values.flatten(1).sum(1).cpu().double()

@@ -1,0 +1,110 @@
+"""The log-evidence of the test split by importance sampling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.model import Autoencoder
+from narrows.random import generator
+from narrows.tasks.base import Task, TaskContext, per_example, select, subset
+from narrows.types import Batch, DataSpec, VariationalLatent
+
+MAX_VALUES = 2**26
+"""Decoder output values at once (256 MB): bounds memory where a value needs many parameters."""
+
+
+class Likelihood(Task):
+    """Negative log-likelihood in nats per example, an upper bound that tightens with K = `samples`.
+
+    `-log p(x) <= -E log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)`, z_k ~ q(z|x), summed over observed values.
+    K = 1 is the negative ELBO. Reports `test/nll` and `test/nll_stderr`, the standard error of the mean
+    over examples (not of the K draws).
+
+    "Importance Weighted Autoencoders" (Burda et al., 2016), equation 8; the estimator is that of
+    "Stochastic Backpropagation" (Rezende et al., 2014), appendix E.
+
+    Args:
+        samples: K, draws from the posterior per example.
+        chunk: draws decoded at once.
+        rows: examples decoded at once.
+        max_examples: a seeded subset of the test split; null for all of it.
+
+    Raises:
+        UserError: an argument below 1.
+    """
+
+    name = "likelihood"
+    figures = ("test/nll", "test/nll_stderr")
+
+    def __init__(
+        self, *, samples: int = 500, chunk: int = 50, rows: int = 100, max_examples: int | None = None
+    ) -> None:
+        for argument, value in {"samples": samples, "chunk": chunk, "rows": rows}.items():
+            require(value >= 1, f"task likelihood: {argument} must be at least 1, not {value}")
+        require(
+            max_examples is None or max_examples >= 1,
+            f"task likelihood: max_examples must be at least 1 or null, not {max_examples}",
+        )
+        self.samples, self.chunk, self.rows, self.max_examples = samples, chunk, rows, max_examples
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if model.generative:
+            return None
+        return f"bottleneck {type(model.bottleneck).__name__} has no posterior and prior"
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        parts = [
+            self.negative_log_likelihood(context.model, part)
+            for batch in self._examples(context)
+            for part in _slices(batch, self.rows)
+        ]
+        require(bool(parts), "task likelihood: the test split is empty")
+        nll = torch.cat(parts)
+        error = float(nll.std()) / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
+        return {"test/nll": float(nll.mean()), "test/nll_stderr": error}
+
+    def negative_log_likelihood(self, model: Autoencoder, batch: Batch) -> Tensor:
+        """`[B]`, float64 on the CPU, from exactly `samples` draws per example."""
+        latent = model.encode(batch.x)
+        assert isinstance(latent, VariationalLatent)
+        at_once = max(1, MAX_VALUES // (len(batch) * math.prod(model.decoder.out_shape)))
+        step = min(self.chunk, at_once)
+        evidence = torch.full((len(batch),), -math.inf, dtype=torch.float64)
+        for start in range(0, self.samples, step):
+            draws = min(step, self.samples - start)
+            weights = log_weights(model, batch, latent, draws)
+            evidence = torch.logaddexp(evidence, weights.logsumexp(0))
+        return math.log(self.samples) - evidence
+
+    def _examples(self, context: TaskContext) -> Iterator[Batch]:
+        if self.max_examples is None:
+            return context.batches("test")
+        size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
+        order = torch.randperm(size, generator=generator(context.seed, "likelihood rows"))
+        positions = order[: self.max_examples].sort().values
+        return subset(context.batches("test"), positions)
+
+
+def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:
+    """`log p(x|z) + log p(z) - log q(z|x)` at fresh draws of z, `[draws, B]`, float64 on the CPU."""
+    z = latent.posterior.sample((draws,))
+    truth = _repeat(batch.truth, draws)
+    observed = None if batch.observed is None else _repeat(batch.observed, draws)
+    p_x = model.decode(z.flatten(0, 1), truth)
+    joint = per_example(p_x.log_prob(truth), observed)
+    gap = latent.prior.log_prob(z) - latent.posterior.log_prob(z)
+    return (joint + per_example(gap.flatten(0, 1))).reshape(draws, len(batch))
+
+
+def _repeat(x: Tensor, draws: int) -> Tensor:
+    return x.expand(draws, *x.shape).flatten(0, 1)
+
+
+def _slices(batch: Batch, rows: int) -> Iterator[Batch]:
+    for start in range(0, len(batch), rows):
+        yield select(batch, slice(start, start + rows))

@@ -1,0 +1,103 @@
+"""How well the test split is reconstructed, beside the classic answers."""
+
+from __future__ import annotations
+
+import logging
+
+from narrows.errors import require
+from narrows.model import Autoencoder
+from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.classics import Classics, fit_classics
+from narrows.tasks.scores import ErrorSums
+from narrows.types import Batch, DataSpec
+
+log = logging.getLogger(__name__)
+
+
+class Reconstruction(Task):
+    """MSE, PSNR and BCE per value (see `ErrorSums`) of the uncorrupted test input, noise free and free running.
+
+    Beside the model: PCA with as many components as the latent has dimensions (`test/pca/...`) and the
+    training mean (`test/mean/...`). `variance_unexplained = MSE / MSE of the training mean`, so predicting the
+    mean scores 1. A model with a corruption is also judged from the corrupted input (`test/denoised/...`),
+    beside that input itself (`test/corrupted/...`), its PCA projection and ridge regression from
+    corrupted to clean. Being worse than the mean is a loud warning.
+
+    Args:
+        max_rows: training rows that PCA and ridge may read; null for all.
+
+    Raises:
+        UserError: `max_rows` below 1.
+    """
+
+    name = "reconstruction"
+    figures = (
+        "test/mse",
+        "test/psnr",
+        "test/variance_unexplained",
+        "test/pca/mse",
+        "test/pca/psnr",
+        "test/pca/variance_unexplained",
+        "test/mean/mse",
+        "test/mean/psnr",
+    )
+
+    def __init__(self, *, max_rows: int | None = None) -> None:
+        require(max_rows is None or max_rows >= 1, f"task reconstruction: max_rows must be at least 1, not {max_rows}")
+        self.max_rows = max_rows
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        return "tokens have no squared error" if spec.kind == "tokens" else None
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        classics = fit_classics(context, self.max_rows)
+        bounds = context.spec.value_range
+        unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
+        sums: dict[str, ErrorSums] = {}
+        for batch in context.batches("test"):
+            for name, guess in _guesses(context, classics, batch).items():
+                sums.setdefault(name, ErrorSums(classics.span, unit)).add(guess, batch.truth, batch.observed)
+        require(bool(sums), "task reconstruction: the test split is empty")
+        self._compare(context, sums, classics.pca.n_components_)
+        return _figures(sums, classics.pca.n_components_)
+
+    def _compare(self, context: TaskContext, sums: dict[str, ErrorSums], components: int) -> None:
+        model, mean, pca = sums["test"].mse, sums["test/mean"].mse, sums["test/pca"].mse
+        if not model <= mean * (1 + 1e-6):
+            context.warn(
+                f"the model is WORSE THAN PREDICTING THE TRAINING MEAN: test MSE {model:.6g} against {mean:.6g}; "
+                "it has learned nothing, whatever its other figures say"
+            )
+        elif pca < model:
+            log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, model)
+
+
+def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict:
+    model, x, observed = context.model, batch.x, batch.observed
+    guesses = {
+        "test": model.reconstruct(x),
+        "test/pca": classics.guess_pca(x, observed),
+        "test/mean": classics.guess_mean(x),
+    }
+    if not getattr(model.corruption, "identity", False):
+        x_in, _ = model.corruption(x)
+        guesses["test/denoised"] = model.reconstruct(x_in)
+        guesses["test/corrupted"] = x_in
+        guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
+        if classics.ridge is not None:
+            guesses["test/denoised/ridge"] = classics.guess_ridge(x_in, observed)
+    return guesses
+
+
+def _figures(sums: dict[str, ErrorSums], components: int) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, errors in sums.items():
+        found |= errors.figures(name)
+    # A denoiser's input is no prediction of probabilities.
+    found.pop("test/corrupted/bce", None)
+    smallest = 1e-30
+    mean = max(sums["test/mean"].mse, smallest)
+    found["test/variance_unexplained"] = sums["test"].mse / mean
+    found["test/pca/variance_unexplained"] = sums["test/pca"].mse / mean
+    found["test/pca/components"] = float(components)
+    return found

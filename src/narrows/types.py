@@ -1,0 +1,137 @@
+"""The types that the stages hand to one another.
+
+Legend for shapes: B examples, C channels, H x W pixels, T time steps, D features; `*shape` is the shape
+of one example, without the batch axis. Layout is channels first: images `[B, C, H, W]`, sequences
+`[B, C, T]`, vectors `[B, D]`, token ids `[B, T]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+Shape = tuple[int, ...]
+Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
+
+
+@dataclass
+class Batch:
+    """What every datamodule yields; moves between devices as a whole."""
+
+    x: Tensor
+    """What goes in, `[B, *shape]`, already scaled as `DataSpec` says."""
+    target: Tensor | None = None
+    """What to reconstruct when it is not `x` (paired denoising)."""
+    label: Tensor | None = None
+    """`[B]`. Never seen by an unconditional model; metrics read it."""
+    observed: Tensor | None = None
+    """bool, `x`'s shape: False where the value is missing, or padding."""
+    index: Tensor | None = None
+    """`[B]`, row in the data set, so that per-example scores can be written back."""
+    share: float = 1.0
+    """Rows here over the mean rows per process of this global batch: weights the loss so that the
+    gradient averaged over processes is that of the global batch, also when it does not divide evenly."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def truth(self) -> Tensor:
+        """What the decoder is judged against."""
+        return self.x if self.target is None else self.target
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: function(v) for k, v in values.items() if isinstance(v, Tensor)})
+
+
+@dataclass
+class DataSpec:
+    """`datamodule.spec` after `setup()`: all that a model may know of its data."""
+
+    shape: Shape
+    """Of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`."""
+    kind: Kind
+    size: int
+    """Training examples."""
+    num_classes: int | None = None
+    vocabulary: list[str] | None = None
+    feature_names: list[str] | None = None
+    value_range: tuple[float, float] | None = None
+    """Smallest and largest value the scaled data can take; None when unbounded."""
+    fingerprint: str = ""
+    """SHA-256 of the content (not the path) of all splits."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, for the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DataSpec:
+        values = dict(values)
+        values["shape"] = tuple(values["shape"])
+        if values.get("value_range") is not None:
+            values["value_range"] = tuple(values["value_range"])
+        return cls(**values)
+
+
+@dataclass
+class Latent:
+    """What a bottleneck returns."""
+
+    z: Tensor
+    """What the decoder reads, `[B, *out_shape]`; a sample where the posterior is stochastic."""
+    point: Tensor
+    """The noise-free value of `z`: what describes the example (`embed`, tasks)."""
+
+
+@dataclass
+class UnitLatent(Latent):
+    """A latent of activations inside (0, 1), readable as firing probabilities."""
+
+
+@dataclass
+class SparseLatent(Latent):
+    """A latent of which most entries are zero."""
+
+    pre: Tensor
+    """Activations before the selection, `z`'s shape."""
+
+
+@dataclass
+class VariationalLatent(Latent):
+    """A latent drawn from a posterior and judged against a prior, both over `z`'s shape, elementwise."""
+
+    posterior: Distribution
+    prior: Distribution
+
+
+@dataclass
+class Output:
+    """One pass through the model: everything a term may read."""
+
+    batch: Batch
+    x_in: Tensor
+    """What the encoder saw: `batch.x`, corrupted."""
+    hidden: Tensor | None
+    """bool, True where the corruption hid the value; None when it hides nothing."""
+    latent: Latent
+    p_x: Distribution
+    """p(x|z), elementwise over `batch.x`'s shape."""
+    step: int = 0
+    """Optimiser steps taken when this was computed: what schedules read. Evaluation uses `FINAL_STEP`."""
+
+
+FINAL_STEP = 2**62
+"""The step at which every schedule has reached its end."""

@@ -1,0 +1,71 @@
+"""How to build every backbone, small, with each of its options away from the default at least once.
+
+ENCODERS: name -> (builder, in_shape). DECODERS: name -> (builder, in_shape, out_shape, keywords).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
+from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.resnet import ResNetDecoder
+from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.lstm import LSTMEncoder
+from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.resnet import ResNetEncoder
+from narrows.types import Shape
+
+Build = Callable[..., Any]
+IMAGE: Shape = (1, 9, 12)
+SERIES: Shape = (2, 13)
+SHORT: Shape = (2, 6)
+AR = {"data_shape": SHORT}
+
+ENCODERS: dict[str, tuple[Build, Shape]] = {
+    "mlp": (partial(MLPEncoder, widths=[12, 8]), IMAGE),
+    "mlp_batch": (partial(MLPEncoder, widths=[12, 8], norm="batch", activation="tanh"), SERIES),
+    "mlp_layer": (partial(MLPEncoder, widths=[12], norm="layer", dropout=0.2, activation="elu"), (7,)),
+    "mlp_flat": (partial(MLPEncoder, widths=[]), IMAGE),
+    "conv": (partial(ConvEncoder, channels=[6, 8]), IMAGE),
+    "conv_batch": (partial(ConvEncoder, channels=[6, 8], norm="batch", kernel_size=5), SERIES),
+    "conv_pool": (partial(ConvEncoder, channels=[6, 8], downsample="maxpool", flatten=False), IMAGE),
+    "conv_group": (partial(ConvEncoder, channels=[8, 8], norm="group", downsample="maxpool"), SERIES),
+    "resnet": (partial(ResNetEncoder, channels=[8, 12], blocks=1), IMAGE),
+    "resnet_batch": (partial(ResNetEncoder, channels=[6, 8], blocks=2, norm="batch", flatten=False), SERIES),
+    "resnet_plain": (partial(ResNetEncoder, channels=[6], blocks=1, norm=None, activation="silu"), SERIES),
+    "lstm": (partial(LSTMEncoder, hidden=6), SERIES),
+    "lstm_deep": (partial(LSTMEncoder, hidden=4, layers=2, bidirectional=True, dropout=0.3), SERIES),
+}
+
+DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
+    "mlp": (partial(MLPDecoder, widths=[8, 12]), (5,), IMAGE, {}),
+    "mlp_batch": (partial(MLPDecoder, widths=[8, 12], norm="batch", activation="tanh"), (5, 3), SERIES, {}),
+    "mlp_layer": (partial(MLPDecoder, widths=[12], norm="layer", dropout=0.2), (5,), (7,), {}),
+    "mlp_flat": (partial(MLPDecoder, widths=[]), (5,), IMAGE, {}),
+    "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
+    "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),
+    "conv_map": (partial(ConvDecoder, channels=[8, 6], upsample="nearest"), (4, 3, 3), IMAGE, {}),
+    "conv_group": (partial(ConvDecoder, channels=[8, 8], norm="group"), (4, 4), SERIES, {}),
+    "resnet": (partial(ResNetDecoder, channels=[12, 8], blocks=1), (5,), IMAGE, {}),
+    "resnet_batch": (
+        partial(ResNetDecoder, channels=[8, 6], blocks=2, norm="batch", upsample="nearest"),
+        (3, 4),
+        SERIES,
+        {},
+    ),
+    "resnet_plain": (partial(ResNetDecoder, channels=[6], blocks=1, norm=None), (5,), SERIES, {}),
+    "lstm": (partial(LSTMDecoder, hidden=6), (5,), (4, 6), {}),
+    "lstm_deep": (partial(LSTMDecoder, hidden=4, layers=2, dropout=0.3, reverse=True), (2, 3), SHORT, {}),
+    "lstm_timeless": (partial(LSTMDecoder, hidden=4, time_features=0), (5,), SHORT, {}),
+    "lstm_ar": (partial(AutoregressiveLSTMDecoder, hidden=6), (5,), (4, 6), AR),
+    "lstm_ar_deep": (
+        partial(AutoregressiveLSTMDecoder, hidden=4, layers=2, dropout=0.3, input_dropout=0.4, reverse=True),
+        (2, 3),
+        SHORT,
+        AR,
+    ),
+}

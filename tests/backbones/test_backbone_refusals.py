@@ -1,0 +1,90 @@
+"""Every user's mistake with a backbone is one sentence, and every YAML lists what its class takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
+from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.resnet import ResNetDecoder
+from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.lstm import LSTMEncoder
+from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.resnet import ResNetEncoder
+from narrows.errors import UserError
+
+IMAGE = (1, 28, 28)
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+OURS = ["encoder/mlp", "encoder/conv", "encoder/resnet", "encoder/lstm"]
+OURS += ["decoder/mlp", "decoder/conv", "decoder/resnet", "decoder/lstm", "decoder/lstm_ar"]
+
+MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
+    "width of zero": (lambda: MLPEncoder(IMAGE, widths=[0]), r"encoder mlp needs widths .* not \[0\]"),
+    "dropout of one": (lambda: MLPDecoder((2,), IMAGE, dropout=1.0), "decoder mlp needs dropout .* not 1.0"),
+    "norm of maps on vectors": (lambda: MLPEncoder(IMAGE, norm="group"), "encoder mlp has no norm 'group'"),
+    "norm of vectors on maps": (lambda: ConvEncoder(IMAGE, norm="layer"), "encoder conv has no norm 'layer'"),
+    "misspelt norm": (lambda: ResNetDecoder((2,), IMAGE, norm="batsh"), "did you mean 'batch'"),
+    "activation": (lambda: ConvDecoder((2,), IMAGE, activation="rellu"), "did you mean 'relu'"),
+    "no channels": (lambda: ConvEncoder(IMAGE, channels=[]), "encoder conv needs channels .* at least one"),
+    "one channel in groups": (
+        lambda: ConvEncoder(IMAGE, channels=[1], norm="group"),
+        "norm group over a single channel",
+    ),
+    "even kernel": (lambda: ConvEncoder(IMAGE, kernel_size=4), "encoder conv needs an odd kernel_size"),
+    "kernel of one": (lambda: ConvDecoder((2,), IMAGE, kernel_size=1), "decoder conv needs an odd kernel"),
+    "downsample": (lambda: ConvEncoder(IMAGE, downsample="pool"), "encoder conv has no downsample 'pool'"),
+    "upsample": (lambda: ResNetDecoder((2,), IMAGE, upsample="near"), "decoder resnet has no upsample 'near'"),
+    "no blocks": (lambda: ResNetEncoder(IMAGE, blocks=0), "encoder resnet needs blocks"),
+    "vector for conv": (lambda: ConvEncoder((30,)), r"encoder conv works on images .* not on shape \[30\]"),
+    "vector from resnet": (lambda: ResNetDecoder((2,), (30,)), r"decoder resnet works on .* shape \[30\]"),
+    "too many stages": (
+        lambda: ConvEncoder((1, 8, 12), channels=[4] * 4),
+        "encoder conv has 4 stages .* 8 x 12 can be halved at most 3 times .* at most 3 entries",
+    ),
+    "map of another size": (
+        lambda: ConvDecoder((8, 4, 4), IMAGE, channels=[64, 32]),
+        r"the bottleneck gives \[8, 4, 4\], but decoder conv with 2 stages needs .*\['C', 7, 7\]",
+    ),
+    "series for an image": (
+        lambda: ResNetDecoder((8, 7), IMAGE, channels=[64, 32]),
+        r"the bottleneck gives \[8, 7\], but decoder resnet",
+    ),
+    "image for lstm": (lambda: LSTMEncoder(IMAGE), r"encoder lstm reads series .* not data of shape \[1, 28"),
+    "image from lstm": (lambda: LSTMDecoder((2,), IMAGE), r"decoder lstm writes series"),
+    "dropout in one layer": (lambda: LSTMEncoder((1, 9), dropout=0.1), "encoder lstm .* only one layer"),
+    "odd clock": (lambda: LSTMDecoder((2,), (1, 9), time_features=3), "time_features to be even"),
+    "steps": (
+        lambda: AutoregressiveLSTMDecoder((2,), (1, 9), data_shape=(1, 8)),
+        r"decoder lstm_ar reads data of shape \[1, 8\].*\[1, 9\]",
+    ),
+    "input dropout": (
+        lambda: AutoregressiveLSTMDecoder((2,), (1, 9), data_shape=(1, 9), input_dropout=-0.1),
+        "decoder lstm_ar needs input_dropout",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence(name: str) -> None:
+    build, sentence = MISTAKES[name]
+    with pytest.raises(UserError, match=sentence) as caught:
+        build()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("config", OURS)
+def test_a_config_lists_every_argument_with_its_default(config: str) -> None:
+    values = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())
+    module, name = values.pop("_target_").rsplit(".", 1)
+    assert values.pop("_partial_") is True
+    taken = inspect.signature(getattr(import_module(module), name)).parameters
+    defaults = {key: p.default for key, p in taken.items() if p.default is not inspect.Parameter.empty}
+    assert {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()} == defaults
+    assert set(taken) - set(defaults) <= {"in_shape", "out_shape", "data_shape"}

@@ -1,0 +1,32 @@
+"""What every test relies on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import narrows  # noqa: F401 (first: it lets torchvision, and with it lightning, import beside a CPU-only torch)
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """One thread and one seed: no test depends on the machine or on the test before it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests on it are skipped where it is absent."""
+    folder = Path(os.environ.get("NARROWS_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data are not at hand: {folder} is missing (set NARROWS_DATA)")
+    return folder

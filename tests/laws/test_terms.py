@@ -1,0 +1,151 @@
+"""Every term against a slow oracle."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from instances import BOTTLENECKS, CORRUPTIONS, IMAGE, LIKELIHOODS, batch, model
+from torch.distributions import Normal, kl_divergence
+
+from narrows.losses.divergence import KL, Capacity, evidence_lower_bound
+from narrows.losses.geometry import Contraction
+from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
+from narrows.losses.sparsity import L1, SparseKL
+from narrows.schedules import Linear
+from narrows.types import FINAL_STEP
+
+
+def test_kl_is_the_closed_form_and_agrees_with_monte_carlo() -> None:
+    net = model()
+    out = net(batch())
+    mean, sigma = out.latent.posterior.loc, out.latent.posterior.scale
+    closed = 0.5 * (mean.square() + sigma.square() - 1 - 2 * sigma.log()).sum(1)
+    torch.testing.assert_close(KL()(out, net), closed, rtol=1e-4, atol=1e-5)
+    z = out.latent.posterior.sample((200_000,))
+    drawn = (out.latent.posterior.log_prob(z) - out.latent.prior.log_prob(z)).sum(2)
+    standard_error = drawn.std(0) / math.sqrt(len(drawn))
+    assert ((drawn.mean(0) - closed).abs() < 5 * standard_error).all()
+
+
+def test_kl_of_broadened_and_shifted_gaussians() -> None:
+    """Not only near initialisation, where mean and log-variance are near 0 and many wrong formulas agree."""
+    q, p = Normal(torch.tensor([3.0, -1.0]), torch.tensor([0.2, 4.0])), Normal(torch.zeros(2), torch.ones(2))
+    expected = torch.tensor([0.5 * (9 + 0.04 - 1) - math.log(0.2), 0.5 * (1 + 16 - 1) - math.log(4.0)])
+    torch.testing.assert_close(kl_divergence(q, p), expected)
+
+
+def test_free_bits_cost_at_least_the_bits_and_carry_no_gradient_below_them() -> None:
+    net = model()
+    out = net(batch())
+    assert KL(free_bits=0.0)(out, net).mean() < 5 * 10
+    term = KL(free_bits=10.0)(out, net)
+    assert term.item() == pytest.approx(5 * 10)
+    term.backward()
+    assert all(p.grad is None or p.grad.abs().sum() == 0 for p in net.parameters())
+
+
+def test_capacity_is_the_distance_from_the_target() -> None:
+    net = model()
+    out = net(batch())
+    kl = KL()(out, net).mean()
+    term = Capacity(capacity=Linear(0, 8, steps=4))
+    for step, target in [(0, 0.0), (2, 4.0), (4, 8.0), (FINAL_STEP, 8.0)]:
+        out.step = step
+        torch.testing.assert_close(term(out, net), (kl - target).abs())
+
+
+def test_elbo_is_minus_reconstruction_minus_kl() -> None:
+    net = model()
+    out = net(batch())
+    torch.testing.assert_close(evidence_lower_bound(out), -NegativeLogLikelihood()(out, net) - KL()(out, net))
+
+
+def test_reconstruction_is_summed_over_values_and_skips_the_missing() -> None:
+    net, data = model(likelihood=LIKELIHOODS["gaussian_fixed"]), batch()
+    data.observed = torch.rand_like(data.x) > 0.3
+    out = net(data)
+    by_hand = torch.stack(
+        [
+            sum(-out.p_x.log_prob(data.x)[i].flatten()[j] for j in range(64) if data.observed[i].flatten()[j])
+            for i in range(len(data))
+        ]
+    )
+    torch.testing.assert_close(NegativeLogLikelihood()(out, net), by_hand)
+
+
+def test_masked_reconstruction_reads_hidden_values_alone() -> None:
+    net = model(corruption=CORRUPTIONS["masking"])
+    out = net(batch())
+    assert out.hidden is not None
+    expected = (-out.p_x.log_prob(out.batch.x) * out.hidden).flatten(1).sum(1)
+    torch.testing.assert_close(HiddenNegativeLogLikelihood()(out, net), expected)
+    assert (out.x_in[out.hidden] == 0).all()
+    assert torch.equal(out.x_in[~out.hidden], out.batch.x[~out.hidden])
+
+
+def test_l1_is_the_sum_of_absolute_latents() -> None:
+    net = model(bottleneck=BOTTLENECKS["deterministic"])
+    out = net(batch())
+    torch.testing.assert_close(L1()(out, net), out.latent.z.abs().sum(1))
+
+
+def test_sparse_kl_is_zero_at_rho_and_matches_bernoulli_kl() -> None:
+    net = model(bottleneck=BOTTLENECKS["deterministic_sigmoid"])
+    out = net(batch())
+    rate = out.latent.point.mean(0)
+    expected = kl_divergence(
+        torch.distributions.Bernoulli(torch.full_like(rate, 0.1)), torch.distributions.Bernoulli(rate)
+    ).sum()
+    torch.testing.assert_close(SparseKL(rho=0.1)(out, net), expected)
+    out.latent.point = torch.full_like(out.latent.point, 0.1)
+    assert SparseKL(rho=0.1)(out, net).item() == pytest.approx(0, abs=1e-6)
+
+
+def exact_squared_jacobian(net: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def point(one: torch.Tensor) -> torch.Tensor:
+        return net.encode(one[None]).point[0]
+
+    rows = [torch.autograd.functional.jacobian(point, one).square().sum() for one in x]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", ["deterministic", "deterministic_sigmoid", "gaussian"])
+def test_contraction_is_the_jacobian_exactly_and_on_average(name: str) -> None:
+    net = model(bottleneck=BOTTLENECKS[name])
+    out = net(batch())
+    expected = exact_squared_jacobian(net, out.x_in)
+    torch.testing.assert_close(Contraction(method="exact")(out, net), expected)
+    draws = torch.stack([Contraction(samples=20)(out, net).detach() for _ in range(200)])
+    standard_error = draws.std(0) / math.sqrt(len(draws))
+    assert ((draws.mean(0) - expected).abs() < 5 * standard_error + 1e-7).all()
+
+
+def test_contraction_has_gradients_in_training_and_works_without_them() -> None:
+    net = model(bottleneck=BOTTLENECKS["deterministic_sigmoid"])
+    out = net(batch())
+    Contraction()(out, net).mean().backward()
+    assert all(p.grad.abs().sum() > 0 for p in net.encoder.parameters())
+    with torch.no_grad():
+        value = Contraction(method="exact")(net(batch()), net)
+    assert not value.requires_grad
+    assert (value > 0).all()
+
+
+@pytest.mark.parametrize("term", [NegativeLogLikelihood(), KL(), L1(), Contraction(method="exact")])
+def test_terms_do_not_depend_on_the_batch_size(term: torch.nn.Module) -> None:
+    net = model().eval()
+    data = batch(IMAGE, 8)
+
+    def value(rows: slice) -> torch.Tensor:
+        part = batch(IMAGE, 8).to("cpu")
+        part.x = data.x[rows]
+        torch.manual_seed(1)
+        out = net(part)
+        out.latent.z = out.latent.point
+        out.p_x = net.decode(out.latent.point)
+        return term(out, net).detach()
+
+    whole = value(slice(0, 8))
+    torch.testing.assert_close(whole, torch.cat([value(slice(i, i + 1)) for i in range(8)]), rtol=1e-4, atol=1e-5)

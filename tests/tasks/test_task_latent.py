@@ -1,0 +1,51 @@
+"""KL, active units and sparsity."""
+
+from __future__ import annotations
+
+import instances
+import pytest
+import torch
+from tasks.standins import PPCA, Rows, context
+from torch.distributions import kl_divergence
+
+from narrows.tasks.base import run_tasks
+from narrows.tasks.latent import LatentFigures, Moments
+from narrows.types import Batch
+
+
+def _data(x: torch.Tensor, **spec: object) -> Rows:
+    return Rows({"train": Batch(x), "validation": Batch(x), "test": Batch(x)}, batch_size=7, **spec)
+
+
+def test_moments_merge_to_the_variance_of_all_rows() -> None:
+    rows = torch.randn(23, 5) * 3 + 100
+    moments = Moments()
+    for part in rows.split(6):
+        moments.add(part)
+    torch.testing.assert_close(moments.variance, rows.double().var(0, unbiased=False))
+
+
+def test_kl_and_active_units() -> None:
+    truth = PPCA(latents=2)
+    truth.weight[:, 1] *= 1e-3
+    x = truth.evidence.sample((30,))
+    found = run_tasks({"l": LatentFigures()}, context(truth.model(), _data(x)))
+    latent = truth.model().encode(x)
+    exact = kl_divergence(latent.posterior, latent.prior).sum(1).mean()
+    assert found["test/latent/kl"] == pytest.approx(float(exact), rel=1e-5)
+    assert found["test/active_units"] == 1
+    assert found["test/l0"] == 2
+
+
+def test_topk_keeps_exactly_k_and_a_latent_that_never_fires_is_dead() -> None:
+    model = instances.model(bottleneck=instances.BOTTLENECKS["topk"])
+    with torch.no_grad():
+        model.bottleneck.projection.bias[0] = -1e6
+    data = _data(torch.rand(40, 1, 8, 8), kind="image", value_range=(0.0, 1.0))
+    found = run_tasks({"l": LatentFigures()}, context(model, data))
+    codes = model.embed(data.splits["test"].x)
+    assert found["test/l0"] == 3
+    assert found["test/l0_fraction"] == pytest.approx(3 / 9)
+    assert found["test/dead_fraction"] == pytest.approx(float((codes == 0).all(0).float().mean()))
+    assert found["test/dead_fraction"] >= 1 / 9
+    assert "test/latent/kl" not in found

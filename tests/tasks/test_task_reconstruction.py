@@ -1,0 +1,144 @@
+"""One definition of each reconstruction figure, against three slow lines."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import instances
+import pytest
+import torch
+from tasks.standins import Always, Rows, Same, context
+
+from narrows.bottlenecks.deterministic import Deterministic
+from narrows.corruptions import GaussianNoise
+from narrows.likelihoods import GaussianLikelihood
+from narrows.model import Autoencoder
+from narrows.tasks import classics
+from narrows.tasks.base import run_tasks
+from narrows.tasks.reconstruction import Reconstruction
+from narrows.tasks.scores import ErrorSums
+from narrows.types import Batch, DataSpec
+
+
+def _unit_data(n: int = 50, **spec: object) -> Rows:
+    x = torch.rand(n, 1, 8, 8) * torch.linspace(0.2, 1, 64).reshape(1, 8, 8)
+    splits = {"train": Batch(x[: n - 10]), "validation": Batch(x[n - 10 :]), "test": Batch(x[n - 10 :])}
+    return Rows(splits, **{"kind": "image", "value_range": (0.0, 1.0)} | spec)
+
+
+def _constant_model(spec: DataSpec, values: torch.Tensor) -> Autoencoder:
+    return Autoencoder(
+        spec,
+        encoder=Same,
+        bottleneck=partial(Deterministic, dim=3),
+        decoder=partial(Always, values=values),
+        likelihood=GaussianLikelihood,
+        corruption=instances.CORRUPTIONS["clean"],
+    )
+
+
+def test_figures_are_exact_over_a_partial_last_batch() -> None:
+    truth, guess = torch.rand(10, 2, 5), torch.rand(10, 2, 5)
+    sums = ErrorSums(span=2.0, unit=True)
+    for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
+        sums.add(guess[rows], truth[rows])
+    found = sums.figures("a")
+    each = (guess - truth).square().flatten(1).mean(1)
+    assert found["a/mse"] == pytest.approx(float(each.mean()), rel=1e-5)
+    assert found["a/psnr"] == pytest.approx(float((10 * torch.log10(4 / each)).mean()), rel=1e-5)
+    bce = torch.nn.functional.binary_cross_entropy(guess, truth)
+    assert found["a/bce"] == pytest.approx(float(bce), rel=1e-5)
+
+
+def test_missing_values_do_not_count() -> None:
+    truth, guess = torch.rand(6, 5), torch.rand(6, 5)
+    observed = torch.rand(6, 5) < 0.6
+    observed[0] = False
+    sums = ErrorSums(span=1.0, unit=False)
+    sums.add(guess, torch.where(observed, truth, torch.nan), observed)
+    assert sums.mse == pytest.approx(float((guess - truth)[observed].square().mean()), rel=1e-5)
+    assert sums.examples == int(observed.any(1).sum())
+
+
+def test_an_exact_reconstruction_has_a_finite_psnr() -> None:
+    sums = ErrorSums(span=1.0, unit=True)
+    sums.add(torch.ones(2, 3), torch.ones(2, 3))
+    assert sums.figures("a")["a/psnr"] == pytest.approx(100)
+
+
+def test_predicting_the_training_mean_leaves_all_variance_unexplained() -> None:
+    data = _unit_data()
+    model = _constant_model(data.spec, data.splits["train"].x.mean(0))
+    judged = context(model, data)
+    found = run_tasks({"r": Reconstruction()}, judged)
+    assert found["test/variance_unexplained"] == pytest.approx(1, rel=1e-5)
+    assert found["test/mse"] == pytest.approx(found["test/mean/mse"], rel=1e-5)
+    assert not judged.warnings
+    assert set(Reconstruction.figures) <= found.keys()
+
+
+def test_worse_than_the_mean_is_a_loud_warning(caplog: pytest.LogCaptureFixture) -> None:
+    data = _unit_data()
+    judged = context(_constant_model(data.spec, torch.ones(1, 8, 8)), data)
+    with caplog.at_level(logging.WARNING):
+        found = run_tasks({"r": Reconstruction()}, judged)
+    assert found["test/variance_unexplained"] > 1
+    assert "WORSE THAN PREDICTING THE TRAINING MEAN" in caplog.text
+    assert judged.warnings
+
+
+def test_pca_has_as_many_components_as_the_latent_has_dimensions() -> None:
+    data = _unit_data()
+    model = _constant_model(data.spec, torch.zeros(1, 8, 8))
+    found = run_tasks({"r": Reconstruction()}, context(model, data))
+    train, test = (data.splits[name].x.flatten(1).double() for name in ("train", "test"))
+    axes = torch.linalg.svd(train - train.mean(0), full_matrices=False)[2][:3]
+    centred = test - train.mean(0)
+    expected = (centred - centred @ axes.T @ axes).square().mean()
+    assert found["test/pca/components"] == 3
+    assert found["test/pca/mse"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_denoiser_is_also_judged_from_the_corrupted_input() -> None:
+    spec = _unit_data().spec
+    noise = partial(GaussianNoise, sigma=0.3, clip=False)
+    model = instances.model(spec, bottleneck=instances.BOTTLENECKS["deterministic"], corruption=noise)
+    found = run_tasks({"r": Reconstruction()}, context(model, _unit_data(300)))
+    assert found["test/corrupted/mse"] == pytest.approx(0.09, rel=0.15)
+    assert found["test/denoised/ridge/psnr"] > found["test/corrupted/psnr"]
+    assert {"test/denoised/mse", "test/denoised/psnr", "test/denoised/bce", "test/denoised/pca/psnr"} <= found.keys()
+    assert "test/corrupted/bce" not in found
+
+
+def test_unbounded_data_take_their_range_from_the_training_split_and_have_no_bce() -> None:
+    data = _unit_data(value_range=None)
+    found = run_tasks({"r": Reconstruction()}, context(_constant_model(data.spec, torch.zeros(1, 8, 8)), data))
+    train, test = data.splits["train"].x, data.splits["test"].x
+    span = float(train.max() - train.min())
+    each = test.square().flatten(1).mean(1)
+    assert found["test/psnr"] == pytest.approx(float((10 * torch.log10(span**2 / each)).mean()), rel=1e-5)
+    assert "test/bce" not in found
+
+
+def test_a_cap_on_rows_is_said_and_seeded(caplog: pytest.LogCaptureFixture) -> None:
+    data = _unit_data()
+    model = _constant_model(data.spec, torch.zeros(1, 8, 8))
+    with caplog.at_level(logging.INFO):
+        first = run_tasks({"r": Reconstruction(max_rows=15)}, context(model, data))
+    again = run_tasks({"r": Reconstruction(max_rows=15)}, context(model, data))
+    assert "15 of the 40 training rows" in caplog.text
+    assert first == again
+
+
+def test_missing_training_values_are_filled_with_the_mean() -> None:
+    x = torch.randn(30, 4)
+    observed = torch.rand(30, 4) < 0.7
+    split = Batch(torch.where(observed, x, 0.0), observed=observed)
+    data = Rows({"train": split, "validation": split, "test": split})
+    spec_model = _constant_model(data.spec, torch.zeros(4))
+    training = classics.gather_training(context(spec_model, data), None)
+    mean = torch.stack([x[observed[:, i], i].mean() for i in range(4)])
+    torch.testing.assert_close(torch.from_numpy(training.mean).float(), mean)
+    filled = torch.where(observed, x, mean)
+    torch.testing.assert_close(torch.from_numpy(training.clean).float(), filled)
