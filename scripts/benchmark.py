@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import narrows  # noqa: F401 (before torchvision, which Lightning imports)
 
+# isort: split
+
 import lightning as L
 import torch
 from torch import Tensor, nn

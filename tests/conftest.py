@@ -9,9 +9,9 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import narrows  # noqa: F401 (first: it lets torchvision, and with it lightning, import beside a CPU-only torch)
-
 import torch
+
+import narrows  # noqa: F401 (first: it lets torchvision, and with it lightning, import beside a CPU-only torch)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -85,14 +85,17 @@ SCHEDULES: dict[str, Build] = {
 }
 
 
+ENCODER, DECODER = partial(MLPEncoder, widths=[16]), partial(MLPDecoder, widths=[16])
+
+
 def model(
     spec: DataSpec = IMAGE,
     *,
     bottleneck: Build = BOTTLENECKS["gaussian"],
     likelihood: Build = LIKELIHOODS["bernoulli"],
     corruption: Build = CORRUPTIONS["clean"],
-    encoder: Build = partial(MLPEncoder, widths=[16]),
-    decoder: Build = partial(MLPDecoder, widths=[16]),
+    encoder: Build = ENCODER,
+    decoder: Build = DECODER,
 ) -> Autoencoder:
     """A small autoencoder; every stage can be exchanged."""
     return Autoencoder(

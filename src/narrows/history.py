@@ -6,6 +6,7 @@ the host once: their means are logged, and the first row that is not finite name
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -47,15 +48,17 @@ class StepHistory:
     def full(self) -> bool:
         return len(self.steps) >= self.interval
 
-    def take(self) -> Tensor | None:
-        """The mean over the recorded rows, `[n]`, on the device; forgets them.
+    def take(self, share: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor | None:
+        """The mean over the recorded rows, `[n]`, on the host; forgets them.
+
+        `share` averages rows over the processes before they are judged, so that all stop together.
 
         Raises:
             NonFiniteError: a row is not finite; the sentence names step and term.
         """
         if self.rows is None or not self.steps:
             return None
-        rows, steps = self.rows[: len(self.steps)].cpu(), self.steps
+        rows, steps = share(self.rows[: len(self.steps)]).cpu(), self.steps
         self.steps = []
         refuse_non_finite(rows, self.names, [f"at step {step}" for step in steps])
         return rows.mean(0)

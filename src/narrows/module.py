@@ -63,6 +63,7 @@ class AutoencoderModule(L.LightningModule):
         self.accumulate = accumulate
         self.latest: dict[str, float] = {}
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._weight, self._first_rows = 0.0, 1
         self._sums: Tensor | None = None
         self._names: list[str] = []
         if compile:
@@ -83,13 +84,14 @@ class AutoencoderModule(L.LightningModule):
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
         seed_default(self.seed, "step", progress.processed, self.global_rank)
         step = self.global_step
-        with self._gradients_kept_local() if self._accumulating(batch_idx) else nullcontext():
+        last = not self._accumulating(batch_idx)
+        with nullcontext() if last else self._gradients_kept_local():
             out = self.model(batch)
             out.step = step
             losses = self.objective(out, self.model)
-            scale = batch.share / self.accumulate
+            scale = batch.share * self._weigh(batch)
             self.manual_backward(losses.total if scale == 1.0 else losses.total * scale)
-        if not self._accumulating(batch_idx):
+        if last:
             self._optimise()
         self._examples += len(batch)
         self._history.record(step, losses, batch.share)
@@ -100,6 +102,22 @@ class AutoencoderModule(L.LightningModule):
         """Whether this batch's gradient waits for the next one's."""
         return (batch_idx + 1) % self.accumulate != 0 and batch_idx + 1 < self.trainer.num_training_batches
 
+    def _weigh(self, batch: Batch) -> float:
+        """Rows of the global batch over those of the first one of this optimiser step.
+
+        The gradients add up with these weights and are divided by their sum: that is the gradient of one
+        batch of all these rows, also where an epoch's last ones are fewer or smaller.
+        """
+        if self.accumulate == 1:
+            self._weight = 1.0
+            return 1.0
+        rows = round(len(batch) * self.trainer.world_size / batch.share)
+        if self._weight == 0.0:
+            self._first_rows = rows
+        weight = rows / self._first_rows
+        self._weight += weight
+        return weight
+
     def _gradients_kept_local(self) -> AbstractContextManager[None]:
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
@@ -109,7 +127,10 @@ class AutoencoderModule(L.LightningModule):
         return cast(LightningOptimizer, self.optimizers())
 
     def _optimise(self) -> None:
-        optimizer = self._optimizer
+        optimizer, weight = self._optimizer, self._weight
+        self._weight = 0.0
+        if weight != 1.0:
+            torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], weight)
         if self.clip_norm is not None:
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None:
@@ -124,11 +145,9 @@ class AutoencoderModule(L.LightningModule):
         Raises:
             NonFiniteError: one of those steps had a term that is not finite.
         """
-        mean = self._history.take()
+        mean = self._history.take(self._mean_over_processes)
         if mean is None:
             return
-        if self.trainer.world_size > 1:
-            mean = self.trainer.strategy.reduce(mean.to(self.device), reduce_op="mean")
         now = time.perf_counter()
         figures = {f"train/{name}": value for name, value in zip(self._history.names, mean.tolist(), strict=True)}
         figures |= self._scheduled()
@@ -137,6 +156,11 @@ class AutoencoderModule(L.LightningModule):
         self._clock, self._examples = now, 0
         self.latest = figures
         self._log(figures)
+
+    def _mean_over_processes(self, rows: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return rows
+        return cast(Tensor, self.trainer.strategy.reduce(rows, reduce_op="mean"))
 
     def _scheduled(self) -> dict[str, float]:
         now, end = self.objective.weights(self.global_step), self.objective.weights(FINAL_STEP)
