@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import inspect
+import logging
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,20 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.errors import UserError, nearest
+from narrows.errors import UserError, nearest, require
+from narrows.options import check_types
 
 PACKAGE = Path(__file__).resolve().parent
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+PARTS = (
+    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption"),
+    *("datamodule", "module", "optimizer", "scheduler", "trainer"),
+)
+"""The keys that hold one component each."""
+COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
+"""The keys that hold components by name."""
+SINGULAR = {"loss": "term", "tasks": "task"}
+SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
 
 
 def config_dir() -> Path:
@@ -59,21 +72,73 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
             yield from targets(node._get_node(i), f"{path}[{i}]")
 
 
-def check_keys(config: DictConfig) -> None:
-    """Refuse, before anything is built, targets that do not exist and arguments that they do not take.
+def check_layout(config: DictConfig, text: str) -> None:
+    """Refuse keys that nothing reads, and places without what belongs there.
+
+    Args:
+        config: with every reference resolved.
+        text: of the config before that; a key that it refers to may be anybody's.
 
     Raises:
         UserError: names the key and the nearest valid one.
     """
+    known = (*PARTS, *COLLECTIONS, *SETTINGS)
+    for key in map(str, config):
+        require(key in known or f"${{{key}" in text, f"there is no config key '{key}': {nearest(key, known)}")
+    for key in known:
+        require(key in config, f"the config has no '{key}', which every run needs")
+    for key in PARTS:
+        _require_component(config[key], key)
+    for key in COLLECTIONS:
+        group = config[key]
+        require(isinstance(group, DictConfig), f"{key} must hold components by name, not {group}")
+        for name in group:
+            _require_component(group[name], f"{key}.{name}")
+    require(
+        "checkpoint" in config.callbacks,
+        "callbacks has no 'checkpoint', from which a run is tested and loaded; callbacks=none keeps nothing else",
+    )
+    require(isinstance(config.seed, int), f"seed must be a whole number, not {config.seed!r}")
+    choices = ("best", "last")
+    require(config.checkpoint in choices, f"no checkpoint '{config.checkpoint}': {nearest(config.checkpoint, choices)}")
+
+
+def _require_component(node: Any, path: str) -> None:
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        group, _, name = path.rpartition(".")
+        how = f"+{SINGULAR.get(group, group)}@{path}=CHOICE adds one, ~{path} takes one away" if group else "choose one"
+        raise UserError(f"{path} is no component, which would have a _target_ ({how})")
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse, before anything is built, targets that do not exist and arguments that they do not take.
+
+    Raises:
+        UserError: names the key and the nearest valid one, or the type that a value must have.
+    """
     for path, node in targets(config):
-        try:
-            target = get_object(node._target_)
-        except Exception as error:
-            raise UserError(f"{path}._target_: cannot import '{node._target_}' ({_first_line(error)})") from error
+        target = _locate(node._target_, path)
         known = _arguments(target)
         for key in node:
             if known is not None and key not in known and key not in HYDRA_KEYS:
                 raise UserError(f"{path} has no option '{key!s}': {nearest(str(key), known)}")
+        check_types(target, node, path)
+
+
+def _locate(name: str, path: str) -> Any:
+    """The object of that name; Hydra's own report of a failure would be lines long."""
+    logger = logging.getLogger("hydra.utils")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        return get_object(name)
+    except Exception as error:
+        module, _, wanted = name.rpartition(".")
+        with contextlib.suppress(ImportError, ValueError):
+            names = [each for each in vars(importlib.import_module(module)) if each[0] != "_"]
+            raise UserError(f"{path}._target_: {module} has no '{wanted}': {nearest(wanted, names)}") from error
+        raise UserError(f"{path}._target_: cannot import '{name}' ({_first_line(error)})") from error
+    finally:
+        logger.disabled = disabled
 
 
 def _arguments(target: Any) -> set[str] | None:
@@ -99,13 +164,21 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         return built(*args, **kwargs) if args or kwargs else built
     except UserError:
         raise
+    except ValueError as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (ValueError, TypeError)):
+        # By its name, because importing Lightning takes seconds and this module must not.
+        if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
             raise UserError(f"{path}: {_first_line(cause)}") from error
         raise
+
+
+def build_later(node: Any, path: str) -> Callable[..., Any]:
+    """`build` of a partial whose remaining arguments come later; `ValueError`s become one sentence then too."""
+    return functools.partial(build, node, path)
 
 
 def _first_line(error: BaseException) -> str:
@@ -120,12 +193,14 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         return f"there is no {group or 'config'} '{choice}': {nearest(choice, error.options)}"
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-            names = [str(key) for key in cause.parent_node]
+            names = [str(key) for key in cause.parent_node if key not in {*HYDRA_KEYS, "hydra"}]
             where = f" in '{parent}'" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
             if "not in struct" in str(cause) and names:
                 return f"there is no config key '{cause.key}'{where}: {nearest(str(cause.key), names)}"
     if match := re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error)):
         return f"there is no config group '{match[1]}': {nearest(match[1].split('@')[0], group_names())}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {error.msg or error}".partition("\n")[0]
     return _first_line(error)
 
 

@@ -15,10 +15,11 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config import build, check_keys
-from narrows.errors import UserError
+from narrows.config import build, build_later, check_keys, check_layout
+from narrows.errors import UserError, require
 from narrows.loggers import TensorBoard
 from narrows.losses import Objective
 from narrows.module import AutoencoderModule
@@ -40,19 +41,21 @@ def run(config: DictConfig) -> Figures:
         UserError: anything in the config or the data that a user can mend.
     """
     quieten()
-    config = _resolved(config)
+    asked, config = config, _resolved(config)
+    check_layout(config, OmegaConf.to_yaml(asked))
     check_keys(config)
     objective = check_composition(config)
     directory = RunDirectory(Path(HydraConfig.get().runtime.output_dir))
     if not is_main_process():
         return _execute(config, objective, directory)
     directory.claim()
+    directory.write_hydra(asked, HydraConfig.instance().cfg)
     with recorded(directory, config):
         return _execute(config, objective, directory)
 
 
 def _resolved(config: DictConfig) -> DictConfig:
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     assert isinstance(resolved, DictConfig)
     OmegaConf.set_struct(resolved, True)
     return resolved
@@ -63,8 +66,10 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Figures are summed over the processes before they are logged.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.distributed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
 
 
 def check_composition(config: DictConfig) -> Objective:
@@ -78,12 +83,26 @@ def check_composition(config: DictConfig) -> Objective:
             "a sweep (-m) over jobs with several devices would train other values on other ranks; "
             "start each job on its own, or set trainer.devices=1"
         )
+    _check_trainer(config.trainer)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the width before it: any width does to ask for it.
     trial = build(config.bottleneck, "bottleneck", (4,))
     corruption = build(config.corruption, "corruption").func
     objective.check(trial.returns, type(trial), corruption)
     return objective
+
+
+def _check_trainer(options: DictConfig) -> None:
+    """What Lightning would meet late, or say in riddles."""
+    every = options.get("check_val_every_n_epoch")
+    require(every is None or every >= 1, f"trainer.check_val_every_n_epoch must be at least 1, not {every}")
+    if options.get("accelerator") in ("gpu", "cuda") and not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    ):
+        raise UserError(
+            f"trainer.accelerator={options.accelerator}, but torch {torch.__version__} finds no GPU here; use "
+            "trainer=cpu, trainer=auto, or a build of torch that fits the machine's driver"
+        )
 
 
 def _devices(config: DictConfig) -> int:
@@ -138,6 +157,8 @@ def _signals_as_exit() -> Iterator[None]:
 
 
 def _execute(config: DictConfig, objective: Objective, directory: RunDirectory) -> Figures:
+    tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
+    trainer = make_trainer(config, directory.path)
     seed_default(config.seed, "data")
     data = build(config.datamodule, "datamodule")
     data.setup()
@@ -149,17 +170,22 @@ def _execute(config: DictConfig, objective: Objective, directory: RunDirectory) 
         "module",
         model,
         objective,
-        optimizer=build(config.optimizer, "optimizer"),
-        scheduler=build(config.scheduler, "scheduler"),
+        optimizer=build_later(config.optimizer, "optimizer"),
+        scheduler=build_later(config.scheduler, "scheduler"),
         seed=config.seed,
     )
-    tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
-    trainer = make_trainer(config, directory.path)
     _announce(config, data, model, trainer)
     declare(trainer, config, model, objective, tasks)
-    trainer.fit(module, datamodule=data)
+    try:
+        trainer.fit(module, datamodule=data)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
+    require(
+        trainer.global_step > 0,
+        "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
+    )
     return conclude(config, trainer, module, data, tasks, directory)
 
 
@@ -180,7 +206,7 @@ def make_trainer(config: DictConfig, path: Path) -> L.Trainer:
             default_root_dir=str(path),
             enable_progress_bar="progress" in config.callbacks,
         )
-    except (ValueError, TypeError, L.pytorch.utilities.exceptions.MisconfigurationException) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
 
@@ -261,5 +287,5 @@ def conclude(
             logger.close()
     figures |= judged
     directory.write_metrics(figures)
-    print_report(figures, directory.path, Path(config.output_dir), context.warnings)
+    print_report(figures, directory.path, Path(config.output_dir))
     return figures

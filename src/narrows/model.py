@@ -6,7 +6,7 @@ batch.x ─ corruption ─▶ x_in ─ encoder ─▶ h ─ bottleneck ─▶ la
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
-from narrows.errors import UserError
+from narrows.errors import UserError, require
 from narrows.likelihoods import Likelihood
 from narrows.stages import Decoder, Encoder
 from narrows.types import Batch, DataSpec, Latent, Output, VariationalLatent
@@ -32,9 +32,12 @@ class Autoencoder(nn.Module):
         decoder: `decoder(in_shape, out_shape)`, and `data_shape` where it is autoregressive.
         likelihood: `likelihood(spec)`.
         corruption: `corruption(spec)`.
+        init: `torch`, every layer as torch draws it, or `glorot`, linear and convolutional weights drawn as
+            TensorFlow and Keras do ("Understanding the difficulty of training deep feedforward neural
+            networks", Glorot and Bengio, 2010, equation 16) and their biases 0.
 
     Raises:
-        UserError: two stages whose shapes do not meet, or a stage that cannot read this data.
+        UserError: an unknown `init`, two stages whose shapes do not meet, or a stage that cannot read this data.
     """
 
     def __init__(
@@ -46,14 +49,18 @@ class Autoencoder(nn.Module):
         decoder: Builder,
         likelihood: Builder,
         corruption: Builder,
+        init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         super().__init__()
+        require(init in ("torch", "glorot"), f"model.init must be torch or glorot, not '{init}'")
         self.spec = spec
         self.corruption: Corruption = corruption(spec)
         self.likelihood: Likelihood = likelihood(spec)
         self.encoder: Encoder = encoder(spec.shape)
         self.bottleneck: Bottleneck = bottleneck(self.encoder.out_shape)
         self.decoder: Decoder = self._build_decoder(decoder)
+        if init == "glorot":
+            self.apply(_glorot)
 
     def _build_decoder(self, builder: Builder) -> Decoder:
         wanted = self.likelihood.out_shape
@@ -121,3 +128,12 @@ class Autoencoder(nn.Module):
                 "use a variational one (bottleneck=gaussian)"
             )
         return self.decode(self.bottleneck.sample_prior(n)).mean
+
+
+@torch.no_grad()
+def _glorot(layer: nn.Module) -> None:
+    # By kind and not by name: recurrent layers keep torch's draw, which is made for them.
+    if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

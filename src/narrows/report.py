@@ -36,12 +36,10 @@ CLASSICS = {"pca": "PCA", "ridge": "ridge", "mahalanobis": "Mahalanobis", "mean"
 SILENT = {"test/loss", "test/l0_fraction", "test/nll_stderr"}
 
 
-def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path, warnings: list[str]) -> None:
-    """Print the final figures, what to know of them, where the run lies, and how to look at it."""
+def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:
+    """Print the final figures, where the run lies, and how to look at it."""
     console = Console(width=None if os.isatty(1) else 120, highlight=False)
     console.print(figure_table(figures))
-    for warning in warnings:
-        console.print(f"[bold red]warning[/] {warning}", soft_wrap=True)
     console.print(f"run          {_shortest(run_dir)}", soft_wrap=True)
     console.print(f"TensorBoard  tensorboard --logdir {_shortest(output_dir)}", soft_wrap=True)
 

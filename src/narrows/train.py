@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra.errors import HydraException
@@ -22,27 +24,16 @@ def task(config: DictConfig) -> Figures:
     """One job: Hydra has composed the config and made the run directory."""
     from narrows.experiment import run
 
-    try:
+    # Here, and not only around Hydra, which puts a line of its own before any other exception.
+    with explained():
         return run(config)
-    except UserError as error:
-        return _stop(str(error))
 
 
-def _stop(sentence: str) -> Figures:
-    print(f"narrows: {sentence}", file=sys.stderr)
-    raise SystemExit(2)
-
-
-def main() -> None:
-    """Run the command line; a user's mistake ends with one sentence and exit code 2."""
-    # Hydra would turn every error into its own text and exit code 1; narrows says it in its own words.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Threads that wait by spinning slow a small network tenfold as soon as anything else uses the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    register_resolvers()
-    entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
+@contextmanager
+def explained() -> Iterator[None]:
+    """A user's mistake ends with one sentence and exit code 2."""
     try:
-        entry(task)()
+        yield
     except UserError as error:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -51,6 +42,25 @@ def main() -> None:
         if error.filename is None:
             raise
         _stop(f"cannot use {error.filename}: {error.strerror}")
+
+
+def _stop(sentence: str) -> NoReturn:
+    print(f"narrows: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main() -> None:
+    """Run the command line."""
+    # Hydra would turn every error into its own text and exit code 1; narrows says it in its own words.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Threads that wait by spinning slow a small network tenfold as soon as anything else uses the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # argparse takes no override after a flag that follows another override.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    register_resolvers()
+    entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
+    with explained():
+        entry(task)()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pytest
 import torch
 from instances import BOTTLENECKS, LIKELIHOODS, LOSSES, model
 from lightning.pytorch.loggers import Logger
@@ -33,6 +34,11 @@ QUIET: dict[str, Any] = {
     "inference_mode": False,
     "log_every_n_steps": 1,
 }
+quiet = [
+    pytest.mark.filterwarnings(f"ignore:{message}")
+    for message in (".*LeafSpec.*", ".*treespec.*", ".*does not have many workers.*", ".*smaller than the logging.*")
+]
+"""What `narrows.experiment.quieten` silences in a run."""
 constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0, total_iters=1)
 adam = partial(torch.optim.Adam, lr=1e-2)
 sgd = partial(torch.optim.SGD, lr=1e-2)

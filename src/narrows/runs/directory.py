@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 from narrows.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -71,6 +73,16 @@ class RunDirectory:
             file.write(owner)
         for folder in ("checkpoints", "figures"):
             (self.path / folder).mkdir(exist_ok=True)
+
+    def write_hydra(self, asked: DictConfig, job: DictConfig | None) -> None:
+        """`.hydra/`, as Hydra writes it, but not before this run owns the directory: Hydra writes over
+        whatever is there."""
+        folder = self.path / ".hydra"
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(asked))
+        if job is not None:
+            write_atomically(folder / "hydra.yaml", OmegaConf.to_yaml(job))
+            write_atomically(folder / "overrides.yaml", OmegaConf.to_yaml(job.hydra.overrides.task))
 
     def update(self, **values: Any) -> None:
         """Merge `values` into the manifest and write it."""

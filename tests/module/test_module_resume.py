@@ -1,0 +1,43 @@
+"""Stopped and continued is never stopped, to the bit: the mechanism."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from instances import CORRUPTIONS
+from module_helpers import SaveAt, fit, module, network, quiet, weights
+
+from narrows import module as training
+from narrows.module import AutoencoderModule
+
+pytestmark = quiet
+
+
+def trained(checkpoint: Path | None = None, **settings: Any) -> AutoencoderModule:
+    """Three epochs of five steps; the encoder's input and the latent are noisy, Adam has momenta."""
+    fitted = module(network(corruption=CORRUPTIONS["gaussian"]), seed=11)
+    fit(fitted, checkpoint=checkpoint, max_epochs=3, **settings)
+    return fitted
+
+
+def stopped_and_continued(batches: int, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    whole = trained(callbacks=[SaveAt(batches, path)])
+    torch.manual_seed(12345)  # another process would start elsewhere
+    torch.rand(7)
+    return weights(whole), weights(trained(path))
+
+
+@pytest.mark.parametrize("batches", [1, 5, 7, 10, 13])
+def test_a_continued_run_has_the_weights_of_the_uninterrupted_one(batches: int, tmp_path: Path) -> None:
+    whole, continued = stopped_and_continued(batches, tmp_path / "middle.ckpt")
+    assert torch.equal(whole, continued)
+
+
+def test_this_law_needs_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stream that lives as long as its process, the same comparison fails."""
+    monkeypatch.setattr(training, "seed_default", lambda *_: None)
+    whole, continued = stopped_and_continued(7, tmp_path / "middle.ckpt")
+    assert not torch.equal(whole, continued)

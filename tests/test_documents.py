@@ -1,0 +1,84 @@
+"""What the documents tell a newcomer to type, typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import run_in_process
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+
+# One epoch of two batches: the commands are proven to compose and run; what they reach is measured elsewhere.
+SMALL = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "callbacks=none")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^[ ]*```{language}\n(.*?)^[ ]*```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition("  #")[0].strip() for block in blocks(README, "bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("narrows train")]
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
+    _, _, *arguments = shlex.split(line)
+    small = () if {"--help", "--cfg"} & set(arguments) else SMALL
+    finished = run_in_process(*arguments, *small, cwd=tmp_path)
+    assert finished.code == 0, finished.err
+    if small:
+        assert list(tmp_path.rglob("metrics.json"))
+
+
+def test_the_first_screen_installs_with_the_constraints() -> None:
+    install = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("pip ")]
+    assert install == [
+        "pip install -c .ci/constraints.txt -e . && narrows train",
+        "pip install -c .ci/constraints.txt -e '.[test]' && python -m pytest",
+    ]
+
+
+def test_a_newcomer_adds_a_bottleneck_by_the_book(tmp_path: Path) -> None:
+    """Do in a copy of the tree what the section says, then ask the laws and the command."""
+    for folder in ("src", "configs", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    written = re.findall(r"^ *```\w+ (\S+)\n(.*?)^ *```", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in written] == [
+        "src/narrows/bottlenecks/simplex.py",
+        "configs/bottleneck/simplex.yaml",
+    ]
+    for name, body in written:
+        (tmp_path / name).write_text(re.sub(r"^ {3}", "", body, flags=re.MULTILINE))
+    entry = re.search(r'`("simplex": .*?)`', CONTRIBUTING)
+    assert entry
+    table = tmp_path / "tests/instances.py"
+    text = table.read_text().replace(
+        "BOTTLENECKS: dict[str, Build] = {\n", f"BOTTLENECKS: dict[str, Build] = {{\n    {entry[1]}\n"
+    )
+    imported = "from narrows.bottlenecks.sparse import TopK\n"
+    table.write_text(text.replace(imported, "from narrows.bottlenecks.simplex import Simplex\n" + imported))
+
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
+    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
+    laws = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/laws/test_bottlenecks.py"]
+    asked = subprocess.run(laws, **run)
+    assert asked.returncode == 0, asked.stdout
+    assert "[simplex]" in asked.stdout
+    line = [sys.executable, "-m", "narrows.train", "variant=undercomplete", "bottleneck=simplex", *SMALL]
+    trained = subprocess.run(line, **run)
+    assert trained.returncode == 0, trained.stderr
