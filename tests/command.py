@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from narrows import train
-from narrows.config import run_dir
+from narrows.config import config_dir, register_resolvers, run_dir
 
 COMMAND = Path(sys.executable).with_name("narrows")
 
@@ -60,9 +61,9 @@ class Finished:
 def run_in_process(*arguments: str, cwd: Path) -> Finished:
     """`narrows train ARGUMENTS` in `cwd`, without a new process; a traceback stands in `err`, as in a shell."""
     out, err = io.StringIO(), io.StringIO()
-    with _as_new_process(cwd, ["narrows.train", *arguments]), contextlib.redirect_stdout(out):
-        with contextlib.redirect_stderr(err):
-            code = _call()
+    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    with _as_new_process(cwd, ["narrows.train", *arguments]), streams[0], streams[1]:
+        code = _call()
     return Finished(code, out.getvalue(), err.getvalue())
 
 
@@ -118,6 +119,14 @@ def _loggers_kept() -> Iterator[None]:
             handler.close()
         root.handlers[:] = handlers
         root.setLevel(level)
+
+
+def composed(*overrides: str, return_hydra_config: bool = False) -> DictConfig:
+    """What `narrows train OVERRIDES` composes."""
+    register_resolvers()
+    _forget_hydra()
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=return_hydra_config)
 
 
 def run_command(*arguments: str, cwd: Path, env: dict[str, str] | None = None, timeout: float = 120) -> Finished:

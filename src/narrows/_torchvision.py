@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def operators_load(folder: Path) -> bool:
 
 def declare_missing_operators(folder: Path) -> bool:
     """Declare the schemas torchvision expects, if its own operators cannot load; says whether it did."""
-    if operators_load(folder):
+    if _declared or operators_load(folder):
         return False
     import torch
 
@@ -57,13 +58,15 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
         if fullname != "torchvision":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        # Answered here, by the finders that are left: the import that asks would skip one of them now.
+        spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.origin is not None:
             declare_missing_operators(Path(spec.origin).parent)
-        return None
+        return spec
 
 
 def install() -> None:
     """Arrange for the remedy to run before torchvision is imported, unless it already was."""
-    if "torchvision" not in sys.modules:
+    waiting = any(isinstance(finder, _BeforeTorchvision) for finder in sys.meta_path)
+    if "torchvision" not in sys.modules and not waiting:
         sys.meta_path.insert(0, _BeforeTorchvision())

@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ PARTS = (
 """The keys that hold one component each."""
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""
-SINGULAR = {"loss": "term", "tasks": "task"}
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
 
 
@@ -92,8 +91,8 @@ def check_layout(config: DictConfig, text: str) -> None:
     for key in COLLECTIONS:
         group = config[key]
         require(isinstance(group, DictConfig), f"{key} must hold components by name, not {group}")
-        for name in group:
-            _require_component(group[name], f"{key}.{name}")
+        for name in map(str, group):
+            _require_component(group[name], f"{key}.{name}", [str(other) for other in group if other != name])
     require(
         "checkpoint" in config.callbacks,
         "callbacks has no 'checkpoint', from which a run is tested and loaded; callbacks=none keeps nothing else",
@@ -103,11 +102,10 @@ def check_layout(config: DictConfig, text: str) -> None:
     require(config.checkpoint in choices, f"no checkpoint '{config.checkpoint}': {nearest(config.checkpoint, choices)}")
 
 
-def _require_component(node: Any, path: str) -> None:
+def _require_component(node: Any, path: str, others: Sequence[str] = ()) -> None:
     if not isinstance(node, DictConfig) or "_target_" not in node:
-        group, _, name = path.rpartition(".")
-        how = f"+{SINGULAR.get(group, group)}@{path}=CHOICE adds one, ~{path} takes one away" if group else "choose one"
-        raise UserError(f"{path} is no component, which would have a _target_ ({how})")
+        hint = nearest(path.rpartition(".")[2], others)
+        raise UserError(f"{path} is no component: it has no _target_{'; ' if hint else ''}{hint}")
 
 
 def check_keys(config: DictConfig) -> None:
@@ -133,12 +131,17 @@ def _locate(name: str, path: str) -> Any:
         return get_object(name)
     except Exception as error:
         module, _, wanted = name.rpartition(".")
-        with contextlib.suppress(ImportError, ValueError):
-            names = [each for each in vars(importlib.import_module(module)) if each[0] != "_"]
+        if names := _public_names(module):
             raise UserError(f"{path}._target_: {module} has no '{wanted}': {nearest(wanted, names)}") from error
         raise UserError(f"{path}._target_: cannot import '{name}' ({_first_line(error)})") from error
     finally:
         logger.disabled = disabled
+
+
+def _public_names(module: str) -> list[str]:
+    with contextlib.suppress(ImportError, ValueError):
+        return [name for name in vars(importlib.import_module(module)) if name[0] != "_"]
+    return []
 
 
 def _arguments(target: Any) -> set[str] | None:
@@ -171,7 +174,8 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from error
         # By its name, because importing Lightning takes seconds and this module must not.
-        if isinstance(cause, (ValueError, TypeError)) or type(cause).__name__ == "MisconfigurationException":
+        misconfigured = type(cause).__name__ == "MisconfigurationException"
+        if cause is not None and (misconfigured or isinstance(cause, (ValueError, TypeError))):
             raise UserError(f"{path}: {_first_line(cause)}") from error
         raise
 

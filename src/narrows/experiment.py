@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -49,7 +49,7 @@ def run(config: DictConfig) -> Figures:
     if not is_main_process():
         return _execute(config, objective, directory)
     directory.claim()
-    directory.write_hydra(asked, HydraConfig.instance().cfg)
+    directory.write_hydra(asked, cast(DictConfig | None, HydraConfig.instance().cfg))
     with recorded(directory, config):
         return _execute(config, objective, directory)
 

@@ -38,7 +38,7 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
 def type_hints(target: Any) -> dict[str, Any]:
     """The hints of a callable's arguments; none where they cannot be evaluated."""
     try:
-        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)
+        return typing.get_type_hints(vars(target).get("__init__", target) if isinstance(target, type) else target)
     except (NameError, TypeError, AttributeError):
         return {}
 

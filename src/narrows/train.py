@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, NoReturn
 
 import hydra
@@ -49,14 +50,27 @@ def _stop(sentence: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def options_first(arguments: list[str]) -> list[str]:
+    """The common options before the overrides: argparse takes no override after one that follows another."""
+    options, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-cd", "--config-dir"):
+            options += [argument, *islice(rest, 1)]
+        elif argument in ("-m", "--multirun") or argument.startswith("--config-dir="):
+            options.append(argument)
+        else:
+            overrides.append(argument)
+    return options + overrides
+
+
 def main() -> None:
     """Run the command line."""
     # Hydra would turn every error into its own text and exit code 1; narrows says it in its own words.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Threads that wait by spinning slow a small network tenfold as soon as anything else uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # argparse takes no override after a flag that follows another override.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():

@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 from command import NARROW, only_run, run_command, run_in_process
 
-# 1456, 162 and 179 examples: neither the batches nor the processes divide them.
+# 1455 training examples, of whose last batch of 3 one process has 2, and chunks of 45 test examples: nothing
+# divides evenly. A small sigma makes the figures depend on what was learned.
 RUN = (
     *NARROW,
     "variant=undercomplete",
     "datamodule=digits",
-    "datamodule.source.test=0.0996",
     "datamodule.loading.eval_batch_size=50",
+    "datamodule.batch_size=242",
     "likelihood=gaussian",
+    "likelihood.sigma=0.1",
+    "optimizer.lr=0.01",
     "callbacks=none",
-    "trainer.max_epochs=3",
+    "trainer.max_epochs=4",
     "trainer.log_every_n_steps=5",
 )
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -102,7 +105,7 @@ def test_the_history_of_training_is_that_of_one_process(alone: Path, together: P
     assert history(together) == pytest.approx(history(alone), rel=1e-5)
 
 
-@pytest.mark.parametrize(("stage", "size"), [("train", 1456), ("val", 162), ("test", 179)])
+@pytest.mark.parametrize(("stage", "size"), [("train", 1455), ("val", 162), ("test", 180)])
 def test_every_example_is_seen_once(together: Path, stage: str, size: int) -> None:
     first, second = rows(together, stage, 0), rows(together, stage, 1)
     assert len(first) + len(second) == len({*first, *second}) == size
@@ -118,6 +121,6 @@ def test_one_process_keeps_the_record(together: Path) -> None:
 
 
 def test_accumulation_in_two_processes_is_the_global_batch(alone: Path, tmp_path: Path) -> None:
-    """Half the batch and twice the batches to a step; 1456 leaves a group of 32 and 16."""
-    run = in_two_processes(tmp_path, "module.accumulate=2", "datamodule.batch_size=32")
+    """Half the batch and twice the batches to a step."""
+    run = in_two_processes(tmp_path, "module.accumulate=2", "datamodule.batch_size=121")
     assert figures(run) == pytest.approx(figures(alone), rel=1e-5)

@@ -71,17 +71,18 @@ def test_bfloat16_trains_near_the_full_precision_run() -> None:
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_likelihood_is_computed_in_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over many values lose their last digits in eight bits of mantissa."""
-    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    seen: list[tuple[torch.dtype, ...]] = []
     cls = LIKELIHOODS[name].func
     original = cls.forward
 
     def watch(self: Likelihood, params: torch.Tensor) -> torch.distributions.Distribution:
         p_x = original(self, params)
-        x = torch.rand(len(params), 12)
-        seen.append((params.dtype, p_x.log_prob(x).dtype))
+        terms = p_x.log_prob(torch.rand(len(params), 12))
+        with torch.autocast("cpu", enabled=False):
+            seen.append((params.dtype, terms.dtype, p_x.mean.dtype))
         return p_x
 
     monkeypatch.setattr(cls, "forward", watch)
     fit(module(network("gaussian", name)), max_epochs=1, precision="bf16-mixed")
     # Training and validation both run in mixed precision.
-    assert set(seen) == {(torch.bfloat16, torch.float32)}
+    assert set(seen) == {(torch.bfloat16, torch.float32, torch.float32)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from instances import CORRUPTIONS
 from module_helpers import SaveAt, fit, module, network, quiet, weights
 
 from narrows import module as training
+from narrows.callbacks.checkpoint import Checkpoint
 from narrows.module import AutoencoderModule
 
 pytestmark = quiet
@@ -34,6 +36,19 @@ def stopped_and_continued(batches: int, path: Path) -> tuple[torch.Tensor, torch
 def test_a_continued_run_has_the_weights_of_the_uninterrupted_one(batches: int, tmp_path: Path) -> None:
     whole, continued = stopped_and_continued(batches, tmp_path / "middle.ckpt")
     assert torch.equal(whole, continued)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_run_continues_from_the_checkpoint_of_an_epoch_s_end(tmp_path: Path) -> None:
+    """Whose learning rate is already the next epoch's."""
+    halving = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    whole, stopped, continued = (module(scheduler=halving) for _ in range(3))
+    fit(whole, max_epochs=4)
+    saving = {"enable_checkpointing": True, "default_root_dir": tmp_path}
+    fit(stopped, max_epochs=2, callbacks=[Checkpoint()], **saving)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    fit(continued, checkpoint=last, max_epochs=4, callbacks=[Checkpoint()], **saving)
+    assert torch.equal(weights(whole), weights(continued))
 
 
 def test_this_law_needs_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shlex
@@ -33,8 +34,9 @@ def surroundings(overrides: list[str], choices: dict[str, str], seed: int) -> di
     }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
-    """Every installed distribution."""
+    """Every installed distribution; read once, however many jobs a sweep has."""
     return dict(sorted((d.metadata["Name"], d.version) for d in metadata.distributions() if d.metadata["Name"]))
 
 

@@ -1,0 +1,198 @@
+"""Every choice of every group composes, and every choice fits two real steps through the command."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in_process
+from hydra.utils import instantiate
+from PIL import Image
+
+from narrows.config import check_keys, config_dir
+from narrows.losses import Objective
+from narrows.runs.load import build_model
+
+# No experiment yet in these, or nothing to fit: composed alone.
+NOT_FITTED = {
+    "datamodule": {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"},
+    "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
+    "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
+    "sweep": {"folds"},  # test_commands.py
+}
+PLACES = {"task": "+task@tasks.mine", "term": "+term@loss.mine", "schedule": "+schedule@loss.reconstruction.weight"}
+
+
+def choices(group: str) -> list[str]:
+    folder = config_dir() / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+EXPERIMENTS = choices("experiment")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_composes(group: str) -> None:
+    for choice in choices(group):
+        needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder") else []
+        check_keys(composed(f"{PLACES.get(group, group)}={choice}", *needed))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("trainer.devices='0,1'", "trainer.devices=[0,1]", "trainer.devices=auto", "trainer.max_time='00:00:10:00'"),
+        *("trainer.limit_train_batches=0.5", "trainer.precision=bf16-mixed", "trainer.precision=32"),
+        *("trainer.deterministic=warn", "trainer.max_epochs=null", "datamodule.validation=official"),
+        *("datamodule.source.train_labels=[1,2]", "datamodule.source.train_labels=null", "encoder.widths=[]"),
+        *("encoder.dropout=0", "encoder.norm=batch", "optimizer.lr=1", "optimizer.betas=[0,0.9]"),
+    ],
+)
+def test_a_value_of_the_right_type_is_not_refused(override: str) -> None:
+    check_keys(composed(override))
+
+
+SERIES = ("datamodule=series", "datamodule.source.window=16")
+HIDDEN = ("encoder.hidden=6", "decoder.hidden=6")
+CONVOLUTIONS = ("encoder.channels=[4,4]", "decoder.channels=[4,4]")
+RUNS: dict[str, tuple[str, ...]] = {
+    "linear": ("variant=linear", "logger=csv", "trainer=cpu"),
+    "undercomplete": ("variant=undercomplete", *NARROW, "likelihood=bernoulli", "optimizer=sgd", "optimizer.lr=1e-4"),
+    "sparse_l1": ("variant=sparse_l1", *NARROW, "likelihood=laplace", "optimizer=adamw", "scheduler=cosine"),
+    "sparse_kl": (
+        *("variant=sparse_kl", *NARROW, "likelihood=continuous_bernoulli"),
+        *("optimizer=adadelta", "scheduler=milestones"),
+    ),
+    "topk": ("variant=topk", *NARROW, "likelihood=categorical", "likelihood.levels=17", "corruption=salt_and_pepper"),
+    "denoising": ("variant=denoising", *NARROW, "likelihood=gaussian", "likelihood.scope=value"),
+    "masked": ("variant=undercomplete", "loss=masked", "corruption=masking", *NARROW, "trainer.precision=bf16-mixed"),
+    "contractive": ("variant=contractive", *NARROW, "callbacks=early_stopping", "callbacks.progress.enable=false"),
+    "capacity": ("variant=vae", "loss=capacity", *NARROW, "callbacks=default", "module.clip_norm=1.0"),
+    "linear_warm_up": (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=2", "scheduler=constant"),
+    "cyclical": (*NARROW, "+schedule@loss.kl.weight=cyclical", "module.accumulate=2", "optimizer=adam"),
+    "terms": ("+term@loss.l1=l1", "+term@loss.contraction=contraction", *NARROW, "corruption=gaussian"),
+    "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=clean"),
+    "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal"),
+    "resnet": ("encoder=resnet", "decoder=resnet", *CONVOLUTIONS, "encoder.blocks=1", "decoder.blocks=1"),
+    "sequential": ("variant=sequential", *SERIES, *HIDDEN, "decoder=lstm_ar"),
+    "sequential_vae": ("variant=sequential_vae", *SERIES, *HIDDEN, "decoder=lstm"),
+    "anomaly": (
+        *("variant=undercomplete", *NARROW, "datamodule=digits", "datamodule.source.train_labels=[1]"),
+        *("+task@tasks.anomaly=anomaly", "trainer.limit_test_batches=null"),
+    ),
+    "likelihood": (*NARROW, "+task@tasks.nll=likelihood", "tasks.nll.samples=3", "tasks.nll.max_examples=5"),
+    "arrays": (
+        "datamodule=arrays",
+        "datamodule.source.path=table.npz",
+        *NARROW,
+        "datamodule.source.standardise=standard",
+    ),
+    "image_folder": (
+        *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
+        *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
+    ),
+}
+# Their tasks are what they are about; elsewhere two steps are.
+WITH_TASKS = {"linear", "anomaly", "likelihood", "denoising", "arrays", "capacity", "sequential"}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with somebody's own data."""
+    folder: Path = tmp_path_factory.mktemp("workplace")
+    random = np.random.default_rng(0)
+    np.savez(folder / "table.npz", x=random.normal(size=(60, 7)))
+    (folder / "photos").mkdir()
+    for i in range(24):
+        Image.fromarray(random.integers(0, 256, (16, 14, 3), dtype=np.uint8)).save(folder / "photos" / f"{i}.png")
+    return folder
+
+
+def fit(cwd: Path, *arguments: str) -> dict[str, Any]:
+    """The final figures of a run that must complete."""
+    outputs = cwd / "runs" / str(abs(hash(arguments)))
+    done = run_in_process(*TINY, *arguments, f"output_dir={outputs}", cwd=cwd)
+    assert done.code == 0, done.err
+    run = only_run(outputs)
+    assert manifest(run)["status"] == "completed"
+    figures: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    assert np.isfinite([figures["val/loss"], figures["test/loss"]]).all()
+    return figures
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_choice_fits_two_steps(name: str, workplace: Path) -> None:
+    figures = fit(workplace, *RUNS[name], *(() if name in WITH_TASKS else NO_TASKS))
+    if name == "anomaly":
+        assert 0 <= figures["test/anomaly/auroc"] <= 1
+    if name == "likelihood":
+        assert figures["test/nll"] > 0
+
+
+def test_every_choice_is_among_the_fitted() -> None:
+    used: dict[str, set[str]] = {group: set() for group in GROUPS}
+    for arguments in RUNS.values():
+        config = composed(*TINY, *arguments, return_hydra_config=True)
+        for key, choice in config.hydra.runtime.choices.items():
+            used.setdefault(key.split("@")[0], set()).add(str(choice))
+    for group in GROUPS:
+        excused = set(EXPERIMENTS) if group == "experiment" else NOT_FITTED.get(group, set())
+        assert set(choices(group)) - used[group] == excused, f"never fitted, or a stale excuse, in {group}"
+
+
+# ── encoders with decoders ──────────────────────────────────────────────────────────────────────────────
+
+OPTIONS = {
+    "mlp": "widths=[16]",
+    "conv": "channels=[4,4]",
+    "resnet": "channels=[4,4]",
+    "lstm": "hidden=6",
+    "lstm_ar": "hidden=6",
+}
+IMAGE_PAIRS = [(e, d) for e in ("mlp", "conv", "resnet") for d in ("mlp", "conv", "resnet")]
+# Series are for all; these are the pairs that images do not have.
+SERIES_PAIRS = [(e, d) for e in choices("encoder") for d in choices("decoder") if "lstm" in e or "lstm" in d]
+PAIRS = IMAGE_PAIRS + SERIES_PAIRS
+
+
+def test_all_pairs_are_there() -> None:
+    assert set(PAIRS) == {(encoder, decoder) for encoder in choices("encoder") for decoder in choices("decoder")}
+
+
+@pytest.mark.parametrize(("encoder", "decoder"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def test_every_encoder_with_every_decoder(encoder: str, decoder: str) -> None:
+    data = SERIES if (encoder, decoder) in SERIES_PAIRS else ()
+    parts = (f"encoder={encoder}", f"decoder={decoder}", f"encoder.{OPTIONS[encoder]}", f"decoder.{OPTIONS[decoder]}")
+    config = composed(*TINY, *parts, *data)
+    datamodule = instantiate(config.datamodule)
+    datamodule.setup()
+    network = build_model(config, datamodule.spec)
+    objective = Objective({name: instantiate(term) for name, term in config.loss.items()})
+    optimizer = instantiate(config.optimizer)(network.parameters())
+    before = [parameter.clone() for parameter in network.parameters()]
+    for examples in islice(datamodule.train_dataloader(), 2):
+        total = objective(network(examples), network).total
+        total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert torch.isfinite(total)
+    assert all(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+
+
+# ── experiments ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_fits_two_steps_of_its_data(name: str, real_data: Path, tmp_path: Path) -> None:
+    without = [f"~tasks.{task}" for task in composed(f"experiment={name}").tasks]
+    kept = [argument for argument in TINY if not argument.startswith("callbacks=")]
+    place = [f"data_dir={real_data}", "callbacks.progress.enable=false", "callbacks.pictures.every_n_epochs=1000"]
+    done = run_in_process(f"experiment={name}", *kept, *without, *place, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert manifest(only_run(tmp_path / "outputs" / name))["status"] == "completed"

@@ -1,0 +1,274 @@
+"""Nothing is forgotten: every component has an instance and a config, and every composition steps or is refused."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from backbones import backbone_instances
+from hydra.utils import get_object
+from instances import BOTTLENECKS, CORRUPTIONS, IMAGE, LIKELIHOODS, LOSSES, SCHEDULES, SERIES, TERMS, batch, model
+from omegaconf import OmegaConf
+from torch import Tensor
+
+import narrows
+from narrows import schedules
+from narrows.bottlenecks.base import Bottleneck
+from narrows.config import config_dir, targets
+from narrows.corruptions import Corruption
+from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
+from narrows.decoders.mlp import MLPDecoder
+from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.lstm import LSTMEncoder
+from narrows.encoders.mlp import MLPEncoder
+from narrows.errors import UserError
+from narrows.likelihoods import Likelihood
+from narrows.losses import Objective, Term
+from narrows.model import Autoencoder
+from narrows.stages import Decoder, Encoder
+from narrows.tasks.base import Task
+from narrows.types import Batch, DataSpec
+
+# What has no config, and why; an entry that is not needed any more fails.
+WITHOUT_YAML = {schedules.Constant: "a plain number in a config"}
+# Options whose value in the config is another than the constructor's, and why.
+OTHER_DEFAULTS = {
+    ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
+}
+# What code, not a config, gives.
+FROM_CODE = {"self", "in_shape", "out_shape", "data_shape", "spec", "save_dir"}
+FROM_CODE_OF = {
+    "narrows.model.Autoencoder": {"encoder", "bottleneck", "decoder", "likelihood", "corruption"},
+    "narrows.module.AutoencoderModule": {"model", "objective", "optimizer", "scheduler", "seed"},
+}
+# These groups describe the constructor's own defaults; the others are somebody's choice.
+PLAIN_GROUPS = ("encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task")
+
+
+# ── (a) components, instances, configs ──────────────────────────────────────────────────────────────────
+
+
+def public_classes() -> Iterator[type]:
+    for module in pkgutil.walk_packages(narrows.__path__, "narrows."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            found = vars(importlib.import_module(module.name)).values()
+            yield from (
+                c for c in found if isinstance(c, type) and c.__module__ == module.name and c.__name__[0] != "_"
+            )
+
+
+def components(base: type) -> set[type]:
+    return {found for found in public_classes() if issubclass(found, base) and found is not base}
+
+
+def schedule_classes() -> set[type]:
+    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {schedules.Schedule}
+
+
+def sources() -> set[type]:
+    found = {c for c in public_classes() if c.__module__.startswith("narrows.data.") and hasattr(c, "load")}
+    return {c for c in found if not getattr(c, "_is_protocol", False)}
+
+
+def built(table: dict[str, Any]) -> set[type]:
+    entries = [entry[0] if isinstance(entry, tuple) else entry for entry in table.values()]
+    return {getattr(entry, "func", entry) for entry in entries}
+
+
+def with_yaml() -> set[Any]:
+    return {get_object(node._target_) for _, _, node in YAML_TARGETS}
+
+
+def yaml_targets() -> Iterator[tuple[str, str, Any]]:
+    """File, place in the file, and node."""
+    for file in sorted(config_dir().rglob("*.yaml")):
+        for place, node in targets(OmegaConf.load(file)):
+            yield file.relative_to(config_dir()).as_posix(), place, node
+
+
+YAML_TARGETS = list(yaml_targets())
+
+
+KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
+    "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
+    "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
+    "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS),
+    "likelihood": (lambda: components(Likelihood), LIKELIHOODS),
+    "corruption": (lambda: components(Corruption), CORRUPTIONS),
+    "term": (lambda: components(Term), TERMS),
+    "schedule": (schedule_classes, SCHEDULES),
+    "task": (lambda: components(Task), None),
+    "source": (sources, None),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_component_has_an_instance_and_a_config(kind: str) -> None:
+    find, table = KINDS[kind]
+    classes = find()
+    assert classes, f"no {kind} found: the search is broken"
+    if table is not None:
+        assert classes - built(table) == set(), "without an instance in the tables of tests/"
+    assert classes - with_yaml() - set(WITHOUT_YAML) == set(), "without a YAML in configs/"
+
+
+def test_excuses_are_not_stale() -> None:
+    assert with_yaml().isdisjoint(WITHOUT_YAML)
+    existing = {(name, str(key)) for name, _, node in YAML_TARGETS for key in node}
+    assert set(OTHER_DEFAULTS) <= existing
+
+
+@pytest.mark.parametrize("table", ["loss", "corruption"])
+def test_every_choice_has_an_instance_of_its_name(table: str) -> None:
+    known = {"loss": LOSSES, "corruption": CORRUPTIONS}[table]
+    assert {path.stem for path in (config_dir() / table).glob("*.yaml")} == set(known)
+
+
+# ── (b) a config lists every option with its default ────────────────────────────────────────────────────
+
+OURS = [entry for entry in YAML_TARGETS if str(entry[2]._target_).startswith("narrows.")]
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+@pytest.mark.parametrize(("name", "place", "node"), OURS, ids=[f"{name}:{place}" for name, place, _ in OURS])
+def test_a_config_lists_every_option_with_its_default(name: str, place: str, node: Any) -> None:
+    parameters = inspect.signature(get_object(node._target_)).parameters
+    options = set(parameters) - FROM_CODE - FROM_CODE_OF.get(node._target_, set())
+    raw: Any = OmegaConf.to_container(node, resolve=False)
+    written = {key: value for key, value in raw.items() if not key.startswith("_")}
+    assert set(written) == options
+    if place or name.split("/")[0] not in PLAIN_GROUPS:
+        return
+    for key, value in written.items():
+        default = parameters[key].default
+        if (name, key) in OTHER_DEFAULTS:
+            assert plain(value) != plain(default), f"stale excuse for {key}"
+        else:
+            assert plain(value) == plain(default), key
+
+
+# ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────
+
+VARIATIONAL_LOSSES = {"elbo", "capacity"}
+
+
+def expected_refusals() -> set[tuple[str, str, str]]:
+    refused = {(b, loss, c) for b in set(BOTTLENECKS) - {"gaussian"} for loss in VARIATIONAL_LOSSES for c in COMPOSED}
+    refused |= {(b, "sparse_kl", c) for b in set(BOTTLENECKS) - {"deterministic_sigmoid"} for c in COMPOSED}
+    return refused | {(b, "masked", "clean") for b in BOTTLENECKS}
+
+
+COMPOSED = ("clean", "masking")
+TRIPLES = [(b, loss, c) for b in BOTTLENECKS for loss in LOSSES for c in COMPOSED]
+
+
+def step_once(network: Autoencoder, objective: Objective, examples: Batch) -> Tensor:
+    """One optimiser step; every parameter must have a finite gradient that is not zero throughout."""
+    parameters = {**dict(network.named_parameters()), **dict(objective.named_parameters())}
+    optimizer = torch.optim.SGD(parameters.values(), lr=1e-3)
+    total = objective(network(examples), network).total
+    total.backward()
+    assert torch.isfinite(total)
+    for name, parameter in parameters.items():
+        assert parameter.grad is not None, f"{name} gets no gradient"
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), f"the gradient of {name} is zero"
+    optimizer.step()
+    return total
+
+
+def refusal_of(objective: Objective, network: Autoencoder) -> str | None:
+    try:
+        objective.check(network.bottleneck.returns, type(network.bottleneck), type(network.corruption))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_every_pair_trains_or_is_refused_by_name(bottleneck: str) -> None:
+    refused = set()
+    for loss in LOSSES:
+        for corruption in COMPOSED:
+            objective = LOSSES[loss]()
+            network = model(bottleneck=BOTTLENECKS[bottleneck], corruption=CORRUPTIONS[corruption])
+            refusal = refusal_of(objective, network)
+            if refusal is None:
+                step_once(network, objective, batch())
+                continue
+            refused.add((bottleneck, loss, corruption))
+            assert any(f"'{name}'" in refusal for name in objective)
+            assert type(network.corruption if loss == "masked" else network.bottleneck).__name__ in refusal
+    assert refused == {triple for triple in expected_refusals() if triple[0] == bottleneck}
+
+
+# ── (d) every bottleneck with every likelihood and backbone ─────────────────────────────────────────────
+
+LSTM = partial(LSTMEncoder, hidden=8)
+BACKBONES: dict[str, tuple[DataSpec, Any, Any]] = {
+    "mlp": (IMAGE, partial(MLPEncoder, widths=[16]), partial(MLPDecoder, widths=[16])),
+    "conv": (IMAGE, partial(ConvEncoder, channels=[4, 6]), partial(ConvDecoder, channels=[6, 4])),
+    "lstm": (SERIES, LSTM, partial(LSTMDecoder, hidden=8)),
+    "lstm_ar": (SERIES, LSTM, partial(AutoregressiveLSTMDecoder, hidden=8)),
+}
+
+
+def network_of(backbone: str, bottleneck: str, likelihood: str) -> Autoencoder:
+    spec, encoder, decoder = BACKBONES[backbone]
+    return model(
+        spec,
+        bottleneck=BOTTLENECKS[bottleneck],
+        likelihood=LIKELIHOODS[likelihood],
+        encoder=encoder,
+        decoder=decoder,
+    )
+
+
+def fits(backbone: str, likelihood: str) -> bool:
+    """The series has no range; some likelihoods need one."""
+    return BACKBONES[backbone][0].kind == "image" or likelihood.startswith(("gaussian", "laplace"))
+
+
+def loss_at_the_point(network: Autoencoder, examples: Batch) -> Tensor:
+    point = network.encode(examples.x).point
+    return -network.decode(point, examples.truth).log_prob(examples.truth).flatten(1).sum(1).mean()
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> None:
+    spec = BACKBONES[backbone][0]
+    if not fits(backbone, likelihood):
+        with pytest.raises(UserError, match=r"needs data (inside \[0, 1\]|with a smallest and a largest value)"):
+            network_of(backbone, bottleneck, likelihood)
+        return
+    network = network_of(backbone, bottleneck, likelihood)
+    examples = batch(spec)
+    objective = LOSSES["elbo" if bottleneck == "gaussian" else "reconstruction"]()
+    step_once(network, objective, examples)
+    step_once(network_of(backbone, bottleneck, likelihood), objective, batch(spec, n=1))
+
+    network.eval()
+    with torch.no_grad():
+        assert torch.equal(network.embed(examples.x), network.embed(examples.x))
+        whole = loss_at_the_point(network, examples)
+        alone = [loss_at_the_point(network, Batch(x=examples.x[i : i + 1])) for i in range(len(examples))]
+        torch.testing.assert_close(torch.stack(alone).mean(), whole, rtol=1e-5, atol=1e-4)
+        assert network.reconstruct(examples.x).shape == examples.x.shape
+        again = network_of(backbone, bottleneck, likelihood).eval()
+        again.load_state_dict(network.state_dict())
+        assert torch.equal(again.reconstruct(examples.x), network.reconstruct(examples.x))
+        assert torch.equal(again.embed(examples.x), network.embed(examples.x))
