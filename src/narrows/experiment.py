@@ -195,6 +195,9 @@ def make_trainer(config: DictConfig, path: Path) -> L.Trainer:
     Raises:
         UserError: an option that Lightning refuses, or a logger whose extra is not installed.
     """
+    # Deterministic mode would fill every new tensor with NaN first: a safeguard for kernels that read what
+    # nobody wrote, at several percent of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     loggers = [build(node, f"logger.{name}", save_dir=path) for name, node in config.logger.items()]
     callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
     try:

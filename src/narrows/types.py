@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -132,6 +133,14 @@ class Output:
     """p(x|z), elementwise over `batch.x`'s shape."""
     step: int = 0
     """Optimiser steps taken when this was computed: what schedules read. Evaluation uses `FINAL_STEP`."""
+
+    @cached_property
+    def log_likelihood(self) -> Tensor:
+        """`log p(x|z)` summed over an example's observed values, `[B]`, in nats."""
+        log_prob = self.p_x.log_prob(self.batch.truth)
+        if self.batch.observed is not None:
+            log_prob = log_prob * self.batch.observed
+        return log_prob.flatten(1).sum(1)
 
 
 FINAL_STEP = 2**62

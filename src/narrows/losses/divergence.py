@@ -66,11 +66,7 @@ class Capacity(Term):
 
 def evidence_lower_bound(out: Output) -> Tensor:
     """`log p(x|z) - KL(q(z|x) || p(z))` with one sample of z, `[B]`, in nats, whatever the loss weighs."""
-    log_likelihood = out.p_x.log_prob(out.batch.truth)
-    if out.batch.observed is not None:
-        log_likelihood = log_likelihood * out.batch.observed
-    kl = posterior_kl(_variational(out))
-    return log_likelihood.flatten(1).sum(1) - kl.flatten(1).sum(1)
+    return out.log_likelihood - posterior_kl(_variational(out)).flatten(1).sum(1)
 
 
 def _variational(out: Output) -> VariationalLatent:

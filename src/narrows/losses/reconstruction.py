@@ -16,10 +16,7 @@ class NegativeLogLikelihood(Term):
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        nats = -out.p_x.log_prob(out.batch.truth)
-        if out.batch.observed is not None:
-            nats = nats * out.batch.observed
-        return nats.flatten(1).sum(1)
+        return -out.log_likelihood
 
 
 class HiddenNegativeLogLikelihood(Term):
