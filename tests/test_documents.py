@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from command import run_in_process
-from conftest import ROOT
 
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 

@@ -1,3 +1,0 @@
-"""Lightning can be imported once narrows has mended torchvision."""
-
-import narrows  # noqa: F401
