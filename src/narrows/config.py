@@ -175,7 +175,7 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
             raise cause from error
         # By its name, because importing Lightning takes seconds and this module must not.
         misconfigured = type(cause).__name__ == "MisconfigurationException"
-        if cause is not None and (misconfigured or isinstance(cause, (ValueError, TypeError))):
+        if cause is not None and (misconfigured or isinstance(cause, (ValueError, TypeError, ArithmeticError))):
             raise UserError(f"{path}: {_first_line(cause)}") from error
         raise
 
