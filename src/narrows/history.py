@@ -77,6 +77,6 @@ def refuse_non_finite(rows: Tensor, names: list[str], where: list[str]) -> None:
     columns = bad[row].nonzero().flatten().tolist()
     column = next((c for c in columns if names[c] != "loss"), columns[0])
     raise NonFiniteError(
-        f"the term '{names[column]}' became {rows[row, column].item()} {where[row]}; checkpoints already written are kept. "
-        "A lower learning rate (optimizer.lr) or gradient clipping (module.clip_norm) usually helps"
+        f"the term '{names[column]}' became {rows[row, column].item()} {where[row]}; checkpoints already written "
+        "are kept. A lower learning rate (optimizer.lr) or gradient clipping (module.clip_norm) usually helps"
     )
