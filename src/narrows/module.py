@@ -69,6 +69,14 @@ class AutoencoderModule(L.LightningModule):
         if compile:
             self.model.compile()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the running hook here some thirty times a step, and a module's own __setattr__, which
+        # looks for parameters and buffers, costs twenty times a plain one.
+        if isinstance(value, (str, int, float, type(None))):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     # ── training ────────────────────────────────────────────────────────────────────────────────────────
 
     def configure_optimizers(self) -> Any:
