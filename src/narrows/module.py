@@ -71,7 +71,7 @@ class AutoencoderModule(L.LightningModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the running hook here some thirty times a step, and a module's own __setattr__, which
-        # looks for parameters and buffers, costs twenty times a plain one.
+        # looks for parameters and buffers, does far more than a plain one.
         if isinstance(value, (str, int, float, type(None))):
             object.__setattr__(self, name, value)
         else:

@@ -60,7 +60,7 @@ class Checkpoint(CheckpointBase):
         trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)  # with the optimiser and the loops
         self.saved_step = trainer.global_step
         if better and trainer.is_global_zero:
-            # A copy costs a tenth of writing the same state out again.
+            # The same state: copied, not serialised a second time.
             shutil.copyfile(folder / "last.ckpt", folder / ".best.ckpt.tmp")
             os.replace(folder / ".best.ckpt.tmp", folder / "best.ckpt")
         trainer.strategy.barrier()
