@@ -218,6 +218,7 @@ def _threads(n: int) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="interleaved repetitions (default 5)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[128, 1024], help="batch sizes (default 128 1024)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads (default 1)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
@@ -225,7 +226,7 @@ def main() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # as `narrows train` sets it
     figures: dict[str, Any] = {}
     with _threads(options.threads):
-        for batch_size in (128, 1024):
+        for batch_size in options.batch:
             print(
                 f"batch {batch_size}: time over the bare loop's, median (least to largest) of {options.rounds} rounds"
             )

@@ -17,6 +17,10 @@ class NonFiniteError(UserError):
     """A loss term left the finite numbers during training."""
 
 
+class Pruned(Exception):
+    """A sweep gave up on this run: an end of its own, neither a failure nor an interruption."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A clause for the end of an error message: the nearest valid name and all of them."""
     valid = sorted(choices)
