@@ -213,6 +213,13 @@ def group_names() -> list[str]:
     return [entry.name for entry in config_dir().iterdir() if entry.is_dir()]
 
 
+def known_keys(config: DictConfig) -> list[str]:
+    """Every key of a config, dotted."""
+    values = OmegaConf.to_container(config)
+    assert isinstance(values, dict)
+    return list(flatten({str(key): value for key, value in values.items()}))
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings to dotted keys."""
     flat: dict[str, Any] = {}

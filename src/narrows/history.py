@@ -6,8 +6,9 @@ the host once: their means are logged, and the first row that is not finite name
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def as_row(losses: Losses) -> Tensor:
 class StepHistory:
     """The rows of the steps since the last flush."""
 
-    interval: int
+    interval: int = 1
     names: list[str] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     rows: Tensor | None = None
@@ -38,15 +39,35 @@ class StepHistory:
     def record(self, step: int, losses: Losses, share: float = 1.0) -> None:
         """Write one step's row; `share` weighs it in the mean over processes."""
         row = as_row(losses)
-        if self.rows is None or self.rows.device != row.device:
+        if self.rows is None or len(self.rows) < self.interval or self.rows.device != row.device:
             self.names = names_of(losses)
-            self.rows = row.new_zeros(self.interval, len(row))
+            self.rows = self._room(row)
         self.rows[len(self.steps)] = row if share == 1.0 else row * share
         self.steps.append(step)
+
+    def _room(self, row: Tensor) -> Tensor:
+        """A buffer for a whole interval on `row`'s device, with what has been restored."""
+        room = row.new_zeros(self.interval, len(row))
+        if self.rows is not None:
+            room[: len(self.steps)] = self.rows[: len(self.steps)]
+        return room
 
     @property
     def full(self) -> bool:
         return len(self.steps) >= self.interval
+
+    def state(self, share: Callable[[Tensor], Tensor] = lambda rows: rows) -> dict[str, Any]:
+        """The recorded rows as plain values, averaged over the processes by `share`.
+
+        Raises:
+            NonFiniteError: as `take`.
+        """
+        rows = self._checked(share)
+        return {"names": list(self.names), "steps": list(self.steps), "rows": None if rows is None else rows.clone()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.names, self.steps, self.rows = list(state["names"]), list(state["steps"]), state["rows"]
 
     def take(self, share: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor | None:
         """The mean over the recorded rows, `[n]`, on the host; forgets them.
@@ -56,12 +77,16 @@ class StepHistory:
         Raises:
             NonFiniteError: a row is not finite; the sentence names step and term.
         """
+        rows = self._checked(share)
+        self.steps = []
+        return None if rows is None else rows.mean(0)
+
+    def _checked(self, share: Callable[[Tensor], Tensor]) -> Tensor | None:
         if self.rows is None or not self.steps:
             return None
-        rows, steps = share(self.rows[: len(self.steps)]).cpu(), self.steps
-        self.steps = []
-        refuse_non_finite(rows, self.names, [f"at step {step}" for step in steps])
-        return rows.mean(0)
+        rows = share(self.rows[: len(self.steps)]).cpu()
+        refuse_non_finite(rows, self.names, [f"at step {step}" for step in self.steps])
+        return rows
 
 
 def refuse_non_finite(rows: Tensor, names: list[str], where: list[str]) -> None:

@@ -11,7 +11,7 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Laplace, Normal
 
 from narrows.errors import UserError, require
@@ -117,6 +117,18 @@ class GaussianLikelihood(Likelihood):
         return Normal(params, torch.full_like(params, self.sigma), validate_args=False)
 
 
+def is_distributed() -> bool:
+    """Whether several processes train one model."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _mean_over_processes(values: Tensor) -> Tensor:
+    """Without a gradient: that of the likelihood by its optimal sigma is zero over the global batch."""
+    sums = torch.stack([values.detach().sum(), values.new_tensor(float(values.numel()))])
+    distributed.all_reduce(sums)
+    return sums[0] / sums[1]
+
+
 class _OptimalNormal(Normal):
     """A Normal whose sigma is the one that makes the observed batch likeliest."""
 
@@ -153,8 +165,10 @@ class OptimalGaussianLikelihood(Likelihood):
         self.register_buffer("sigma", torch.tensor(1.0))
 
     def fit(self, mean: Tensor, value: Tensor) -> Tensor:
-        """The batch's optimal sigma; moves the stored average towards it."""
-        sigma = (value - mean).square().mean().sqrt().clamp_min(self.minimum)
+        """The optimal sigma of the batch, over all processes; moves the stored average towards it."""
+        square = (value - mean).square()
+        square = _mean_over_processes(square) if is_distributed() else square.mean()
+        sigma = square.sqrt().clamp_min(self.minimum)
         with torch.no_grad():
             self.sigma.lerp_(sigma.detach(), self.momentum)
         return sigma

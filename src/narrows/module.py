@@ -62,8 +62,10 @@ class AutoencoderModule(L.LightningModule):
         self.clip_norm = clip_norm
         self.accumulate = accumulate
         self.latest: dict[str, float] = {}
+        self.validated: dict[str, float] = {}
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._weight, self._first_rows = 0.0, 1
+        self._history = StepHistory()
         self._sums: Tensor | None = None
         self._names: list[str] = []
         if compile:
@@ -85,7 +87,7 @@ class AutoencoderModule(L.LightningModule):
         return [optimizer], [self._make_scheduler(optimizer)]
 
     def on_train_start(self) -> None:
-        self._history = StepHistory(interval=max(1, int(cast(Any, self.trainer).log_every_n_steps)))
+        self._history.interval = max(1, int(cast(Any, self.trainer).log_every_n_steps))
         self._clock, self._examples = time.perf_counter(), 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -129,6 +131,22 @@ class AutoencoderModule(L.LightningModule):
     def _gradients_kept_local(self) -> AbstractContextManager[None]:
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+    @property
+    def accumulating(self) -> bool:
+        """Whether gradients of earlier batches wait for the optimiser's step: no checkpoint holds them."""
+        return self._weight != 0.0
+
+    # What has been measured and not yet logged goes on with the run.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises `NonFiniteError` rather than save what a step with a non-finite term has left."""
+        checkpoint["unlogged"] = self._history.state(self._mean_over_processes)
+        checkpoint["validated"] = self.validated
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._history.restore(checkpoint["unlogged"])
+        self.validated = checkpoint["validated"]
 
     @property
     def _optimizer(self) -> LightningOptimizer:
@@ -207,12 +225,14 @@ class AutoencoderModule(L.LightningModule):
         mean = (sums[:-1] / sums[-1]).cpu()
         refuse_non_finite(mean[None], self._names, [f"in {stage} after step {self.global_step}"])
         figures = {f"{stage}/{name}": value for name, value in zip(self._names, mean.tolist(), strict=True)}
+        if stage == "val":
+            self.validated = figures
         self.log_dict(figures, logger=False, sync_dist=False)
         self._log(figures | {"epoch": self.current_epoch})
 
     def on_validation_epoch_start(self) -> None:
         self._sums = None
-        if not self.trainer.sanity_checking and hasattr(self, "_history"):
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.flush()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

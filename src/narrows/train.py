@@ -7,15 +7,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from narrows import replay
 from narrows.config import config_dir, explain, register_resolvers
-from narrows.errors import UserError
+from narrows.errors import Pruned, UserError, require
+from narrows.runs.job import Job, SweepJob
 
 if TYPE_CHECKING:
     from narrows.experiment import Figures
@@ -27,14 +32,33 @@ def task(config: DictConfig) -> Figures:
 
     # Here, and not only around Hydra, which puts a line of its own before any other exception.
     with explained():
-        return run(config)
+        return run(config, _job())
+
+
+def _job() -> Job:
+    hydra_config = HydraConfig.get()
+    require(
+        hydra_config.mode is not RunMode.MULTIRUN,
+        "narrows starts every job of a sweep as a process of its own: leave hydra/sweeper and hydra/launcher alone",
+    )
+    choices = {key: str(value) for key, value in hydra_config.runtime.choices.items() if not key.startswith("hydra/")}
+    return Job(
+        directory=Path(hydra_config.runtime.output_dir),
+        overrides=list(hydra_config.overrides.task),
+        choices={key: value for key, value in choices.items() if key != "sweep"},
+        hydra=cast(DictConfig | None, HydraConfig.instance().cfg),
+        sweep=SweepJob.from_environment(),
+    )
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A user's mistake ends with one sentence and exit code 2."""
+    """A user's mistake ends with one sentence and exit code 2; a run that its sweep gave up, quietly."""
     try:
         yield
+    except Pruned as error:
+        print(f"narrows: {error}", file=sys.stderr)
+        raise SystemExit(0) from error
     except UserError as error:
         _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -72,6 +96,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
+    if replay.is_asked(sys.argv[1:]):
+        with explained():
+            replay.main(sys.argv[1:])
+        return
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
         entry(task)()

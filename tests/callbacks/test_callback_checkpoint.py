@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 
-from narrows.callbacks.checkpoint import Checkpoint
+from narrows.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from narrows.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*many workers.*", "ignore:.*logging interval.*")
@@ -16,6 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*many wo
 
 class Falling(L.LightningModule):
     """A module whose `val/loss` follows `values`, one a epoch."""
+
+    accumulating = False
 
     def __init__(self, values: list[float]) -> None:
         super().__init__()
@@ -38,8 +40,8 @@ class Falling(L.LightningModule):
 
 def weights(folder: Path) -> dict[str, float]:
     files = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    assert files == ["best.ckpt", "last.ckpt"]
-    states = {name: torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"] for name in files}
+    assert files == ["best.ckpt", "last.ckpt", *(["previous.ckpt"] if len(files) == 3 else [])]
+    states = {name: torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"] for name in files[:2]}
     return {name: state["weight"].item() for name, state in states.items()}
 
 
@@ -50,6 +52,7 @@ def fit(folder: Path, values: list[float], checkpoint: Checkpoint | None = None)
         default_root_dir=folder,
         logger=False,
         callbacks=[checkpoint or Checkpoint()],
+        plugins=[CheckpointFiles()],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,

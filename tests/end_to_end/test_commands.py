@@ -147,7 +147,7 @@ def test_the_command_says_what_it_did(own_run: tuple[Path, Finished]) -> None:
 def test_a_users_own_class_trains_and_loads(own_run: tuple[Path, Finished], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = own_run
     monkeypatch.syspath_prepend(str(folder))
-    model = narrows.load(only_run(folder))
+    model = narrows.load(only_run(folder), allow=["my_classes"])
     x = torch.rand(5, 1, 8, 8)
     assert type(model.bottleneck).__name__ == "Mine"
     assert model.latent_shape == (3,)

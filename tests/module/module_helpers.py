@@ -15,6 +15,7 @@ from instances import BOTTLENECKS, LIKELIHOODS, LOSSES, model
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
+from narrows.callbacks.checkpoint import CheckpointFiles
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.losses import Objective
@@ -102,7 +103,8 @@ def fit(
 ) -> tuple[L.Trainer, Recorder]:
     """Train on the CPU; the trainer and what it logged."""
     recorder = Recorder()
-    trainer = L.Trainer(**(QUIET | {"max_epochs": 2, "logger": recorder} | settings))
+    options = {"max_epochs": 2, "logger": recorder, "plugins": [CheckpointFiles()]}
+    trainer = L.Trainer(**(QUIET | options | settings))
     trainer.fit(trained, datamodule=data or datamodule(), ckpt_path=None if checkpoint is None else str(checkpoint))
     return trainer, recorder
 
@@ -120,7 +122,7 @@ class SaveAt(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress.total
         if progress.processed == self.batches:
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, storage_options=["last"])
 
 
 def watched(seen: list[Any], look: Callable[[torch.optim.Optimizer], Any], lr: float = 1e-2) -> Callable[..., Any]:

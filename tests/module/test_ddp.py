@@ -117,7 +117,8 @@ def test_one_process_keeps_the_record(together: Path) -> None:
     record = json.loads((together / "manifest.json").read_text())
     assert record["status"] == "completed"
     assert len(list(together.glob("events.out.tfevents.*"))) == 1
-    assert sorted(path.name for path in (together / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    files = sorted(path.name for path in (together / "checkpoints").iterdir())
+    assert files == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
 
 def test_accumulation_in_two_processes_is_the_global_batch(alone: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_validation_that_leaves_the_numbers_is_named() -> None:
 
 
 def test_weights_load_without_unpickling_anything_else(tmp_path: Path) -> None:
-    path, trained = tmp_path / "plain.ckpt", module()
+    path, trained = tmp_path / "last.ckpt", module()
     fit(trained, max_epochs=1, callbacks=[SaveAt(5, path)])
     other = module(network())
     other.load_state_dict(read_weights(path))

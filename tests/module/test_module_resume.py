@@ -34,7 +34,7 @@ def stopped_and_continued(batches: int, path: Path) -> tuple[torch.Tensor, torch
 
 @pytest.mark.parametrize("batches", [1, 5, 7, 10, 13])
 def test_a_continued_run_has_the_weights_of_the_uninterrupted_one(batches: int, tmp_path: Path) -> None:
-    whole, continued = stopped_and_continued(batches, tmp_path / "middle.ckpt")
+    whole, continued = stopped_and_continued(batches, tmp_path / "last.ckpt")
     assert torch.equal(whole, continued)
 
 
@@ -54,5 +54,5 @@ def test_a_run_continues_from_the_checkpoint_of_an_epoch_s_end(tmp_path: Path) -
 def test_this_law_needs_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a stream that lives as long as its process, the same comparison fails."""
     monkeypatch.setattr(training, "seed_default", lambda *_: None)
-    whole, continued = stopped_and_continued(7, tmp_path / "middle.ckpt")
+    whole, continued = stopped_and_continued(7, tmp_path / "last.ckpt")
     assert not torch.equal(whole, continued)

@@ -58,6 +58,12 @@ class Pictures(pl.Callback):
         self.every_n_epochs, self.examples, self.seed = every_n_epochs, examples, seed
         self._drawn_at = -1
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn_at": self._drawn_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_at = state_dict["drawn_at"]
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return

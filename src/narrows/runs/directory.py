@@ -1,7 +1,9 @@
-"""A run directory: made once, owned by one process, its status always the truth."""
+"""A run directory: made once, owned by one process at a time, its status always the truth."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import socket
@@ -42,37 +44,95 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} is not a run directory: it has no {path.name}") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from error
 
 
-class RunDirectory:
-    """`outputs/<name>/<time>_<id>/`, claimed by this process.
+_held: dict[Path, int] = {}
+"""Run directories whose lock this process holds, with the lock's open file.
 
-    Raises:
-        UserError: the directory cannot be written, or already holds a run.
-    """
+A POSIX lock ends with its process, however that ends, and is not inherited by loader workers; closing any
+other handle of the file would give it up, so a held lock file is never opened again here.
+"""
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether another live process is writing the run in `path`."""
+    path = path.resolve()
+    if path in _held:
+        return False
+    try:
+        handle = os.open(path / LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
+class RunDirectory:
+    """`outputs/<name>/<time>_<id>/`, claimed by this process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.manifest: dict[str, Any] = {}
 
     def claim(self) -> None:
-        """Take the directory: no second process, and no second run, can write it."""
-        owner = f"{os.getpid()}@{socket.gethostname()}\n"
+        """Take a new directory: no second process, and no second run, can write it.
+
+        Raises:
+            UserError: the directory cannot be written, or already holds a run.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            handle = os.open(self.path / LOCK, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+            self._hold(handle)
         except FileExistsError as error:
             raise UserError(
-                f"{self.path} already holds a run; choose another directory (hydra.run.dir=...) or leave it to narrows"
+                f"{self.path} already holds a run; go on with it (resume={self.path}), choose another directory "
+                "(hydra.run.dir=...), or leave that to narrows"
             ) from error
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
-        with os.fdopen(handle, "w") as file:
-            file.write(owner)
         for folder in ("checkpoints", "figures"):
             (self.path / folder).mkdir(exist_ok=True)
+
+    def reclaim(self) -> None:
+        """Take a directory again whose run ended before it was done.
+
+        Raises:
+            UserError: another process is writing it, or it cannot be written.
+        """
+        try:
+            self._hold(os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR, 0o644))
+        except OSError as error:
+            raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
+        self.manifest = read_json(self.path / MANIFEST) if (self.path / MANIFEST).exists() else {}
+
+    def _hold(self, handle: int) -> None:
+        if not _lock(handle):
+            owner = os.read(handle, 200).decode(errors="replace").strip()
+            os.close(handle)
+            raise UserError(f"another process ({owner}) is writing {self.path}: wait for it, or stop it first")
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
+        _held[self.path] = handle
+
+    def release(self) -> None:
+        """Give the directory up; a process that ends does so too."""
+        if (handle := _held.pop(self.path, None)) is not None:
+            os.close(handle)
 
     def write_hydra(self, asked: DictConfig, job: DictConfig | None) -> None:
         """`.hydra/`, as Hydra writes it, but not before this run owns the directory: Hydra writes over

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from narrows.config import build, check_keys
 from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.random import seed_default
+from narrows.runs import checkpoints, trust
 from narrows.runs.directory import CONFIG, MANIFEST, read_json
 from narrows.types import DataSpec
 
@@ -19,17 +20,15 @@ STAGES = ("encoder", "bottleneck", "decoder", "likelihood", "corruption")
 
 
 def read_config(run_dir: Path) -> DictConfig:
-    """A run's resolved config.
+    """A run's resolved config, plain values only; `narrows.runs.trust.require_trusted` says whether to build it.
 
     Raises:
-        UserError: the directory or its config is missing.
+        UserError: the directory or its config is missing, or the config is none of a run.
     """
     path = Path(run_dir) / CONFIG
     if not path.is_file():
         raise UserError(f"{run_dir} is not a run directory: it has no {CONFIG}")
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
-    return config
+    return trust.read_config(path)
 
 
 def build_model(config: DictConfig, spec: DataSpec) -> Autoencoder:
@@ -58,31 +57,32 @@ def checkpoint_path(run_dir: Path, which: str) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The module's state in a checkpoint; nothing but tensors and plain values is ever unpickled.
+    """The module's state in a checkpoint.
 
     Raises:
-        UserError: the file is torn or holds anything else.
+        UserError: the file is damaged, or holds anything but tensors and plain values.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, OSError) as error:
-        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+    return checkpoints.read(path)["state_dict"]
 
 
-def load(run_dir: str | Path, checkpoint: str = "best") -> Autoencoder:
+def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
     """The trained model of a run, in evaluation mode on the CPU.
 
-    It has `encode / decode / reconstruct / embed / sample`; see `narrows.model.Autoencoder`.
+    The run may be a stranger's: its config builds components of narrows, torch, torchvision and Lightning and
+    nothing else (`narrows.runs.trust`), and its checkpoint holds tensors and plain values and nothing else.
+    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.model.Autoencoder`.
 
     Args:
         run_dir: what `narrows train` printed.
         checkpoint: `best` or `last`.
+        allow: packages of your own that the config may name too, such as `["mylab"]`.
 
     Raises:
-        UserError: no such run, or it has no readable checkpoint.
+        UserError: no such run, it has no readable checkpoint, or its config names what is not allowed.
     """
     run_dir = Path(run_dir)
     config = read_config(run_dir)
+    trust.require_trusted(config, allow)
     check_keys(config)
     data = read_json(run_dir / MANIFEST).get("data")
     if data is None:

@@ -1,0 +1,151 @@
+"""What differs between two runs, as plain data; imports nothing heavy."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Pair = tuple[Any, Any]
+
+
+class Missing:
+    """The value of a key that one side does not have; there is one instance, `MISSING`."""
+
+    def __repr__(self) -> str:
+        return "(absent)"
+
+    def __reduce__(self) -> str:
+        return "MISSING"
+
+
+MISSING = Missing()
+
+LARGEST = 100_000
+"""Keys in one config: more are an attack or a mistake, never a config."""
+
+
+def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys; lists and empty mappings are values.
+
+    Raises:
+        ValueError: more keys than any config has.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+        if len(flat) > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} keys")
+    return flat
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equality of recorded values: NaN equals NaN, and `true` is not 1."""
+    if isinstance(a, bool) != isinstance(b, bool):
+        return False
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
+        return True
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Pair]:
+    """The keys of two flat mappings whose values differ, in the order of `a`, then of `b`."""
+    keys = dict.fromkeys([*a, *b])
+    both = {key: (a.get(key, MISSING), b.get(key, MISSING)) for key in keys}
+    return {key: pair for key, pair in both.items() if not equal(*pair)}
+
+
+def config_differences(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[str, Pair]:
+    """The dotted keys in which two resolved configs differ, each with both values, `MISSING` where a side has none."""
+    return pairs(flatten(a), flatten(b))
+
+
+def surroundings_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, Pair]]:
+    """What differs between the surroundings in two manifests.
+
+    Sections `code`, `versions`, `hardware` and `data`, always all four, each with readable names and both values.
+    """
+    sections = {"code": _code, "versions": _versions, "hardware": _hardware, "data": _data}
+    return {name: pairs(read(a), read(b)) for name, read in sections.items()}
+
+
+def _code(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    git = _mapping(manifest.get("git"))
+    known = {"narrows": manifest.get("narrows"), "commit": git.get("commit"), "source": manifest.get("source")}
+    if "diff" in git:
+        known["uncommitted changes"] = summary_of_diff(str(git["diff"]))
+    return _without_none(known)
+
+
+def summary_of_diff(text: str) -> str:
+    """A `git diff` in one line, its digest last: equal lines mean equal diffs."""
+    if not text.strip():
+        return "none"
+    lines = text.splitlines()
+    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    files = sum(line.startswith("diff --git ") for line in lines)
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{files} file{'s' * (files != 1)} +{added} -{removed} ({digest})"
+
+
+def _versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Names as package indexes compare them: one distribution has been spelt with `_` and with `-`.
+
+    Without narrows itself, which `code` names.
+    """
+    packages = {str(k).lower().replace("_", "-"): v for k, v in _mapping(manifest.get("versions")).items()}
+    packages.pop("narrows", None)
+    return _without_none({"python": manifest.get("python")}) | packages
+
+
+HARDWARE = {
+    "os": "operating system",
+    "host": "host",
+    "cpu": "processor",
+    "cores": "cores",
+    "threads": "threads",
+    "gpus": "GPUs",
+    "cuda": "CUDA",
+    "driver": "driver",
+}
+
+
+def _hardware(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return _renamed(_mapping(manifest.get("hardware")), HARDWARE)
+
+
+DATA = {
+    "fingerprint": "fingerprint",
+    "shape": "shape",
+    "kind": "kind",
+    "size": "training examples",
+    "num_classes": "classes",
+    "vocabulary": "vocabulary",
+    "feature_names": "feature names",
+    "value_range": "value range",
+}
+
+
+def _data(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return _renamed(_mapping(manifest.get("data")), DATA)
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    order: Iterable[str] = dict.fromkeys([*(key for key in names if key in values), *map(str, values)])
+    return {names.get(key, key): values[key] for key in order if key in values}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

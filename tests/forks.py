@@ -1,0 +1,158 @@
+"""Whole runs in processes of their own, at the cost of a fork: to be killed at any point.
+
+One server process imports everything once and forks a child per run. A child can be told to kill itself with
+SIGKILL at the n-th call of some function, which hits moments that a timer seldom does.
+
+Started as a program this file is the server: it reads one JSON object a line and answers with one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class KillAt:
+    """The `count`-th call of `module:owner.name` sends its own process a signal."""
+
+    place: str
+    count: int = 1
+    number: int = signal.SIGKILL
+
+
+@dataclass
+class Ended:
+    code: int
+    """As a shell says it: 137 after SIGKILL."""
+    out: str
+
+
+class Server:
+    """Forks `narrows train` runs."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def start(self, *arguments: str, cwd: Path, kill: KillAt | None = None, without: str | None = None) -> int:
+        """Start `narrows train ARGUMENTS`; its process id.
+
+        Args:
+            without: a function (`module:name`) that does nothing in this process.
+        """
+        order = None if kill is None else vars(kill)
+        return self._ask({"arguments": arguments, "cwd": str(cwd), "kill": order, "without": without})["pid"]
+
+    def wait(self, pid: int) -> Ended:
+        """What became of it."""
+        answer = self._ask({"wait": pid})
+        return Ended(answer["code"], answer["out"])
+
+    def run(self, *arguments: str, cwd: Path, kill: KillAt | None = None, without: str | None = None) -> Ended:
+        return self.wait(self.start(*arguments, cwd=cwd, kill=kill, without=without))
+
+    def close(self) -> None:
+        with self._process:  # closes its pipes and waits
+            pass
+
+
+def _found(place: str) -> tuple[Any, str]:
+    """The owner of `module:owner.name`, and the name."""
+    module, _, names = place.partition(":")
+    *owners, name = names.split(".")
+    owner: Any = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    return owner, name
+
+
+def _arm(kill: dict[str, Any]) -> None:
+    """Replace the function by one that counts its calls and sends the signal at the right one."""
+    owner, name = _found(kill["place"])
+    original, calls = getattr(owner, name), [0]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == kill["count"]:
+            os.kill(os.getpid(), kill["number"])
+        return original(*args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def _child(request: dict[str, Any], output: Path) -> None:
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.setsid()
+    os.chdir(request["cwd"])
+    sys.argv = ["narrows.train", *request["arguments"]]
+    if request["kill"] is not None:
+        _arm(request["kill"])
+    if request["without"] is not None:
+        setattr(*_found(request["without"]), lambda *_: None)
+    from narrows import train
+
+    code = 0
+    try:
+        train.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _serve() -> None:
+    import narrows
+
+    # isort: split
+    import narrows.experiment
+    import narrows.train  # noqa: F401
+
+    outputs: dict[int, Path] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            pid = request["wait"]
+            _, status = os.waitpid(pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+            answer = {"code": code if code >= 0 else 128 - code, "out": outputs[pid].read_text()}
+        else:
+            output = Path(request["cwd"]) / f"output-{time.monotonic_ns()}.txt"
+            pid = os.fork()
+            if pid == 0:
+                _child(request, output)
+            outputs[pid] = output
+            answer = {"pid": pid}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

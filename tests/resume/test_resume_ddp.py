@@ -1,0 +1,59 @@
+"""Two gloo processes that are stopped and go on are two that never stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from command import COMMAND, NARROW, manifest, run_command
+from resume_runs import assert_same
+
+pytestmark = pytest.mark.slow
+
+RUN = (
+    *NARROW,
+    "trainer=ddp",
+    "trainer.accelerator=cpu",
+    "trainer.devices=2",
+    "datamodule.batch_size=242",
+    "callbacks=none",
+    "trainer.max_epochs=40",
+    "trainer.log_every_n_steps=5",
+    "~tasks.latent",
+    "~tasks.reconstruction",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ddp")
+    done = run_command("train", *RUN, "hydra.run.dir=run", cwd=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_rank_zero_is_stopped_and_the_run_goes_on(number: signal.Signals, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [str(COMMAND), "train", *RUN, "hydra.run.dir=run"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not (run / "checkpoints" / "previous.ckpt").exists():
+            assert process.poll() is None, "it ended before it could be stopped"
+            time.sleep(0.02)
+        process.send_signal(number)
+        code = process.wait(60)
+    assert code == (128 + number if number is signal.SIGTERM else -number)
+    assert manifest(run)["status"] == ("interrupted" if number is signal.SIGTERM else "running")
+    done = run_command("train", f"resume={run}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert manifest(run)["attempts"][1]["step"] > 0
+    assert_same(whole, run)

@@ -1,0 +1,142 @@
+"""Killed and continued is never stopped, to the bit, wherever it is killed."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+from command import manifest
+from forks import KillAt, Server
+from resume_runs import SETTINGS, assert_same, equal, history, state
+
+MODULE = "narrows.module:AutoencoderModule"
+FILES = "narrows.runs.checkpoints"
+PLACES = {
+    "the first step": KillAt(f"{MODULE}.training_step", 1),
+    "while gradients wait": KillAt(f"{MODULE}.training_step", 5),
+    "the first step of an epoch": KillAt(f"{MODULE}.training_step", 13),
+    "the last step of an epoch": KillAt(f"{MODULE}.training_step", 24),
+    "validation": KillAt(f"{MODULE}.validation_step", 2),
+    "the end of validation": KillAt(f"{MODULE}.on_validation_epoch_end", 2),
+    "writing a checkpoint's bytes": KillAt(f"{FILES}:_Hashing.write", 150),
+    "best is in place, last is not": KillAt(f"{FILES}:_place", 5),
+    "previous is in place, last is not": KillAt(f"{FILES}:_place", 6),
+    "all files are in place": KillAt(f"{FILES}:_synchronise", 4),
+    "a row of the history": KillAt("narrows.loggers:CSVHistory.log_metrics", 6),
+    "the test after training": KillAt(f"{MODULE}.test_step", 1),
+}
+SIGNALS = {
+    "SIGTERM in a step": KillAt(f"{MODULE}.training_step", 5, signal.SIGTERM),
+    "SIGINT in an epoch's last step": KillAt(f"{MODULE}.training_step", 12, signal.SIGINT),
+    "SIGHUP in validation": KillAt(f"{MODULE}.validation_step", 1, signal.SIGHUP),
+    "SIGUSR1 while a checkpoint is written": KillAt(f"{FILES}:_Hashing.write", 150, signal.SIGUSR1),
+}
+
+
+def stopped(server: Server, folder: Path, kill: KillAt) -> Path:
+    ended = server.run(*SETTINGS, "hydra.run.dir=run", cwd=folder, kill=kill)
+    assert ended.code == 128 + kill.number, ended.out
+    return folder / "run"
+
+
+def go_on(server: Server, run: Path, **options: str) -> None:
+    ended = server.run(f"resume={run}", cwd=run.parent, **options)
+    assert ended.code == 0, ended.out
+    assert manifest(run)["status"] == "completed"
+
+
+@pytest.mark.parametrize("kill", PLACES.values(), ids=PLACES)
+def test_killed_and_continued_is_never_stopped(kill: KillAt, server: Server, whole: Path, tmp_path: Path) -> None:
+    run = stopped(server, tmp_path, kill)
+    assert manifest(run)["status"] == "running", "nobody could write what SIGKILL did"
+    go_on(server, run)
+    assert_same(whole, run)
+    assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
+
+
+@pytest.mark.parametrize("kill", SIGNALS.values(), ids=SIGNALS)
+def test_a_signal_saves_at_once_and_is_recorded(kill: KillAt, server: Server, whole: Path, tmp_path: Path) -> None:
+    run = stopped(server, tmp_path, kill)
+    record = manifest(run)
+    assert (record["status"], record["error"]) == ("interrupted", signal.Signals(kill.number).name)
+    go_on(server, run)
+    first, second = manifest(run)["attempts"]
+    assert (first["status"], first["step"], second["checkpoint"]) == ("interrupted", 0, "last.ckpt")
+    # The steps between the signal and the end of its batch are not done again.
+    assert second["step"] == state_step(run, second["step"])
+    assert_same(whole, run)
+
+
+def state_step(run: Path, least: int) -> int:
+    """`least`, having seen that the continued history begins after it."""
+    assert any(int(step) >= least for step, _, _ in history(run))
+    return least
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    ["narrows.module:seed_default", "narrows.runs.positions:rewind", "narrows.history:StepHistory.restore"],
+)
+def test_the_comparison_fails_without(mechanism: str, server: Server, whole: Path, tmp_path: Path) -> None:
+    run = stopped(server, tmp_path, KillAt(f"{MODULE}.training_step", 9))
+    go_on(server, run, without=mechanism)
+    with pytest.raises(AssertionError):
+        assert_same(whole, run)
+
+
+def test_a_finished_run_can_be_made_longer(server: Server, tmp_path: Path) -> None:
+    short = [setting for setting in SETTINGS if not setting.startswith(("trainer.max_epochs", "callbacks", "sched"))]
+    for name, epochs in (("run", 2), ("long", 4)):
+        ended = server.run(*short, f"hydra.run.dir={name}", f"trainer.max_epochs={epochs}", cwd=tmp_path)
+        assert ended.code == 0, ended.out
+    refused = server.run("resume=run", cwd=tmp_path)
+    assert refused.code == 2
+    assert "run is completed: there is nothing to go on with" in refused.out
+    ended = server.run("resume=run", "trainer.max_epochs=4", cwd=tmp_path)
+    assert ended.code == 0, ended.out
+    assert equal(state(tmp_path / "run"), state(tmp_path / "long"))
+    assert manifest(tmp_path / "run")["attempts"][1]["overrides"] == ["trainer.max_epochs=4"]
+
+
+@pytest.mark.slow
+def test_twenty_random_kills(server: Server, tmp_path: Path) -> None:
+    """One training, killed twenty times whenever it happened to be; and twenty, killed once each."""
+    settings = [setting for setting in SETTINGS if not setting.startswith("callbacks.early_stopping")]
+    settings = [*settings, "callbacks=default", "trainer.max_epochs=20"]
+    settings.remove("callbacks=early_stopping")
+    assert server.run(*settings, "hydra.run.dir=whole", cwd=tmp_path).code == 0
+    source, again = random.Random(0), tmp_path / "again"
+    for number in range(20):
+        once = tmp_path / f"once{number}"
+        _killed_after(server, source.uniform(0.3, 4), *settings, f"hydra.run.dir={once}", cwd=tmp_path)
+        _finished(server, once, settings)
+        assert_same(tmp_path / "whole", once)
+        begun = (again / "config.yaml").exists()
+        command = [f"resume={again}"] if begun else [*settings, f"hydra.run.dir={again}"]
+        _killed_after(server, source.uniform(0.5, 1.5), *command, cwd=tmp_path)
+    _finished(server, again, settings)
+    assert_same(tmp_path / "whole", again)
+
+
+def _killed_after(server: Server, seconds: float, *arguments: str, cwd: Path) -> None:
+    import os
+    import time
+
+    pid = server.start(*arguments, cwd=cwd)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGKILL)
+    server.wait(pid)
+
+
+def _finished(server: Server, run: Path, settings: list[str]) -> None:
+    begun = (run / "config.yaml").exists()
+    if begun and manifest(run).get("status") == "completed":
+        return
+    if not begun:
+        import shutil
+
+        shutil.rmtree(run, ignore_errors=True)
+    ended = server.run(*([f"resume={run}"] if begun else [*settings, f"hydra.run.dir={run}"]), cwd=run.parent)
+    assert ended.code == 0, ended.out
