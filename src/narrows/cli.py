@@ -10,6 +10,9 @@ from narrows.errors import nearest
 
 COMMANDS = {
     "train": "train an autoencoder; -m sweeps",
+    "compare": "what runs differ in, beside what they reached; --html writes a report",
+    "diff": "what differs between two runs",
+    "reproduce": "run a run again from its own record, and judge every figure",
     "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
 }
 
@@ -18,6 +21,8 @@ narrows {version}: autoencoders as compositions of configs
 
   narrows train                                   a VAE on scikit-learn's digits, in under a minute
   narrows train variant=topk datamodule=mnist     another variant, other data
+  narrows train -m seed=0,1 bottleneck.dim=8,16   a sweep; sweep.resume=true goes on with it
+  narrows train resume=RUN                        goes on with a run that was stopped
   narrows train --help                            every group and its choices
 
 commands
@@ -48,7 +53,9 @@ def main() -> None:
         print(f"narrows: there is no command '{command}': {nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"narrows.{command}", *arguments])
+    # A user's own classes lie where the user stands; a command that reads strangers' runs imports nothing from there.
+    options = [] if command == "train" else ["-P"]
+    os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.{command}", *arguments])
 
 
 if __name__ == "__main__":
