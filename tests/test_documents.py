@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import run_in_process
+from command import run_command, run_directories, run_in_process
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,16 +25,24 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^[ ]*```{language}\n(.*?)^[ ]*```", text, re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[str]:
-    lines = [line.partition("  #")[0].strip() for block in blocks(README, "bash") for line in block.splitlines()]
-    return [line for line in lines if line.startswith("narrows train")]
+def commands(text: str, start: str = "narrows train") -> list[str]:
+    lines = [line.partition("  #")[0].strip() for block in blocks(text, "bash") for line in block.splitlines()]
+    return [line for line in lines if line.startswith(start)]
+
+
+def section(title: str) -> str:
+    return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+DAY = section("Sweep, compare, reproduce")
 
 
 def test_the_readme_has_commands() -> None:
-    assert len(commands()) >= 8
+    assert len(commands(README.replace(DAY, ""))) >= 8
+    assert len(commands(DAY, "narrows")) >= 7
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", commands(README.replace(DAY, "")))
 def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     _, _, *arguments = shlex.split(line)
     small = () if {"--help", "--cfg"} & set(arguments) else SMALL
@@ -42,6 +50,21 @@ def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     assert finished.code == 0, finished.err
     if small:
         assert list(tmp_path.rglob("metrics.json"))
+
+
+def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
+    """The section's commands, in their order, on the runs that the first ones leave."""
+    for line in commands(DAY, "narrows"):
+        runs = [str(run) for run in run_directories(tmp_path)]
+        for name, run in {"RUN_A": runs[:1], "RUN_B": runs[1:2], "RUN": runs[:1]}.items():
+            line = re.sub(rf"\b{name}\b", "".join(run), line)
+        _, command, *arguments = shlex.split(re.sub(r"sweep.trials=\d+", "sweep.trials=2", line))
+        small = SMALL if "-m" in arguments else ()
+        done = run_command(command, *arguments, *small, cwd=tmp_path, timeout=300)
+        assert done.code == 0, f"{line}\n{done.err}\n{done.out}"
+        assert done.out.strip(), line
+    assert "bitwise equal" in next(tmp_path.rglob("reproduction.json")).read_text()
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
 
 
 def test_the_first_screen_installs_with_the_constraints() -> None:

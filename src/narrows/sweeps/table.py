@@ -1,0 +1,176 @@
+"""The jobs of a sweep and what has become of them. What counts is what each run's own record and lock say."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from narrows.runs.directory import CONFIG, MANIFEST, METRICS, write_atomically, write_json
+from narrows.sweeps.proposals import ENDED, Proposal, State
+
+JSON, CSV = "status.json", "status.csv"
+NAME_LIMIT = 100
+KILLED = (-9, 137)
+INTERRUPTIONS = {-1, -2, -10, -15, 129, 130, 138, 143}
+
+
+@dataclass
+class Row:
+    """One job in the status table."""
+
+    number: int
+    state: State
+    overrides: tuple[str, ...]
+    directory: str
+    values: dict[str, float] = field(default_factory=dict)
+    """The objectives, by metric."""
+    started: str | None = None
+    ended: str | None = None
+    error: str | None = None
+    token: str | None = None
+    """By which its worker finds it again, where it outlives its sweep."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Row:
+        return cls(**{**values, "state": State(values["state"]), "overrides": tuple(values["overrides"])})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run stands."""
+
+    state: State
+    error: str | None = None
+
+
+def job_name(number: int, overrides: Sequence[str]) -> str:
+    """`007_seed=1_dim=8`: what TensorBoard shows, and every file system takes."""
+    pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
+    short = _shortest([key for key, _ in pairs])
+    parts = [f"{short[key]}={_plain(value)}" for key, value in pairs]
+    return "_".join([f"{number:03d}", *parts])[:NAME_LIMIT].rstrip("_=-.")
+
+
+def _shortest(keys: Sequence[str]) -> dict[str, str]:
+    """Each key's shortest ending that no other key shares."""
+    short = {}
+    for key in keys:
+        words = re.split(r"[./@]", key)
+        endings = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
+        alone = [e for e in endings if sum(re.sub(r"[/@]", ".", f".{k}").endswith(f".{e}") for k in keys) == 1]
+        short[key] = (alone or endings[-1:])[0]
+    return short
+
+
+def _plain(value: str) -> str:
+    if re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?", value):
+        value = f"{float(value):.4g}"
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", value).strip("-") or "empty"
+
+
+def read_if_sound(path: Path) -> dict[str, Any]:
+    """A JSON object of a run; empty where the run did not come to write it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def outcome(directory: Path, log: Path, code: int | None) -> Outcome:
+    """What a run that no process holds has come to.
+
+    Args:
+        directory: the run's.
+        log: what its processes printed.
+        code: its exit code (negative: the signal that ended it); None when nobody was there to see it.
+    """
+    manifest = read_if_sound(directory / MANIFEST)
+    status, error = manifest.get("status"), manifest.get("error")
+    if status in ENDED:
+        return Outcome(State(status))
+    if code is None:
+        if status == State.FAILED:
+            return Outcome(State.FAILED, error)
+        return Outcome(State.INTERRUPTED if directory.exists() else State.QUEUED)
+    # The manifest of a run that was started again and did not come far is that of the start before.
+    if code in INTERRUPTIONS:
+        return Outcome(State.INTERRUPTED)
+    return Outcome(State.FAILED, error if status == State.FAILED and error else last_words(log, code))
+
+
+def last_words(log: Path, code: int | None) -> str:
+    """The cause of a failure that no manifest holds: narrows' own sentence, else the last line."""
+    if code in KILLED:
+        return "killed (exit code 137), probably because the machine was out of memory"
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        lines = []
+    said = [line.removeprefix("narrows: ") for line in lines if line.startswith("narrows: ")]
+    last = (said or lines or ["it printed nothing"])[-1]
+    return last if said else f"exit code {code}: {last}"
+
+
+def can_resume(directory: Path) -> bool:
+    """Whether the run came far enough to go on; else it is started afresh."""
+    return (directory / CONFIG).is_file()
+
+
+class Table:
+    """`status.json` and `status.csv` in the sweep's directory, rewritten whole at each change."""
+
+    def __init__(self, sweep: Path, objectives: Sequence[str]) -> None:
+        self.sweep, self.objectives = sweep, list(objectives)
+        self.rows: dict[int, Row] = {}
+        self._before = {row.number: row for row in self._read()}
+
+    def _read(self) -> list[Row]:
+        return [Row.read(values) for values in read_if_sound(self.sweep / JSON).get("jobs", [])]
+
+    def add(self, proposal: Proposal) -> Row:
+        """The row of this job, with what the table said of it before this process."""
+        fresh = Row(proposal.number, State.QUEUED, proposal.overrides, job_name(proposal.number, proposal.overrides))
+        row = self._before.get(proposal.number, fresh)
+        self.rows[proposal.number] = row
+        return row
+
+    def path(self, row: Row) -> Path:
+        return self.sweep / row.directory
+
+    def log(self, row: Row) -> Path:
+        return self.sweep / "logs" / f"{row.number:03d}.log"
+
+    def lock(self, row: Row) -> Path:
+        return self.sweep / "logs" / f"{row.number:03d}.lock"
+
+    def figures(self, row: Row) -> dict[str, float]:
+        """The final figures of a job's run."""
+        return read_if_sound(self.path(row) / METRICS)
+
+    def count(self, *states: State) -> int:
+        return sum(row.state in states for row in self.rows.values())
+
+    def write(self) -> None:
+        rows = [self.rows[number] for number in sorted(self.rows)]
+        write_json(self.sweep / JSON, {"objectives": self.objectives, "jobs": [_for_people(row) for row in rows]})
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["number", "state", *self.objectives, "overrides", "directory", "started", "ended", "error"])
+        for row in rows:
+            figures = [row.values.get(metric, "") for metric in self.objectives]
+            place = (" ".join(row.overrides), row.directory, row.started, row.ended, row.error)
+            writer.writerow([row.number, row.state, *figures, *place])
+        write_atomically(self.sweep / CSV, text.getvalue())
+
+
+def _for_people(row: Row) -> dict[str, Any]:
+    return asdict(row) | {"state": str(row.state), "overrides": list(row.overrides)}

@@ -1,0 +1,53 @@
+"""Runs a sweep over fake runs: `python fake_sweep.py DIR SPEC`, SPEC as JSON; goes on where DIR holds a sweep."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from narrows.sweeps import directory as directories
+from narrows.sweeps.command import conduct
+from narrows.sweeps.local import Local
+from narrows.sweeps.plan import Plan
+from narrows.sweeps.proposals import Proposal
+from narrows.sweeps.space import parameter, parse
+
+FAKE = Path(__file__).with_name("fake_run.py")
+
+
+def make_plan(spec: dict[str, Any]) -> Plan:
+    return Plan(
+        method=spec.get("method", "grid"),
+        parameters=tuple(parameter(override) for override in parse(spec["params"])),
+        fixed=(),
+        objectives=spec.get("objectives", {"val/loss": "minimize"}),
+        trials=spec.get("trials"),
+        sampler=spec.get("sampler", {}),
+        pruner=spec.get("pruner", {}),
+    )
+
+
+def command(proposal: Proposal, directory: Path, resume: bool) -> tuple[str, ...]:
+    if resume:
+        return (sys.executable, str(FAKE), f"resume={directory}")
+    return (sys.executable, str(FAKE), *proposal.overrides, f"hydra.run.dir='{directory}'")
+
+
+def main() -> None:
+    path, spec = Path(sys.argv[1]), json.loads(sys.argv[2])
+    plan = make_plan(spec)
+    if (path / directories.FILE).exists():
+        held = directories.SweepDirectory(path)
+        held.hold()
+    else:
+        held = directories.create(path)
+        held.write(plan, spec["params"], [])
+    raise SystemExit(
+        conduct(plan, held.path, Local(spec.get("jobs", 1)), command, retry_failed=spec.get("retry_failed", False))
+    )
+
+
+if __name__ == "__main__":
+    main()
