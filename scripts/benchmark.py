@@ -36,14 +36,13 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.callbacks.checkpoint import Checkpoint
+from narrows.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from narrows.callbacks.progress import Progress
 from narrows.corruptions import Clean
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
-from narrows.experiment import quieten
 from narrows.likelihoods import BernoulliLikelihood
 from narrows.loggers import CSVHistory, TensorBoard
 from narrows.losses import Objective
@@ -51,6 +50,7 @@ from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.model import Autoencoder
 from narrows.module import AutoencoderModule
+from narrows.trainer import quieten
 
 ROWS, VALIDATION = 54_000, 6_000  # MNIST's, as narrows splits it
 
@@ -149,6 +149,7 @@ def with_narrows(data: DataModule, parts: frozenset[str]) -> float:
             use_distributed_sampler=False,
             deterministic=True,
             log_every_n_steps=50,
+            plugins=[CheckpointFiles()],
         )
         trainer.fit(module, datamodule=data)
     return clock.seconds
