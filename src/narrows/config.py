@@ -167,17 +167,23 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         return built(*args, **kwargs) if args or kwargs else built
     except UserError:
         raise
-    except ValueError as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        # By its name, because importing Lightning takes seconds and this module must not.
-        misconfigured = type(cause).__name__ == "MisconfigurationException"
-        if cause is not None and (misconfigured or isinstance(cause, (ValueError, TypeError, ArithmeticError))):
+        if cause is not None and (_is_refusal(cause) or isinstance(cause, (TypeError, ArithmeticError))):
             raise UserError(f"{path}: {_first_line(cause)}") from error
         raise
+    except Exception as error:
+        if _is_refusal(error):
+            raise UserError(f"{path}: {_first_line(error)}") from error
+        raise
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a constructor refused a value; Lightning's refusal is known by its name, because importing it takes
+    seconds and this module must not."""
+    return isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException"
 
 
 def build_later(node: Any, path: str) -> Callable[..., Any]:

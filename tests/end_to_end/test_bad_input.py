@@ -102,11 +102,7 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         "which must mirror the encoder's [9]",
     ),
     "gpu": (("trainer=gpu",), "finds no GPU here; use trainer=cpu"),
-    "several devices": (
-        ("-m", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"),
-        "a sweep (-m) over jobs",
-    ),
-    "-m at the end": (("seed=1", "-m", "trainer.devices=2"), "a sweep (-m) over jobs"),
+    "-m at the end": (("seed=1,2", "bottleneck.dm=3", "-m"), "there is no config key 'dm' in 'bottleneck'"),
     "wandb": (("logger=wandb",), "logger=wandb needs the extra: pip install 'narrows[wandb]'"),
     "mlflow": (("logger=mlflow",), "logger=mlflow needs the extra: pip install 'narrows[mlflow]'"),
 }

@@ -31,8 +31,13 @@ def test_it_holds_the_package_and_every_config(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     configs = {f"narrows/configs/{path.relative_to(config_dir()).as_posix()}" for path in config_dir().rglob("*.yaml")}
-    modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
-    assert {name for name in names if ".dist-info/" not in name} == configs | modules | {"narrows/py.typed"}
+    sources = [
+        path
+        for path in (ROOT / "src").rglob("*")
+        if path.is_file() and not {"__pycache__", ".mypy_cache"} & {*path.parts}
+    ]
+    modules = {path.relative_to(ROOT / "src").as_posix() for path in sources}
+    assert {name for name in names if ".dist-info/" not in name} == configs | modules
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert any(name.endswith(".dist-info/entry_points.txt") for name in names)
 

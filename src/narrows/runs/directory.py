@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ def _lock(handle: int) -> bool:
     return True
 
 
+def _lock_soon(handle: int) -> bool:
+    """Whether the lock could be taken within a second: `is_held` of another process takes it for a moment."""
+    for _ in range(20):
+        if _lock(handle):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def is_held(path: Path) -> bool:
     """Whether another live process is writing the run in `path`."""
     path = path.resolve()
@@ -121,7 +131,7 @@ class RunDirectory:
         self.manifest = read_json(self.path / MANIFEST) if (self.path / MANIFEST).exists() else {}
 
     def _hold(self, handle: int) -> None:
-        if not _lock(handle):
+        if not _lock_soon(handle):
             owner = os.read(handle, 200).decode(errors="replace").strip()
             os.close(handle)
             raise UserError(f"another process ({owner}) is writing {self.path}: wait for it, or stop it first")
