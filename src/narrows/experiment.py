@@ -49,8 +49,10 @@ def run(config: DictConfig, job: Job) -> Figures:
     directory = RunDirectory(job.directory)
     if not is_main_process():
         return _execute(config, objective, job, directory)
-    _take(directory, job, asked, config)
+    _take(directory, job, asked)
     with recorded(directory, job, config.seed):
+        # After the manifest: a directory that has a config has all that a run needs to go on.
+        write_atomically(directory.path / CONFIG, OmegaConf.to_yaml(config))
         return _execute(config, objective, job, directory)
 
 
@@ -64,13 +66,12 @@ def resolved(config: DictConfig) -> DictConfig:
     return plain
 
 
-def _take(directory: RunDirectory, job: Job, asked: DictConfig, config: DictConfig) -> None:
+def _take(directory: RunDirectory, job: Job, asked: DictConfig) -> None:
     if job.resume:
         directory.reclaim()
     else:
         directory.claim()
         directory.write_hydra(asked, job.hydra)
-    write_atomically(directory.path / CONFIG, OmegaConf.to_yaml(config))
 
 
 def check_composition(config: DictConfig) -> Objective:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -104,26 +107,23 @@ def test_a_finished_run_can_be_made_longer(server: Server, tmp_path: Path) -> No
 def test_twenty_random_kills(server: Server, tmp_path: Path) -> None:
     """One training, killed twenty times whenever it happened to be; and twenty, killed once each."""
     settings = [setting for setting in SETTINGS if not setting.startswith("callbacks.early_stopping")]
-    settings = [*settings, "callbacks=default", "trainer.max_epochs=20"]
+    settings = [*settings, "callbacks=default", "trainer.max_epochs=8"]
     settings.remove("callbacks=early_stopping")
     assert server.run(*settings, "hydra.run.dir=whole", cwd=tmp_path).code == 0
     source, again = random.Random(0), tmp_path / "again"
     for number in range(20):
         once = tmp_path / f"once{number}"
-        _killed_after(server, source.uniform(0.3, 4), *settings, f"hydra.run.dir={once}", cwd=tmp_path)
+        _killed_after(server, source.uniform(0.3, 3), *settings, f"hydra.run.dir={once}", cwd=tmp_path)
         _finished(server, once, settings)
         assert_same(tmp_path / "whole", once)
         begun = (again / "config.yaml").exists()
         command = [f"resume={again}"] if begun else [*settings, f"hydra.run.dir={again}"]
-        _killed_after(server, source.uniform(0.5, 1.5), *command, cwd=tmp_path)
+        _killed_after(server, source.uniform(0.8, 1.6), *command, cwd=tmp_path)
     _finished(server, again, settings)
     assert_same(tmp_path / "whole", again)
 
 
 def _killed_after(server: Server, seconds: float, *arguments: str, cwd: Path) -> None:
-    import os
-    import time
-
     pid = server.start(*arguments, cwd=cwd)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
@@ -135,8 +135,6 @@ def _finished(server: Server, run: Path, settings: list[str]) -> None:
     if begun and manifest(run).get("status") == "completed":
         return
     if not begun:
-        import shutil
-
         shutil.rmtree(run, ignore_errors=True)
     ended = server.run(*([f"resume={run}"] if begun else [*settings, f"hydra.run.dir={run}"]), cwd=run.parent)
     assert ended.code == 0, ended.out
