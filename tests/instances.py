@@ -12,16 +12,36 @@ from typing import Any
 import torch
 
 from narrows import corruptions, likelihoods
+from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
+from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.bottlenecks.sparse import TopK
+from narrows.bottlenecks.gumbel import GumbelVQ
+from narrows.bottlenecks.lookup_free import FSQ, LFQ
+from narrows.bottlenecks.mixture import GaussianMixture
+from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
 from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.losses import Objective, Term
+from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCorrelationCritic
+from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation
+from narrows.losses.critic import Critic
+from narrows.losses.discrepancy import MMD
 from narrows.losses.divergence import KL, Capacity
-from narrows.losses.geometry import Contraction
+from narrows.losses.geometry import Contraction, DecoderContraction
+from narrows.losses.importance import ImportanceWeighted
+from narrows.losses.norms import DecoderNorm, LatentNorm
+from narrows.losses.quantisation import CodebookDistance, CodeKL, Commitment, LookupFreeEntropy
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
-from narrows.losses.sparsity import L1, SparseKL
+from narrows.losses.sparsity import (
+    L0,
+    L1,
+    DeadReconstruction,
+    GateL1,
+    GateReconstruction,
+    NestedReconstruction,
+    SparseKL,
+)
 from narrows.model import Autoencoder
 from narrows.schedules import Constant, Cyclical, Linear
 from narrows.types import Batch, DataSpec
@@ -35,7 +55,22 @@ BOTTLENECKS: dict[str, Build] = {
     "deterministic": partial(Deterministic, dim=5),
     "deterministic_sigmoid": partial(Deterministic, dim=5, activation="sigmoid"),
     "topk": partial(TopK, dim=9, k=3),
+    "batch_topk": partial(BatchTopK, dim=9, k=3),
+    "jumprelu": partial(JumpReLU, dim=9, threshold=0.1, bandwidth=1.0),
+    "gated": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
+    "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
+    "categorical": partial(Categorical, dim=3, categories=4),
+    "categorical_hard": partial(Categorical, dim=3, categories=4, hard=True),
+    "joint": partial(Joint, dim=4, variables=2, categories=3),
+    "vq": partial(VectorQuantizer, dim=5, codes=7),
+    "vq_gradient": partial(VectorQuantizer, dim=5, codes=7, ema=None),
+    "vq_rotate": partial(VectorQuantizer, dim=5, codes=7, rotate=True),
+    "product_vq": partial(VectorQuantizer, dim=6, codes=4, groups=3),
+    "residual_vq": partial(ResidualVQ, dim=5, codes=4, levels=3),
+    "fsq": partial(FSQ, levels=[16, 15, 32]),
+    "lfq": partial(LFQ, dim=6, groups=2),
+    "gumbel_vq": partial(GumbelVQ, dim=5, codes=7),
 }
 
 LIKELIHOODS: dict[str, Build] = {
@@ -54,7 +89,12 @@ CORRUPTIONS: dict[str, Build] = {
     "gaussian": partial(corruptions.GaussianNoise, sigma=0.3),
     "masking": partial(corruptions.Masking, p=0.4),
     "salt_and_pepper": partial(corruptions.SaltAndPepper, p=0.4),
+    "speckle": partial(corruptions.Speckle, sigma=0.3),
+    "block": partial(corruptions.Block, size=0.4, value=-1.0),
+    "feature_dropout": partial(corruptions.FeatureDropout, p=0.4),
 }
+
+CRITIC = partial(Critic, encoder=partial(MLPEncoder, widths=[8], activation="tanh"))
 
 TERMS: dict[str, Callable[[], Term]] = {
     "nll": NegativeLogLikelihood,
@@ -63,16 +103,87 @@ TERMS: dict[str, Callable[[], Term]] = {
     "kl_free_bits": partial(KL, free_bits=0.1),
     "capacity": partial(Capacity, capacity=Linear(0, 5, 10)),
     "l1": L1,
+    "commitment": Commitment,
+    "codebook_distance": CodebookDistance,
+    "code_kl": CodeKL,
+    "lfq_entropy": LookupFreeEntropy,
+    "l0": L0,
+    "gate_l1": GateL1,
+    "gate_nll": GateReconstruction,
+    "dead_nll": partial(DeadReconstruction, k=2, dead_after=3),
+    "nested_nll": NestedReconstruction,
+    "latent_adversary": partial(LatentAdversary, critic=CRITIC),
+    "tc_critic": partial(TotalCorrelationCritic, critic=CRITIC),
+    "output_adversary": partial(OutputAdversary, critic=CRITIC),
     "sparse_kl": SparseKL,
     "contraction": Contraction,
     "contraction_exact": partial(Contraction, method="exact"),
+    "decoder_contraction": DecoderContraction,
+    "latent_norm": LatentNorm,
+    "decoder_norm": DecoderNorm,
+    "importance_weighted": ImportanceWeighted,
+    "importance_weighted_doubly": partial(ImportanceWeighted, samples=3, groups=2, doubly=True),
+    "piwae": partial(ImportanceWeighted, samples=3, groups=2, elbo_share=0.2, joined=True),
+    "mutual_information": MutualInformation,
+    "total_correlation": TotalCorrelation,
+    "total_correlation_mws": partial(TotalCorrelation, estimator="mws"),
+    "dimensionwise_kl": DimensionwiseKL,
+    "dip_i": DIP,
+    "dip_ii": partial(DIP, moment="aggregate", ratio=1.0),
+    "mmd": MMD,
+    "mmd_rbf": partial(MMD, kernel="rbf", scales=[1.0]),
 }
 
 LOSSES: dict[str, Callable[[], Objective]] = {
     "reconstruction": lambda: Objective({"reconstruction": NegativeLogLikelihood()}),
     "elbo": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL()}),
     "capacity": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "capacity": Capacity()}),
+    "iwae": lambda: Objective({"bound": ImportanceWeighted()}),
+    "beta_tc": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "tc": TotalCorrelation(5.0)}),
+    "dip": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "dip": DIP()}),
+    "info": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(0.5), "mmd": MMD()}),
+    "mmd": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "mmd": MMD()}),
+    "rae_l2": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "latent_norm": LatentNorm(), "decoder_norm": DecoderNorm()}
+    ),
+    "rae_gp": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "latent_norm": LatentNorm(), "smooth": DecoderContraction()}
+    ),
+    "joint": lambda: Objective(
+        {
+            "reconstruction": NegativeLogLikelihood(),
+            "continuous": Capacity(part="continuous"),
+            "discrete": Capacity(part="discrete"),
+        }
+    ),
+    "vq": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "commitment": Commitment()}),
+    "vq_gradient": lambda: Objective(
+        {
+            "reconstruction": NegativeLogLikelihood(),
+            "codebook_distance": CodebookDistance(),
+            "commitment": Commitment(),
+        }
+    ),
+    "lfq": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "commitment": Commitment(), "lfq_entropy": LookupFreeEntropy()}
+    ),
+    "gumbel_vq": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "code_kl": CodeKL()}),
     "l1": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l1": L1()}),
+    "l0": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l0": L0()}),
+    "sparse": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "dead": TERMS["dead_nll"]()}),
+    "gated": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "gate": GateReconstruction(), "l1": GateL1()}
+    ),
+    "matryoshka": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "nested": NestedReconstruction(), "dead": TERMS["dead_nll"]()}
+    ),
+    "latent_adversarial": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "adversary": TERMS["latent_adversary"]()}
+    ),
+    "factor": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "tc": TERMS["tc_critic"]()}),
+    "output_adversarial": lambda: Objective(
+        {"reconstruction": NegativeLogLikelihood(), "kl": KL(), "adversary": TERMS["output_adversary"]()}
+    ),
     "sparse_kl": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "sparse_kl": SparseKL()}),
     "contractive": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "contraction": Contraction()}),
     "masked": lambda: Objective({"reconstruction": HiddenNegativeLogLikelihood()}),

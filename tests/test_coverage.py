@@ -46,10 +46,11 @@ OTHER_DEFAULTS = {
 FROM_CODE = {"self", "in_shape", "out_shape", "data_shape", "spec", "save_dir"}
 FROM_CODE_OF = {
     "narrows.model.Autoencoder": {"encoder", "bottleneck", "decoder", "likelihood", "corruption"},
+    "narrows.priors.vamp.VampAutoencoder": {"encoder", "bottleneck", "decoder", "likelihood", "corruption"},
     "narrows.module.AutoencoderModule": {"model", "objective", "optimizer", "scheduler", "seed"},
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.
-PLAIN_GROUPS = ("encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task")
+PLAIN_GROUPS = ("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task")
 
 
 # ── (a) components, instances, configs ──────────────────────────────────────────────────────────────────
@@ -100,6 +101,7 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
     "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS),
+    "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
     "likelihood": (lambda: components(Likelihood), LIKELIHOODS),
     "corruption": (lambda: components(Corruption), CORRUPTIONS),
     "term": (lambda: components(Term), TERMS),
@@ -147,8 +149,9 @@ def test_a_config_lists_every_option_with_its_default(name: str, place: str, nod
     parameters = inspect.signature(get_object(node._target_)).parameters
     options = set(parameters) - FROM_CODE - FROM_CODE_OF.get(node._target_, set())
     raw: Any = OmegaConf.to_container(node, resolve=False)
+    chosen = {place.partition("@")[2] for choice in raw.pop("defaults", []) for place in choice}
     written = {key: value for key, value in raw.items() if not key.startswith("_")}
-    assert set(written) == options
+    assert set(written) | chosen == options
     if place or name.split("/")[0] not in PLAIN_GROUPS:
         return
     for key, value in written.items():
@@ -161,13 +164,43 @@ def test_a_config_lists_every_option_with_its_default(name: str, place: str, nod
 
 # ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────
 
-VARIATIONAL_LOSSES = {"elbo", "capacity"}
+GAUSSIAN = {"gaussian"}
+REPARAMETERISED = GAUSSIAN | {"gaussian_mixture"}
+VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint"}
+SPARSE = {"topk", "batch_topk", "jumprelu", "gated"}
+CODEBOOKS = {"vq", "vq_gradient", "vq_rotate", "product_vq", "residual_vq", "lfq"}
+# The bottlenecks that a loss can read; a loss that is not here reads all.
+READERS: dict[str, set[str]] = {
+    **dict.fromkeys(("elbo", "capacity", "info", "factor", "output_adversarial"), VARIATIONAL),
+    **dict.fromkeys(("beta_tc", "dip"), GAUSSIAN),
+    "iwae": REPARAMETERISED,
+    "joint": {"joint"},
+    **dict.fromkeys(("sparse", "matryoshka"), SPARSE),
+    "l0": {"jumprelu"},
+    "gated": {"gated"},
+    "vq": CODEBOOKS,
+    "vq_gradient": {"vq_gradient"},
+    "lfq": {"lfq"},
+    "gumbel_vq": {"gumbel_vq"},
+    "sparse_kl": {"deterministic_sigmoid"},
+}
+# The only losses that train all of a bottleneck.
+ONLY = {
+    "gated": {"gated"},
+    "vq_gradient": {"vq_gradient"},
+    "gaussian_mixture": {"elbo", "capacity", "iwae", "info", "factor", "output_adversarial"},
+}
 
 
 def expected_refusals() -> set[tuple[str, str, str]]:
-    refused = {(b, loss, c) for b in set(BOTTLENECKS) - {"gaussian"} for loss in VARIATIONAL_LOSSES for c in COMPOSED}
-    refused |= {(b, "sparse_kl", c) for b in set(BOTTLENECKS) - {"deterministic_sigmoid"} for c in COMPOSED}
+    refused = {(b, loss, c) for loss, read in READERS.items() for b in set(BOTTLENECKS) - read for c in COMPOSED}
+    refused |= {(b, loss, c) for b, only in ONLY.items() for loss in set(LOSSES) - only for c in COMPOSED}
     return refused | {(b, "masked", "clean") for b in BOTTLENECKS}
+
+
+def objective_for(bottleneck: str) -> Objective:
+    """One that trains every parameter of the bottleneck."""
+    return LOSSES["elbo" if bottleneck in VARIATIONAL else min(ONLY.get(bottleneck, {"reconstruction"}))]()
 
 
 COMPOSED = ("clean", "masking")
@@ -176,6 +209,7 @@ TRIPLES = [(b, loss, c) for b in BOTTLENECKS for loss in LOSSES for c in COMPOSE
 
 def step_once(network: Autoencoder, objective: Objective, examples: Batch) -> Tensor:
     """One optimiser step; every parameter must have a finite gradient that is not zero throughout."""
+    objective.attach(network)
     parameters = {**dict(network.named_parameters()), **dict(objective.named_parameters())}
     optimizer = torch.optim.SGD(parameters.values(), lr=1e-3)
     total = objective(network(examples), network).total
@@ -210,7 +244,8 @@ def test_every_pair_trains_or_is_refused_by_name(bottleneck: str) -> None:
                 continue
             refused.add((bottleneck, loss, corruption))
             assert any(f"'{name}'" in refusal for name in objective)
-            assert type(network.corruption if loss == "masked" else network.bottleneck).__name__ in refusal
+            hidden_asked = loss == "masked" and corruption == "clean"
+            assert type(network.corruption if hidden_asked else network.bottleneck).__name__ in refusal
     assert refused == {triple for triple in expected_refusals() if triple[0] == bottleneck}
 
 
@@ -257,7 +292,7 @@ def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> N
         return
     network = network_of(backbone, bottleneck, likelihood)
     examples = batch(spec)
-    objective = LOSSES["elbo" if bottleneck == "gaussian" else "reconstruction"]()
+    objective = objective_for(bottleneck)
     step_once(network, objective, examples)
     step_once(network_of(backbone, bottleneck, likelihood), objective, batch(spec, n=1))
 

@@ -93,7 +93,7 @@ def test_a_newcomer_adds_a_bottleneck_by_the_book(tmp_path: Path) -> None:
     text = table.read_text().replace(
         "BOTTLENECKS: dict[str, Build] = {\n", f"BOTTLENECKS: dict[str, Build] = {{\n    {entry[1]}\n"
     )
-    imported = "from narrows.bottlenecks.sparse import TopK\n"
+    imported = "from narrows.decoders.mlp import MLPDecoder\n"
     table.write_text(text.replace(imported, "from narrows.bottlenecks.simplex import Simplex\n" + imported))
 
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}

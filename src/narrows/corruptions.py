@@ -7,7 +7,7 @@ which the module seeds by counters.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,27 @@ class GaussianNoise(Corruption):
         return noisy, None
 
 
+class Speckle(Corruption):
+    """Multiplicative white noise, `x (1 + sigma * eps)`, clipped to the data's range if `clip`.
+
+    "Some fundamental properties of speckle" (Goodman, 1976) for the noise; here its Gaussian approximation.
+
+    Raises:
+        UserError: `sigma` is not above 0.
+    """
+
+    def __init__(self, spec: DataSpec, *, sigma: float = 0.5, clip: bool = True) -> None:
+        super().__init__(spec)
+        require(sigma > 0, f"corruption speckle: sigma must be above 0, not {sigma}")
+        self.sigma, self.clip = sigma, clip
+
+    def forward(self, x: Tensor) -> Corrupted:
+        noisy = x + self.sigma * torch.randn_like(x) * x
+        if self.clip and self.value_range is not None:
+            noisy = noisy.clamp(*self.value_range)
+        return noisy, None
+
+
 class Masking(Corruption):
     """Each value is set to `value` with probability `p`, independently; those values are hidden.
 
@@ -107,3 +128,84 @@ class SaltAndPepper(Corruption):
         u = torch.rand_like(x)
         noisy = torch.where(u < self.p / 2, self.low, x)
         return torch.where(u > 1 - self.p / 2, self.high, noisy), None
+
+
+class Block(Corruption):
+    """A block of each example, the same in all channels, is set to `value`; it is hidden.
+
+    A rectangle of an image or an interval of a series, with sides of `size` times the data's (rounded, at least 1):
+    wholly inside, at a random place of each example's own or in the centre.
+
+    "Improved Regularization of Convolutional Neural Networks with Cutout" (DeVries and Taylor, 2017); the centre is
+    the inpainting of "Context Encoders" (Pathak et al., 2016).
+
+    Raises:
+        UserError: `size` outside (0, 1), an unknown place, or data that are no images or series.
+    """
+
+    hides = True
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        size: float = 0.5,
+        place: Literal["random", "centre"] = "random",
+        value: float = 0.0,
+    ) -> None:
+        super().__init__(spec)
+        require(0 < size < 1, f"corruption block: size must be in (0, 1), not {size}")
+        require(place in ("random", "centre"), f"corruption block: place must be random or centre, not '{place}'")
+        require(
+            len(spec.shape) > 1,
+            f"corruption block needs images or series, not data of shape {list(spec.shape)}; use corruption=masking",
+        )
+        self.size, self.place, self.value = size, place, value
+
+    def forward(self, x: Tensor) -> Corrupted:
+        hidden = torch.ones(len(x), 1, *x.shape[2:], dtype=torch.bool, device=x.device)
+        for axis in range(2, x.ndim):
+            hidden = hidden & self._inside(len(x), x.shape[axis], x.device).reshape(
+                len(x), *[1] * (axis - 1), -1, *[1] * (x.ndim - axis - 1)
+            )
+        hidden = hidden.expand_as(x)
+        return x.masked_fill(hidden, self.value), hidden
+
+    def _inside(self, examples: int, side: int, device: torch.device) -> Tensor:
+        """bool `[examples, side]`: one interval each."""
+        length = min(max(1, round(self.size * side)), side)
+        places = side - length + 1
+        if self.place == "centre":
+            start = torch.full((examples, 1), (side - length) // 2, device=device)
+        else:
+            start = torch.randint(places, (examples, 1), device=device)
+        position = torch.arange(side, device=device)
+        return (position >= start) & (position < start + length)
+
+
+class FeatureDropout(Corruption):
+    """Each value is replaced, with probability `p`, by the same feature of another row; it is hidden.
+
+    The features keep their own distributions, so it suits tables of mixed columns ("swap noise"). It reads the batch:
+    the other row is drawn evenly from the batch's others. A batch of one row has none, and nothing is replaced.
+
+    "VIME: Extending the Success of Self- and Semi-supervised Learning to Tabular Domain" (Yoon et al., 2020),
+    equation 3.
+
+    Raises:
+        UserError: `p` outside (0, 1).
+    """
+
+    hides = True
+
+    def __init__(self, spec: DataSpec, *, p: float = 0.15) -> None:
+        super().__init__(spec)
+        require(0 < p < 1, f"corruption feature_dropout: p must be in (0, 1), not {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Corrupted:
+        rows = len(x)
+        hidden = (torch.rand_like(x) < self.p) & (rows > 1)
+        distance = torch.randint(1, max(rows, 2), x.shape, device=x.device)
+        own = torch.arange(rows, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+        return torch.where(hidden, x.gather(0, (own + distance) % rows), x), hidden

@@ -11,10 +11,11 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Laplace, Normal
 
 from narrows.errors import UserError, require
+from narrows.processes import is_distributed, sum_over_processes
 from narrows.types import DataSpec, Shape
 
 
@@ -117,15 +118,9 @@ class GaussianLikelihood(Likelihood):
         return Normal(params, torch.full_like(params, self.sigma), validate_args=False)
 
 
-def is_distributed() -> bool:
-    """Whether several processes train one model."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
 def _mean_over_processes(values: Tensor) -> Tensor:
     """Without a gradient: that of the likelihood by its optimal sigma is zero over the global batch."""
-    sums = torch.stack([values.detach().sum(), values.new_tensor(float(values.numel()))])
-    distributed.all_reduce(sums)
+    sums = sum_over_processes(torch.stack([values.detach().sum(), values.new_tensor(float(values.numel()))]))
     return sums[0] / sums[1]
 
 

@@ -93,6 +93,8 @@ class Autoencoder(nn.Module):
         x_in, hidden = self.corruption(batch.x)
         latent = self.encode(x_in)
         p_x = self.decode(latent.z, batch.truth)
+        if self.training:
+            self.bottleneck.learn(latent)
         return Output(batch=batch, x_in=x_in, hidden=hidden, latent=latent, p_x=p_x)
 
     @property
@@ -116,6 +118,11 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x).point).mean
 
     @torch.no_grad()
+    def draw(self, n: int) -> Tensor:
+        """`n` latents from the prior, `[n, *latent_shape]`."""
+        return self.bottleneck.sample_prior(n)
+
+    @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """The means of p(x|z) at `n` draws of z from the prior, `[n, *shape]`.
 
@@ -127,7 +134,7 @@ class Autoencoder(nn.Module):
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
                 "use a variational one (bottleneck=gaussian)"
             )
-        return self.decode(self.bottleneck.sample_prior(n)).mean
+        return self.decode(self.draw(n)).mean
 
 
 @torch.no_grad()

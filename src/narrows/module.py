@@ -16,6 +16,7 @@ from torch import Tensor
 from narrows.errors import require
 from narrows.history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.losses import Objective
+from narrows.losses.critic import Critic
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.model import Autoencoder
 from narrows.random import seed_default
@@ -32,7 +33,7 @@ class AutoencoderModule(L.LightningModule):
         optimizer: `optimizer(params)`.
         scheduler: `scheduler(optimizer)`, stepped after each epoch.
         seed: of the run; every step's noise is seeded by `(seed, "step", batches processed, rank)`.
-        clip_norm: largest joint gradient norm; None does not clip.
+        clip_norm: largest joint gradient norm of the model's parameters, and of each critic's; None does not clip.
         accumulate: batches per optimiser step.
         compile: run the model through `torch.compile`.
 
@@ -68,6 +69,8 @@ class AutoencoderModule(L.LightningModule):
         self._history = StepHistory()
         self._sums: Tensor | None = None
         self._names: list[str] = []
+        seed_default(seed, "init", "terms")
+        objective.attach(model)
         if compile:
             self.model.compile()
 
@@ -83,8 +86,16 @@ class AutoencoderModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         # Terms may hold parameters of their own (critics), so all of the module's are optimised.
-        optimizer = self._make_optimizer(self.parameters())
+        groups = [{"params": player, **({} if lr is None else {"lr": lr})} for player, lr in self._players()]
+        optimizer = self._make_optimizer(groups if len(groups) > 1 else groups[0]["params"])
         return [optimizer], [self._make_scheduler(optimizer)]
+
+    def _players(self) -> list[tuple[list[torch.nn.Parameter], float | None]]:
+        """The parameters of the model with its terms, then those of each critic, with their learning rates."""
+        critics = [part for part in self.objective.modules() if isinstance(part, Critic)]
+        theirs = {id(p) for critic in critics for p in critic.parameters()}
+        ours = [p for p in self.parameters() if id(p) not in theirs]
+        return [(ours, None), *((list(critic.parameters()), critic.lr) for critic in critics)]
 
     def on_train_start(self) -> None:
         self._history.interval = max(1, int(cast(Any, self.trainer).log_every_n_steps))
@@ -161,7 +172,9 @@ class AutoencoderModule(L.LightningModule):
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None:
                 scaler.unscale_(optimizer.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
+            # Each player on its own: a critic's large gradient must not shorten the model's step.
+            for player, _ in self._players():
+                torch.nn.utils.clip_grad_norm_(player, self.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 

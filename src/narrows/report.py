@@ -24,6 +24,8 @@ ROWS = {
     "test/active_units": "active units",
     "test/l0": "L0, latents that are not zero",
     "test/dead_fraction": "dead latents, fraction",
+    "test/codebook_usage": "codes used, fraction",
+    "test/perplexity": "perplexity of the codes",
     "test/anomaly/auroc": "anomaly AUROC",
     "test/anomaly/false_alarm_rate": "anomaly: false alarms at the threshold",
     "test/anomaly/recall": "anomaly: recall at the threshold",

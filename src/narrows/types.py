@@ -8,9 +8,9 @@ of one example, without the batch axis. Layout is channels first: images `[B, C,
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -96,6 +96,8 @@ class Latent:
     """What the decoder reads, `[B, *out_shape]`; a sample where the posterior is stochastic."""
     point: Tensor
     """The noise-free value of `z`: what describes the example (`embed`, tasks)."""
+    needs: ClassVar[str] = ""
+    """A part of its bottleneck that reconstruction does not train: the loss must have a term that `trains` it."""
 
 
 @dataclass
@@ -109,14 +111,99 @@ class SparseLatent(Latent):
 
     pre: Tensor
     """Activations before the selection, `z`'s shape."""
+    idle: Tensor | None = field(default=None, kw_only=True)
+    """`[D]`, training passes since each latent (entry of axis 1) was last active; None where nobody counts."""
+
+
+@dataclass
+class JumpLatent(SparseLatent):
+    """A sparse latent that counts its active entries with a gradient."""
+
+    active: Tensor
+    """1 where active, else 0, `z`'s shape; its derivative is a pseudo-gradient."""
+
+
+@dataclass
+class GatedLatent(SparseLatent):
+    """A sparse latent whose entries are active where `pre`, the gate's activation, is above 0; what is decoded
+    gives the gate no gradient."""
+
+    needs = "gate"
 
 
 @dataclass
 class VariationalLatent(Latent):
-    """A latent drawn from a posterior and judged against a prior, both over `z`'s shape, elementwise."""
+    """A latent drawn from a posterior and judged against a prior, both over `z`'s shape: elementwise, or
+    with some or all axes as one event."""
 
     posterior: Distribution
     prior: Distribution
+
+
+@dataclass
+class ReparameterisedLatent(VariationalLatent):
+    """A latent whose posterior is a density over `z` and can be redrawn with gradients (`rsample`)."""
+
+
+@dataclass
+class LearntPriorLatent(ReparameterisedLatent):
+    """A latent whose prior has parameters, which reconstruction does not reach."""
+
+    needs = "prior"
+
+
+@dataclass
+class GaussianLatent(ReparameterisedLatent):
+    """A latent whose posterior and prior are diagonal Gaussians (`Normal`), elementwise over `z`'s shape."""
+
+
+@dataclass
+class JointLatent(VariationalLatent):
+    """A latent made of independent parts, which follow one another on axis 1 of `z`."""
+
+    parts: dict[str, VariationalLatent]
+
+
+@dataclass
+class QuantizedLatent(Latent):
+    """A latent that takes finitely many values: at every position a code from each of `len(sizes)` alphabets."""
+
+    codes: Tensor
+    """int64 `[B, len(sizes), *positions]`, `0 <= codes[:, i] < sizes[i]`."""
+    sizes: tuple[int, ...]
+
+
+@dataclass
+class CodebookLatent(QuantizedLatent):
+    """A quantised latent whose values before quantisation are asked to lie near their codes."""
+
+    parts: list[tuple[Tensor, Tensor]]
+    """What each quantiser was given and what it gave, each `[B, d, *positions]`, without straight-through."""
+
+
+@dataclass
+class LearnedCodebookLatent(CodebookLatent):
+    """A codebook latent whose codes learn by gradient, which no reconstruction gives them."""
+
+    needs = "codebook"
+
+
+@dataclass
+class BitLatent(CodebookLatent):
+    """A codebook latent whose codes are the signs of what was quantised."""
+
+
+@dataclass
+class SoftCodeLatent(QuantizedLatent):
+    """A quantised latent with a probability for every code of its one alphabet."""
+
+    log_probs: Tensor
+    """`[B, sizes[0], *positions]`, natural logarithms."""
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """The sum over everything but the examples, `[B, *any] -> [B]`."""
+    return values.reshape(len(values), -1).sum(1)
 
 
 @dataclass
@@ -140,7 +227,7 @@ class Output:
         log_prob = self.p_x.log_prob(self.batch.truth)
         if self.batch.observed is not None:
             log_prob = log_prob * self.batch.observed
-        return log_prob.flatten(1).sum(1)
+        return row_sums(log_prob)
 
 
 FINAL_STEP = 2**62

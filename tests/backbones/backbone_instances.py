@@ -46,6 +46,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "mlp_batch": (partial(MLPDecoder, widths=[8, 12], norm="batch", activation="tanh"), (5, 3), SERIES, {}),
     "mlp_layer": (partial(MLPDecoder, widths=[12], norm="layer", dropout=0.2), (5,), (7,), {}),
     "mlp_flat": (partial(MLPDecoder, widths=[]), (5,), IMAGE, {}),
+    "mlp_unit": (partial(MLPDecoder, widths=[8], unit_norm=True), (5,), IMAGE, {}),
     "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
     "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),
     "conv_map": (partial(ConvDecoder, channels=[8, 6], upsample="nearest"), (4, 3, 3), IMAGE, {}),

@@ -24,7 +24,12 @@ NOT_FITTED = {
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
 }
-PLACES = {"task": "+task@tasks.mine", "term": "+term@loss.mine", "schedule": "+schedule@loss.reconstruction.weight"}
+PLACES = {
+    "critic": "critic@loss.adversary.critic",
+    "task": "+task@tasks.mine",
+    "term": "+term@loss.mine",
+    "schedule": "+schedule@loss.reconstruction.weight",
+}
 
 
 def choices(group: str) -> list[str]:
@@ -40,6 +45,7 @@ EXPERIMENTS = choices("experiment")
 def test_every_choice_composes(group: str) -> None:
     for choice in choices(group):
         needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder") else []
+        needed += ["variant=aae"] if group == "critic" else []
         check_keys(composed(chosen(group, choice), *needed))
 
 
@@ -75,6 +81,20 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("optimizer=adadelta", "scheduler=milestones"),
     ),
     "topk": ("variant=topk", *NARROW, "likelihood=categorical", "likelihood.levels=17", "corruption=salt_and_pepper"),
+    "batch_topk": (
+        *("variant=batch_topk", *NARROW, "corruption=speckle"),
+        *("callbacks=resample", "callbacks.progress.enable=false", "callbacks.resample.every_n_steps=1"),
+    ),
+    "jumprelu": ("variant=jumprelu", *NARROW, "corruption=block"),
+    "gated_sae": ("variant=gated_sae", *NARROW, "corruption=feature_dropout"),
+    "matryoshka_sae": ("variant=matryoshka_sae", "encoder.widths=[]", "decoder.widths=[]", "decoder.unit_norm=true"),
+    "aae": ("variant=aae", *NARROW, "loss.adversary.critic.lr=1e-4", "loss.adversary.critic.r1=1.0"),
+    "wae_gan": ("variant=wae_gan", *NARROW, "loss.adversary.critic.spectral_norm=true", "module.clip_norm=1.0"),
+    "factor_vae": ("variant=factor_vae", *NARROW),
+    "vae_gan": (
+        *("variant=vae_gan", *NARROW, "critic@loss.adversary.critic=conv"),
+        "loss.adversary.critic.encoder.channels=[4,4]",
+    ),
     "denoising": ("variant=denoising", *NARROW, "likelihood=gaussian", "likelihood.scope=value"),
     "masked": ("variant=undercomplete", "loss=masked", "corruption=masking", *NARROW, "trainer.precision=bf16-mixed"),
     "contractive": ("variant=contractive", *NARROW, "callbacks=early_stopping", "callbacks.progress.enable=false"),
@@ -103,8 +123,25 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
     ),
 }
+RUNS |= {
+    name: (f"variant={name}", *NARROW)
+    for name in (
+        *("beta_vae", "capacity_vae", "sigma_vae", "free_bits_vae", "iwae", "miwae_bound", "ciwae", "piwae"),
+        *("dip_vae_i", "dip_vae_ii", "info_vae", "wae_mmd", "rae_l2", "rae_gp", "mixture_vae", "categorical_vae"),
+        "joint_vae",
+    )
+}
+CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
+QUANTISED = ("vq_vae", "vq_vae_gradient", "residual_vq", "product_vq", "fsq", "lfq", "gumbel_vq")
+RUNS |= {name: (f"variant={name}", *CODES) for name in QUANTISED}
+RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
+RUNS["vamp_vae"] = ("variant=vamp_vae", *NARROW, "model.pseudo_inputs=10")
+PARTS_OF_KL = ("+term@loss.information=mutual_information", "+term@loss.dimensionwise=dimensionwise_kl")
+RUNS["beta_tcvae"] = ("variant=beta_tcvae", *NARROW, *PARTS_OF_KL)
 # Their tasks are what they are about; elsewhere two steps are.
 WITH_TASKS = {"linear", "anomaly", "likelihood", "denoising", "arrays", "capacity", "sequential"}
+WITH_TASKS |= set(QUANTISED)
+WITH_TASKS |= {"vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from instances import CORRUPTIONS, IMAGE, SERIES
 
 from narrows import corruptions
 from narrows.errors import UserError
+from narrows.types import DataSpec
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -62,7 +63,67 @@ def test_salt_and_pepper_needs_a_range() -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, -0.1])
-@pytest.mark.parametrize("kind", [corruptions.Masking, corruptions.SaltAndPepper])
+@pytest.mark.parametrize("kind", [corruptions.Masking, corruptions.SaltAndPepper, corruptions.FeatureDropout])
 def test_shares_lie_inside_zero_and_one(kind: type, p: float) -> None:
     with pytest.raises(UserError, match=r"p must be in \(0, 1\)"):
         kind(IMAGE, p=p)
+
+
+def test_speckle_is_proportional_to_the_value() -> None:
+    x = torch.cat([torch.zeros(200, *IMAGE.shape), torch.full((200, *IMAGE.shape), 0.5)])
+    noisy, _ = corruptions.Speckle(IMAGE, sigma=0.4, clip=False)(x)
+    assert not noisy[:200].any()
+    assert (noisy[200:] / 0.5 - 1).std().item() == pytest.approx(0.4, rel=0.05)
+    assert corruptions.Speckle(IMAGE, sigma=5.0)(x)[0].max() <= 1
+
+
+@pytest.mark.parametrize(("spec", "sides"), [(IMAGE, (3, 3)), (SERIES, (5,))], ids=["image", "series"])
+@pytest.mark.parametrize("place", ["random", "centre"])
+def test_a_block_is_one_box_through_all_channels(spec: DataSpec, sides: tuple[int, ...], place: str) -> None:
+    x = torch.rand(200, *spec.shape) + 0.1
+    x_in, hidden = corruptions.Block(spec, size=0.4, place=place)(x)
+    assert torch.equal(x_in, x.masked_fill(hidden, 0.0))
+    starts = set()
+    for mask in hidden:
+        assert (mask == mask[:1]).all()
+        where = mask[0].nonzero()
+        first, last = where.min(0).values, where.max(0).values
+        assert tuple((last - first + 1).tolist()) == sides
+        assert len(where) == torch.Size(sides).numel(), "a full box"
+        starts.add(tuple(first.tolist()))
+    if place == "centre":
+        assert starts == {tuple((size - side) // 2 for size, side in zip(spec.shape[1:], sides, strict=True))}
+    else:
+        possible = torch.Size([n - s + 1 for n, s in zip(spec.shape[1:], sides, strict=True)]).numel()
+        assert len(starts) > 0.7 * possible
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"size": 0.0}, r"size must be in \(0, 1\)"),
+        ({"size": 1.0}, r"size must be in \(0, 1\)"),
+        ({"place": "left"}, "place must be random or centre, not 'left'"),
+    ],
+)
+def test_block_refuses(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=f"corruption block: {sentence}"):
+        corruptions.Block(IMAGE, **options)
+    with pytest.raises(UserError, match=r"needs images or series, not data of shape \[7\]"):
+        corruptions.Block(DataSpec(shape=(7,), kind="vector", size=9))
+
+
+def test_feature_dropout_takes_values_of_the_same_feature_from_other_rows() -> None:
+    x = torch.arange(50.0)[:, None] + 1000 * torch.arange(6.0)
+    x_in, hidden = corruptions.FeatureDropout(DataSpec(shape=(6,), kind="vector", size=9), p=0.3)(x)
+    assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.08)
+    assert torch.equal(x_in != x, hidden), "never its own value"
+    assert torch.equal(x_in // 1000, x // 1000), "the same feature"
+    assert len((x_in - x)[hidden].unique()) > 20, "from any other row"
+
+
+def test_feature_dropout_leaves_a_single_row_alone() -> None:
+    x = torch.rand(1, *IMAGE.shape)
+    x_in, hidden = corruptions.FeatureDropout(IMAGE, p=0.9)(x)
+    assert torch.equal(x_in, x)
+    assert not hidden.any()

@@ -9,7 +9,7 @@ from tasks.standins import PPCA, Rows, context
 from torch.distributions import kl_divergence
 
 from narrows.tasks.base import run_tasks
-from narrows.tasks.latent import LatentFigures, Moments
+from narrows.tasks.latent import CodeHistogram, LatentFigures, Moments
 from narrows.types import Batch
 
 
@@ -49,3 +49,26 @@ def test_topk_keeps_exactly_k_and_a_latent_that_never_fires_is_dead() -> None:
     assert found["test/dead_fraction"] == pytest.approx(float((codes == 0).all(0).float().mean()))
     assert found["test/dead_fraction"] >= 1 / 9
     assert "test/latent/kl" not in found
+
+
+def test_usage_and_perplexity_are_those_of_the_whole_split_and_not_of_its_batches() -> None:
+    histogram = CodeHistogram(size=8)
+    for codes in ([0, 0, 5], [0, 5, 5], [7, 7]):
+        histogram.add(torch.tensor(codes))
+    assert histogram.usage == 3 / 8
+    shares = torch.tensor([3.0, 3.0, 2.0]) / 8
+    assert histogram.perplexity == pytest.approx(float((-shares * shares.log()).sum().exp()))
+    uniform = CodeHistogram(size=4)
+    uniform.add(torch.arange(4).repeat(5))
+    assert (uniform.usage, uniform.perplexity) == (1.0, pytest.approx(4.0))
+
+
+@pytest.mark.parametrize("name", ["vq", "product_vq", "residual_vq", "fsq", "lfq", "gumbel_vq"])
+def test_codes_are_counted_by_codebook(name: str) -> None:
+    model = instances.model(bottleneck=instances.BOTTLENECKS[name])
+    x = torch.rand(40, 1, 8, 8)
+    found = run_tasks({"l": LatentFigures()}, context(model, _data(x, kind="image", value_range=(0.0, 1.0))))
+    latent = model.eval().encode(x)
+    used = [codes.unique().numel() / size for codes, size in zip(latent.codes.unbind(1), latent.sizes, strict=True)]
+    assert found["test/codebook_usage"] == pytest.approx(sum(used) / len(used))
+    assert 1 <= found["test/perplexity"] <= max(used) * max(latent.sizes) + 1e-6

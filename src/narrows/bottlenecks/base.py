@@ -24,5 +24,11 @@ class Bottleneck(nn.Module):
         self.in_shape = tuple(in_shape)
         self.out_shape = (dim, *self.in_shape[1:])
 
+    def learn(self, latent: Latent) -> None:
+        """Update what is learnt without gradients from the latent of one training batch.
+
+        The model calls it once per training pass, so that to encode again changes nothing.
+        """
+
     def sample_prior(self, n: int) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no prior")

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.stages import AxisLinear
-from narrows.types import Shape, VariationalLatent
+from narrows.types import GaussianLatent, Shape
 
 
 class Gaussian(Bottleneck):
@@ -23,18 +23,18 @@ class Gaussian(Bottleneck):
         UserError: `dim` below 1.
     """
 
-    returns = VariationalLatent
+    returns = GaussianLatent
 
     def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
         require(dim >= 1, f"bottleneck gaussian: dim must be at least 1, not {dim}")
         super().__init__(in_shape, dim)
         self.projection = AxisLinear(in_shape[0], 2 * dim)
 
-    def forward(self, h: Tensor) -> VariationalLatent:
+    def forward(self, h: Tensor) -> GaussianLatent:
         mean, log_variance = self.projection(h).float().chunk(2, dim=1)
         posterior = Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
         prior = Normal(torch.zeros_like(mean), torch.ones_like(mean), validate_args=False)
-        return VariationalLatent(z=posterior.rsample(), point=mean, posterior=posterior, prior=prior)
+        return GaussianLatent(z=posterior.rsample(), point=mean, posterior=posterior, prior=prior)
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from N(0, I), `[n, *out_shape]`, on this module's device."""

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
+from narrows.processes import sum_over_processes
 from narrows.stages import AxisLinear
-from narrows.types import Shape, SparseLatent
+from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent
 
 
-class TopK(Bottleneck):
+class _Sparse(Bottleneck):
+    """A linear projection to `dim` latents, and in the buffer `idle` for how many training passes each of them
+    has been 0 at every position of every example."""
+
+    returns: type[Latent] = SparseLatent
+    idle: Tensor
+
+    def __init__(self, in_shape: Shape, dim: int, name: str, *, bias: bool = True) -> None:
+        require(dim >= 1, f"bottleneck {name}: dim must be at least 1, not {dim}")
+        super().__init__(in_shape, dim)
+        self.projection = AxisLinear(in_shape[0], dim, bias=bias)
+        self.register_buffer("idle", torch.zeros(dim, dtype=torch.long))
+
+    @torch.no_grad()
+    def learn(self, latent: Latent) -> None:
+        fired = (latent.z != 0).transpose(0, 1).flatten(1).any(1)
+        self.idle.add_(1).masked_fill_(sum_over_processes(fired.long()) > 0, 0)
+
+
+class TopK(_Sparse):
     """Keeps the `k` largest of `dim` linear activations at every position, sets the others to 0.
 
     "k-Sparse Autoencoders" (Makhzani and Frey, 2014), algorithm 1. Ties are broken so that exactly `k` stay.
@@ -20,17 +42,134 @@ class TopK(Bottleneck):
         UserError: `dim` below 1, or `k` outside 1..dim.
     """
 
-    returns = SparseLatent
-
     def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16) -> None:
-        require(dim >= 1, f"bottleneck topk: dim must be at least 1, not {dim}")
+        super().__init__(in_shape, dim, "topk")
         require(1 <= k <= dim, f"bottleneck topk: k must be between 1 and dim={dim}, not {k}")
-        super().__init__(in_shape, dim)
         self.k = k
-        self.projection = AxisLinear(in_shape[0], dim)
 
     def forward(self, h: Tensor) -> SparseLatent:
         pre = self.projection(h)
-        values, index = pre.topk(self.k, dim=1)
-        z = torch.zeros_like(pre).scatter(1, index, values)
-        return SparseLatent(z=z, point=z, pre=pre)
+        z = _largest(pre, self.k)
+        return SparseLatent(z=z, point=z, pre=pre, idle=self.idle)
+
+
+class BatchTopK(_Sparse):
+    """Keeps `k` of `dim` linear activations per position on average: in training the largest of the whole batch,
+    in evaluation those above a learned `threshold`, so that an example's code never depends on its neighbours.
+
+    The threshold follows the border between kept and dropped activations of the training batches, first as their
+    mean, then as an exponential average of rate `momentum`. `point` is always the code by the threshold. A batch of
+    one example keeps its own `k` largest. Under DDP each process keeps the largest of its own slice.
+
+    "BatchTopK Sparse Autoencoders" (Bussmann et al., 2024), equations 3 to 5; there the threshold is the mean of the
+    smallest kept activations.
+
+    Raises:
+        UserError: `dim` below 1, `k` outside 1..dim - 1, or `momentum` outside (0, 1].
+    """
+
+    threshold: Tensor
+    passes: Tensor
+
+    def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16, momentum: float = 0.02) -> None:
+        super().__init__(in_shape, dim, "batch_topk")
+        require(1 <= k < dim, f"bottleneck batch_topk: k must be between 1 and dim - 1 = {dim - 1}, not {k}")
+        require(0 < momentum <= 1, f"bottleneck batch_topk: momentum must be in (0, 1], not {momentum}")
+        self.k, self.momentum = k, momentum
+        self.register_buffer("threshold", torch.tensor(0.0))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, h: Tensor) -> SparseLatent:
+        pre = self.projection(h)
+        point = pre * (pre > self.threshold)
+        z = _largest(pre.reshape(1, -1), self._kept(pre)).reshape(pre.shape) if self.training else point
+        return SparseLatent(z=z, point=point, pre=pre, idle=self.idle)
+
+    def _kept(self, pre: Tensor) -> int:
+        return self.k * pre.numel() // pre.shape[1]
+
+    @torch.no_grad()
+    def learn(self, latent: Latent) -> None:
+        super().learn(latent)
+        assert isinstance(latent, SparseLatent)
+        border = latent.pre.flatten().float().topk(self._kept(latent.pre) + 1).values[-2:].mean()
+        sums = sum_over_processes(torch.stack([border, torch.ones_like(border)]))
+        self.passes.add_(1)
+        rate = (1 / self.passes).clamp_min(self.momentum)
+        self.threshold.add_(rate * (sums[0] / sums[1] - self.threshold))
+
+
+class JumpReLU(_Sparse):
+    """`z = pre H(pre - theta)`: linear activations above a learned threshold theta > 0 of each latent, else 0.
+
+    A step has no useful derivative; theta gets the pseudo-gradients of the paper, with a rectangular kernel K of width
+    `bandwidth`: `dz/dtheta = -theta / width K((pre - theta) / width)` and, for the count of active latents,
+    `dH/dtheta = -1 / width K((pre - theta) / width)`. The activations themselves get the plain gradient of z and none
+    of H. theta = exp(log_threshold) starts at `threshold`; both options are in the units of the activations.
+
+    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
+    equations 3, 11 and 12.
+
+    Raises:
+        UserError: `dim` below 1, `threshold` or `bandwidth` not above 0.
+    """
+
+    returns = JumpLatent
+
+    def __init__(self, in_shape: Shape, *, dim: int = 256, threshold: float = 0.05, bandwidth: float = 0.1) -> None:
+        super().__init__(in_shape, dim, "jumprelu")
+        for name, value in {"threshold": threshold, "bandwidth": bandwidth}.items():
+            require(value > 0, f"bottleneck jumprelu: {name} must be above 0, not {value}")
+        self.bandwidth = bandwidth
+        self.log_threshold = nn.Parameter(torch.full((dim,), math.log(threshold)))
+
+    def forward(self, h: Tensor) -> JumpLatent:
+        pre = self.projection(h)
+        theta = _over_positions(self.log_threshold.exp(), pre)
+        active = (pre > theta).to(pre.dtype)
+        # The ramp's slope is the kernel, and its value cancels.
+        ramp = ((pre.detach() - theta) / self.bandwidth + 0.5).clamp(0, 1)
+        step = ramp - ramp.detach()
+        z = pre * active + theta.detach() * step
+        return JumpLatent(z=z, point=z, pre=pre, idle=self.idle, active=active + step)
+
+
+class GatedSAE(_Sparse):
+    """`z = H(gate) relu(magnitude)`: one linear map decides which latents are active, another how strongly.
+
+    `gate = W h + b_gate` and `magnitude = exp(r) W h + b_magnitude` share W up to a scale per latent. The step gives
+    the gate no gradient: its own reconstruction and penalty train it (`loss=gated`).
+
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equations 6 and 7.
+
+    Raises:
+        UserError: `dim` below 1.
+    """
+
+    returns = GatedLatent
+
+    def __init__(self, in_shape: Shape, *, dim: int = 256) -> None:
+        super().__init__(in_shape, dim, "gated", bias=False)
+        self.gate_bias = nn.Parameter(torch.zeros(dim))
+        self.magnitude_bias = nn.Parameter(torch.zeros(dim))
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, h: Tensor) -> GatedLatent:
+        shared = self.projection(h)
+        gate_bias, magnitude_bias, log_scale = (
+            _over_positions(values, shared) for values in (self.gate_bias, self.magnitude_bias, self.log_scale)
+        )
+        gate = shared + gate_bias
+        z = (gate > 0) * (log_scale.exp() * shared + magnitude_bias).relu()
+        return GatedLatent(z=z, point=z, pre=gate, idle=self.idle)
+
+
+def _largest(values: Tensor, k: int) -> Tensor:
+    """`values` with all but the `k` largest along axis 1 set to 0."""
+    kept, index = values.topk(k, dim=1)
+    return torch.zeros_like(values).scatter(1, index, kept)
+
+
+def _over_positions(values: Tensor, like: Tensor) -> Tensor:
+    """`[D]` as `[D, 1, ...]`, to meet `[B, D, *positions]`."""
+    return values.reshape(-1, *[1] * (like.ndim - 2))

@@ -33,6 +33,16 @@ class TransposedLinear(nn.Module):
         return F.linear(x, self.weight.t(), self.bias)
 
 
+class UnitLinear(nn.Linear):
+    """x W + b, where every column of W, what one input adds to the output, is divided by its norm.
+
+    So the gradient has no part along a column, as if it had been projected.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, F.normalize(self.weight, dim=0), self.bias)
+
+
 class MLPDecoder(Decoder):
     """Fully connected layers from the flattened latent to the likelihood's parameters.
 
@@ -52,11 +62,14 @@ class MLPDecoder(Decoder):
         norm: `batch`, `layer` or None.
         dropout: probability of a hidden value to be dropped in training.
         tied: whether the model calls `tie`.
+        unit_norm: whether each latent's column in the layer that reads the latent has norm 1, so that the size of
+            a latent cannot hide in the decoder from a penalty on latents.
 
     Raises:
-        UserError: an argument out of its range or an unknown name; see `tie`.
+        UserError: an argument out of its range or an unknown name, or both `tied` and `unit_norm`; see `tie`.
 
-    "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights.
+    "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights; "Towards Monosemanticity" (Bricken et
+    al., 2023) for columns of unit norm.
     """
 
     def __init__(
@@ -69,6 +82,7 @@ class MLPDecoder(Decoder):
         norm: str | None = None,
         dropout: float = 0.0,
         tied: bool = False,
+        unit_norm: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -79,6 +93,12 @@ class MLPDecoder(Decoder):
         blocks = dense(features, self.widths, activation, norm, dropout, PART)
         last = nn.Linear([features, *self.widths][-1], math.prod(self.out_shape))
         self.blocks = nn.Sequential(*blocks, nn.Sequential(last))
+        require(not (tied and unit_norm), f"{PART} can be tied or have unit_norm, not both")
+        if unit_norm:
+            first: nn.Linear = self.blocks[0][0]  # type: ignore[index,assignment]
+            self.blocks[0][0] = UnitLinear(  # type: ignore[index,operator]
+                first.in_features, first.out_features, bias=first.bias is not None
+            )
 
     def forward(self, z: Tensor) -> Tensor:
         return self.blocks(z.flatten(1)).unflatten(1, self.out_shape)

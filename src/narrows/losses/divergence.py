@@ -5,16 +5,22 @@ from __future__ import annotations
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from narrows.errors import require
+from narrows.errors import nearest, require
 from narrows.losses.objective import Term
 from narrows.model import Autoencoder
 from narrows.schedules import Schedule, as_schedule
-from narrows.types import Output, VariationalLatent
+from narrows.types import JointLatent, Latent, Output, VariationalLatent, row_sums
 
 
 def posterior_kl(latent: VariationalLatent) -> Tensor:
-    """`KL(q(z|x) || p(z))` of every latent value, z's shape, in nats."""
-    return kl_divergence(latent.posterior, latent.prior)
+    """`KL(q(z|x) || p(z))` of every latent value or event, `[B, *any]`, in nats.
+
+    Of a pair without a closed form it is the one draw `log q(z|x) - log p(z)`, which is unbiased.
+    """
+    try:
+        return kl_divergence(latent.posterior, latent.prior)
+    except NotImplementedError:
+        return latent.posterior.log_prob(latent.z) - latent.prior.log_prob(latent.z)
 
 
 class KL(Term):
@@ -29,6 +35,7 @@ class KL(Term):
     """
 
     requires = VariationalLatent
+    trains = "prior"
 
     def __init__(self, weight: float | Schedule = 1.0, free_bits: float = 0.0) -> None:
         super().__init__(weight)
@@ -36,39 +43,56 @@ class KL(Term):
         self.free_bits = free_bits
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        kl = posterior_kl(_variational(out)).flatten(1)
+        kl = posterior_kl(variational(out))
         if self.free_bits > 0:
             return kl.mean(0).clamp_min(self.free_bits).sum()
-        return kl.sum(1)
+        return row_sums(kl)
 
 
 class Capacity(Term):
     """`|KL - C(step)|` of the batch's mean KL, a scalar in nats; its weight is gamma.
 
-    `capacity` is a number or a schedule that raises C, usually from 0.
+    `capacity` is a number or a schedule that raises C, usually from 0. With `part` it is the KL of that part
+    of a joint latent alone ("Learning Disentangled Joint Continuous and Discrete Representations", Dupont,
+    2018, equation 7).
 
     "Understanding disentangling in beta-VAE" (Burgess et al., 2018), equation 8.
 
     Raises:
-        UserError: a negative capacity or weight.
+        UserError: a negative capacity or weight, or no such part.
     """
 
-    requires = VariationalLatent
+    requires: type[Latent] = VariationalLatent
+    trains = "prior"
 
-    def __init__(self, weight: float | Schedule = 100.0, capacity: float | Schedule = 25.0) -> None:
+    def __init__(
+        self, weight: float | Schedule = 100.0, capacity: float | Schedule = 25.0, part: str | None = None
+    ) -> None:
         super().__init__(weight)
+        self.part = part
+        if part is not None:
+            self.requires = JointLatent
         self.capacity = as_schedule(capacity, "term capacity: capacity")
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        kl = posterior_kl(_variational(out)).flatten(1).sum(1).mean()
+        latent = variational(out)
+        if self.part is not None:
+            assert isinstance(latent, JointLatent)
+            require(
+                self.part in latent.parts,
+                f"term capacity: the latent has no part '{self.part}': {nearest(self.part, latent.parts)}",
+            )
+            latent = latent.parts[self.part]
+        kl = row_sums(posterior_kl(latent)).mean()
         return (kl - self.capacity(out.step)).abs()
 
 
 def evidence_lower_bound(out: Output) -> Tensor:
     """`log p(x|z) - KL(q(z|x) || p(z))` with one sample of z, `[B]`, in nats, whatever the loss weighs."""
-    return out.log_likelihood - posterior_kl(_variational(out)).flatten(1).sum(1)
+    return out.log_likelihood - row_sums(posterior_kl(variational(out)))
 
 
-def _variational(out: Output) -> VariationalLatent:
+def variational(out: Output) -> VariationalLatent:
+    """The latent of an output that a term with `requires = VariationalLatent` reads."""
     assert isinstance(out.latent, VariationalLatent)
     return out.latent

@@ -1,7 +1,8 @@
-"""Terms on the shape of the maps: derivatives of the encoder."""
+"""Terms on the shape of the maps: derivatives of the encoder and of the decoder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -14,7 +15,36 @@ from narrows.schedules import Schedule
 from narrows.types import Output
 
 
-class Contraction(Term):
+class _SquaredJacobian(Term):
+    """`||d f(x) / d x||_F^2`, `[B]`, exactly or on average; x is a leaf, so what made it gets no gradient."""
+
+    def __init__(
+        self, weight: float | Schedule = 0.1, method: Literal["stochastic", "exact"] = "stochastic", samples: int = 1
+    ) -> None:
+        super().__init__(weight)
+        name = type(self).__name__
+        require(method in ("stochastic", "exact"), f"term {name}: method must be stochastic or exact, not '{method}'")
+        require(samples >= 1, f"term {name}: samples must be at least 1, not {samples}")
+        self.method, self.samples = method, samples
+
+    def _squared_jacobian(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        training = torch.is_grad_enabled()
+        # cuDNN's LSTM has no second derivative, and in evaluation none at all.
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            x = x.detach().requires_grad_()
+            y = function(x).flatten(1)
+            squares = [_row_norm(y, x, v, training) for v in self._directions(y)]
+            total = torch.stack(squares).sum(0)
+        total = total / self.samples if self.method == "stochastic" else total
+        return total if training else total.detach()
+
+    def _directions(self, y: Tensor) -> list[Tensor]:
+        if self.method == "exact":
+            return [row.expand_as(y) for row in torch.eye(y.shape[1], device=y.device)]
+        return [torch.randint_like(y, 0, 2) * 2 - 1 for _ in range(self.samples)]
+
+
+class Contraction(_SquaredJacobian):
     """`||d point / d x_in||_F^2`, the squared Frobenius norm of the encoder's Jacobian, `[B]`.
 
     `stochastic` is Hutchinson's estimate with `samples` sign vectors, `E_v ||v^T J||^2` (unbiased, one
@@ -27,35 +57,24 @@ class Contraction(Term):
         UserError: an unknown method, `samples` below 1, or a negative weight.
     """
 
-    def __init__(
-        self,
-        weight: float | Schedule = 0.1,
-        method: Literal["stochastic", "exact"] = "stochastic",
-        samples: int = 1,
-    ) -> None:
-        super().__init__(weight)
-        require(
-            method in ("stochastic", "exact"),
-            f"term contraction: method must be stochastic or exact, not '{method}'",
-        )
-        require(samples >= 1, f"term contraction: samples must be at least 1, not {samples}")
-        self.method, self.samples = method, samples
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        return self._squared_jacobian(lambda x: model.encode(x).point, out.x_in)
+
+
+class DecoderContraction(_SquaredJacobian):
+    """`||d E[x|z] / d z||_F^2` at the batch's z, the squared Frobenius norm of the decoder's Jacobian, `[B]`.
+
+    z is where it is measured, so the encoder gets no gradient. Methods as of `Contraction`; `exact` takes one
+    backward pass per value of x.
+
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 3.1: RAE-GP.
+
+    Raises:
+        UserError: an unknown method, `samples` below 1, or a negative weight.
+    """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        training = torch.is_grad_enabled()
-        # cuDNN's LSTM has no second derivative, and in evaluation none at all.
-        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            x = out.x_in.detach().requires_grad_()
-            point = model.encode(x).point.flatten(1)
-            squares = [_row_norm(point, x, v, training) for v in self._directions(point)]
-            total = torch.stack(squares).sum(0)
-        total = total / self.samples if self.method == "stochastic" else total
-        return total if training else total.detach()
-
-    def _directions(self, point: Tensor) -> list[Tensor]:
-        if self.method == "exact":
-            return [row.expand_as(point) for row in torch.eye(point.shape[1], device=point.device)]
-        return [torch.randint_like(point, 0, 2) * 2 - 1 for _ in range(self.samples)]
+        return self._squared_jacobian(lambda z: model.decode(z, out.batch.truth).mean, out.latent.z)
 
 
 def _row_norm(point: Tensor, x: Tensor, v: Tensor, create_graph: bool) -> Tensor:

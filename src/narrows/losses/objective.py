@@ -28,15 +28,24 @@ class Term(nn.Module):
         UserError: a negative weight.
     """
 
-    requires: ClassVar[type[Latent]] = Latent
+    requires: type[Latent] = Latent
     needs_hidden: ClassVar[bool] = False
+    trains: ClassVar[str] = ""
+    """The part of a bottleneck that gets a gradient from this term alone (`Latent.needs`)."""
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__()
         self.weight = as_schedule(weight, f"the weight of term {type(self).__name__}")
 
+    def attach(self, model: Autoencoder) -> None:
+        """Build what depends on the model's shapes (a critic); called once, before any step."""
+
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         raise NotImplementedError
+
+    def opponent(self, out: Output, model: Autoencoder) -> Tensor | None:
+        """The other player's loss, which moves this term's own parameters and nothing of the model."""
+        return None
 
 
 @dataclass
@@ -45,7 +54,7 @@ class Losses:
 
     total: Tensor
     terms: dict[str, Tensor]
-    """Unweighted, under the config's own names."""
+    """Unweighted, under the config's own names; an opponent's loss is `<name>_critic`."""
 
 
 class Objective(nn.ModuleDict):
@@ -64,7 +73,7 @@ class Objective(nn.ModuleDict):
         """Refuse, by name, terms that cannot read what this composition offers.
 
         Raises:
-            UserError: the latent is of another kind, or nothing is hidden.
+            UserError: the latent is of another kind, has a part that no term trains, or nothing is hidden.
         """
         for name, term in self._terms():
             if not issubclass(returns, term.requires):
@@ -77,11 +86,28 @@ class Objective(nn.ModuleDict):
                     f"loss term '{name}' ({type(term).__name__}) judges hidden values, but corruption "
                     f"{corruption.__name__} hides none; use corruption=masking"
                 )
+        if returns.needs and all(term.trains != returns.needs for _, term in self._terms()):
+            raise UserError(
+                f"bottleneck {bottleneck.__name__} has a {returns.needs} that none of the loss terms "
+                f"{', '.join(repr(name) for name in self)} trains; {_REMEDIES[returns.needs]}"
+            )
+
+    def attach(self, model: Autoencoder) -> None:
+        """Let every term build what depends on the model's shapes."""
+        for _, term in self._terms():
+            term.attach(model)
 
     def forward(self, out: Output, model: Autoencoder) -> Losses:
         terms = {name: term(out, model).mean() for name, term in self._terms()}
         total = sum(term.weight(out.step) * terms[name] for name, term in self._terms())
-        return Losses(total=total if isinstance(total, Tensor) else torch.tensor(total), terms=terms)
+        total = total if isinstance(total, Tensor) else torch.tensor(total)
+        for name, term in self._terms():
+            loss = term.opponent(out, model)
+            if loss is not None:
+                # One backward serves both players, and the figure that chooses a checkpoint is the model's alone.
+                terms[f"{name}_critic"] = loss.mean()
+                total = total + (loss.mean() - loss.mean().detach())
+        return Losses(total=total, terms=terms)
 
     def _terms(self) -> list[tuple[str, Term]]:
         return cast(list[tuple[str, Term]], list(self.items()))
@@ -91,10 +117,23 @@ class Objective(nn.ModuleDict):
         return {name: term.weight(step) for name, term in self._terms()}
 
 
+_REMEDIES = {"gate": "use loss=gated", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}
+"""By what a latent's bottleneck needs."""
+
+
 def _remedy(kind: type[Latent]) -> str:
     remedies = {
         "VariationalLatent": "use a variational bottleneck (bottleneck=gaussian) or another loss",
+        "ReparameterisedLatent": "use a bottleneck with a continuous posterior (bottleneck=gaussian) or another loss",
+        "GaussianLatent": "use a Gaussian posterior and prior (bottleneck=gaussian) or another loss",
+        "JointLatent": "use a latent of several parts (bottleneck=joint) or another loss",
         "UnitLatent": "use activations inside (0, 1) (bottleneck=deterministic bottleneck.activation=sigmoid)",
         "SparseLatent": "use a sparse bottleneck (bottleneck=topk) or another loss",
+        "JumpLatent": "use bottleneck=jumprelu or another loss",
+        "GatedLatent": "use bottleneck=gated together with loss=gated",
+        "CodebookLatent": "use a bottleneck with codes (bottleneck=vq) or another loss",
+        "LearnedCodebookLatent": "use bottleneck=vq bottleneck.ema=null together with loss=vq_gradient",
+        "BitLatent": "use bottleneck=lfq or another loss",
+        "SoftCodeLatent": "use bottleneck=gumbel_vq or another loss",
     }
     return remedies.get(kind.__name__, f"use a bottleneck that returns a {kind.__name__}")

@@ -1,16 +1,20 @@
-"""Terms that ask for few active latents."""
+"""Terms that ask for few active latents, and for latents that are used at all."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.losses.isolation import decoded, frozen, side_nats
 from narrows.losses.objective import Term
 from narrows.model import Autoencoder
 from narrows.schedules import Schedule
-from narrows.types import Output, UnitLatent
+from narrows.types import GatedLatent, JumpLatent, Output, SparseLatent, UnitLatent
 
 
 class L1(Term):
@@ -45,3 +49,124 @@ class SparseKL(Term):
         rho = self.rho
         entropy = rho * math.log(rho) + (1 - rho) * math.log(1 - rho)
         return (entropy - rho * mean.log() - (1 - rho) * (1 - mean).log()).sum()
+
+
+class L0(Term):
+    """`sum_j H(pre_j - theta_j)`, `[B]`: active latents, with a pseudo-gradient to the thresholds.
+
+    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
+    equation 9.
+    """
+
+    requires = JumpLatent
+
+    def __init__(self, weight: float | Schedule = 0.1) -> None:
+        super().__init__(weight)
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        return cast(JumpLatent, out.latent).active.flatten(1).sum(1)
+
+
+class GateL1(Term):
+    """`sum_j relu(gate_j)`, `[B]`: the penalty falls on the gate and leaves the magnitudes alone.
+
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8. A decoder
+    that grows would escape it: give a linear decoder columns of unit norm (`decoder.unit_norm=true`).
+    """
+
+    requires = GatedLatent
+
+    def __init__(self, weight: float | Schedule = 0.1) -> None:
+        super().__init__(weight)
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        return cast(GatedLatent, out.latent).pre.relu().flatten(1).sum(1)
+
+
+class GateReconstruction(Term):
+    """`-log p(x | relu(gate))`, `[B]`, in nats, through a frozen decoder: what teaches the gate which latents matter.
+
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8.
+    """
+
+    requires = GatedLatent
+    trains = "gate"
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        with frozen(model.decoder):
+            params = decoded(cast(GatedLatent, out.latent).pre.relu(), out, model)
+        return side_nats(params, out, model)
+
+
+class DeadReconstruction(Term):
+    """The error that the living latents leave, rebuilt by the dead ones, `[B]`, in nats: the auxiliary loss "AuxK".
+
+    `-log p(x | D(z) + D(z_dead) - D(0))`, where D(z), the decoder's output, is a constant and z_dead the `k` largest
+    activations of latents that have been 0 for `dead_after` training passes, times `min(dead / k, 1)`. For a linear
+    decoder and a Gaussian likelihood that is `|e - W z_dead|^2 / 2 sigma^2` of the detached residual e. While no
+    latent is dead it is 0.
+
+    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.2; their k is half the data's width.
+
+    Args:
+        weight: alpha.
+        k: of the dead latents that try.
+        dead_after: training passes without activity after which a latent counts as dead.
+
+    Raises:
+        UserError: `k` or `dead_after` below 1, or a negative weight.
+    """
+
+    requires = SparseLatent
+
+    def __init__(self, weight: float | Schedule = 0.03125, k: int = 32, dead_after: int = 250) -> None:
+        super().__init__(weight)
+        require(k >= 1, f"term dead_nll: k must be at least 1, not {k}")
+        require(dead_after >= 1, f"term dead_nll: dead_after must be at least 1, not {dead_after}")
+        self.k, self.dead_after = k, dead_after
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        latent = cast(SparseLatent, out.latent)
+        assert latent.idle is not None, f"{type(model.bottleneck).__name__} does not count idle passes"
+        dead = latent.idle >= self.dead_after
+        z = self._largest_dead(latent.pre, dead)
+        correction = decoded(z, out, model) - decoded(torch.zeros_like(z), out, model)
+        with torch.no_grad():
+            base = decoded(latent.z, out, model)
+        share = (dead.sum() / self.k).clamp(max=1)
+        return share * side_nats(base + correction, out, model)
+
+    def _largest_dead(self, pre: Tensor, dead: Tensor) -> Tensor:
+        others = ~dead.reshape(-1, *[1] * (pre.ndim - 2))
+        values, index = pre.masked_fill(others, -math.inf).topk(min(self.k, pre.shape[1]), dim=1)
+        values = values.masked_fill(values == -math.inf, 0.0)
+        return torch.zeros_like(pre).scatter(1, index, values)
+
+
+class NestedReconstruction(Term):
+    """`sum_m -log p(x | z_1..m)`, `[B]`, in nats, over nested prefixes of the latents: the first ones must rebuild
+    the whole by themselves, so that general features are not split into special ones.
+
+    The full code is the reconstruction term's; with it, this is the paper's sum over all sizes. "Learning Multi-Level
+    Features with Matryoshka Sparse Autoencoders" (Bussmann et al., 2025), equation 5.
+
+    Args:
+        weight: beside the reconstruction from the full code.
+        prefixes: sizes as shares of all latents, inside (0, 1).
+
+    Raises:
+        UserError: no prefix, or one outside (0, 1), or a negative weight.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0, prefixes: Sequence[float] = (0.0625, 0.125, 0.25, 0.5)) -> None:
+        super().__init__(weight)
+        self.prefixes = sorted(prefixes)
+        right = bool(self.prefixes) and all(0 < share < 1 for share in self.prefixes)
+        require(right, f"term nested_nll: prefixes must be shares inside (0, 1), at least one, not {list(prefixes)}")
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        z = out.latent.z
+        sizes = dict.fromkeys(max(1, round(share * z.shape[1])) for share in self.prefixes)
+        index = torch.arange(z.shape[1], device=z.device).reshape(-1, *[1] * (z.ndim - 2))
+        parts = [side_nats(decoded(z * (index < size), out, model), out, model) for size in sizes]
+        return torch.stack(parts).sum(0)

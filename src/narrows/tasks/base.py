@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.random import Counter, seed_default
-from narrows.types import Batch, DataSpec
+from narrows.types import Batch, DataSpec, row_sums
 
 log = logging.getLogger(__name__)
 
@@ -141,4 +141,4 @@ def per_example(values: Tensor, observed: Tensor | None = None) -> Tensor:
     """Sum over each example's observed values, `[B, *shape] -> [B]`, float64 on the CPU."""
     if observed is not None:
         values = values.masked_fill(~observed, 0.0)
-    return values.flatten(1).sum(1).cpu().double()
+    return row_sums(values).cpu().double()

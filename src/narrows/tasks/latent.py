@@ -1,16 +1,17 @@
-"""What the latent carries: KL, active units, sparsity."""
+"""What the latent carries: KL, active units, sparsity, codes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from narrows.errors import require
+from narrows.losses.divergence import posterior_kl
 from narrows.tasks.base import Task, TaskContext, per_example
-from narrows.types import Latent, SparseLatent, VariationalLatent
+from narrows.types import Latent, QuantizedLatent, SparseLatent, VariationalLatent
 
 
 @dataclass
@@ -37,13 +38,45 @@ class Moments:
         return torch.as_tensor(self.deviation) / self.count
 
 
+@dataclass
+class CodeHistogram:
+    """How often each code of one alphabet of `size` occurred; codes that never did take no room."""
+
+    size: int
+    codes: Tensor | None = None
+    counts: Tensor | None = None
+
+    def add(self, codes: Tensor) -> None:
+        """Codes of any shape."""
+        found, counts = codes.flatten().cpu().unique(return_counts=True)
+        if self.codes is not None and self.counts is not None:
+            found, place = torch.cat([self.codes, found]).unique(return_inverse=True)
+            counts = torch.zeros_like(found).index_add_(0, place, torch.cat([self.counts, counts]))
+        self.codes, self.counts = found, counts
+
+    @property
+    def usage(self) -> float:
+        """The fraction of the codes that occurred."""
+        return 0.0 if self.codes is None else len(self.codes) / self.size
+
+    @property
+    def perplexity(self) -> float:
+        """`exp H` of the codes' frequencies: between 1 and `size`."""
+        if self.counts is None:
+            return 0.0
+        shares = self.counts.double() / self.counts.sum()
+        return float(torch.special.entr(shares).sum().exp())
+
+
 class LatentFigures(Task):
     """Figures of the noise-free latent over the test split.
 
     Every model: `test/l0`, non-zero entries per example, and `test/l0_fraction`, the same over all entries.
     Variational: `test/latent/kl`, KL(q(z|x) || p(z)) in nats, summed over the latent, mean over examples, and
     `test/active_units`, the entries u with `Var_x(E_q[u]) > threshold`. Sparse: `test/dead_fraction`, latents
-    (entries of axis 1) that are zero at every position of every example.
+    (entries of axis 1) that are zero at every position of every example. Quantised, over all positions of the
+    whole split and on average over the codebooks: `test/codebook_usage`, the fraction of the codes that occur, and
+    `test/perplexity`, the exponential of the entropy of their frequencies.
 
     "Importance Weighted Autoencoders" (Burda et al., 2016), section 5.2 (active units).
 
@@ -76,6 +109,7 @@ class _Sums:
         self.divergence: float | None = None
         self.means = Moments()
         self.alive: Tensor | None = None
+        self.histograms: list[CodeHistogram] = []
 
     def add(self, latent: Latent) -> None:
         point = latent.point
@@ -83,12 +117,15 @@ class _Sums:
         self.entries = point[0].numel()
         self.nonzero += float((point != 0).sum())
         if isinstance(latent, VariationalLatent):
-            divergence = _divergence(latent)
-            self.divergence = (self.divergence or 0.0) + float(per_example(divergence).sum())
+            self.divergence = (self.divergence or 0.0) + float(per_example(posterior_kl(latent)).sum())
             self.means.add(latent.posterior.mean.flatten(1).cpu())
         if isinstance(latent, SparseLatent):
             fired = (point != 0).transpose(0, 1).flatten(1).any(1).cpu()
             self.alive = fired if self.alive is None else self.alive | fired
+        if isinstance(latent, QuantizedLatent):
+            self.histograms = self.histograms or [CodeHistogram(size) for size in latent.sizes]
+            for histogram, codes in zip(self.histograms, latent.codes.unbind(1), strict=True):
+                histogram.add(codes)
 
     def figures(self, threshold: float) -> dict[str, float]:
         count = self.nonzero / self.examples
@@ -98,12 +135,7 @@ class _Sums:
             found["test/active_units"] = float((self.means.variance > threshold).sum())
         if self.alive is not None:
             found["test/dead_fraction"] = float((~self.alive).double().mean())
+        if self.histograms:
+            found["test/codebook_usage"] = fmean(one.usage for one in self.histograms)
+            found["test/perplexity"] = fmean(one.perplexity for one in self.histograms)
         return found
-
-
-def _divergence(latent: VariationalLatent) -> Tensor:
-    try:
-        return kl_divergence(latent.posterior, latent.prior)
-    except NotImplementedError:
-        # No closed form for this pair: one draw per example, unbiased over the split.
-        return latent.posterior.log_prob(latent.z) - latent.prior.log_prob(latent.z)

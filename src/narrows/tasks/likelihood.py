@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.losses.importance import log_joint, log_posterior
 from narrows.model import Autoencoder
 from narrows.random import generator
-from narrows.tasks.base import Task, TaskContext, per_example, select, subset
+from narrows.tasks.base import Task, TaskContext, select, subset
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 MAX_VALUES = 2**26
@@ -92,17 +93,8 @@ class Likelihood(Task):
 
 def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:
     """`log p(x|z) + log p(z) - log q(z|x)` at fresh draws of z, `[draws, B]`, float64 on the CPU."""
-    z = latent.posterior.sample((draws,))
-    truth = _repeat(batch.truth, draws)
-    observed = None if batch.observed is None else _repeat(batch.observed, draws)
-    p_x = model.decode(z.flatten(0, 1), truth)
-    joint = per_example(p_x.log_prob(truth), observed)
-    gap = latent.prior.log_prob(z) - latent.posterior.log_prob(z)
-    return (joint + per_example(gap.flatten(0, 1))).reshape(draws, len(batch))
-
-
-def _repeat(x: Tensor, draws: int) -> Tensor:
-    return x.expand(draws, *x.shape).flatten(0, 1)
+    z = latent.posterior.sample(torch.Size((draws,)))
+    return (log_joint(model, batch, latent, z) - log_posterior(latent, z)).cpu().double()
 
 
 def _slices(batch: Batch, rows: int) -> Iterator[Batch]:

@@ -1,0 +1,136 @@
+"""Bottlenecks with codebooks of vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from narrows.bottlenecks._quantizer import CodebookBottleneck, rotated, straight_through
+from narrows.errors import require
+from narrows.types import CodebookLatent, Shape
+
+
+class VectorQuantizer(CodebookBottleneck):
+    """`dim` linear activations at every position, replaced by the nearest of `codes` vectors.
+
+    With `groups` above 1 it is a product quantiser: each of that many equal slices has a codebook of its own,
+    which makes `codes ** groups` values ("Product Quantization for Nearest Neighbor Search", Jegou et al.,
+    2011). The gradient goes straight through, or with `rotate` through a rotation onto the code (Fifty et al.,
+    2024). How the codebook learns is said at `Codebook`. `h [B, C, *positions]` to z `[B, dim, *positions]` and
+    codes `[B, groups, *positions]`.
+
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017), section 3.
+
+    Args:
+        dim: of a code, all groups together.
+        codes: of each codebook.
+        groups: codebooks; must divide `dim`.
+        ema: gamma of the moving averages; None: by gradient, which needs `loss=vq_gradient`.
+        kmeans: iterations of Lloyd's algorithm on the first training batch; 0: codes start small and uniform.
+        revive_after: training batches without use after which a code is moved; None: never.
+        rotate: the rotation trick.
+
+    Raises:
+        UserError: a value out of its range, or `dim` is no multiple of `groups`.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        *,
+        dim: int = 64,
+        codes: int = 512,
+        groups: int = 1,
+        ema: float | None = 0.99,
+        kmeans: int = 10,
+        revive_after: int | None = 100,
+        rotate: bool = False,
+    ) -> None:
+        require(dim >= 1, f"bottleneck vq: dim must be at least 1, not {dim}")
+        require(
+            groups >= 1 and dim % groups == 0,
+            f"bottleneck vq: groups must be at least 1 and divide dim={dim}, not {groups}",
+        )
+        learning = {"ema": ema, "kmeans": kmeans, "revive_after": revive_after}
+        super().__init__(in_shape, "vq", dim=dim, codes=codes, count=groups, width=dim // groups, **learning)
+        self.past = rotated if rotate else straight_through
+
+    def forward(self, h: Tensor) -> CodebookLatent:
+        given = self.projection(h).float().chunk(len(self.books), dim=1)
+        chosen = [book(part) for book, part in zip(self.books, given, strict=True)]
+        parts = [(part, vectors) for part, (_, vectors) in zip(given, chosen, strict=True)]
+        z = torch.cat([self.past(vectors, part) for part, vectors in parts], dim=1)
+        codes = torch.stack([codes for codes, _ in chosen], dim=1)
+        return self.returns(z=z, point=z, codes=codes, sizes=self.sizes, parts=parts)
+
+    def start(self, latent: CodebookLatent) -> None:
+        for book, (given, _) in zip(self.books, latent.parts, strict=True):
+            book.start(given.detach())  # type: ignore[operator]
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """`[B, groups, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
+        each = zip(self.books, codes.unbind(1), strict=True)
+        return torch.cat([book.lookup(code) for book, code in each], dim=1)  # type: ignore[operator]
+
+
+class ResidualVQ(CodebookBottleneck):
+    """`levels` codebooks, each for what those before it have left: `r_1 = W h + b`, `r_{l+1} = r_l - e(r_l)`,
+    `z = sum_l e(r_l)`.
+
+    What a level is given carries no gradient of the levels before it. The codes are greedy, so to quantise z
+    again may find others. `h [B, C, *positions]` to z `[B, dim, *positions]` and codes `[B, levels, *positions]`.
+
+    "SoundStream" (Zeghidour et al., 2021), algorithm 1; "Autoregressive Image Generation using Residual
+    Quantization" (Lee et al., 2022), section 3.1.
+
+    Args:
+        dim: of a code.
+        codes: of each level.
+        levels: codebooks.
+        ema: gamma of the moving averages; None: by gradient, which needs `loss=vq_gradient`.
+        kmeans: iterations of Lloyd's algorithm on the first training batch; 0: codes start small and uniform.
+        revive_after: training batches without use after which a code is moved; None: never.
+        rotate: the rotation trick, from the first residual to z.
+
+    Raises:
+        UserError: a value out of its range.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        *,
+        dim: int = 64,
+        codes: int = 256,
+        levels: int = 4,
+        ema: float | None = 0.99,
+        kmeans: int = 10,
+        revive_after: int | None = 100,
+        rotate: bool = False,
+    ) -> None:
+        require(dim >= 1, f"bottleneck residual_vq: dim must be at least 1, not {dim}")
+        require(levels >= 1, f"bottleneck residual_vq: levels must be at least 1, not {levels}")
+        learning = {"ema": ema, "kmeans": kmeans, "revive_after": revive_after}
+        super().__init__(in_shape, "residual_vq", dim=dim, codes=codes, count=levels, width=dim, **learning)
+        self.past = rotated if rotate else straight_through
+
+    def forward(self, h: Tensor) -> CodebookLatent:
+        rest = first = self.projection(h).float()
+        parts, codes = [], []
+        for book in self.books:
+            code, vectors = book(rest)
+            parts.append((rest, vectors))
+            codes.append(code)
+            rest = rest - vectors.detach()
+        z = self.past(torch.stack([vectors for _, vectors in parts]).sum(0), first)
+        return self.returns(z=z, point=z, codes=torch.stack(codes, dim=1), sizes=self.sizes, parts=parts)
+
+    def start(self, latent: CodebookLatent) -> None:
+        rest = latent.parts[0][0].detach()
+        for book in self.books:
+            rest = rest - book.start(rest)  # type: ignore[operator]
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        """`[B, levels, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
+        each = zip(self.books, codes.unbind(1), strict=True)
+        return torch.stack([book.lookup(code) for book, code in each]).sum(0)  # type: ignore[operator]

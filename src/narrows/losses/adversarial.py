@@ -1,0 +1,167 @@
+"""Terms with a second player: a critic that tells two samples apart.
+
+Both players' losses are in one backward. The model's (`forward`, weighted) sees the critic frozen; the critic's
+(`opponent`, always weighted by 1) sees its inputs detached. With Adam that is the trajectory of the textbook's
+two optimisers that step together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.losses.critic import Critic
+from narrows.losses.isolation import frozen
+from narrows.losses.objective import Term
+from narrows.model import Autoencoder
+from narrows.schedules import Schedule
+from narrows.types import Output, Shape, VariationalLatent
+
+
+class _Adversary(Term):
+    """A term with a critic over examples of `self.judges(model)`, built when it meets the model."""
+
+    critic: Critic
+
+    def __init__(self, weight: float | Schedule, critic: Callable[[Shape], Critic]) -> None:
+        super().__init__(weight)
+        self._make_critic = critic
+
+    def attach(self, model: Autoencoder) -> None:
+        self.critic = self._make_critic(self.judges(model))
+
+    def judges(self, model: Autoencoder) -> Shape:
+        """The shape of what the critic reads."""
+        return model.latent_shape
+
+
+class LatentAdversary(_Adversary):
+    """`-log sigmoid(D(z))`, `[B]`, where D tells draws of the prior from latents of the batch.
+
+    The latents' distribution over the data, and not each posterior, is matched to the prior: the bottleneck's own
+    where it has one, else N(0, I). "Adversarial Autoencoders" (Makhzani et al., 2016); with a weight of lambda and a
+    Gaussian likelihood of sigma = sqrt(1/2), "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018), algorithm 1.
+
+    Args:
+        weight: of the model's part; the critic's own loss has weight 1.
+        critic: `critic(in_shape)`, over one latent.
+
+    Raises:
+        UserError: a negative weight.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0, critic: Callable[[Shape], Critic] = Critic) -> None:
+        super().__init__(weight, critic)
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        with frozen(self.critic):
+            return F.softplus(-self.critic(out.latent.z))
+
+    def opponent(self, out: Output, model: Autoencoder) -> Tensor:
+        return self.critic.loss(real=_prior_draws(out, model), fake=out.latent.z)
+
+
+class TotalCorrelationCritic(_Adversary):
+    """`D(z)`, `[B]`: the total correlation KL(q(z) || prod_j q(z_j)) by a density ratio, in nats; its weight is gamma.
+
+    D tells latents of the batch from latents whose entries were shuffled over the batch, each on its own. A batch of
+    one example has nothing to shuffle: its critic learns nothing.
+
+    "Disentangling by Factorising" (Kim and Mnih, 2018), equation 3 and algorithm 2; they shuffle a second batch.
+
+    Args:
+        weight: of the model's part; the critic's own loss has weight 1.
+        critic: `critic(in_shape)`, over one latent.
+
+    Raises:
+        UserError: a negative weight.
+    """
+
+    requires = VariationalLatent
+
+    def __init__(self, weight: float | Schedule = 10.0, critic: Callable[[Shape], Critic] = Critic) -> None:
+        super().__init__(weight, critic)
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        with frozen(self.critic):
+            return self.critic(out.latent.z)
+
+    def opponent(self, out: Output, model: Autoencoder) -> Tensor:
+        z = out.latent.z.detach()
+        return self.critic.loss(real=z, fake=shuffled(z))
+
+
+class OutputAdversary(_Adversary):
+    """`-log sigmoid(D(fake)) + match / 2 |f(x) - f(x')|^2`, `[B]`, where D tells data from decoded means.
+
+    Fake are reconstructions and, where the bottleneck has a prior, decoded draws of it, half each. Their gradient
+    moves the decoder alone: the encoder sees only the second part, where f is what D's last layer reads and x' the
+    reconstruction (a Gaussian likelihood of unit variance over the critic's features).
+
+    "Autoencoding beyond pixels using a learned similarity metric" (Larsen et al., 2016), algorithm 1.
+
+    Args:
+        weight: of the model's part; the critic's own loss has weight 1.
+        critic: `critic(in_shape)`, over one example.
+        match: weight of the features' distance beside the adversarial loss.
+
+    Raises:
+        UserError: a negative weight or `match`.
+    """
+
+    def __init__(
+        self, weight: float | Schedule = 1.0, critic: Callable[[Shape], Critic] = Critic, match: float = 1.0
+    ) -> None:
+        super().__init__(weight, critic)
+        require(match >= 0, f"term output_adversary: match must be at least 0, not {match}")
+        self.match = match
+        self._fakes: list[Tensor] = []
+
+    def judges(self, model: Autoencoder) -> Shape:
+        return model.spec.shape
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        self._fakes = fakes = [_seen(image, out) for image in _decoded(out, model)]
+        with frozen(self.critic):
+            nats = torch.stack([F.softplus(-self.critic(fake)) for fake in fakes]).mean(0)
+            if self.match == 0:
+                return nats
+            gap = self.critic.features(_seen(out.batch.truth, out)) - self.critic.features(_seen(out.p_x.mean, out))
+            return nats + 0.5 * self.match * gap.square().sum(1)
+
+    def opponent(self, out: Output, model: Autoencoder) -> Tensor:
+        # What the model's part has decoded, once; not kept, because it holds the step's graph.
+        fakes, self._fakes = self._fakes, []
+        real = _seen(out.batch.truth, out)
+        return torch.stack([self.critic.loss(real, fake) for fake in fakes]).mean(0)
+
+
+def shuffled(z: Tensor) -> Tensor:
+    """Each entry of axis 1 permuted over the examples on its own, `[B, C, *positions]`: draws of prod_j q(z_j).
+
+    Positions of a map stay together with their entry.
+    """
+    order = torch.rand(z.shape[:2], device=z.device).argsort(0)
+    index = order.reshape(*order.shape, *([1] * (z.ndim - 2))).expand_as(z)
+    return z.gather(0, index)
+
+
+def _prior_draws(out: Output, model: Autoencoder) -> Tensor:
+    return model.draw(len(out.batch)) if model.generative else torch.randn_like(out.latent.z)
+
+
+def _decoded(out: Output, model: Autoencoder) -> list[Tensor]:
+    """Means of p(x|z) at the batch's latents and at draws of the prior, without a gradient to the encoder."""
+    latents = [out.latent.z.detach()]
+    if model.generative:
+        latents.append(model.draw(len(out.batch)))
+    return [model.decode(z, out.batch.truth).mean for z in latents]
+
+
+def _seen(x: Tensor, out: Output) -> Tensor:
+    """Missing values are 0 in real and fake alike: they tell nobody anything."""
+    return x if out.batch.observed is None else x * out.batch.observed

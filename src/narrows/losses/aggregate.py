@@ -1,0 +1,170 @@
+"""Terms on the aggregate posterior q(z) = 1/N sum_n q(z|x_n), estimated from one batch.
+
+KL(q(z|x) || p(z)), averaged over the data, is the sum of three: the mutual information of x and z, the total
+correlation of z, and the divergence of each latent from its prior.
+
+Legend for shapes: B examples, D latents (maps and sequences flattened); `[B, B]` is z of row i under column j's
+posterior.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.losses.divergence import variational
+from narrows.losses.objective import Term
+from narrows.model import Autoencoder
+from narrows.schedules import Schedule
+from narrows.types import GaussianLatent, Output, VariationalLatent, row_sums
+
+Estimator = Literal["mss", "mws"]
+
+
+@dataclass
+class Densities:
+    """Of the batch's own draws of z, in nats, `[B]`."""
+
+    conditional: Tensor
+    """`log q(z|x)`."""
+    aggregate: Tensor
+    """`log q(z)`."""
+    marginals: Tensor
+    """`sum_j log q(z_j)`."""
+    prior: Tensor
+    """`log p(z)`."""
+
+
+def log_importance(batch: int, size: int, estimator: Estimator) -> Tensor:
+    """`log` of the weight of column j's posterior in q(z) at row i's draw, `[B, B]`.
+
+    A column weighs once in the joint density and once in each marginal, never once per dimension of the joint.
+    """
+    size = max(size, batch)
+    if estimator == "mws" or batch == 1:
+        # One example alone is all that is known of the data: its own posterior stands for the aggregate.
+        return torch.full((batch, batch), -math.log(batch * size) if batch > 1 else 0.0)
+    others = batch - 1
+    weights = torch.full((batch, batch), 1 / others)
+    rows = torch.arange(batch)
+    weights[rows, (rows + 1) % batch] = (size - others) / (size * others)
+    weights[rows, rows] = 1 / size
+    return weights.log()
+
+
+def densities(latent: VariationalLatent, size: int, estimator: Estimator) -> Densities:
+    """What the decomposition is made of; `size` is that of the training data."""
+    z, posterior = latent.z, latent.posterior
+    mean, scale = posterior.mean.flatten(1), posterior.stddev.flatten(1)
+    own = torch.distributions.Normal(mean[None], scale[None], validate_args=False)
+    crossed = own.log_prob(z.flatten(1)[:, None])
+    weights = log_importance(len(z), size, estimator).to(crossed)
+    return Densities(
+        conditional=row_sums(posterior.log_prob(z)),
+        aggregate=(weights + crossed.sum(2)).logsumexp(1),
+        marginals=(weights[:, :, None] + crossed).logsumexp(1).sum(1),
+        prior=row_sums(latent.prior.log_prob(z)),
+    )
+
+
+class _Decomposed(Term):
+    requires = GaussianLatent
+
+    def __init__(self, weight: float | Schedule = 1.0, estimator: Estimator = "mss") -> None:
+        super().__init__(weight)
+        require(estimator in ("mss", "mws"), f"{type(self).__name__}: estimator must be mss or mws, not '{estimator}'")
+        self.estimator: Estimator = estimator
+
+    def _densities(self, out: Output, model: Autoencoder) -> Densities:
+        return densities(variational(out), model.spec.size, self.estimator)
+
+
+class MutualInformation(_Decomposed):
+    """`log q(z|x) - log q(z)`, `[B]`, in nats: its mean is the mutual information of index and latent.
+
+    `mss` is minibatch stratified sampling, `mws` minibatch weighted sampling; both are biased, the less the
+    larger the batch, and treat the batch as a draw from the training data. A batch of one gives 0.
+
+    "Isolating Sources of Disentanglement in Variational Autoencoders" (Chen et al., 2018), equation 2 and
+    appendix C.
+
+    Raises:
+        UserError: an unknown estimator or a negative weight.
+    """
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        found = self._densities(out, model)
+        return found.conditional - found.aggregate
+
+
+class TotalCorrelation(_Decomposed):
+    """`log q(z) - sum_j log q(z_j)`, `[B]`, in nats: its mean is the latents' total correlation.
+
+    Beside a KL of weight 1 its weight is `beta - 1` of beta-TC-VAE. Estimators and paper as of
+    `MutualInformation`. A batch of one gives 0.
+
+    Raises:
+        UserError: an unknown estimator or a negative weight.
+    """
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        found = self._densities(out, model)
+        return found.aggregate - found.marginals
+
+
+class DimensionwiseKL(_Decomposed):
+    """`sum_j log q(z_j) - log p(z_j)`, `[B]`, in nats: its mean is the divergence of each latent from its prior.
+
+    Estimators and paper as of `MutualInformation`. A batch of one gives its own `log q(z|x) - log p(z)`.
+
+    Raises:
+        UserError: an unknown estimator or a negative weight.
+    """
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        found = self._densities(out, model)
+        return found.marginals - found.prior
+
+
+class DIP(Term):
+    """`sum_{i != j} Cov_ij^2 + ratio sum_i (Cov_ii - 1)^2` over the latents, a scalar.
+
+    `moment="mean"` (DIP-VAE-I): the covariance of the posteriors' means. `moment="aggregate"` (DIP-VAE-II): of
+    q(z), the mean posterior variance added. The weight is the paper's lambda_od, `ratio` its lambda_d / lambda_od.
+    Covariances are the unbiased ones of the batch; those of a batch of one are 0.
+
+    "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations" (Kumar et al., 2018),
+    equations 6 and 7.
+
+    Raises:
+        UserError: an unknown moment, or a negative ratio or weight.
+    """
+
+    requires = GaussianLatent
+
+    def __init__(
+        self,
+        weight: float | Schedule = 10.0,
+        ratio: float = 10.0,
+        moment: Literal["mean", "aggregate"] = "mean",
+    ) -> None:
+        super().__init__(weight)
+        require(ratio >= 0, f"term dip: ratio must be at least 0, not {ratio}")
+        require(moment in ("mean", "aggregate"), f"term dip: moment must be mean or aggregate, not '{moment}'")
+        self.ratio, self.moment = ratio, moment
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        posterior = variational(out).posterior
+        mean = posterior.mean.flatten(1)
+        centred = mean - mean.mean(0)
+        covariance = centred.T @ centred / max(len(mean) - 1, 1)
+        if self.moment == "aggregate":
+            covariance = covariance + posterior.variance.flatten(1).mean(0).diag()
+        diagonal = covariance.diagonal()
+        between = covariance.square().sum() - diagonal.square().sum()
+        return between + self.ratio * (diagonal - 1).square().sum()

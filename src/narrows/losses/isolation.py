@@ -1,0 +1,51 @@
+"""Passes through a part of the model, or past it, that leave the part as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from narrows.model import Autoencoder
+from narrows.types import Output
+
+
+@contextmanager
+def still(*modules: nn.Module) -> Iterator[None]:
+    """Inside, `modules` are in evaluation mode: no running statistic moves, nothing is dropped."""
+    parts = [(part, part.training) for module in modules for part in module.modules()]
+    for part, _ in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in parts:
+            part.training = training
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """`still`, and what is computed inside gives no gradient to the parameters of `modules`."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        with still(*modules):
+            yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def decoded(z: Tensor, out: Output, model: Autoencoder) -> Tensor:
+    """The likelihood's parameters at `z`, the decoder being still; under teacher forcing where autoregressive."""
+    with still(model.decoder):
+        return model.decoder(z, out.batch.truth) if model.decoder.autoregressive else model.decoder(z)
+
+
+def side_nats(params: Tensor, out: Output, model: Autoencoder) -> Tensor:
+    """`-log p(x | params)`, `[B]`, under the likelihood as it is: neither its parameters nor its buffers learn."""
+    with frozen(model.likelihood):
+        return -replace(out, p_x=model.likelihood(params)).log_likelihood

@@ -1,0 +1,131 @@
+"""Terms on quantised latents."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.losses.objective import Term
+from narrows.model import Autoencoder
+from narrows.processes import is_distributed, sum_over_processes
+from narrows.schedules import Schedule
+from narrows.types import (
+    BitLatent,
+    CodebookLatent,
+    LearnedCodebookLatent,
+    Output,
+    SoftCodeLatent,
+    row_sums,
+)
+
+
+class Commitment(Term):
+    """`sum ||u - sg[e]||^2` over the positions and the quantisers, `[B]`: what is quantised stays near its code.
+
+    Summed, not averaged over values, as the equation is; its weight is beta.
+
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017), equation 3, third term.
+    """
+
+    requires = CodebookLatent
+
+    def __init__(self, weight: float | Schedule = 0.25) -> None:
+        super().__init__(weight)
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        return _squares([(given, code.detach()) for given, code in _parts(out)])
+
+
+class CodebookDistance(Term):
+    """`sum ||sg[u] - e||^2` over the positions and the quantisers, `[B]`: codes go where they are used.
+
+    For codebooks that learn by gradient (`bottleneck.ema=null`).
+
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017), equation 3, second term.
+    """
+
+    requires = LearnedCodebookLatent
+    trains = "codebook"
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        return _squares([(given.detach(), code) for given, code in _parts(out)])
+
+
+class CodeKL(Term):
+    """`KL(q(k|x) || uniform) = log K - H(q)` in nats, summed over the positions, `[B]`.
+
+    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021), section 2.1; the weight is beta.
+    """
+
+    requires = SoftCodeLatent
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        assert isinstance(out.latent, SoftCodeLatent)
+        log_probs = out.latent.log_probs
+        return row_sums((log_probs.exp() * (log_probs + math.log(log_probs.shape[1]))).sum(1))
+
+
+class LookupFreeEntropy(Term):
+    """`P sum_groups (E[H(q(c|x))] - diversity H(E[q(c|x)]))` in nats, a scalar: every code sure, all codes used.
+
+    `q(c|x) ~ exp(-||u - c||^2 / temperature)` over the corners c of {-1, 1}^bits, that is
+    `P(bit = 1) = sigmoid(4 u / temperature)` for every bit on its own; the expectations are over the P positions
+    and the batch, and in training over all processes. A batch of one vector has both entropies equal, so that with
+    `diversity` 1 it costs nothing.
+
+    "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation" (Yu et al., 2023), equation 4.
+
+    Raises:
+        UserError: `diversity` below 0 or `temperature` not above 0.
+    """
+
+    requires = BitLatent
+
+    def __init__(self, weight: float | Schedule = 0.1, diversity: float = 1.0, temperature: float = 1.0) -> None:
+        super().__init__(weight)
+        require(diversity >= 0, f"term lfq_entropy: diversity must be at least 0, not {diversity}")
+        require(temperature > 0, f"term lfq_entropy: temperature must be above 0, not {temperature}")
+        self.diversity, self.temperature = diversity, temperature
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        share = out.batch.share if model.training else None
+        total = torch.zeros((), device=out.latent.z.device)
+        for given, _ in _parts(out):
+            up = (4 / self.temperature * given).sigmoid().movedim(1, -1).flatten(0, -2)
+            sure = (_entropy(up) + _entropy(1 - up)).sum(1).mean()
+            spread = _entropy(_over_processes(corners(up).mean(0), share)).sum()
+            total = total + given[0, 0].numel() * (sure - self.diversity * spread)
+        return total
+
+
+def corners(up: Tensor) -> Tensor:
+    """Probabilities of `d` independent bits `[N, d]` to those of their 2^d codes `[N, 2^d]`, first bit least."""
+    codes = torch.ones_like(up[:, :1])
+    for bit in up.unbind(1):
+        codes = torch.cat([codes * (1 - bit)[:, None], codes * bit[:, None]], dim=1)
+    return codes
+
+
+def _entropy(probs: Tensor) -> Tensor:
+    """`-p log p` elementwise, 0 at 0 with a finite gradient."""
+    return -probs * probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
+
+
+def _over_processes(mean: Tensor, share: float | None) -> Tensor:
+    """The global batch's mean, with this process' part of its gradient; `share` None: this process alone."""
+    if share is None or not is_distributed():
+        return mean
+    count = sum_over_processes(mean.new_ones(()))
+    return sum_over_processes(mean * share) / count + (mean - mean.detach())
+
+
+def _squares(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    return torch.stack([row_sums((a - b).square()) for a, b in pairs]).sum(0)
+
+
+def _parts(out: Output) -> list[tuple[Tensor, Tensor]]:
+    assert isinstance(out.latent, CodebookLatent)
+    return out.latent.parts
