@@ -63,11 +63,12 @@ def run_in_process(*arguments: str, cwd: Path) -> Finished:
     out, err = io.StringIO(), io.StringIO()
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
     with _as_new_process(cwd, ["narrows.train", *arguments]), streams[0], streams[1]:
-        code = _call()
+        code = call()
     return Finished(code, out.getvalue(), err.getvalue())
 
 
-def _call() -> int:
+def call() -> int:
+    """`train.main()` on `sys.argv`; the exit code as a shell sees it."""
     try:
         train.main()
     except SystemExit as end:

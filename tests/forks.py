@@ -112,18 +112,9 @@ def _child(request: dict[str, Any], output: Path) -> None:
         _arm(request["kill"])
     if request["without"] is not None:
         setattr(*_found(request["without"]), lambda *_: None)
-    from narrows import train
+    from command import call
 
-    code = 0
-    try:
-        train.main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        code = 1
+    code = call()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -133,6 +124,8 @@ def _serve() -> None:
     import narrows
 
     # isort: split
+    import command  # noqa: F401
+
     import narrows.experiment
     import narrows.train  # noqa: F401
 

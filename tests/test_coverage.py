@@ -32,6 +32,7 @@ from narrows.errors import UserError
 from narrows.likelihoods import Likelihood
 from narrows.losses import Objective, Term
 from narrows.model import Autoencoder
+from narrows.module import AutoencoderModule
 from narrows.stages import Decoder, Encoder
 from narrows.tasks.base import Task
 from narrows.types import Batch, DataSpec
@@ -44,10 +45,10 @@ OTHER_DEFAULTS = {
 }
 # What code, not a config, gives.
 FROM_CODE = {"self", "in_shape", "out_shape", "data_shape", "spec", "save_dir"}
-FROM_CODE_OF = {
-    "narrows.model.Autoencoder": {"encoder", "bottleneck", "decoder", "likelihood", "corruption"},
-    "narrows.priors.vamp.VampAutoencoder": {"encoder", "bottleneck", "decoder", "likelihood", "corruption"},
-    "narrows.module.AutoencoderModule": {"model", "objective", "optimizer", "scheduler", "seed"},
+STAGES = {"encoder", "bottleneck", "decoder", "likelihood", "corruption"}
+FROM_CODE_OF: dict[type, set[str]] = {
+    Autoencoder: STAGES,
+    AutoencoderModule: {"model", "objective", "optimizer", "scheduler", "seed"},
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.
 PLAIN_GROUPS = ("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task")
@@ -146,8 +147,10 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize(("name", "place", "node"), OURS, ids=[f"{name}:{place}" for name, place, _ in OURS])
 def test_a_config_lists_every_option_with_its_default(name: str, place: str, node: Any) -> None:
-    parameters = inspect.signature(get_object(node._target_)).parameters
-    options = set(parameters) - FROM_CODE - FROM_CODE_OF.get(node._target_, set())
+    target = get_object(node._target_)
+    parameters = inspect.signature(target).parameters
+    given = [names for kind, names in FROM_CODE_OF.items() if isinstance(target, type) and issubclass(target, kind)]
+    options = set(parameters) - FROM_CODE.union(*given)
     raw: Any = OmegaConf.to_container(node, resolve=False)
     chosen = {place.partition("@")[2] for choice in raw.pop("defaults", []) for place in choice}
     written = {key: value for key, value in raw.items() if not key.startswith("_")}

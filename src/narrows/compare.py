@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from narrows import errors
 from narrows.errors import UserError, nearest
 from narrows.runs.comparison import compare, default_sort, repeats, status_note
 from narrows.runs.directions import choose_metrics, metric_names
@@ -73,24 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A user's mistake, or a file that cannot be used, ends with one sentence and exit code 2."""
+    """`errors.explained`, for a command that only prints and whose output may be piped."""
     try:
-        yield
-        sys.stdout.flush()
+        with errors.explained(printable):
+            yield
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted; the interpreter must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except UserError as error:
-        _stop(str(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _stop(f"cannot use {error.filename}: {error.strerror}")
-
-
-def _stop(sentence: str) -> NoReturn:
-    print(f"narrows: {printable(sentence)}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def _run(options: argparse.Namespace) -> None:

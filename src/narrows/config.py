@@ -46,12 +46,23 @@ def config_dir() -> Path:
     raise UserError(f"the configs of narrows are missing beside {PACKAGE}; reinstall the package")
 
 
+def is_chosen(choice: Any) -> bool:
+    """Whether a config group has a choice, however its absence is written."""
+    return choice not in (None, "None", "null")
+
+
+def title(choices: Mapping[str, Any]) -> str:
+    """What a run is called: its experiment, else its variant."""
+    names = (choices.get(group) for group in ("experiment", "variant"))
+    return next((str(name) for name in names if is_chosen(name)), "run")
+
+
 @functools.cache
 def run_dir(root: str, experiment: str | None, variant: str | None) -> str:
     """`<root>/<experiment or variant>/<time>_<short id>`, the same however often one process asks."""
-    name = next((choice for choice in (experiment, variant) if choice not in (None, "None", "null")), "run")
+    name = title({"experiment": experiment, "variant": variant})
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return str(Path(root) / str(name) / f"{stamp}_{uuid.uuid4().hex[:8]}")
+    return str(Path(root) / name / f"{stamp}_{uuid.uuid4().hex[:8]}")
 
 
 def register_resolvers() -> None:
@@ -69,6 +80,22 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     elif isinstance(node, ListConfig):
         for i in range(len(node)):
             yield from targets(node._get_node(i), f"{path}[{i}]")
+
+
+def checked(config: DictConfig) -> DictConfig:
+    """The config with every reference resolved, without what only concerns a sweep, and not refused.
+
+    Raises:
+        UserError: a key or an option that does not exist, or a value of the wrong type.
+    """
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    values.pop("sweep", None)
+    resolved = OmegaConf.create(values)
+    OmegaConf.set_struct(resolved, True)
+    check_layout(resolved, OmegaConf.to_yaml(config))
+    check_keys(resolved)
+    return resolved
 
 
 def check_layout(config: DictConfig, text: str) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -19,6 +22,33 @@ class NonFiniteError(UserError):
 
 class Pruned(Exception):
     """A sweep gave up on this run: an end of its own, neither a failure nor an interruption."""
+
+
+def stop(sentence: str) -> NoReturn:
+    """End the command as a user's mistake ends it.
+
+    Raises:
+        SystemExit: always.
+    """
+    print(f"narrows: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@contextmanager
+def explained(shown: Callable[[str], str] = str) -> Iterator[None]:
+    """A user's mistake, or a file that cannot be used, ends with one sentence and exit code 2.
+
+    Args:
+        shown: applied to the sentence before it is printed.
+    """
+    try:
+        yield
+    except UserError as error:
+        stop(shown(str(error)))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        stop(shown(f"cannot use {error.filename}: {error.strerror}"))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

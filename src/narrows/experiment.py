@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows import signals
 from narrows.callbacks.checkpoint import is_out_of_memory
-from narrows.config import build, build_later, check_keys, check_layout
+from narrows.config import build, build_later, checked
 from narrows.errors import Pruned, UserError, require
 from narrows.loggers import TensorBoard
 from narrows.losses import Objective
@@ -42,9 +42,7 @@ def run(config: DictConfig, job: Job) -> Figures:
         Pruned: the sweep that this run belongs to gave up on it.
     """
     quieten()
-    asked, config = config, resolved(config)
-    check_layout(config, OmegaConf.to_yaml(asked))
-    check_keys(config)
+    asked, config = config, checked(config)
     objective = check_composition(config)
     directory = RunDirectory(job.directory)
     if not is_main_process():
@@ -54,16 +52,6 @@ def run(config: DictConfig, job: Job) -> Figures:
         # After the manifest: a directory that has a config has all that a run needs to go on.
         write_atomically(directory.path / CONFIG, OmegaConf.to_yaml(config))
         return _execute(config, objective, job, directory)
-
-
-def resolved(config: DictConfig) -> DictConfig:
-    """The config with every reference resolved, without what only concerns a sweep."""
-    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(values, dict)
-    values.pop("sweep", None)
-    plain = OmegaConf.create(values)
-    OmegaConf.set_struct(plain, True)
-    return plain
 
 
 def _take(directory: RunDirectory, job: Job, asked: DictConfig) -> None:

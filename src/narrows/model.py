@@ -17,7 +17,7 @@ from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
 from narrows.likelihoods import Likelihood
 from narrows.stages import Decoder, Encoder
-from narrows.types import Batch, DataSpec, Latent, Output, VariationalLatent
+from narrows.types import Batch, DataSpec, Latent, Output, Shape, VariationalLatent
 
 Builder = Callable[..., Any]
 
@@ -56,7 +56,7 @@ class Autoencoder(nn.Module):
         self.spec = spec
         self.corruption: Corruption = corruption(spec)
         self.likelihood: Likelihood = likelihood(spec)
-        self.encoder: Encoder = encoder(spec.shape)
+        self.encoder: Encoder = encoder(self.seen_shape)
         self.bottleneck: Bottleneck = bottleneck(self.encoder.out_shape)
         self.decoder: Decoder = self._build_decoder(decoder)
         if init == "glorot":
@@ -66,7 +66,7 @@ class Autoencoder(nn.Module):
         wanted = self.likelihood.out_shape
         target = getattr(builder, "func", builder)
         extra = {"data_shape": self.spec.shape} if getattr(target, "autoregressive", False) else {}
-        decoder = builder(self.bottleneck.out_shape, wanted, **extra)
+        decoder = builder(self.read_shape, wanted, **extra)
         if tuple(decoder.out_shape) != tuple(wanted):
             raise UserError(
                 f"decoder {type(decoder).__name__} gives {list(decoder.out_shape)}, but likelihood "
@@ -76,23 +76,47 @@ class Autoencoder(nn.Module):
             decoder.tie(self.encoder, self.bottleneck)
         return decoder
 
-    def encode(self, x: Tensor) -> Latent:
-        """`[B, *shape]` to the latent of the uncorrupted input."""
-        return self.bottleneck(self.encoder(x))
+    @property
+    def seen_shape(self) -> Shape:
+        """Of what the encoder reads, without the batch axis."""
+        return tuple(self.spec.shape)
 
-    def decode(self, z: Tensor, target: Tensor | None = None) -> Distribution:
-        """`[B, *latent_shape]` to p(x|z). An autoregressive decoder reads `target` (teacher forcing), or
-        runs free where it is None; every other decoder ignores it."""
+    @property
+    def read_shape(self) -> Shape:
+        """Of what the decoder reads, without the batch axis."""
+        return tuple(self.bottleneck.out_shape)
+
+    def features(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+        """What the bottleneck reads, `[B, *encoder.out_shape]`."""
+        return self.encoder(x, hidden) if self.encoder.reads_hidden else self.encoder(x)
+
+    def encode(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
+        """The latent of `x [B, *shape]`, which is not corrupted here.
+
+        Args:
+            x: the input.
+            label: `[B]`; only a conditional model reads it.
+            hidden: bool, `x`'s shape, what a corruption hid; only an encoder of visible patches reads it.
+        """
+        return self.bottleneck(self.features(x, label, hidden))
+
+    def params(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
         if not self.decoder.autoregressive:
-            return self.likelihood(self.decoder(z))
+            return self.decoder(z)
         if target is None:
-            return self.likelihood(self.decoder.generate(z, lambda params: self.likelihood(params).mean))
-        return self.likelihood(self.decoder(z, target))
+            return self.decoder.generate(z, lambda params: self.likelihood(params).mean)
+        return self.decoder(z, target)
+
+    def decode(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Distribution:
+        """`[B, *latent_shape]` to p(x|z). An autoregressive decoder reads `target` (teacher forcing), or
+        runs free where it is None; every other decoder ignores it. Only a conditional model reads `label [B]`."""
+        return self.likelihood(self.params(z, target, label))
 
     def forward(self, batch: Batch) -> Output:
         x_in, hidden = self.corruption(batch.x)
-        latent = self.encode(x_in)
-        p_x = self.decode(latent.z, batch.truth)
+        latent = self.encode(x_in, batch.label, hidden)
+        p_x = self.decode(latent.z, batch.truth, batch.label)
         if self.training:
             self.bottleneck.learn(latent)
         return Output(batch=batch, x_in=x_in, hidden=hidden, latent=latent, p_x=p_x)
@@ -108,14 +132,17 @@ class Autoencoder(nn.Module):
         return issubclass(self.bottleneck.returns, VariationalLatent)
 
     @torch.no_grad()
-    def embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """The noise-free latent, `[B, D]` (maps and sequences flattened)."""
-        return self.encode(x).point.flatten(1)
+        return self.encode(x, label).point.flatten(1)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """The mean of p(x|z) at the noise-free latent, `[B, *shape]`; free running where autoregressive."""
-        return self.decode(self.encode(x).point).mean
+    def reconstruct(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+        """The mean of p(x|z) at the noise-free latent, `[B, *shape]`; free running where autoregressive.
+
+        Arguments as of `encode`.
+        """
+        return self.decode(self.encode(x, label, hidden).point, label=label).mean
 
     @torch.no_grad()
     def draw(self, n: int) -> Tensor:
@@ -123,8 +150,12 @@ class Autoencoder(nn.Module):
         return self.bottleneck.sample_prior(n)
 
     @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
+    def sample(self, n: int, label: Tensor | None = None) -> Tensor:
         """The means of p(x|z) at `n` draws of z from the prior, `[n, *shape]`.
+
+        Args:
+            n: how many.
+            label: `[n]`, of a conditional model; by default its classes in turn.
 
         Raises:
             UserError: this bottleneck has no prior.
@@ -134,7 +165,11 @@ class Autoencoder(nn.Module):
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
                 "use a variational one (bottleneck=gaussian)"
             )
-        return self.decode(self.draw(n)).mean
+        return self.decode(self.draw(n), label=self.classes(n) if label is None else label).mean
+
+    def classes(self, n: int) -> Tensor | None:
+        """The labels of `n` samples that nobody chose, `[n]`; None where the model reads none."""
+        return None
 
 
 @torch.no_grad()

@@ -173,8 +173,8 @@ class AutoencoderModule(L.LightningModule):
             if scaler is not None:
                 scaler.unscale_(optimizer.optimizer)
             # Each player on its own: a critic's large gradient must not shorten the model's step.
-            for player, _ in self._players():
-                torch.nn.utils.clip_grad_norm_(player, self.clip_norm)
+            for player in optimizer.param_groups:
+                torch.nn.utils.clip_grad_norm_(player["params"], self.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 

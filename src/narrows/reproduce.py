@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from narrows.config import run_dir
+from narrows.config import run_dir, title
 from narrows.errors import UserError, require
 from narrows.runs.adapt import adapt, split
 from narrows.runs.differences import config_differences
@@ -33,9 +33,9 @@ from narrows.runs.directory import CONFIG, MANIFEST, METRICS, read_json, write_j
 from narrows.runs.judge import judge, judge_weights, judged_history, judged_metrics
 from narrows.runs.trust import read_config
 from narrows.runs.verdict import ARITHMETIC, Reproduction, differences, show
+from narrows.signals import ENDING
 
 VERDICT, HISTORY = "reproduction.json", "metrics.csv"
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,10 +117,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
 
 def _judgeable(run: Path) -> dict[str, Any]:
     require(run.is_dir(), f"there is no run directory {run}")
-    try:
-        manifest = read_json(run / MANIFEST)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{run / MANIFEST} is no text") from error
+    manifest = read_json(run / MANIFEST)
     require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
@@ -132,9 +129,7 @@ def _judgeable(run: Path) -> dict[str, Any]:
 def _name(manifest: Mapping[str, Any]) -> str:
     """For the new directory; the manifest may be a stranger's."""
     choices = manifest.get("choices")
-    chosen = [choices.get(key) for key in ("experiment", "variant")] if isinstance(choices, dict) else []
-    name = next((str(choice) for choice in chosen if choice not in (None, "None", "null")), "run")
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:80]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", title(choices if isinstance(choices, dict) else {}))[:80]
 
 
 def _new_directory(into: Path, run: Path | None) -> Path:
@@ -186,7 +181,7 @@ def _environment(asked: Plan) -> dict[str, str]:
 
 @contextmanager
 def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in FORWARDED}
+    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in ENDING}
     try:
         yield
     finally:

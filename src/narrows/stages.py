@@ -40,10 +40,14 @@ def activation(name: str) -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """`[B, *in_shape] -> [B, *out_shape]`. Subclasses set both shapes at construction."""
+    """`[B, *in_shape] -> [B, *out_shape]`. Subclasses set both shapes at construction.
+
+    One that `reads_hidden` is called as `encoder(x, hidden)`, the corruption's mask or None.
+    """
 
     in_shape: Shape
     out_shape: Shape
+    reads_hidden: ClassVar[bool] = False
 
 
 class Decoder(nn.Module):

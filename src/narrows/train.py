@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,9 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows import replay
+from narrows import errors, replay
 from narrows.config import config_dir, explain, register_resolvers
-from narrows.errors import Pruned, UserError, require
+from narrows.errors import Pruned, require
 from narrows.runs.job import Job, SweepJob
 
 if TYPE_CHECKING:
@@ -53,25 +53,15 @@ def _job() -> Job:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A user's mistake ends with one sentence and exit code 2; a run that its sweep gave up, quietly."""
+    """`errors.explained`, of Hydra's errors too; a run that its sweep gave up ends quietly."""
     try:
-        yield
+        with errors.explained():
+            yield
     except Pruned as error:
         print(f"narrows: {error}", file=sys.stderr)
         raise SystemExit(0) from error
-    except UserError as error:
-        _stop(str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        _stop(explain(error))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _stop(f"cannot use {error.filename}: {error.strerror}")
-
-
-def _stop(sentence: str) -> NoReturn:
-    print(f"narrows: {sentence}", file=sys.stderr)
-    raise SystemExit(2)
+        errors.stop(explain(error))
 
 
 def options_first(arguments: list[str]) -> list[str]:

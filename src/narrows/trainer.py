@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.callbacks.checkpoint import CheckpointFiles
-from narrows.config import build, flatten
+from narrows.config import build, flatten, is_chosen
 from narrows.errors import UserError, require
 from narrows.loggers import TensorBoard
 from narrows.losses import Objective
@@ -95,7 +95,7 @@ def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
     if job.sweep is not None:
         values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in job.sweep.varied}
         return {key: value for key, value in values.items() if value is not None}
-    named = {key: job.choices[key] for key in CHOSEN if job.choices.get(key) not in (None, "None", "null")}
+    named = {key: job.choices[key] for key in CHOSEN if is_chosen(job.choices.get(key))}
     parts = {
         key: OmegaConf.to_container(config[key]) for key in ("bottleneck", "loss", "corruption", "encoder", "decoder")
     }

@@ -135,13 +135,14 @@ CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
 QUANTISED = ("vq_vae", "vq_vae_gradient", "residual_vq", "product_vq", "fsq", "lfq", "gumbel_vq")
 RUNS |= {name: (f"variant={name}", *CODES) for name in QUANTISED}
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
+RUNS["conditional_vae"] = ("variant=conditional_vae", "encoder=conv", "decoder=conv", *CONVOLUTIONS)
 RUNS["vamp_vae"] = ("variant=vamp_vae", *NARROW, "model.pseudo_inputs=10")
 PARTS_OF_KL = ("+term@loss.information=mutual_information", "+term@loss.dimensionwise=dimensionwise_kl")
 RUNS["beta_tcvae"] = ("variant=beta_tcvae", *NARROW, *PARTS_OF_KL)
 # Their tasks are what they are about; elsewhere two steps are.
 WITH_TASKS = {"linear", "anomaly", "likelihood", "denoising", "arrays", "capacity", "sequential"}
 WITH_TASKS |= set(QUANTISED)
-WITH_TASKS |= {"vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
+WITH_TASKS |= {"conditional_vae", "vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
 
 
 @pytest.fixture(scope="module")

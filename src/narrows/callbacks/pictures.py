@@ -137,14 +137,16 @@ def _look(model: Autoencoder, data: EvaluationData, device: torch.device, exampl
     labels: list[Tensor] = []
     for batch in subset(data.ordered_loader("validation"), positions):
         batch = batch.to(device)
-        codes.append(model.embed(batch.x).float().cpu())
+        codes.append(model.embed(batch.x, batch.label).float().cpu())
         if batch.label is not None:
             labels.append(batch.label.cpu())
     parts = list(subset(data.ordered_loader("validation"), few))
     targets = [part.target for part in parts if part.target is not None]
+    named = [part.label for part in parts if part.label is not None]
     shown = Batch(
         x=torch.cat([part.x for part in parts]).to(device),
         target=torch.cat(targets).to(device) if targets else None,
+        label=torch.cat(named).to(device) if named else None,
     )
     marks = torch.cat(labels).numpy() if labels and labels[0].ndim == 1 else None
     return _Scene(model, data.spec, shown, torch.cat(codes), marks)
@@ -155,16 +157,16 @@ def _spread(size: int, count: int) -> Tensor:
 
 
 def _reconstruction(scene: _Scene) -> Picture:
-    x = scene.shown.x
+    x, hidden = scene.shown.x, None
     rows = [("input", _array(x))]
     title = "Reconstruction of validation examples"
     if not getattr(scene.model.corruption, "identity", False):
-        x, _ = scene.model.corruption(x)
+        x, hidden = scene.model.corruption(x)
         rows.append(("corrupted", _array(x)))
         title += " from the corrupted input"
     if scene.shown.target is not None:
         rows.append(("target", _array(scene.shown.target)))
-    rows.append(("model", _array(scene.model.reconstruct(x))))
+    rows.append(("model", _array(scene.model.reconstruct(x, scene.shown.label, hidden))))
     layout = _layout(scene.spec)
     if layout == "image":
         return figures.image_grid(rows, title, scene.spec.value_range)
@@ -190,7 +192,8 @@ def _samples(scene: _Scene) -> Picture:
 
 def _traversal(scene: _Scene) -> Picture | None:
     """Along the latents that vary most over the data, or the principal directions of a map of latents."""
-    latent = scene.model.encode(scene.shown.x[:1])
+    label = None if scene.shown.label is None else scene.shown.label[:1]
+    latent = scene.model.encode(scene.shown.x[:1], label)
     assert isinstance(latent, VariationalLatent)
     if latent.prior.support is not None and latent.prior.support.is_discrete:
         return None
@@ -202,7 +205,7 @@ def _traversal(scene: _Scene) -> Picture | None:
         names, moves = _directions(scene.codes)
         title = "Traversal about the mean latent: principal directions, from -2.5 to 2.5 standard deviations"
     z = torch.stack(moves).flatten(0, 1).reshape(-1, *scene.model.latent_shape)
-    drawn = scene.model.decode(z.to(latent.z)).mean
+    drawn = scene.model.decode(z.to(latent.z), label=None if label is None else label.expand(len(z))).mean
     panels = [(name, _array(part)) for name, part in zip(names, drawn.chunk(len(names)), strict=True)]
     layout = _layout(scene.spec)
     if layout in ("image", "roll"):

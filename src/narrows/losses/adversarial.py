@@ -159,7 +159,7 @@ def _decoded(out: Output, model: Autoencoder) -> list[Tensor]:
     latents = [out.latent.z.detach()]
     if model.generative:
         latents.append(model.draw(len(out.batch)))
-    return [model.decode(z, out.batch.truth).mean for z in latents]
+    return [model.decode(z, out.batch.truth, out.batch.label).mean for z in latents]
 
 
 def _seen(x: Tensor, out: Output) -> Tensor:

@@ -58,7 +58,7 @@ class Contraction(_SquaredJacobian):
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return self._squared_jacobian(lambda x: model.encode(x).point, out.x_in)
+        return self._squared_jacobian(lambda x: model.encode(x, out.batch.label, out.hidden).point, out.x_in)
 
 
 class DecoderContraction(_SquaredJacobian):
@@ -74,7 +74,8 @@ class DecoderContraction(_SquaredJacobian):
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return self._squared_jacobian(lambda z: model.decode(z, out.batch.truth).mean, out.latent.z)
+        batch = out.batch
+        return self._squared_jacobian(lambda z: model.decode(z, batch.truth, batch.label).mean, out.latent.z)
 
 
 def _row_norm(point: Tensor, x: Tensor, v: Tensor, create_graph: bool) -> Tensor:

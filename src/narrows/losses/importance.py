@@ -22,7 +22,8 @@ def log_joint(model: Autoencoder, batch: Batch, latent: VariationalLatent, z: Te
     """`log p(x|z) + log p(z)` over the observed values, `[S, B, *latent] -> [S, B]`, in nats."""
     draws = len(z)
     truth = _repeat(batch.truth, draws)
-    log_prob = model.decode(z.flatten(0, 1), truth).log_prob(truth)
+    label = None if batch.label is None else _repeat(batch.label, draws)
+    log_prob = model.decode(z.flatten(0, 1), truth, label).log_prob(truth)
     if batch.observed is not None:
         log_prob = log_prob.masked_fill(~_repeat(batch.observed, draws), 0.0)
     return log_prob.reshape(draws, len(batch), -1).sum(2) + _per_draw(latent.prior.log_prob(z))

@@ -42,7 +42,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 def decoded(z: Tensor, out: Output, model: Autoencoder) -> Tensor:
     """The likelihood's parameters at `z`, the decoder being still; under teacher forcing where autoregressive."""
     with still(model.decoder):
-        return model.decoder(z, out.batch.truth) if model.decoder.autoregressive else model.decoder(z)
+        return model.params(z, out.batch.truth, out.batch.label)
 
 
 def side_nats(params: Tensor, out: Output, model: Autoencoder) -> Tensor:

@@ -71,8 +71,8 @@ class VampAutoencoder(Autoencoder):
         posterior = super().encode(self.pseudo_inputs()).posterior  # type: ignore[attr-defined]
         return mixture_of_normals(self.raw_inputs.new_zeros(len(self.raw_inputs)), posterior.mean, posterior.stddev)
 
-    def encode(self, x: Tensor) -> Latent:
-        latent = super().encode(x)
+    def encode(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
+        latent = super().encode(x, label, hidden)
         assert isinstance(latent, GaussianLatent)
         return under_prior(latent, self.prior())
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from narrows.config import title
+
 VARIABLE = "NARROWS_JOB"
 """The environment variable in which a sweep tells its child which job it is, as JSON."""
 
@@ -55,5 +57,4 @@ class Job:
     @property
     def title(self) -> str:
         """The experiment's name, else the variant's."""
-        names = (self.choices.get(group) for group in ("experiment", "variant"))
-        return next((name for name in names if name not in (None, "None", "null")), "run")
+        return title(self.choices)

@@ -20,14 +20,14 @@ from narrows.runs.manifest import nondeterministic_operations, surroundings
 def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
     """Keep the manifest's status truthful, and name the operations that have no deterministic kernel."""
     started = time.time()
-    attempt = {"started": _stamp(started), "host": socket.gethostname(), "pid": os.getpid()}
+    attempt = {"started": _stamp(started), "host": socket.gethostname(), "pid": os.getpid(), "status": "running"}
     before = directory.manifest.get("attempts", [])
+    record: dict[str, Any] = {"status": "running"}
     if not before:
-        directory.update(**surroundings(job.overrides, job.choices, seed), **_notes(job))
-        directory.update(started=attempt["started"])
+        record |= {"started": attempt["started"]} | surroundings(job.overrides, job.choices, seed) | _notes(job)
     elif job.overrides:
         attempt["overrides"] = job.overrides
-    directory.update(status="running", attempts=[*before, attempt | {"status": "running"}])
+    directory.update(**record, attempts=[*before, attempt])
     status, cause = "failed", None
     try:
         with signals.handled(), nondeterministic_operations() as operations:

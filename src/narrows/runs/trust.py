@@ -44,7 +44,7 @@ from narrows.config import config_dir
 from narrows.errors import UserError, nearest, require
 
 ROOMS = (
-    *("model", "module", "encoders", "decoders", "bottlenecks", "priors", "likelihoods", "corruptions"),
+    *("model", "models", "module", "encoders", "decoders", "bottlenecks", "priors", "likelihoods", "corruptions"),
     *("losses", "schedules", "data", "tasks", "callbacks", "loggers"),
 )
 """The modules and packages of narrows whose public classes configs compose."""

@@ -9,7 +9,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from narrows.config import check_keys, check_layout
+from narrows.config import check_keys, checked
 from narrows.errors import require
 from narrows.sweeps.plan import Plan
 from narrows.sweeps.space import grid
@@ -40,10 +40,7 @@ def check_job(config: DictConfig) -> None:
     with open_dict(config):
         for key in ("hydra", "sweep"):
             config.pop(key, None)
-    resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
-    assert isinstance(resolved, DictConfig)
-    check_layout(resolved, OmegaConf.to_yaml(config))
-    check_keys(resolved)
+    checked(config)
 
 
 def samples(plan: Plan) -> Iterator[tuple[str, ...]]:

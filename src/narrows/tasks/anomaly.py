@@ -127,7 +127,7 @@ def _scores(
 def _batch_scores(context: TaskContext, batch: Batch, classics: Classics, covariance: LedoitWolf | None) -> Scores:
     x, observed = batch.x, batch.observed
     guesses = {
-        "model": context.model.reconstruct(x),
+        "model": context.model.reconstruct(x, batch.label),
         "pca": classics.guess_pca(x, observed),
         "mean": classics.guess_mean(x),
     }

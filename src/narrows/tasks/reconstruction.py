@@ -75,13 +75,13 @@ class Reconstruction(Task):
 def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict:
     model, x, observed = context.model, batch.x, batch.observed
     guesses = {
-        "test": model.reconstruct(x),
+        "test": model.reconstruct(x, batch.label),
         "test/pca": classics.guess_pca(x, observed),
         "test/mean": classics.guess_mean(x),
     }
     if not getattr(model.corruption, "identity", False):
-        x_in, _ = model.corruption(x)
-        guesses["test/denoised"] = model.reconstruct(x_in)
+        x_in, hidden = model.corruption(x)
+        guesses["test/denoised"] = model.reconstruct(x_in, batch.label, hidden)
         guesses["test/corrupted"] = x_in
         guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:

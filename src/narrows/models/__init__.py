@@ -1,0 +1,1 @@
+"""Autoencoders that wire their stages otherwise than in one chain."""

@@ -1,0 +1,90 @@
+"""The conditional autoencoder: encoder and decoder are told the class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.model import Autoencoder, Builder
+from narrows.types import DataSpec, Shape
+
+
+class ConditionalAutoencoder(Autoencoder):
+    """p(x|z, y) and q(z|x, y) for the class y: the encoder reads x and the decoder z with one more entry of
+    axis 1 per class, 1 for the example's own and 0 for the others. The prior does not depend on y.
+
+    The stages are those of `Autoencoder`. It samples the class it is asked for.
+
+    "Learning Structured Output Representation using Deep Conditional Generative Models" (Sohn et al., 2015),
+    section 4.1, with p(z|y) = p(z); the M2 model of "Semi-supervised Learning with Deep Generative Models"
+    (Kingma et al., 2014) where all labels are known.
+
+    Raises:
+        UserError: data without classes, or of tokens; in use, examples without a label.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        encoder: Builder,
+        bottleneck: Builder,
+        decoder: Builder,
+        likelihood: Builder,
+        corruption: Builder,
+        init: Literal["torch", "glorot"] = "torch",
+    ) -> None:
+        require(
+            spec.num_classes is not None,
+            "model conditional needs data with classes, but these have none; use model=autoencoder",
+        )
+        require(spec.kind != "tokens", "model conditional cannot stand classes beside tokens; use model=autoencoder")
+        super().__init__(
+            spec,
+            encoder=encoder,
+            bottleneck=bottleneck,
+            decoder=decoder,
+            likelihood=likelihood,
+            corruption=corruption,
+            init=init,
+        )
+
+    @property
+    def seen_shape(self) -> Shape:
+        return self._beside(super().seen_shape)
+
+    @property
+    def read_shape(self) -> Shape:
+        return self._beside(super().read_shape)
+
+    def _beside(self, shape: Shape) -> Shape:
+        assert self.spec.num_classes is not None
+        return (shape[0] + self.spec.num_classes, *shape[1:])
+
+    def features(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+        told = self._told(x, label)
+        if hidden is not None:
+            # The class is never hidden, wherever it stands.
+            hidden = torch.cat([hidden, torch.zeros_like(told[:, hidden.shape[1] :], dtype=torch.bool)], 1)
+        return super().features(told, None, hidden)
+
+    def params(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        return super().params(self._told(z, label), target)
+
+    def _told(self, values: Tensor, label: Tensor | None) -> Tensor:
+        """`[B, C, *positions] -> [B, C + classes, *positions]`."""
+        classes = self.spec.num_classes
+        assert classes is not None
+        require(label is not None, "model conditional needs a label for every example; these have none")
+        assert label is not None
+        hot = F.one_hot(label.long(), classes).to(values.dtype)
+        hot = hot.reshape(len(hot), classes, *[1] * (values.ndim - 2))
+        return torch.cat([values, hot.expand(-1, -1, *values.shape[2:])], 1)
+
+    def classes(self, n: int) -> Tensor:
+        assert self.spec.num_classes is not None
+        return torch.arange(n, device=next(self.parameters()).device) % self.spec.num_classes
