@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from command import composed
 
+from narrows.errors import UserError
 from narrows.sweeps import directory as directories
+from narrows.sweeps.check import samples
 from narrows.sweeps.plan import make_plan
 from narrows.sweeps.proposals import State, dominated, ranked
 from narrows.sweeps.space import grid, parameter, parse
@@ -28,6 +30,47 @@ def test_every_sweep_has_a_plan(choice: str) -> None:
     plan = make_plan(composed(f"sweep={choice}").sweep, ["seed=0,1"] if choice == "grid" else [])
     assert plan.size >= 2
     assert json.dumps(plan.identity())
+
+
+def test_recipes_are_run_under_every_combination() -> None:
+    node = composed("sweep=grid").sweep
+    node.recipes = {"dense": ["variant=vae", "encoder.widths=[32]"], "codes": ["variant=vq_vae", "~tasks.latent"]}
+    plan = make_plan(node, ["seed=0,1", "trainer=cpu"])
+    assert plan.size == 4
+    assert list(plan.jobs())[1:3] == [
+        ("variant=vae", "encoder.widths=[32]", "seed=1"),
+        ("variant=vq_vae", "~tasks.latent", "seed=0"),
+    ]
+    assert plan.varied == ["variant", "encoder.widths", "tasks.latent", "seed"]
+    assert "recipes" in plan.identity()
+    assert "recipes" not in make_plan(composed("sweep=grid").sweep, ["seed=0,1"]).identity()
+    # Too many to compose all: each recipe once, and every value once.
+    large = make_plan(node, ["seed=range(0,40)"])
+    found = list(samples(large))
+    assert len(found) == 2 + 39
+    assert {job[0] for job in found} == {"variant=vae", "variant=vq_vae"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "sentence"),
+    [
+        ([], r"sweep.recipes.mine must be a list of overrides, not \[\]"),
+        ("variant=vae", "sweep.recipes.mine must be a list of overrides"),
+        (["seed=0,1"], "sweep.recipes.mine: seed=0,1 has several values"),
+    ],
+)
+def test_a_recipe_without_sense(recipe: object, sentence: str) -> None:
+    node = composed("sweep=grid").sweep
+    node.recipes = {"mine": recipe}
+    with pytest.raises(UserError, match=sentence):
+        make_plan(node, [])
+
+
+def test_recipes_are_for_grids() -> None:
+    node = composed("sweep=random").sweep
+    node.recipes = {"mine": ["variant=vae"]}
+    with pytest.raises(UserError, match=r"sweep.recipes are for a grid, not for sweep.method=random"):
+        make_plan(node, [])
 
 
 def test_values_are_written_as_overrides() -> None:

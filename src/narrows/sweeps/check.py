@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from narrows.config import check_keys, checked
 from narrows.errors import require
 from narrows.sweeps.plan import Plan
-from narrows.sweeps.space import grid
 
 MOST = 64
 """Grids up to this size are composed whole; of larger spaces, every value is composed once."""
@@ -46,13 +45,15 @@ def check_job(config: DictConfig) -> None:
 def samples(plan: Plan) -> Iterator[tuple[str, ...]]:
     """Jobs in which every value of every parameter stands once, or all jobs where they are few."""
     if not plan.samples and plan.size <= MOST:
-        yield from grid(plan.parameters)
+        yield from plan.jobs()
         return
     first = [_written(item.key, item.probes()[0]) for item in plan.parameters]
-    yield tuple(first)
+    recipes = list(plan.recipes.values()) or [()]
+    for recipe in recipes:
+        yield (*recipe, *first)
     for i, item in enumerate(plan.parameters):
         for value in item.probes()[1:]:
-            yield (*first[:i], _written(item.key, value), *first[i + 1 :])
+            yield (*recipes[0], *first[:i], _written(item.key, value), *first[i + 1 :])
 
 
 def _written(key: str, value: str) -> str:

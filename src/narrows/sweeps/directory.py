@@ -112,7 +112,7 @@ def _plain(plan: Plan) -> Any:
 def difference(path: Path, plan: Plan) -> str | None:
     """In what the sweep in `path` differs from this plan; None when it is the same."""
     old, new = read(path)["plan"], _plain(plan)
-    for key in new:
-        if old.get(key) != new[key]:
-            return f"{key} is {new[key]} here, but {old.get(key)} there"
+    for key in {**new, **old}:
+        if old.get(key) != new.get(key):
+            return f"{key} is {new.get(key)} here, but {old.get(key)} there"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ PRUNERS = {
 OTHERS = "for sweep=random, optuna and pareto"
 DIRECTIONS = ("minimize", "maximize")
 KEYS = (
-    *("method", "sampler", "pruner", "params", "objective", "direction", "objectives", "trials", "seed"),
+    *("method", "sampler", "pruner", "params", "recipes", "objective", "direction", "objectives", "trials", "seed"),
     *("workers", "resume", "retry_failed", "dir"),
 )
 # What Hydra needs to know of where jobs lie and what runs them is the sweep's own business.
@@ -49,6 +49,8 @@ class Plan:
     sampler: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     """`method` and its options; empty where no run is pruned."""
+    recipes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Bundles of overrides by name: a grid runs every combination under each."""
 
     @property
     def samples(self) -> bool:
@@ -57,12 +59,23 @@ class Plan:
 
     @property
     def varied(self) -> list[str]:
-        return [item.name for item in self.parameters]
+        bundled = [_key(line) for lines in self.recipes.values() for line in lines]
+        return [*dict.fromkeys(bundled), *(item.name for item in self.parameters)]
 
     @property
     def size(self) -> int:
         """How many jobs there are."""
-        return int(self.trials or 0) if self.samples else sum(1 for _ in grid(self.parameters))
+        return int(self.trials or 0) if self.samples else sum(1 for _ in self.jobs())
+
+    def jobs(self) -> Iterator[tuple[str, ...]]:
+        """The overrides of every job of a grid, the last parameter changing fastest.
+
+        Raises:
+            UserError: a parameter has no end of values.
+        """
+        for recipe in self.recipes.values() or [()]:
+            for combination in grid(self.parameters):
+                yield (*recipe, *combination)
 
     def identity(self) -> dict[str, Any]:
         """What two commands must share to be the same sweep: a resumed one may be given more trials."""
@@ -70,6 +83,9 @@ class Plan:
         del plain["trials"]
         plain["parameters"] = [f"{item.key}={item.text}" for item in self.parameters]
         plain["fixed"] = sorted(self.fixed)
+        del plain["recipes"]
+        if self.recipes:
+            plain["recipes"] = {name: list(lines) for name, lines in self.recipes.items()}
         return plain
 
 
@@ -107,9 +123,25 @@ def make_plan(node: DictConfig, arguments: Iterable[str], loader: ConfigLoader |
         seed=options["seed"],
         sampler=dict(options.get("sampler") or {}),
         pruner=_pruner(options.get("pruner")),
+        recipes=_recipes(options.get("recipes"), loader),
     )
     _check(plan)
     return plan
+
+
+def _recipes(named: Mapping[str, Any] | None, loader: ConfigLoader | None) -> dict[str, tuple[str, ...]]:
+    recipes = {}
+    for name, lines in (named or {}).items():
+        where = f"sweep.recipes.{name}"
+        require(isinstance(lines, list) and bool(lines), f"{where} must be a list of overrides, not {lines!r}")
+        swept = [str(o.input_line) for o in parse(lines, loader) if o.is_sweep_override()]
+        require(not swept, f"{where}: {swept[0] if swept else ''} has several values; those belong in sweep.params")
+        recipes[str(name)] = tuple(lines)
+    return recipes
+
+
+def _key(line: str) -> str:
+    return line.partition("=")[0].lstrip("+~")
 
 
 def _bare(override: Override) -> str:
@@ -146,8 +178,9 @@ def _check(plan: Plan) -> None:
         _check_pruner(plan)
         require(plan.trials is None, f"sweep.trials is {OTHERS}: a grid runs every combination")
         require(not plan.sampler, f"sweep.sampler is {OTHERS}: a grid draws nothing")
-        next(grid(plan.parameters), None)
+        next(plan.jobs(), None)
         return
+    require(not plan.recipes, f"sweep.recipes are for a grid, not for sweep.method={plan.method}")
     require(
         plan.trials is not None and plan.trials > 0,
         f"sweep.trials must be at least 1 with sweep.method={plan.method}, not {plan.trials}",

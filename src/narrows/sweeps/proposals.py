@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from narrows.sweeps.plan import Plan
-from narrows.sweeps.space import grid
 
 
 class State(StrEnum):
@@ -62,7 +61,7 @@ class Grid:
     """Every combination; nothing needs to be remembered, because the list is the same each time."""
 
     def __init__(self, plan: Plan) -> None:
-        self._all = [Proposal(number, overrides) for number, overrides in enumerate(grid(plan.parameters))]
+        self._all = [Proposal(number, overrides) for number, overrides in enumerate(plan.jobs())]
 
     def known(self) -> list[Proposal]:
         return self._all
