@@ -21,6 +21,12 @@ ROWS = {
     "test/denoised/mse": "denoised: MSE per value",
     "test/denoised/bce": "denoised: BCE per value (nats)",
     "test/denoised/psnr": "denoised: PSNR (dB)",
+    "test/fid": "samples: Fréchet distance",
+    "test/rfid": "reconstructions: Fréchet distance",
+    "test/kid": "samples: kernel distance",
+    "test/precision": "samples: precision",
+    "test/recall": "samples: recall",
+    "test/memorisation": "samples: distance to training rows, of test rows 1",
     "test/active_units": "active units",
     "test/l0": "L0, latents that are not zero",
     "test/dead_fraction": "dead latents, fraction",
@@ -32,10 +38,17 @@ ROWS = {
 }
 """The figures worth a row, and what they are called."""
 
-CLASSICS = {"pca": "PCA", "ridge": "ridge", "mahalanobis": "Mahalanobis", "mean": "mean"}
+CLASSICS = {
+    "pca": "PCA",
+    "mixture": "pixel mixture",
+    "train": "training rows",
+    "ridge": "ridge",
+    "mahalanobis": "Mahalanobis",
+    "mean": "mean",
+}
 """Answers that are not neural, measured on the same split."""
 
-SILENT = {"test/loss", "test/l0_fraction", "test/nll_stderr"}
+SILENT = {"test/loss", "test/l0_fraction", "test/nll_stderr", "test/kid_std"}
 
 
 def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:

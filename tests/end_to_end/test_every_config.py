@@ -112,6 +112,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("+task@tasks.anomaly=anomaly", "trainer.limit_test_batches=null"),
     ),
     "likelihood": (*NARROW, "+task@tasks.nll=likelihood", "tasks.nll.samples=3", "tasks.nll.max_examples=5"),
+    "generation": (*NARROW, "+task@tasks.generation=generation", "tasks.generation.samples=40"),
     "arrays": (
         "datamodule=arrays",
         "datamodule.source.path=table.npz",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError
+from narrows.figures import Picture, save
 from narrows.model import Autoencoder
 from narrows.random import Counter, seed_default
 from narrows.types import Batch, DataSpec, row_sums
@@ -51,6 +52,11 @@ class TaskContext:
         """The split's batches in order, on the device."""
         for batch in self.datamodule.ordered_loader(split):
             yield batch.to(self.device)
+
+    def show(self, name: str, picture: Picture) -> None:
+        """Keep a picture as `figures/<name>.png`, where anything may be written."""
+        if self.directory is not None:
+            save(picture, self.directory / "figures" / f"{name}.png")
 
     def warn(self, message: str) -> None:
         log.warning(message)

@@ -1,0 +1,209 @@
+"""How samples compare with data: Fréchet and kernel distance, precision and recall, copies of the training set."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from narrows import figures
+from narrows.errors import require
+from narrows.model import Autoencoder
+from narrows.random import generator, seed_default
+from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.extractor import FEATURES, Extractor, feature_extractor, name_of
+from narrows.tasks.samplers import classic_samplers
+from narrows.types import DataSpec
+
+log = logging.getLogger(__name__)
+
+CHUNK = 500
+KID_SUBSETS, KID_SIZE = 50, 1000
+NEIGHBOURS = 3
+SHOWN = 8
+
+Sampler = Callable[[int], Tensor]
+
+
+class Generation(Task):
+    """Samples against the test split, in the features of `tasks.extractor` (named in the log and the report).
+
+    Of the model (`test/fid`, ...), of reconstructions of the test split (`test/rfid`), and beside them the same
+    figures of the classics: a Gaussian over PCA's components (`test/pca/fid`), a mixture over pixels
+    (`test/mixture/fid`), and of training rows themselves (`test/train/fid`), the floor.
+
+    - fid: squared Fréchet distance of two Gaussians fitted to the features ("GANs Trained by a Two Time-Scale
+      Update Rule", Heusel et al., 2017); it falls with the number of samples, so compare at equal numbers only.
+    - kid: squared maximum mean discrepancy, cubic kernel, with its standard deviation over 50 subsets of 1,000
+      ("Demystifying MMD GANs", Binkowski et al., 2018).
+    - precision, recall: the share of samples (test rows) inside the other's 3-nearest-neighbour balls ("Improved
+      Precision and Recall Metric", Kynkäänniemi et al., 2019).
+    - memorisation: mean distance in data space from a sample to the nearest training row, over that of a test row;
+      far below 1, the samples are copies.
+
+    Binary data are compared with draws of p(x|z), all others with its means.
+
+    Args:
+        samples: at most so many, and never more than the test split has rows.
+        neighbours: samples for precision, recall and memorisation.
+
+    Raises:
+        UserError: an argument too small.
+    """
+
+    name = "generation"
+    figures = ("test/fid", "test/kid", "test/kid_std", "test/precision", "test/recall", "test/memorisation")
+
+    def __init__(self, *, samples: int = 10_000, neighbours: int = 2_000) -> None:
+        require(samples >= 2 * NEIGHBOURS, f"task generation: samples must be at least 6, not {samples}")
+        require(neighbours > NEIGHBOURS, f"task generation: neighbours must be at least 4, not {neighbours}")
+        self.samples, self.neighbours = samples, neighbours
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if spec.kind != "image":
+            return f"it compares images, not data of kind {spec.kind}"
+        if not model.generative:
+            return f"bottleneck {type(model.bottleneck).__name__} has no prior to sample from; prior=mixture fits one"
+        return None
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        extractor = feature_extractor(context)
+        test, train = _gathered(context, "test", self.samples), _gathered(context, "train", None)
+        log.info("generation is judged in the features of %s, %d samples", name_of(context.spec), len(test))
+        binary = bool(((test == 0) | (test == 1)).all())
+        real = features(extractor, test)
+        found: dict[str, float] = {}
+        rows = _samples(len(test), lambda n: _of_model(context.model, n, binary))
+        found |= {f"test/{name}": value for name, value in self._judge(extractor, real, rows, context).items()}
+        found["test/memorisation"] = self._memorisation(rows, test, train, context)
+        found["test/rfid"] = frechet(real, features(extractor, _rebuilt(context, test, binary)))
+        for kind, sampler in classic_samplers(context, train, binary).items():
+            judged = self._judge(extractor, real, _samples(len(test), sampler), context)
+            found |= {f"test/{kind}/{name}": value for name, value in judged.items()}
+        kept = torch.randperm(len(train), generator=generator(context.seed, "generation train"))[: len(test)]
+        found |= {f"test/train/{n}": v for n, v in self._judge(extractor, real, train[kept], context).items()}
+        self._show(context, rows, train)
+        return found
+
+    def _judge(self, extractor: Extractor, real: Tensor, rows: Tensor, context: TaskContext) -> dict[str, float]:
+        fake = features(extractor, rows)
+        # The subsets of KID are drawn.
+        seed_default(context.seed, "generation", "kid")
+        mean, deviation = kernel(real, fake)
+        precision, recall = precision_recall(real[: self.neighbours], fake[: self.neighbours])
+        return {
+            "fid": frechet(real, fake),
+            "kid": mean,
+            "kid_std": deviation,
+            "precision": precision,
+            "recall": recall,
+        }
+
+    def _memorisation(self, rows: Tensor, test: Tensor, train: Tensor, context: TaskContext) -> float:
+        of_samples, _ = nearest(rows[: self.neighbours], train, context.device)
+        of_test, _ = nearest(test[: self.neighbours], train, context.device)
+        return float(of_samples.mean() / of_test.mean())
+
+    def _show(self, context: TaskContext, rows: Tensor, train: Tensor) -> None:
+        shown = rows[:SHOWN]
+        _, index = nearest(shown, train, context.device)
+        grid = [("sample", shown.numpy()), ("nearest training row", train[index].numpy())]
+        context.show(
+            "nearest_training_rows", figures.image_grid(grid, "Samples and what they may copy", _range(context))
+        )
+
+
+def _range(context: TaskContext) -> tuple[float, float] | None:
+    return context.spec.value_range
+
+
+def _gathered(context: TaskContext, split: str, most: int | None) -> Tensor:
+    """`[N, C, H, W]` on the CPU: a split's first rows, or all that memory should hold."""
+    parts: list[Tensor] = []
+    for batch in context.batches(split):
+        parts.append(batch.truth.float().cpu())
+        if most is not None and sum(map(len, parts)) >= most:
+            break
+    return torch.cat(parts)[:most]
+
+
+def _samples(count: int, sampler: Sampler) -> Tensor:
+    return torch.cat([sampler(min(CHUNK, count - start)).float().cpu() for start in range(0, count, CHUNK)])
+
+
+def _of_model(model: Autoencoder, n: int, binary: bool) -> Tensor:
+    means = model.sample(n)
+    return means.bernoulli() if binary else means
+
+
+def _rebuilt(context: TaskContext, test: Tensor, binary: bool) -> Tensor:
+    parts: list[Tensor] = []
+    for batch in context.batches("test"):
+        means = context.model.reconstruct(batch.x, batch.label)
+        parts.append((means.clamp(0, 1).bernoulli() if binary else means).float().cpu())
+        if sum(map(len, parts)) >= len(test):
+            break
+    return torch.cat(parts)[: len(test)]
+
+
+def features(extractor: Extractor, rows: Tensor) -> Tensor:
+    """`[N, C, H, W] -> [N, 128]`, float64 on the CPU."""
+    device = next(extractor.parameters()).device
+    return torch.cat([extractor(part.to(device)).cpu() for part in rows.split(CHUNK)])
+
+
+class _Given(nn.Module):
+    """Lets torchmetrics read features in the place of images."""
+
+    num_features = FEATURES
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def frechet(real: Tensor, fake: Tensor) -> float:
+    """The squared Fréchet distance of two sets of features, `[N, 128]` each."""
+    metric = FrechetInceptionDistance(feature=_Given()).set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    return float(metric.compute())
+
+
+def kernel(real: Tensor, fake: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the squared kernel distance over random subsets."""
+    size = min(KID_SIZE, len(real), len(fake))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
+        metric = KernelInceptionDistance(feature=_Given(), subsets=KID_SUBSETS, subset_size=size)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    mean, deviation = metric.compute()
+    return float(mean), float(deviation)
+
+
+def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> tuple[float, float]:
+    """The share of `fake` in a ball of `real` that reaches to its k-th neighbour, and the other way round."""
+    return _covered(real, fake, k), _covered(fake, real, k)
+
+
+def _covered(centres: Tensor, points: Tensor, k: int) -> float:
+    # The nearest is the point itself.
+    radius = torch.cdist(centres, centres).kthvalue(min(k + 1, len(centres)), dim=1).values
+    return float((torch.cdist(points, centres) <= radius).any(1).double().mean())
+
+
+def nearest(rows: Tensor, train: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Distance to, and place of, the nearest training row of each, Euclidean in data space."""
+    rows = rows.flatten(1).to(device)
+    best = torch.full((len(rows),), torch.inf, device=device)
+    place = torch.zeros(len(rows), dtype=torch.long, device=device)
+    for start in range(0, len(train), 5000):
+        distance, index = torch.cdist(rows, train[start : start + 5000].flatten(1).to(device)).min(1)
+        closer = distance < best
+        best, place = torch.where(closer, distance, best), torch.where(closer, index + start, place)
+    return best.cpu(), place.cpu()
