@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -18,6 +17,7 @@ from narrows.config import build, build_later, checked
 from narrows.errors import Pruned, UserError, require
 from narrows.loggers import TensorBoard
 from narrows.losses import Objective
+from narrows.model import Autoencoder
 from narrows.module import AutoencoderModule
 from narrows.random import seed_default
 from narrows.report import print_report
@@ -87,6 +87,9 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     if is_main_process():
         directory.update(data=data.spec.to_dict())
     model = build_model(config, data.spec)
+    parameters = sum(p.numel() for p in model.parameters())
+    if is_main_process():
+        directory.update(parameters=parameters)
     module = build(
         config.module,
         "module",
@@ -96,7 +99,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
         scheduler=build_later(config.scheduler, "scheduler"),
         seed=config.seed,
     )
-    _announce(config, job, data, model, trainer)
+    _announce(job, data, model, parameters, trainer)
     if start is None:
         declare(trainer, config, job, model, objective, tasks)
     try:
@@ -144,10 +147,9 @@ def _fit(trainer: L.Trainer, module: AutoencoderModule, data: Any, start: Path |
         raise
 
 
-def _announce(config: DictConfig, job: Job, data: Any, model: torch.nn.Module, trainer: L.Trainer) -> None:
+def _announce(job: Job, data: Any, model: Autoencoder, parameters: int, trainer: L.Trainer) -> None:
     if not is_main_process():
         return
-    parameters = sum(p.numel() for p in model.parameters())
     log.info(
         "%s on %s: %s training examples of shape %s, %s parameters, latent %s, %s",
         job.title,
@@ -155,7 +157,7 @@ def _announce(config: DictConfig, job: Job, data: Any, model: torch.nn.Module, t
         f"{data.spec.size:,}",
         list(data.spec.shape),
         f"{parameters:,}",
-        list(model.latent_shape),  # type: ignore[operator, arg-type]
+        list(model.latent_shape),
         trainer.strategy.root_device,
     )
 

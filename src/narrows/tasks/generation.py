@@ -26,6 +26,8 @@ CHUNK = 500
 KID_SUBSETS, KID_SIZE = 50, 1000
 NEIGHBOURS = 3
 SHOWN = 8
+COPIES = 500
+"""Rows whose nearest training row is looked for."""
 
 Sampler = Callable[[int], Tensor]
 
@@ -50,7 +52,7 @@ class Generation(Task):
 
     Args:
         samples: at most so many, and never more than the test split has rows.
-        neighbours: samples for precision, recall and memorisation.
+        neighbours: samples for precision and recall.
 
     Raises:
         UserError: an argument too small.
@@ -105,8 +107,8 @@ class Generation(Task):
         }
 
     def _memorisation(self, rows: Tensor, test: Tensor, train: Tensor, context: TaskContext) -> float:
-        of_samples, _ = nearest(rows[: self.neighbours], train, context.device)
-        of_test, _ = nearest(test[: self.neighbours], train, context.device)
+        of_samples, _ = nearest(rows[:COPIES], train, context.device)
+        of_test, _ = nearest(test[:COPIES], train, context.device)
         return float(of_samples.mean() / of_test.mean())
 
     def _show(self, context: TaskContext, rows: Tensor, train: Tensor) -> None:
