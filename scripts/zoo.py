@@ -40,6 +40,8 @@ OWN = {
     "test/denoised/psnr": "denoised {:.1f} dB",
 }
 """The figures that are a variant's own, and how they are written."""
+_NAME = r"(?:van den )?[A-Z][\w.-]+"
+SOURCE = rf"({_NAME} (?:et al\.|and {_NAME})(?:, | \()|{_NAME}, (?:CS294A lecture notes, )?)(\d{{4}})"
 
 
 def main() -> None:
@@ -121,7 +123,7 @@ def _figure(figures: Mapping[str, float], key: str, form: str) -> str:
 def source(variant: str) -> str:
     """Authors and year, as the comment at the head of the variant's yaml gives them."""
     comment = " ".join(line[1:].strip() for line in _head(variant))
-    found = re.search(r"((?:van den )?[A-Z][\w.-]+ (?:et al\.|and [A-Z][\w-]+)(?:, | \()|[A-Z]\w+, (?:CS294A lecture notes, )?)(\d{4})", comment)
+    found = re.search(SOURCE, comment)
     return f"{found[1].rstrip('( ,')} {found[2]}" if found else ""
 
 
