@@ -32,6 +32,16 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "norm of vectors on maps": (lambda: ConvEncoder(IMAGE, norm="layer"), "encoder conv has no norm 'layer'"),
     "misspelt norm": (lambda: ResNetDecoder((2,), IMAGE, norm="batsh"), "did you mean 'batch'"),
     "activation": (lambda: ConvDecoder((2,), IMAGE, activation="rellu"), "did you mean 'relu'"),
+    "activation of an mlp": (lambda: MLPEncoder(IMAGE, activation="gate"), "encoder mlp has no .* mean 'gated'"),
+    "gated maps": (lambda: ConvEncoder(IMAGE, activation="gated"), "unknown activation 'gated'"),
+    "gated and tied": (
+        lambda: MLPDecoder((2,), IMAGE, activation="gated", tied=True),
+        "decoder mlp has a second weight per layer with activation gated",
+    ),
+    "gated and of unit norm": (
+        lambda: MLPDecoder((2,), IMAGE, activation="gated", unit_norm=True),
+        "decoder mlp has a second weight per layer with activation gated",
+    ),
     "no channels": (lambda: ConvEncoder(IMAGE, channels=[]), "encoder conv needs channels .* at least one"),
     "one channel in groups": (
         lambda: ConvEncoder(IMAGE, channels=[1], norm="group"),
