@@ -131,6 +131,17 @@ def convolution(
     return CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 
+def double_convolution(
+    dims: int, inputs: int, outputs: int, norm: str | None, activation: str, part: str
+) -> list[nn.Module]:
+    """Convolution, norm, activation, twice: `[B, inputs, *size] -> [B, outputs, *size]`."""
+    layers: list[nn.Module] = []
+    for before in (inputs, outputs):
+        layers.append(convolution(dims, before, outputs, bias=norm != "batch"))
+        layers += norm_activation(norm, outputs, activation, part)
+    return layers
+
+
 class Nearest(nn.Module):
     """Repeats the values of a map up to a size."""
 
