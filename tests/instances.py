@@ -92,6 +92,7 @@ CORRUPTIONS: dict[str, Build] = {
     "speckle": partial(corruptions.Speckle, sigma=0.3),
     "block": partial(corruptions.Block, size=0.4, value=-1.0),
     "feature_dropout": partial(corruptions.FeatureDropout, p=0.4),
+    "patches": partial(corruptions.Patches, size=2, ratio=0.6, value=-1.0),
 }
 
 CRITIC = partial(Critic, encoder=partial(MLPEncoder, widths=[8], activation="tanh"))
@@ -99,6 +100,7 @@ CRITIC = partial(Critic, encoder=partial(MLPEncoder, widths=[8], activation="tan
 TERMS: dict[str, Callable[[], Term]] = {
     "nll": NegativeLogLikelihood,
     "hidden_nll": HiddenNegativeLogLikelihood,
+    "hidden_nll_normalised": partial(HiddenNegativeLogLikelihood, patch=2),
     "kl": KL,
     "kl_free_bits": partial(KL, free_bits=0.1),
     "capacity": partial(Capacity, capacity=Linear(0, 5, 10)),

@@ -25,9 +25,11 @@ from narrows.corruptions import Corruption
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 from narrows.likelihoods import Likelihood
 from narrows.losses import Objective, Term
@@ -255,9 +257,11 @@ def test_every_pair_trains_or_is_refused_by_name(bottleneck: str) -> None:
 # ── (d) every bottleneck with every likelihood and backbone ─────────────────────────────────────────────
 
 LSTM = partial(LSTMEncoder, hidden=8)
+TOKENS = {"width": 8, "heads": 2, "depth": 1}
 BACKBONES: dict[str, tuple[DataSpec, Any, Any]] = {
     "mlp": (IMAGE, partial(MLPEncoder, widths=[16]), partial(MLPDecoder, widths=[16])),
     "conv": (IMAGE, partial(ConvEncoder, channels=[4, 6]), partial(ConvDecoder, channels=[6, 4])),
+    "vit": (IMAGE, partial(ViTEncoder, patch=4, **TOKENS), partial(ViTDecoder, patch=4, **TOKENS)),
     "lstm": (SERIES, LSTM, partial(LSTMDecoder, hidden=8)),
     "lstm_ar": (SERIES, LSTM, partial(AutoregressiveLSTMDecoder, hidden=8)),
 }

@@ -7,12 +7,14 @@ which the module seeds by counters.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError, require
+from narrows.patches import patch_grid
 from narrows.types import DataSpec
 
 Corrupted = tuple[Tensor, Tensor | None]
@@ -209,3 +211,37 @@ class FeatureDropout(Corruption):
         distance = torch.randint(1, max(rows, 2), x.shape, device=x.device)
         own = torch.arange(rows, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
         return torch.where(hidden, x.gather(0, (own + distance) % rows), x), hidden
+
+
+class Patches(Corruption):
+    """Of each example's N square patches exactly `round(ratio * N)`, drawn evenly, are set to `value` in all
+    channels; they are hidden.
+
+    "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022), section 3, https://arxiv.org/abs/2111.06377.
+
+    Raises:
+        UserError: patches that do not cover the data evenly, or a ratio that hides none or all of them.
+    """
+
+    hides = True
+
+    def __init__(self, spec: DataSpec, *, size: int = 4, ratio: float = 0.75, value: float = 0.0) -> None:
+        super().__init__(spec)
+        self.grid = patch_grid(spec.shape, size, "corruption patches")
+        number = math.prod(self.grid)
+        self.size, self.count, self.value = size, round(ratio * number), value
+        require(
+            0 < self.count < number,
+            f"corruption patches: ratio {ratio} hides {self.count} of {number} patches; at least one must be hidden "
+            "and one seen",
+        )
+
+    def forward(self, x: Tensor) -> Corrupted:
+        number = math.prod(self.grid)
+        chosen = torch.rand(len(x), number, device=x.device).argsort(1)[:, : self.count]
+        hidden = torch.zeros(len(x), number, dtype=torch.bool, device=x.device).scatter(1, chosen, True)
+        hidden = hidden.reshape(len(x), 1, *self.grid)
+        for axis in range(2, x.ndim):
+            hidden = hidden.repeat_interleave(self.size, axis)
+        hidden = hidden.expand_as(x)
+        return x.masked_fill(hidden, self.value), hidden

@@ -131,10 +131,11 @@ class _OptimalNormal(Normal):
         super().__init__(mean, owner.sigma.expand_as(mean), validate_args=False)
         self.owner = owner
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_prob(self, value: Tensor, judged: Tensor | None = None) -> Tensor:
+        """`judged`: bool, the values that sigma is to make likeliest; None for all."""
         if not self.owner.training:
             return super().log_prob(value)
-        sigma = self.owner.fit(self.loc, value)
+        sigma = self.owner.fit(self.loc, value, judged)
         return Normal(self.loc, sigma.expand_as(self.loc), validate_args=False).log_prob(value)
 
 
@@ -159,9 +160,13 @@ class OptimalGaussianLikelihood(Likelihood):
         self.minimum, self.momentum = minimum, momentum
         self.register_buffer("sigma", torch.tensor(1.0))
 
-    def fit(self, mean: Tensor, value: Tensor) -> Tensor:
-        """The optimal sigma of the batch, over all processes; moves the stored average towards it."""
+    def fit(self, mean: Tensor, value: Tensor, judged: Tensor | None = None) -> Tensor:
+        """The optimal sigma of the batch (of its `judged` values), over all processes; moves the stored average
+        towards it."""
         square = (value - mean).square()
+        square = square if judged is None else square[judged]
+        if square.numel() == 0 and not is_distributed():
+            return self.sigma
         square = _mean_over_processes(square) if is_distributed() else square.mean()
         sigma = square.sqrt().clamp_min(self.minimum)
         with torch.no_grad():
@@ -170,6 +175,12 @@ class OptimalGaussianLikelihood(Likelihood):
 
     def forward(self, params: Tensor) -> Distribution:
         return _OptimalNormal(params.float(), self)
+
+
+def log_prob_of(p_x: Distribution, value: Tensor, judged: Tensor) -> Tensor:
+    """log p(value), elementwise, and 0 where not `judged`; what is fitted to a batch is fitted to the judged values."""
+    nats = p_x.log_prob(value, judged) if isinstance(p_x, _OptimalNormal) else p_x.log_prob(value)
+    return nats * judged
 
 
 class LaplaceLikelihood(Likelihood):

@@ -48,6 +48,8 @@ class Encoder(nn.Module):
     in_shape: Shape
     out_shape: Shape
     reads_hidden: ClassVar[bool] = False
+    initial: ClassVar[tuple[str, ...]] = ()
+    """Options that only say where training starts: a trained model is built without them."""
 
 
 class Decoder(nn.Module):

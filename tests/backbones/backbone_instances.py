@@ -13,16 +13,22 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
+from narrows.decoders.unet import UNetDecoder
+from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
+from narrows.encoders.torchvision import TorchvisionEncoder
+from narrows.encoders.unet import UNetEncoder
+from narrows.encoders.vit import ViTEncoder
 from narrows.types import Shape
 
 Build = Callable[..., Any]
 IMAGE: Shape = (1, 9, 12)
 SERIES: Shape = (2, 13)
 SHORT: Shape = (2, 6)
+SMALL = {"width": 8, "heads": 2, "depth": 1}
 AR = {"data_shape": SHORT}
 
 ENCODERS: dict[str, tuple[Build, Shape]] = {
@@ -30,6 +36,8 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "mlp_batch": (partial(MLPEncoder, widths=[12, 8], norm="batch", activation="tanh"), SERIES),
     "mlp_layer": (partial(MLPEncoder, widths=[12], norm="layer", dropout=0.2, activation="elu"), (7,)),
     "mlp_flat": (partial(MLPEncoder, widths=[]), IMAGE),
+    "mlp_gated": (partial(MLPEncoder, widths=[12, 8], activation="gated"), IMAGE),
+    "mlp_gated_batch": (partial(MLPEncoder, widths=[12], activation="gated", norm="batch", dropout=0.2), SERIES),
     "conv": (partial(ConvEncoder, channels=[6, 8]), IMAGE),
     "conv_batch": (partial(ConvEncoder, channels=[6, 8], norm="batch", kernel_size=5), SERIES),
     "conv_pool": (partial(ConvEncoder, channels=[6, 8], downsample="maxpool", flatten=False), IMAGE),
@@ -39,6 +47,14 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "resnet_plain": (partial(ResNetEncoder, channels=[6], blocks=1, norm=None, activation="silu"), SERIES),
     "lstm": (partial(LSTMEncoder, hidden=6), SERIES),
     "lstm_deep": (partial(LSTMEncoder, hidden=4, layers=2, bidirectional=True, dropout=0.3), SERIES),
+    "unet": (partial(UNetEncoder, channels=[6, 8]), IMAGE),
+    "unet_attention": (partial(UNetEncoder, channels=[8, 8], attention=True, flatten=False), SERIES),
+    "unet_batch": (partial(UNetEncoder, channels=[6, 4], norm="batch", activation="relu", attention=True), IMAGE),
+    "vit": (partial(ViTEncoder, patch=3, **SMALL), IMAGE),
+    "vit_pooled": (partial(ViTEncoder, patch=3, **SMALL, dropout=0.2, positions="learnt", pool="mean"), IMAGE),
+    "vit_series": (partial(ViTEncoder, patch=2, width=4, heads=1, depth=2), SHORT),
+    "torchvision": (partial(TorchvisionEncoder), (1, 9, 12)),
+    "torchvision_frozen": (partial(TorchvisionEncoder, freeze=True, normalise=True), (3, 9, 12)),
 }
 
 DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
@@ -46,6 +62,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "mlp_batch": (partial(MLPDecoder, widths=[8, 12], norm="batch", activation="tanh"), (5, 3), SERIES, {}),
     "mlp_layer": (partial(MLPDecoder, widths=[12], norm="layer", dropout=0.2), (5,), (7,), {}),
     "mlp_flat": (partial(MLPDecoder, widths=[]), (5,), IMAGE, {}),
+    "mlp_gated": (partial(MLPDecoder, widths=[8, 12], activation="gated", norm="layer"), (5,), IMAGE, {}),
     "mlp_unit": (partial(MLPDecoder, widths=[8], unit_norm=True), (5,), IMAGE, {}),
     "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
     "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),
@@ -59,6 +76,22 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
         {},
     ),
     "resnet_plain": (partial(ResNetDecoder, channels=[6], blocks=1, norm=None), (5,), SERIES, {}),
+    "unet": (partial(UNetDecoder, channels=[8, 6]), (5,), IMAGE, {}),
+    "unet_attention": (
+        partial(UNetDecoder, channels=[8, 8], attention=True, upsample="nearest"),
+        (3, 4),
+        SERIES,
+        {},
+    ),
+    "unet_batch": (
+        partial(UNetDecoder, channels=[6, 4], norm="batch", activation="relu", attention=True),
+        (5, 3, 3),
+        IMAGE,
+        {},
+    ),
+    "vit": (partial(ViTDecoder, patch=3, **SMALL), (5, 3, 4), IMAGE, {}),
+    "vit_vector": (partial(ViTDecoder, patch=3, **SMALL, dropout=0.2, positions="learnt"), (5,), (2, 9, 12), {}),
+    "vit_series": (partial(ViTDecoder, patch=2, width=4, heads=1, depth=2), (5, 3), SHORT, {}),
     "lstm": (partial(LSTMDecoder, hidden=6), (5,), (4, 6), {}),
     "lstm_deep": (partial(LSTMDecoder, hidden=4, layers=2, dropout=0.3, reverse=True), (2, 3), SHORT, {}),
     "lstm_timeless": (partial(LSTMDecoder, hidden=4, time_features=0), (5,), SHORT, {}),

@@ -14,16 +14,21 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
+from narrows.decoders.unet import UNetDecoder
+from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
+from narrows.encoders.torchvision import TorchvisionEncoder
+from narrows.encoders.unet import UNetEncoder
+from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 
 IMAGE = (1, 28, 28)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-OURS = ["encoder/mlp", "encoder/conv", "encoder/resnet", "encoder/lstm"]
-OURS += ["decoder/mlp", "decoder/conv", "decoder/resnet", "decoder/lstm", "decoder/lstm_ar"]
+OURS = [f"encoder/{name}" for name in ("mlp", "conv", "resnet", "lstm", "unet", "vit", "torchvision")]
+OURS += [f"decoder/{name}" for name in ("mlp", "conv", "resnet", "lstm", "lstm_ar", "unet", "vit")]
 
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "width of zero": (lambda: MLPEncoder(IMAGE, widths=[0]), r"encoder mlp needs widths .* not \[0\]"),
@@ -32,6 +37,16 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "norm of vectors on maps": (lambda: ConvEncoder(IMAGE, norm="layer"), "encoder conv has no norm 'layer'"),
     "misspelt norm": (lambda: ResNetDecoder((2,), IMAGE, norm="batsh"), "did you mean 'batch'"),
     "activation": (lambda: ConvDecoder((2,), IMAGE, activation="rellu"), "did you mean 'relu'"),
+    "activation of an mlp": (lambda: MLPEncoder(IMAGE, activation="gate"), "encoder mlp has no .* mean 'gated'"),
+    "gated maps": (lambda: ConvEncoder(IMAGE, activation="gated"), "unknown activation 'gated'"),
+    "gated and tied": (
+        lambda: MLPDecoder((2,), IMAGE, activation="gated", tied=True),
+        "decoder mlp has a second weight per layer with activation gated",
+    ),
+    "gated and of unit norm": (
+        lambda: MLPDecoder((2,), IMAGE, activation="gated", unit_norm=True),
+        "decoder mlp has a second weight per layer with activation gated",
+    ),
     "no channels": (lambda: ConvEncoder(IMAGE, channels=[]), "encoder conv needs channels .* at least one"),
     "one channel in groups": (
         lambda: ConvEncoder(IMAGE, channels=[1], norm="group"),
@@ -63,6 +78,33 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "steps": (
         lambda: AutoregressiveLSTMDecoder((2,), (1, 9), data_shape=(1, 8)),
         r"decoder lstm_ar reads data of shape \[1, 8\].*\[1, 9\]",
+    ),
+    "stages of a u-net": (lambda: UNetEncoder((1, 4, 4), channels=[4] * 3), "encoder unet has 3 stages .* at most 2"),
+    "vector from a u-net": (lambda: UNetDecoder((2,), (30,)), r"decoder unet works on .* shape \[30\]"),
+    "map for a u-net": (lambda: UNetDecoder((8, 4, 4), IMAGE), r"the bottleneck gives \[8, 4, 4\], but decoder unet"),
+    "patches that do not fit": (
+        lambda: ViTEncoder(IMAGE, patch=5),
+        "encoder vit has patches of side 5, which do not cover 28 x 28 evenly; use 1, 2, 4, 7, 14, 28",
+    ),
+    "patches of nothing": (lambda: ViTDecoder((2,), IMAGE, patch=0), "decoder vit has patches of side 0"),
+    "patches of vectors": (lambda: ViTEncoder((30,)), r"encoder vit cuts images .* not data of shape \[30\]"),
+    "heads": (lambda: ViTEncoder(IMAGE, width=16, heads=3), "width of 16, which 3 heads do not share evenly"),
+    "width of positions": (lambda: ViTEncoder(IMAGE, width=6, heads=1), "width of 6; positions sincos .* of 4"),
+    "positions": (lambda: ViTEncoder(IMAGE, positions="sincoss"), "encoder vit has no positions .* mean 'sincos'"),
+    "pool": (lambda: ViTEncoder(IMAGE, pool="max"), "encoder vit has no pool 'max'"),
+    "latents of other patches": (
+        lambda: ViTDecoder((8, 14, 14), IMAGE, patch=4),
+        r"the bottleneck gives \[8, 14, 14\], but decoder vit needs a vector or a latent for each of its 7 x 7 patches",
+    ),
+    "model": (lambda: TorchvisionEncoder(IMAGE, name="resnet19"), "no model 'resnet19': did you mean 'resnet1"),
+    "series for torchvision": (lambda: TorchvisionEncoder((1, 9)), r"encoder torchvision reads images .* \[1, 9\]"),
+    "images too small": (
+        lambda: TorchvisionEncoder(IMAGE, name="alexnet"),
+        r"alexnet cannot read images of shape \[1, 28, 28\]: .*too small; give larger images",
+    ),
+    "weights that are nowhere": (
+        lambda: TorchvisionEncoder(IMAGE, weights="IMAGENET1K_V9"),
+        "neither a file nor torchvision's name for weights of resnet18: did you mean 'IMAGENET1K_V1'",
     ),
     "input dropout": (
         lambda: AutoregressiveLSTMDecoder((2,), (1, 9), data_shape=(1, 9), input_dropout=-0.1),

@@ -140,6 +140,8 @@ def test_what_cannot_be_tied_is_refused() -> None:
     conv = ConvEncoder((1, 8, 8), channels=[2])
     with pytest.raises(UserError, match="not of ConvEncoder; use encoder=mlp"):
         tie([8], SHAPE, conv, Bottleneck(conv.out_shape[0], 3, 3))
+    with pytest.raises(UserError, match="the two weights per layer of a gated encoder"):
+        tie([8], SHAPE, MLPEncoder(SHAPE, widths=[8], activation="gated"), bottleneck)
     with pytest.raises(UserError, match=r"use decoder.widths=\[8\]"):
         tie([7], SHAPE, encoder, bottleneck)
     with pytest.raises(UserError, match=r"weights \[3, 8\], but Bottleneck has one of \[6, 8\]"):

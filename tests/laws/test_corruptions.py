@@ -113,6 +113,44 @@ def test_block_refuses(options: dict[str, object], sentence: str) -> None:
         corruptions.Block(DataSpec(shape=(7,), kind="vector", size=9))
 
 
+@pytest.mark.parametrize("spec", [IMAGE, DataSpec(shape=(3, 6, 10), kind="image", size=9), SERIES])
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+def test_patches_hides_exactly_so_many_whole_ones(spec: DataSpec, ratio: float) -> None:
+    x = torch.rand(300, *spec.shape) + 0.1
+    x_in, hidden = corruptions.Patches(spec, size=2, ratio=ratio)(x)
+    assert torch.equal(x_in, x.masked_fill(hidden, 0.0))
+    assert torch.equal(hidden, hidden[:, :1].expand_as(hidden)), "through all channels"
+    away = hidden[:, 0]
+    for axis in range(1, away.ndim):
+        assert torch.equal(away.index_select(axis, torch.arange(0, away.shape[axis], 2)), half(away, axis, 1))
+        away = half(away, axis, 0)
+    away = away.flatten(1)
+    assert (away.sum(1) == round(ratio * away.shape[1])).all()
+    assert len(away.unique(dim=0)) > 10, "of each example's own"
+    torch.testing.assert_close(
+        away.float().mean(0), torch.full((away.shape[1],), away.sum() / away.numel()), atol=0.12, rtol=0
+    )
+
+
+def half(values: torch.Tensor, axis: int, start: int) -> torch.Tensor:
+    return values.index_select(axis, torch.arange(start, values.shape[axis], 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"size": 3}, "patches of side 3, which do not cover 8 x 8 evenly; use 1, 2, 4, 8"),
+        ({"size": 4, "ratio": 0.1}, "ratio 0.1 hides 0 of 4 patches"),
+        ({"size": 4, "ratio": 0.95}, "ratio 0.95 hides 4 of 4 patches"),
+    ],
+)
+def test_patches_refuses(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        corruptions.Patches(IMAGE, **options)
+    with pytest.raises(UserError, match=r"corruption patches cuts images .* not data of shape \[7\]"):
+        corruptions.Patches(DataSpec(shape=(7,), kind="vector", size=9))
+
+
 def test_feature_dropout_takes_values_of_the_same_feature_from_other_rows() -> None:
     x = torch.arange(50.0)[:, None] + 1000 * torch.arange(6.0)
     x_in, hidden = corruptions.FeatureDropout(DataSpec(shape=(6,), kind="vector", size=9), p=0.3)(x)

@@ -6,15 +6,16 @@ import math
 
 import pytest
 import torch
-from instances import BOTTLENECKS, CORRUPTIONS, IMAGE, LIKELIHOODS, batch, model
+from instances import BOTTLENECKS, CORRUPTIONS, IMAGE, LIKELIHOODS, TERMS, batch, model
 from torch.distributions import Normal, kl_divergence
 
+from narrows.errors import UserError
 from narrows.losses.divergence import KL, Capacity, evidence_lower_bound
 from narrows.losses.geometry import Contraction
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
 from narrows.losses.sparsity import L1, SparseKL
 from narrows.schedules import Linear
-from narrows.types import FINAL_STEP
+from narrows.types import FINAL_STEP, Batch, DataSpec
 
 
 def test_kl_is_the_closed_form_and_agrees_with_monte_carlo() -> None:
@@ -83,6 +84,60 @@ def test_masked_reconstruction_reads_hidden_values_alone() -> None:
     torch.testing.assert_close(HiddenNegativeLogLikelihood()(out, net), expected)
     assert (out.x_in[out.hidden] == 0).all()
     assert torch.equal(out.x_in[~out.hidden], out.batch.x[~out.hidden])
+
+
+@pytest.mark.parametrize("with_observed", [False, True])
+def test_normalised_targets_against_a_loop(with_observed: bool) -> None:
+    spec = DataSpec(shape=(2, 4, 6), kind="image", size=9)
+    term = HiddenNegativeLogLikelihood(patch=2)
+    net = model(spec, corruption=CORRUPTIONS["masking"], likelihood=LIKELIHOODS["gaussian_fixed"])
+    term.attach(net)
+    examples = batch(spec, n=3)
+    observed = torch.rand_like(examples.x) < 0.8 if with_observed else torch.ones_like(examples.x, dtype=torch.bool)
+    examples.observed = observed if with_observed else None
+    out = net(examples)
+    expected = []
+    for i, x in enumerate(examples.x):
+        nats = 0.0
+        for row in range(0, 4, 2):
+            for column in range(0, 6, 2):
+                place = (i, slice(None), slice(row, row + 2), slice(column, column + 2))
+                known = examples.x[place][observed[place]]
+                target = (x[place[1:]] - known.mean()) / (known.var() + 1e-6).sqrt()
+                judged = out.hidden[place] & observed[place]
+                nats -= (torch.distributions.Normal(out.p_x.mean[place], 0.7).log_prob(target))[judged].sum()
+        expected.append(nats)
+    torch.testing.assert_close(term(out, net), torch.stack(expected))
+
+
+def test_a_flat_patch_has_a_finite_normalised_target() -> None:
+    net = model(corruption=CORRUPTIONS["patches"], likelihood=LIKELIHOODS["gaussian_fixed"])
+    assert TERMS["hidden_nll_normalised"]()(net(Batch(x=torch.zeros(2, *IMAGE.shape))), net).isfinite().all()
+
+
+def test_normalised_targets_are_refused_by_a_likelihood_that_is_bounded() -> None:
+    for name, likelihood in LIKELIHOODS.items():
+        net = model(corruption=CORRUPTIONS["patches"], likelihood=likelihood)
+        if name.startswith(("gaussian", "laplace")):
+            TERMS["hidden_nll_normalised"]().attach(net)
+            continue
+        with pytest.raises(
+            UserError, match=f"patch=2 asks for normalised values, which {type(net.likelihood).__name__}"
+        ):
+            TERMS["hidden_nll_normalised"]().attach(net)
+    with pytest.raises(UserError, match="term hidden_nll has patches of side 3"):
+        HiddenNegativeLogLikelihood(patch=3).attach(net)
+
+
+def test_the_optimal_sigma_of_hidden_values_is_theirs_alone() -> None:
+    net = model(corruption=CORRUPTIONS["patches"], likelihood=LIKELIHOODS["gaussian_optimal"])
+    out = net(batch())
+    square = (out.batch.x - out.p_x.mean).square()[out.hidden]
+    expected = torch.distributions.Normal(out.p_x.mean, square.mean().sqrt()).log_prob(out.batch.x)
+    found = HiddenNegativeLogLikelihood()(out, net)
+    torch.testing.assert_close(found, -(expected * out.hidden).flatten(1).sum(1))
+    (gradient,) = torch.autograd.grad(found.sum(), out.p_x.mean)
+    assert not gradient[~out.hidden].any(), "visible values are not judged, not even by way of sigma"
 
 
 def test_l1_is_the_sum_of_absolute_latents() -> None:

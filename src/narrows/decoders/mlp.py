@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from narrows.encoders._layers import counts, dense, probability
+from narrows.encoders._layers import GATED, counts, dense, probability
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError, require
 from narrows.stages import Decoder, Encoder
@@ -48,7 +48,7 @@ class MLPDecoder(Decoder):
 
     h_0 = flatten(z), h_i = dropout(activation(norm(W_i h_{i-1} + b_i))), then a linear layer without
     activation. `[B, *in_shape] -> [B, *out_shape]`. Under batch norm, which would cancel them, the
-    hidden layers have no b_i.
+    hidden layers have no b_i. `gated` layers are those of `narrows.encoders._layers.dense`.
 
     Tied, every W is the transpose of the corresponding weight of encoder and bottleneck: decoder and
     encoder share these parameters, and each keeps its own biases and norms. A checkpoint holds a shared
@@ -58,7 +58,7 @@ class MLPDecoder(Decoder):
         in_shape: of one latent, any.
         out_shape: of the parameters, any.
         widths: of the hidden layers, in the order of flow; may be empty.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.stages.ACTIVATIONS`, or `gated` (then neither tied nor unit_norm).
         norm: `batch`, `layer` or None.
         dropout: probability of a hidden value to be dropped in training.
         tied: whether the model calls `tie`.
@@ -66,7 +66,7 @@ class MLPDecoder(Decoder):
             a latent cannot hide in the decoder from a penalty on latents.
 
     Raises:
-        UserError: an argument out of its range or an unknown name, or both `tied` and `unit_norm`; see `tie`.
+        UserError: an argument out of its range, an unknown name, or two of `tied`, `unit_norm`, `gated`; see `tie`.
 
     "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights; "Towards Monosemanticity" (Bricken et
     al., 2023) for columns of unit norm.
@@ -94,6 +94,10 @@ class MLPDecoder(Decoder):
         last = nn.Linear([features, *self.widths][-1], math.prod(self.out_shape))
         self.blocks = nn.Sequential(*blocks, nn.Sequential(last))
         require(not (tied and unit_norm), f"{PART} can be tied or have unit_norm, not both")
+        require(
+            not ((tied or unit_norm) and activation == GATED and self.widths),
+            f"{PART} has a second weight per layer with activation gated, so it can be neither tied nor have unit_norm",
+        )
         if unit_norm:
             first: nn.Linear = self.blocks[0][0]  # type: ignore[index,assignment]
             self.blocks[0][0] = UnitLinear(  # type: ignore[index,operator]
@@ -123,6 +127,7 @@ class MLPDecoder(Decoder):
                 f"{PART} with tied=true shares the weights of an MLP encoder, not of "
                 f"{type(encoder).__name__}; use encoder=mlp or decoder.tied=false"
             )
+        require(not encoder.gated, f"{PART} with tied=true cannot share the two weights per layer of a gated encoder")
         require(
             encoder.widths == self.widths[::-1],
             f"{PART} with tied=true has widths {self.widths}, which must mirror the encoder's "

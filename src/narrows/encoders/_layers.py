@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from narrows.errors import UserError, nearest, require
+from narrows.stages import ACTIVATIONS
 from narrows.stages import activation as make_activation
 from narrows.types import Shape
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
 TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+GATED = "gated"
 POOLINGS: dict[int, type[nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
 
 
@@ -129,6 +131,17 @@ def convolution(
     return CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
 
 
+def double_convolution(
+    dims: int, inputs: int, outputs: int, norm: str | None, activation: str, part: str
+) -> list[nn.Module]:
+    """Convolution, norm, activation, twice: `[B, inputs, *size] -> [B, outputs, *size]`."""
+    layers: list[nn.Module] = []
+    for before in (inputs, outputs):
+        layers.append(convolution(dims, before, outputs, bias=norm != "batch"))
+        layers += norm_activation(norm, outputs, activation, part)
+    return layers
+
+
 class Nearest(nn.Module):
     """Repeats the values of a map up to a size."""
 
@@ -208,11 +221,18 @@ class ResidualBlock(nn.Module):
 def dense(
     inputs: int, widths: list[int], activation: str, norm: str | None, dropout: float, part: str
 ) -> list[nn.Sequential]:
-    """One block per width: linear, norm, activation, dropout. The linear layer comes first in each."""
-    blocks = []
+    """One block per width: linear, norm, activation, dropout. The linear layer comes first in each.
+
+    `gated`: h = (W x + b) * sigmoid(V x + c), where [W; V] are the rows of one linear layer (which is why it
+    is no activation of maps); a norm acts on both halves. "Language Modeling with Gated Convolutional
+    Networks" (Dauphin et al., 2017), equation 1; "VAE with a VampPrior" (Tomczak and Welling, 2018), 5.1.
+    """
+    choose(activation, (*ACTIVATIONS, GATED), "activation", part)
+    gated, blocks = activation == GATED, []
     for before, width in zip([inputs, *widths], widths, strict=False):
-        layers: list[nn.Module] = [nn.Linear(before, width, bias=norm != "batch")]
-        layers += [*vector_norm(norm, width, part), make_activation(activation)]
+        rows = 2 * width if gated else width
+        layers: list[nn.Module] = [nn.Linear(before, rows, bias=norm != "batch"), *vector_norm(norm, rows, part)]
+        layers.append(nn.GLU(dim=1) if gated else make_activation(activation))
         if dropout > 0:
             layers.append(nn.Dropout(dropout))
         blocks.append(nn.Sequential(*layers))

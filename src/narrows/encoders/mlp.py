@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import counts, dense, probability
+from narrows.encoders._layers import GATED, counts, dense, probability
 from narrows.stages import Encoder
 from narrows.types import Shape
 
@@ -19,12 +19,12 @@ class MLPEncoder(Encoder):
 
     h_0 = flatten(x), h_i = dropout(activation(norm(W_i h_{i-1} + b_i))). `[B, *in_shape] -> [B, widths[-1]]`.
     Without widths it only flattens: the bottleneck's projection is then the whole encoder. Under batch
-    norm, which would cancel them, there are no b_i.
+    norm, which would cancel them, there are no b_i. `gated` layers are those of `narrows.encoders._layers.dense`.
 
     Args:
         in_shape: of one example, any.
         widths: of the hidden layers, in the order of flow; may be empty.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.stages.ACTIVATIONS`, or `gated`.
         norm: `batch`, `layer` or None.
         dropout: probability of a hidden value to be dropped in training.
 
@@ -46,6 +46,7 @@ class MLPEncoder(Encoder):
         super().__init__()
         self.in_shape = tuple(in_shape)
         self.widths = counts(widths, "widths", PART, empty=True)
+        self.gated = activation == GATED and bool(self.widths)
         probability(dropout, "dropout", PART)
         features = math.prod(self.in_shape)
         self.blocks = nn.Sequential(*dense(features, self.widths, activation, norm, dropout, PART))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from narrows.errors import require
+from narrows.likelihoods import GaussianLikelihood, LaplaceLikelihood, OptimalGaussianLikelihood, log_prob_of
 from narrows.losses.objective import Term
 from narrows.model import Autoencoder
-from narrows.types import Output
+from narrows.patches import from_patches, patch_grid, to_patches
+from narrows.schedules import Schedule
+from narrows.types import Output, Shape, row_sums
+
+UNBOUNDED = (GaussianLikelihood, OptimalGaussianLikelihood, LaplaceLikelihood)
 
 
 class NegativeLogLikelihood(Term):
@@ -21,13 +28,47 @@ class NegativeLogLikelihood(Term):
 
 class HiddenNegativeLogLikelihood(Term):
     """`-log p(x|z)` summed over the values that the corruption hid, `[B]`, in nats: a masked
-    autoencoder's loss ("Masked Autoencoders Are Scalable Vision Learners", He et al., 2022)."""
+    autoencoder's loss ("Masked Autoencoders Are Scalable Vision Learners", He et al., 2022).
+
+    With `patch`, the target is x normalised within each patch of that side, over all channels,
+    `(x - mean) / sqrt(var + 1e-6)` (there, section 4.1, "reconstruction target"). The decoder then learns these
+    units: what the model reconstructs is no picture, and its error in the data's own units says nothing.
+
+    Raises:
+        UserError: a negative weight; with `patch`, one that does not cover the data, or a likelihood of bounded values.
+    """
 
     needs_hidden = True
 
+    def __init__(self, weight: float | Schedule = 1.0, patch: int | None = None) -> None:
+        super().__init__(weight)
+        self.patch = patch
+
+    def attach(self, model: Autoencoder) -> None:
+        if self.patch is None:
+            return
+        patch_grid(model.spec.shape, self.patch, "term hidden_nll")
+        kind = type(model.likelihood).__name__
+        require(
+            isinstance(model.likelihood, UNBOUNDED),
+            f"term hidden_nll with patch={self.patch} asks for normalised values, which {kind} cannot give; use "
+            "likelihood=gaussian",
+        )
+
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         assert out.hidden is not None, "Objective.check admits hiding corruptions alone"
-        nats = -out.p_x.log_prob(out.batch.truth) * out.hidden
-        if out.batch.observed is not None:
-            nats = nats * out.batch.observed
-        return nats.flatten(1).sum(1)
+        truth, observed = out.batch.truth, out.batch.observed
+        if self.patch is not None:
+            truth = normalised(truth, patch_grid(truth.shape[1:], self.patch, "term hidden_nll"), observed)
+        judged = out.hidden if observed is None else out.hidden & observed
+        return -row_sums(log_prob_of(out.p_x, truth, judged))
+
+
+def normalised(x: Tensor, grid: Shape, observed: Tensor | None = None) -> Tensor:
+    """`x [B, *shape]` with the observed values of each patch, over all channels, at mean 0 and variance 1."""
+    patches = to_patches(x, grid)
+    known = torch.ones_like(patches) if observed is None else to_patches(observed, grid).to(x.dtype)
+    count = known.sum(2, keepdim=True)
+    centred = (patches - (patches * known).sum(2, keepdim=True) / count.clamp_min(1)) * known
+    variance = centred.square().sum(2, keepdim=True) / (count - 1).clamp_min(1)
+    return from_patches(centred / (variance + 1e-6).sqrt(), grid, tuple(x.shape[1:]))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from narrows.config import build, check_keys
@@ -40,6 +41,13 @@ def build_model(config: DictConfig, spec: DataSpec) -> Autoencoder:
     seed_default(config.seed, "init")
     stages = {name: build(config[name], name) for name in STAGES}
     return build(config.model, "model", spec, **stages)
+
+
+def _without_start(config: DictConfig) -> DictConfig:
+    """The config without the options that a checkpoint outdates: their files may be gone, or elsewhere."""
+    for option in getattr(get_object(config.encoder._target_), "initial", ()):
+        config.encoder[option] = None
+    return config
 
 
 def checkpoint_path(run_dir: Path, which: str) -> Path:
@@ -87,7 +95,7 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
     data = read_json(run_dir / MANIFEST).get("data")
     if data is None:
         raise UserError(f"{run_dir} stopped before its data were read: there is no model to load")
-    model = build_model(config, DataSpec.from_dict(data))
+    model = build_model(_without_start(config), DataSpec.from_dict(data))
     weights = read_weights(checkpoint_path(run_dir, checkpoint))
     model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
     return model.eval()

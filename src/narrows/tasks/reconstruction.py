@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from torch import Tensor
+
 from narrows.errors import require
 from narrows.model import Autoencoder
 from narrows.tasks.base import Task, TaskContext
@@ -21,7 +23,8 @@ class Reconstruction(Task):
     training mean (`test/mean/...`). `variance_unexplained = MSE / MSE of the training mean`, so predicting the
     mean scores 1. A model with a corruption is also judged from the corrupted input (`test/denoised/...`),
     beside that input itself (`test/corrupted/...`), its PCA projection and ridge regression from
-    corrupted to clean. Being worse than the mean is a loud warning.
+    corrupted to clean; one whose corruption hides values also on these alone (`test/hidden/...`), beside the mean
+    and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
@@ -55,30 +58,33 @@ class Reconstruction(Task):
         unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
         sums: dict[str, ErrorSums] = {}
         for batch in context.batches("test"):
-            for name, guess in _guesses(context, classics, batch).items():
-                sums.setdefault(name, ErrorSums(classics.span, unit)).add(guess, batch.truth, batch.observed)
+            for name, (guess, judged) in _guesses(context, classics, batch).items():
+                sums.setdefault(name, ErrorSums(classics.span, unit)).add(guess, batch.truth, judged)
         require(bool(sums), "task reconstruction: the test split is empty")
         self._compare(context, sums, classics.pca.n_components_)
         return _figures(sums, classics.pca.n_components_)
 
     def _compare(self, context: TaskContext, sums: dict[str, ErrorSums], components: int) -> None:
-        model, mean, pca = sums["test"].mse, sums["test/mean"].mse, sums["test/pca"].mse
+        judged, beside = ("test/hidden", "test/hidden/mean") if "test/hidden" in sums else ("test", "test/mean")
+        model, mean, pca = sums[judged].mse, sums[beside].mse, sums["test/pca"].mse
         if not model <= mean * (1 + 1e-6):
             context.warn(
-                f"the model is WORSE THAN PREDICTING THE TRAINING MEAN: test MSE {model:.6g} against {mean:.6g}; "
+                f"the model is WORSE THAN PREDICTING THE TRAINING MEAN: {judged} MSE {model:.6g} against {mean:.6g}; "
                 "it has learned nothing, whatever its other figures say"
             )
-        elif pca < model:
-            log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, model)
+        elif pca < sums["test"].mse:
+            log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, sums["test"].mse)
 
 
-def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict:
+def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """By name, a guess at the truth and the values that it is judged by (None for all)."""
     model, x, observed = context.model, batch.x, batch.observed
     guesses = {
         "test": model.reconstruct(x, batch.label),
         "test/pca": classics.guess_pca(x, observed),
         "test/mean": classics.guess_mean(x),
     }
+    hidden = None
     if not getattr(model.corruption, "identity", False):
         x_in, hidden = model.corruption(x)
         guesses["test/denoised"] = model.reconstruct(x_in, batch.label, hidden)
@@ -86,7 +92,12 @@ def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict:
         guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:
             guesses["test/denoised/ridge"] = classics.guess_ridge(x_in, observed)
-    return guesses
+    judged = {name: (guess, observed) for name, guess in guesses.items()}
+    if hidden is not None:
+        only = hidden if observed is None else hidden & observed
+        of = {"": "test/denoised", "/mean": "test/mean", "/ridge": "test/denoised/ridge"}
+        judged |= {f"test/hidden{name}": (guesses[guess], only) for name, guess in of.items() if guess in guesses}
+    return judged
 
 
 def _figures(sums: dict[str, ErrorSums], components: int) -> dict[str, float]:

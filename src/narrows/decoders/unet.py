@@ -1,0 +1,83 @@
+"""The U-Net's second half, whose skips come from the latent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from narrows.encoders._attention import MapAttention
+from narrows.encoders._layers import (
+    Nearest,
+    convolution,
+    counts,
+    double_convolution,
+    doubling,
+    first_map,
+    halvings,
+)
+from narrows.stages import Decoder
+from narrows.types import Shape
+
+PART = "decoder unet"
+
+
+class UNetDecoder(Decoder):
+    """Two convolutions at the smallest size, then per entry of `channels` a doubling and two convolutions.
+
+    A U-Net's decoder reads the encoder's maps at every size, past the bottleneck: an autoencoder would copy its
+    input. Here the skip at a size is a map of the latent's own (linear from a vector, a convolution from a map)
+    at the smallest size, whose values are repeated up to that size; so p(x|z) depends on x through z alone.
+    `[B, *in_shape] -> [B, *out_shape]`.
+
+    Args:
+        in_shape: of one latent, `(D,)` or a map of the smallest size.
+        out_shape: `(C, H, W)` or `(C, T)`.
+        channels: at each size, in the order of flow; the first one also at the smallest.
+        activation: a name in `narrows.stages.ACTIVATIONS`.
+        norm: `batch`, `group` or None.
+        attention: whether the positions of the smallest map attend to each other.
+        upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
+
+    Raises:
+        UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
+            or a latent map of another size.
+
+    Ronneberger et al. (2015) and Rombach et al. (2022), as of `UNetEncoder`; latents at every size as in "Very
+    Deep VAEs" (Child, 2021), here of the one latent.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        channels: Sequence[int] = (64, 32),
+        activation: str = "silu",
+        norm: str | None = "group",
+        attention: bool = False,
+        upsample: str = "transposed",
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        widths = counts(channels, "channels", PART)
+        sizes = halvings(self.out_shape, len(widths), PART)
+        dims, first = len(sizes[0]), widths[0]
+        lowest: list[nn.Module] = [first_map(self.in_shape, first, sizes, norm, PART)]
+        if attention:
+            lowest.append(MapAttention(first, norm, PART))
+        self.lowest = nn.Sequential(*lowest, *double_convolution(dims, first, first, norm, activation, PART))
+        self.up, self.skips, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for before, width, size in zip([first, *widths], widths, sizes[-2::-1], strict=False):
+            skip = first_map(self.in_shape, width, sizes, norm, PART)
+            self.up.append(doubling(upsample, before, width, size, PART))
+            self.skips.append(nn.Sequential(skip, Nearest(size)))
+            self.blocks.append(nn.Sequential(*double_convolution(dims, 2 * width, width, norm, activation, PART)))
+        self.last = convolution(dims, widths[-1], self.out_shape[0])
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.lowest(z)
+        for up, skip, block in zip(self.up, self.skips, self.blocks, strict=True):
+            h = block(torch.cat([up(h), skip(z)], 1))
+        return self.last(h)

@@ -1,0 +1,77 @@
+"""The vision transformer's second half."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from narrows.encoders._attention import Positions, Transformer, glorot
+from narrows.errors import require
+from narrows.patches import from_patches, patch_grid
+from narrows.stages import AxisLinear, Decoder
+from narrows.types import Shape
+
+PART = "decoder vit"
+
+
+class ViTDecoder(Decoder):
+    """A transformer from one token per patch to the patches of an image or a series.
+
+    A grid of latents becomes tokens by a linear layer, the same at every place; a latent vector by one to all
+    tokens. Plus positions, `depth` blocks, norm, linear to each patch. `[B, *in_shape] -> [B, *out_shape]`.
+
+    Args:
+        in_shape: of one latent, `(D,)`, or `(D, *grid)` or `(D, N)` with a latent per patch.
+        out_shape: `(C, H, W)` or `(C, T)`.
+        patch: side of a patch.
+        width: of a token.
+        depth: blocks.
+        heads: of each attention.
+        dropout: probability of a value of a block's two branches to be dropped in training.
+        positions: `sincos` (fixed) or `learnt`.
+
+    Raises:
+        UserError: an argument out of its range, patches that do not cover the data evenly, or latents that are
+            not one per patch.
+
+    "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022), https://arxiv.org/abs/2111.06377.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        patch: int = 4,
+        width: int = 128,
+        depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.0,
+        positions: str = "sincos",
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.grid = patch_grid(self.out_shape, patch, PART)
+        self.transformer = Transformer(width, depth, heads, dropout, PART)
+        self.positions = Positions(positions, self.grid, width, PART)
+        self.first = self._tokens(width)
+        self.last = nn.Linear(width, self.out_shape[0] * patch ** len(self.grid))
+        self.first.apply(glorot)
+        self.last.apply(glorot)
+
+    def _tokens(self, width: int) -> nn.Module:
+        """`[B, *in_shape] -> [B, width, N]`."""
+        number, places = math.prod(self.grid), self.in_shape[1:]
+        if not places:
+            return nn.Sequential(nn.Linear(self.in_shape[0], width * number), nn.Unflatten(1, (width, number)))
+        require(
+            places in (self.grid, (number,)),
+            f"the bottleneck gives {list(self.in_shape)}, but {PART} needs a vector or a latent for each of its "
+            f"{' x '.join(map(str, self.grid))} patches; give encoder and decoder the same patch",
+        )
+        return nn.Sequential(nn.Flatten(2), AxisLinear(self.in_shape[0], width))
+
+    def forward(self, z: Tensor) -> Tensor:
+        tokens = self.transformer(self.positions(self.first(z).transpose(1, 2)))
+        return from_patches(self.last(tokens), self.grid, self.out_shape)

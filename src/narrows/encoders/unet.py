@@ -1,0 +1,69 @@
+"""The U-Net's first half."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from narrows.encoders._attention import MapAttention
+from narrows.encoders._layers import convolution, counts, double_convolution, halvings
+from narrows.stages import Encoder
+from narrows.types import Shape
+
+PART = "encoder unet"
+
+
+class UNetEncoder(Encoder):
+    """Per entry of `channels`, two convolutions and a halving; two more convolutions at the last size.
+
+    Each convolution has its norm and activation; halvings are convolutions of stride 2 and take a side s to
+    ceil(s / 2). `[B, C, *size]` to `[B, channels[-1] * prod(small size)]`, or to the map itself. It hands the
+    decoder nothing but its output: `UNetDecoder` makes its skips from the latent.
+
+    Args:
+        in_shape: `(C, H, W)` or `(C, T)`.
+        channels: at each size, from the largest; the last one also at the smallest.
+        activation: a name in `narrows.stages.ACTIVATIONS`.
+        norm: `batch`, `group` or None.
+        attention: whether the positions of the smallest map attend to each other.
+        flatten: whether the map leaves as a vector.
+
+    Raises:
+        UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
+
+    "U-Net: Convolutional Networks for Biomedical Image Segmentation" (Ronneberger et al., 2015),
+    https://arxiv.org/abs/1505.04597; attention as in "High-Resolution Image Synthesis with Latent Diffusion
+    Models" (Rombach et al., 2022), appendix E.1.
+    """
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        *,
+        channels: Sequence[int] = (32, 64),
+        activation: str = "silu",
+        norm: str | None = "group",
+        attention: bool = False,
+        flatten: bool = True,
+    ) -> None:
+        super().__init__()
+        self.in_shape = tuple(in_shape)
+        widths = [self.in_shape[0], *counts(channels, "channels", PART)]
+        size = halvings(self.in_shape, len(widths) - 1, PART)[-1]
+        dims, layers = len(size), list[nn.Module]()
+        for inputs, outputs in itertools.pairwise(widths):
+            layers += double_convolution(dims, inputs, outputs, norm, activation, PART)
+            layers.append(convolution(dims, outputs, outputs, stride=2))
+        if attention:
+            layers.append(MapAttention(widths[-1], norm, PART))
+        layers += double_convolution(dims, widths[-1], widths[-1], norm, activation, PART)
+        if flatten:
+            layers.append(nn.Flatten())
+        self.layers = nn.Sequential(*layers)
+        self.out_shape = (widths[-1] * math.prod(size),) if flatten else (widths[-1], *size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
