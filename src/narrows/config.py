@@ -29,6 +29,8 @@ PARTS = (
     *("datamodule", "module", "optimizer", "scheduler", "trainer"),
 )
 """The keys that hold one component each."""
+OPTIONAL = ("prior",)
+"""Those that a config may do without, as one recorded before they were there."""
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
@@ -110,10 +112,10 @@ def check_layout(config: DictConfig, text: str) -> None:
     """
     known = (*PARTS, *COLLECTIONS, *SETTINGS)
     for key in map(str, config):
-        require(key in known or f"${{{key}" in text, f"there is no config key '{key}': {nearest(key, known)}")
+        require(key in (*known, *OPTIONAL) or f"${{{key}" in text, f"there is no config key '{key}': {nearest(key, (*known, *OPTIONAL))}")
     for key in known:
         require(key in config, f"the config has no '{key}', which every run needs")
-    for key in PARTS:
+    for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
         _require_component(config[key], key)
     for key in COLLECTIONS:
         group = config[key]

@@ -13,7 +13,7 @@ from narrows.runs.records import Record
 
 HIGHER = {
     *("elbo", "iwae", "psnr", "ssim", "auroc", "auprc", "average_precision", "accuracy", "recall", "precision"),
-    *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
+    *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "log_prob", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
 }
 LOWER = {
