@@ -110,10 +110,14 @@ def check_layout(config: DictConfig, text: str) -> None:
     Raises:
         UserError: names the key and the nearest valid one.
     """
-    known = (*PARTS, *COLLECTIONS, *SETTINGS)
+    needed = (*PARTS, *COLLECTIONS, *SETTINGS)
+    known = (*needed, *OPTIONAL)
     for key in map(str, config):
-        require(key in (*known, *OPTIONAL) or f"${{{key}" in text, f"there is no config key '{key}': {nearest(key, (*known, *OPTIONAL))}")
-    for key in known:
+        require(
+            key in known or f"${{{key}" in text,
+            f"there is no config key '{key}': {nearest(key, known)}",
+        )
+    for key in needed:
         require(key in config, f"the config has no '{key}', which every run needs")
     for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
         _require_component(config[key], key)

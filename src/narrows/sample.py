@@ -79,8 +79,8 @@ def sample(options: argparse.Namespace) -> list[Path]:
     from narrows import figures
     from narrows.callbacks.pictures import sheet
 
-    run, model = _prepared(options)
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
+    run, model = _prepared(options)
     drawn = draw(model, options.number, options.label, options.seed).float().numpy()
     out = options.out or run / "samples"
     out.mkdir(parents=True, exist_ok=True)
@@ -104,6 +104,7 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
     require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is sampled at a time")
     allow = [name for text in options.allow for name in text.split(",") if name]
     model = load(run, allow=allow)
+    labels_of(model, 1, options.label)
     if options.prior in (None, OWN):
         require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --prior NAME")
         if options.prior == OWN:
@@ -163,12 +164,13 @@ def _fit(density: Any, config: DictConfig, model: Autoencoder, run: Path) -> Non
     from narrows.random import seed_default
     from narrows.runs import densities
     from narrows.runs.directory import MANIFEST, read_json
+    from narrows.types import DataSpec
 
     seed_default(config.seed, "data")
     data = build(config.datamodule, "datamodule")
     data.setup()
-    recorded = read_json(run / MANIFEST)["data"].get("fingerprint")
-    require(data.spec.fingerprint == recorded, f"the data found are not those that {run} was trained on")
+    recorded = DataSpec.from_dict(read_json(run / MANIFEST)["data"])
+    require(data.spec == recorded, f"the data found are not those that {run} was trained on")
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     densities.fit(density, config.prior, model, data, config.seed)
     model.cpu()
@@ -184,6 +186,22 @@ def _elsewhere(config: DictConfig, run: Path, overrides: Sequence[str]) -> list[
     return [f"{key}={value}" for key, value in adapted.items() if key.startswith("datamodule.")]
 
 
+def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:
+    """`[n]`: the one that was asked for, else the model's own choice; None where it reads none.
+
+    Raises:
+        UserError: a label for a model that reads none, or of no class.
+    """
+    labels = model.classes(n)
+    if label is None:
+        return labels
+    if labels is None:
+        raise UserError(f"--label {label}: this model is not told the class; variant=conditional_vae is")
+    count = model.spec.num_classes or 0
+    require(0 <= label < count, f"--label must be from 0 to {count - 1}, not {label}")
+    return labels.fill_(label)
+
+
 def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
     """`n` samples, means of p(x|z), `[n, *shape]`, on the CPU: a function of the seed.
 
@@ -194,13 +212,7 @@ def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
 
     from narrows.tasks.base import evaluating
 
-    labels = model.classes(n)
-    if label is not None:
-        if labels is None:
-            raise UserError(f"--label {label}: this model is not told the class; variant=conditional_vae is")
-        count = model.spec.num_classes or 0
-        require(0 <= label < count, f"--label must be from 0 to {count - 1}, not {label}")
-        labels = torch.full_like(labels, label)
+    labels = labels_of(model, n, label)
     with evaluating(model, seed, "sample"):
         told = [None] * n if labels is None else labels.split(AT_ONCE)
         parts = zip(model.draw(n).split(AT_ONCE), told, strict=False)

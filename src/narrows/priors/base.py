@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from narrows.errors import UserError, require
 from narrows.model import Autoencoder
 from narrows.tasks.base import EvaluationData, evaluating
-from narrows.types import Batch, DataSpec, Latent, row_sums
+from narrows.types import Latent
 
 CHUNK = 1024
 """Latents judged at once."""

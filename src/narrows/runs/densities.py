@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.config import build, check_keys, config_dir
-from narrows.errors import UserError, require
+from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.priors.base import Density
 from narrows.random import seed_default
@@ -33,10 +33,8 @@ def class_of(node: DictConfig) -> type[Density]:
         UserError: it is none.
     """
     found = getattr(build(node, "prior"), "func", None)
-    require(
-        isinstance(found, type) and issubclass(found, Density),
-        f"prior: '{node.get('_target_')}' is no density over latents, or lacks _partial_: true",
-    )
+    if not (isinstance(found, type) and issubclass(found, Density)):
+        raise UserError(f"prior: '{node.get('_target_')}' is no density over latents, or lacks _partial_: true")
     return found
 
 
@@ -125,6 +123,4 @@ def choices() -> dict[str, DictConfig]:
 
 def fitting(model: Autoencoder) -> list[str]:
     """The names of those that can read this model's latents."""
-    return [
-        name for name, node in choices().items() if issubclass(model.bottleneck.returns, class_of(node).requires)
-    ]
+    return [name for name, node in choices().items() if issubclass(model.bottleneck.returns, class_of(node).requires)]
