@@ -43,6 +43,11 @@ from narrows.losses.sparsity import (
     SparseKL,
 )
 from narrows.model import Autoencoder
+from narrows.priors.autoregressive import AutoregressiveCodes
+from narrows.priors.flow import FlowDensity
+from narrows.priors.gaussians import GaussianDensity, MixtureDensity
+from narrows.priors.pseudo_inputs import VampDensity
+from narrows.priors.second_stage import SecondStage
 from narrows.schedules import Constant, Cyclical, Linear
 from narrows.types import Batch, DataSpec
 
@@ -197,6 +202,14 @@ SCHEDULES: dict[str, Build] = {
     "cyclical": partial(Cyclical, 0.0, 1.0, 10, 3, 0.5),
 }
 
+DENSITIES: dict[str, Any] = {
+    "gaussian": partial(GaussianDensity),
+    "mixture": partial(MixtureDensity, components=2),
+    "flow": partial(FlowDensity, transforms=2, widths=[8], epochs=2),
+    "vamp": partial(VampDensity, pseudo_inputs=5, epochs=2),
+    "second_stage": partial(SecondStage, dim=3, widths=[8], epochs=2),
+    "autoregressive": partial(AutoregressiveCodes, width=8, layers=1, heads=2, epochs=2),
+}
 
 ENCODER, DECODER = partial(MLPEncoder, widths=[16]), partial(MLPDecoder, widths=[16])
 

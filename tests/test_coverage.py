@@ -13,7 +13,19 @@ import pytest
 import torch
 from backbones import backbone_instances
 from hydra.utils import get_object
-from instances import BOTTLENECKS, CORRUPTIONS, IMAGE, LIKELIHOODS, LOSSES, SCHEDULES, SERIES, TERMS, batch, model
+from instances import (
+    BOTTLENECKS,
+    CORRUPTIONS,
+    DENSITIES,
+    IMAGE,
+    LIKELIHOODS,
+    LOSSES,
+    SCHEDULES,
+    SERIES,
+    TERMS,
+    batch,
+    model,
+)
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -35,6 +47,7 @@ from narrows.likelihoods import Likelihood
 from narrows.losses import Objective, Term
 from narrows.model import Autoencoder
 from narrows.module import AutoencoderModule
+from narrows.priors.base import Density, StandardisedDensity
 from narrows.stages import Decoder, Encoder
 from narrows.tasks.base import Task
 from narrows.types import Batch, DataSpec
@@ -50,10 +63,13 @@ FROM_CODE = {"self", "in_shape", "out_shape", "data_shape", "spec", "save_dir"}
 STAGES = {"encoder", "bottleneck", "decoder", "likelihood", "corruption"}
 FROM_CODE_OF: dict[type, set[str]] = {
     Autoencoder: STAGES,
+    Density: {"model"},
     AutoencoderModule: {"model", "objective", "optimizer", "scheduler", "seed"},
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.
-PLAIN_GROUPS = ("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task")
+PLAIN_GROUPS = (
+    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task", "prior"),
+)
 
 
 # ── (a) components, instances, configs ──────────────────────────────────────────────────────────────────
@@ -109,6 +125,7 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "corruption": (lambda: components(Corruption), CORRUPTIONS),
     "term": (lambda: components(Term), TERMS),
     "schedule": (schedule_classes, SCHEDULES),
+    "density": (lambda: components(Density) - {StandardisedDensity}, DENSITIES),
     "task": (lambda: components(Task), None),
     "source": (sources, None),
 }
@@ -122,6 +139,11 @@ def test_every_component_has_an_instance_and_a_config(kind: str) -> None:
     if table is not None:
         assert classes - built(table) == set(), "without an instance in the tables of tests/"
     assert classes - with_yaml() - set(WITHOUT_YAML) == set(), "without a YAML in configs/"
+
+
+def test_no_model_s_own_prior_hides_a_fitted_density() -> None:
+    """A model with a prior of its own says `draw_own`; `draw` prefers the density."""
+    assert not [found for found in components(Autoencoder) if "draw" in vars(found) or "generative" in vars(found)]
 
 
 def test_excuses_are_not_stale() -> None:

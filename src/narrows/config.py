@@ -29,6 +29,8 @@ PARTS = (
     *("datamodule", "module", "optimizer", "scheduler", "trainer"),
 )
 """The keys that hold one component each."""
+OPTIONAL = ("prior",)
+"""Those that a config may do without, as one recorded before they were there."""
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
@@ -108,12 +110,16 @@ def check_layout(config: DictConfig, text: str) -> None:
     Raises:
         UserError: names the key and the nearest valid one.
     """
-    known = (*PARTS, *COLLECTIONS, *SETTINGS)
+    needed = (*PARTS, *COLLECTIONS, *SETTINGS)
+    known = (*needed, *OPTIONAL)
     for key in map(str, config):
-        require(key in known or f"${{{key}" in text, f"there is no config key '{key}': {nearest(key, known)}")
-    for key in known:
+        require(
+            key in known or f"${{{key}" in text,
+            f"there is no config key '{key}': {nearest(key, known)}",
+        )
+    for key in needed:
         require(key in config, f"the config has no '{key}', which every run needs")
-    for key in PARTS:
+    for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
         _require_component(config[key], key)
     for key in COLLECTIONS:
         group = config[key]

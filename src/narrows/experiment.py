@@ -13,15 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows import signals
 from narrows.callbacks.checkpoint import is_out_of_memory
+from narrows.callbacks.pictures import Pictures, prior_samples, publish
 from narrows.config import build, build_later, checked
 from narrows.errors import Pruned, UserError, require
 from narrows.loggers import TensorBoard
 from narrows.losses import Objective
 from narrows.model import Autoencoder
 from narrows.module import AutoencoderModule
+from narrows.priors.base import Density
 from narrows.random import seed_default
 from narrows.report import print_report
-from narrows.runs import checkpoints, positions
+from narrows.runs import checkpoints, densities, positions
 from narrows.runs.directory import CONFIG, RunDirectory, write_atomically
 from narrows.runs.job import Job
 from narrows.runs.load import build_model, checkpoint_path, read_weights
@@ -74,6 +76,8 @@ def check_composition(config: DictConfig) -> Objective:
     trial = build(config.bottleneck, "bottleneck", (4,))
     corruption = build(config.corruption, "corruption").func
     objective.check(trial.returns, type(trial), corruption)
+    if config.get("prior") is not None:
+        densities.class_of(config.prior).check(trial.returns, type(trial))
     return objective
 
 
@@ -90,6 +94,8 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     parameters = sum(p.numel() for p in model.parameters())
     if is_main_process():
         directory.update(parameters=parameters)
+    # Here, to refuse its options before anything is trained.
+    density = densities.build_density(config.get("prior"), model, config.seed)
     module = build(
         config.module,
         "module",
@@ -101,7 +107,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     )
     _announce(job, data, model, parameters, trainer)
     if start is None:
-        declare(trainer, config, job, model, objective, tasks)
+        declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
     try:
         _fit(trainer, module, data, start)
     except Pruned:
@@ -112,7 +118,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
         trainer.global_step > 0,
         "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
     )
-    return conclude(config, trainer, module, data, tasks, directory)
+    return conclude(config, trainer, module, data, tasks, directory, density)
 
 
 def _starting_point(job: Job, directory: RunDirectory) -> Path | None:
@@ -169,19 +175,28 @@ def conclude(
     data: Any,
     tasks: Mapping[str, Task],
     directory: RunDirectory,
+    density: Density | None = None,
 ) -> Figures:
-    """Test the chosen checkpoint, run the tasks, write and print the figures."""
+    """Test the chosen checkpoint, fit the density, run the tasks, write and print the figures."""
     device = trainer.strategy.root_device
-    module.load_state_dict(read_weights(checkpoint_path(directory.path, config.checkpoint)))
+    chosen = checkpoint_path(directory.path, config.checkpoint)
+    module.load_state_dict(read_weights(chosen))
     trainer.test(module, datamodule=data, verbose=False)
     tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
     figures: Figures = module.validated | tested
     if not is_main_process():
         return figures
+    module.model.to(device)
+    if density is not None:
+        figures |= densities.fit(density, config.prior, module.model, data, config.seed)
+        densities.save(density, config.prior, chosen, densities.fitted_path(directory.path))
+        if any(isinstance(callback, Pictures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            publish(prior_samples(module.model, config.seed), directory.path, trainer.loggers, trainer.global_step)
     context = TaskContext(
-        model=module.model.to(device), datamodule=data, directory=directory.path, seed=config.seed, device=device
+        model=module.model, datamodule=data, directory=directory.path, seed=config.seed, device=device
     )
-    judged = run_tasks(dict(tasks), context)
+    judged = {name: value for name, value in figures.items() if name.startswith("prior/")}
+    judged |= run_tasks(dict(tasks), context)
     for logger in trainer.loggers:
         logger.log_metrics(judged, step=trainer.global_step)
         logger.finalize("success")

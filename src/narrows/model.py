@@ -6,7 +6,7 @@ batch.x ─ corruption ─▶ x_in ─ encoder ─▶ h ─ bottleneck ─▶ la
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,9 @@ from narrows.errors import UserError, require
 from narrows.likelihoods import Likelihood
 from narrows.stages import Decoder, Encoder
 from narrows.types import Batch, DataSpec, Latent, Output, Shape, VariationalLatent
+
+if TYPE_CHECKING:
+    from narrows.priors.base import Density
 
 Builder = Callable[..., Any]
 
@@ -59,6 +62,8 @@ class Autoencoder(nn.Module):
         self.encoder: Encoder = encoder(self.seen_shape)
         self.bottleneck: Bottleneck = bottleneck(self.encoder.out_shape)
         self.decoder: Decoder = self._build_decoder(decoder)
+        self.density: Density | None = None
+        """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init == "glorot":
             self.apply(_glorot)
 
@@ -127,9 +132,14 @@ class Autoencoder(nn.Module):
         return tuple(self.bottleneck.out_shape)
 
     @property
-    def generative(self) -> bool:
-        """Whether the bottleneck has a prior to sample from."""
+    def variational(self) -> bool:
+        """Whether the bottleneck has a posterior and a prior of its own."""
         return issubclass(self.bottleneck.returns, VariationalLatent)
+
+    @property
+    def generative(self) -> bool:
+        """Whether there is something to sample from: a prior of the bottleneck's, or a fitted density."""
+        return self.variational or self.density is not None
 
     @torch.no_grad()
     def embed(self, x: Tensor, label: Tensor | None = None) -> Tensor:
@@ -146,24 +156,28 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def draw(self, n: int) -> Tensor:
-        """`n` latents from the prior, `[n, *latent_shape]`."""
+        """`n` latents, `[n, *latent_shape]`, from the fitted density where there is one, else from the prior."""
+        return self.draw_own(n) if self.density is None else self.density.sample(n)
+
+    def draw_own(self, n: int) -> Tensor:
+        """`n` latents from the model's own prior, `[n, *latent_shape]`."""
         return self.bottleneck.sample_prior(n)
 
     @torch.no_grad()
     def sample(self, n: int, label: Tensor | None = None) -> Tensor:
-        """The means of p(x|z) at `n` draws of z from the prior, `[n, *shape]`.
+        """The means of p(x|z) at `n` draws of z, `[n, *shape]`; see `draw`.
 
         Args:
             n: how many.
             label: `[n]`, of a conditional model; by default its classes in turn.
 
         Raises:
-            UserError: this bottleneck has no prior.
+            UserError: this bottleneck has no prior, and no density was fitted.
         """
         if not self.generative:
             raise UserError(
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
-                "use a variational one (bottleneck=gaussian)"
+                "use a variational one (bottleneck=gaussian), or fit one to its latents (prior=mixture)"
             )
         return self.decode(self.draw(n), label=self.classes(n) if label is None else label).mean
 

@@ -102,7 +102,7 @@ def _choices(manifest: Any) -> dict[str, str]:
 def _composed(file: Path, overrides: list[str]) -> DictConfig:
     config = read_config(file)
     for text in overrides:
-        _override(config, text)
+        override(config, text)
     return config
 
 
@@ -110,7 +110,7 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def _override(config: DictConfig, text: str) -> None:
+def override(config: DictConfig, text: str) -> None:
     """Set one value of a recorded config, in Hydra's grammar.
 
     Raises:

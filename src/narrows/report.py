@@ -13,6 +13,8 @@ ROWS = {
     "test/reconstruction": "reconstruction, -log p(x|z) (nats)",
     "test/kl": "KL(q(z|x) || p(z)) (nats)",
     "test/nll": "-log p(x), importance sampled (nats)",
+    "prior/log_prob_val": "fitted prior: log p(z), validation (nats)",
+    "prior/log_prob_bound_val": "fitted prior: bound on log p(z), validation (nats)",
     "test/mse": "MSE per value",
     "test/bce": "BCE per value (nats)",
     "test/psnr": "PSNR (dB)",

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -34,6 +34,9 @@ from narrows.runs.judge import judge, judge_weights, judged_history, judged_metr
 from narrows.runs.trust import read_config
 from narrows.runs.verdict import ARITHMETIC, Reproduction, differences, show
 from narrows.signals import ENDING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERDICT, HISTORY = "reproduction.json", "metrics.csv"
 
@@ -213,14 +216,22 @@ def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
 
 
 def _judge_weights(found: Reproduction, run: Path, into: Path) -> None:
-    from narrows.runs.load import checkpoint_path, read_weights
-
     try:
-        before, after = (read_weights(checkpoint_path(folder, "last")) for folder in (run, into))
+        before, after = (_weights(folder) for folder in (run, into))
     except UserError as error:
         found.notes.append(f"weights are not compared: {error}")
     else:
         found.judgements.append(judge_weights(before, after, found.tolerance))
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """Of the last checkpoint, and of the density that was fitted to the latents."""
+    from narrows.runs.densities import fitted_path
+    from narrows.runs.load import checkpoint_path, read_weights
+
+    weights, fitted = read_weights(checkpoint_path(folder, "last")), fitted_path(folder)
+    density = read_weights(fitted) if fitted.is_file() else {}
+    return weights | {f"prior.{name}": tensor for name, tensor in density.items()}
 
 
 def reproduce(arguments: Sequence[str]) -> int:

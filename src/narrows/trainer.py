@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -19,7 +19,7 @@ from narrows.losses import Objective
 from narrows.runs.job import Job
 from narrows.tasks.base import Task
 
-CHOSEN = ("variant", "experiment", "datamodule", "encoder", "decoder", "likelihood", "corruption")
+CHOSEN = ("variant", "experiment", "datamodule", "encoder", "decoder", "likelihood", "corruption", "prior")
 """The config groups whose choice is a hyper-parameter."""
 
 
@@ -78,11 +78,17 @@ def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
 
 
 def declare(
-    trainer: L.Trainer, config: DictConfig, job: Job, model: Any, objective: Objective, tasks: Mapping[str, Task]
+    trainer: L.Trainer,
+    config: DictConfig,
+    job: Job,
+    model: Any,
+    objective: Objective,
+    tasks: Mapping[str, Task],
+    others: Sequence[str] = (),
 ) -> None:
     """Name the run's hyper-parameters and final figures to TensorBoard before it starts."""
     metrics = ["test/loss", *(f"test/{name}" for name in objective)]
-    metrics += ["test/elbo"] if model.generative else []
+    metrics += [*(["test/elbo"] if model.variational else []), *others]
     for task in tasks.values():
         metrics += task.figures if task.fits(model.spec, model) is None else ()
     for logger in trainer.loggers:

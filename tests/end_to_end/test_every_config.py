@@ -145,6 +145,17 @@ CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
 QUANTISED = ("vq_vae", "vq_vae_gradient", "residual_vq", "product_vq", "fsq", "lfq", "gumbel_vq")
 RUNS |= {name: (f"variant={name}", *CODES) for name in QUANTISED}
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
+RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "prior.epochs=1", "prior.widths=[8]")
+RUNS |= {
+    name: (f"variant={variant}", *NARROW, f"prior={name.removeprefix('prior_')}", *options)
+    for name, variant, *options in (
+        ("prior_gaussian", "wae_mmd"),
+        ("prior_mixture", "rae_l2", "prior.components=2"),
+        ("prior_flow", "topk", "prior.epochs=1", "prior.widths=[8]"),
+        ("prior_vamp", "conditional_vae", "prior.epochs=1", "prior.pseudo_inputs=4"),
+        ("prior_autoregressive", "residual_vq", "prior.epochs=1", "prior.width=8"),
+    )
+}
 RUNS["conditional_vae"] = ("variant=conditional_vae", "encoder=conv", "decoder=conv", *CONVOLUTIONS)
 RUNS["vamp_vae"] = ("variant=vamp_vae", *NARROW, "model.pseudo_inputs=10")
 PARTS_OF_KL = ("+term@loss.information=mutual_information", "+term@loss.dimensionwise=dimensionwise_kl")

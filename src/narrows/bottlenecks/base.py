@@ -12,7 +12,8 @@ class Bottleneck(nn.Module):
 
     It acts on axis 1 at every position, so one class serves vectors, maps and sequences alike. It says
     what the latent *is* and computes no loss; `returns` is the kind of `Latent` that terms may rely on.
-    A bottleneck with a prior also has `sample_prior(n) -> [n, *out_shape]`.
+    A bottleneck with a prior also has `sample_prior(n) -> [n, *out_shape]`; one that quantises has the `sizes` of
+    its alphabets and `decode_codes(codes [B, len(sizes), *positions]) -> [B, *out_shape]`.
     """
 
     returns: type[Latent] = Latent
@@ -32,3 +33,6 @@ class Bottleneck(nn.Module):
 
     def sample_prior(self, n: int) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no prior")
+
+    def decode_codes(self, codes: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no codes")

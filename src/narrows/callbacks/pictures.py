@@ -121,9 +121,9 @@ def draw(
         drawn["reconstruction"] = _reconstruction(scene)
         if model.generative:
             drawn["samples"] = _samples(scene)
-            traversal = _traversal(scene)
-            if traversal is not None:
-                drawn["traversal"] = traversal
+        traversal = _traversal(scene) if model.variational else None
+        if traversal is not None:
+            drawn["traversal"] = traversal
         return drawn
 
 
@@ -177,17 +177,35 @@ def _reconstruction(scene: _Scene) -> Picture:
     return figures.heat_maps(_flat(rows), title, scene.spec.feature_names)
 
 
+def prior_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
+    """Samples from the fitted density, `prior_samples`; nothing of tokens. Leaves the random streams as they were."""
+    if model.spec.kind == "tokens":
+        return {}
+    with evaluating(model, seed, "prior samples"):
+        drawn = _array(model.sample(panels(model.spec)))
+    return {"prior_samples": sheet(drawn, model.spec, "Samples: means of p(x|z), z drawn from the fitted density")}
+
+
 def _samples(scene: _Scene) -> Picture:
-    layout = _layout(scene.spec)
-    drawn = _array(scene.model.sample(PANELS if layout == "image" else 8))
-    title = "Samples: means of p(x|z), z drawn from the prior"
+    drawn = _array(scene.model.sample(panels(scene.spec)))
+    return sheet(drawn, scene.spec, "Samples: means of p(x|z), z drawn from the prior")
+
+
+def panels(spec: DataSpec) -> int:
+    """How many samples make a picture."""
+    return PANELS if _layout(spec) == "image" else 8
+
+
+def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
+    """Examples `[N, *shape]` of any data but tokens, as they are looked at."""
+    layout = _layout(spec)
     if layout == "image":
-        return figures.tiles(drawn, title, scene.spec.value_range)
+        return figures.tiles(drawn, title, spec.value_range)
     if layout == "roll":
-        return figures.image_grid(_rolls([("", drawn)]), title, scene.spec.value_range, heat=True)
+        return figures.image_grid(_rolls([("", drawn)]), title, spec.value_range, heat=True)
     if layout == "lines":
         return figures.lines([("", drawn)], title)
-    return figures.heat_maps(_flat([("", drawn)]), title, scene.spec.feature_names, ylabel="sample")
+    return figures.heat_maps(_flat([("", drawn)]), title, spec.feature_names, ylabel="sample")
 
 
 def _traversal(scene: _Scene) -> Picture | None:

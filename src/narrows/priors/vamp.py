@@ -61,10 +61,7 @@ class VampAutoencoder(Autoencoder):
 
     def pseudo_inputs(self) -> Tensor:
         """u, `[K, *shape]`."""
-        if self.spec.value_range is None:
-            return self.raw_inputs
-        low, high = self.spec.value_range
-        return low + (high - low) * self.raw_inputs.sigmoid()
+        return inside(self.raw_inputs, self.spec)
 
     def prior(self) -> MixtureSameFamily:
         """Over one latent, `latent_shape`."""
@@ -76,7 +73,22 @@ class VampAutoencoder(Autoencoder):
         assert isinstance(latent, GaussianLatent)
         return under_prior(latent, self.prior())
 
-    @torch.no_grad()
-    def draw(self, n: int) -> Tensor:
-        """`n` latents from the prior, `[n, *latent_shape]`."""
+    def draw_own(self, n: int) -> Tensor:
         return self.prior().sample(torch.Size((n,)))
+
+
+def inside(raw: Tensor, spec: DataSpec) -> Tensor:
+    """Free values to inputs inside the data's range, through a sigmoid where it has one."""
+    if spec.value_range is None:
+        return raw
+    low, high = spec.value_range
+    return low + (high - low) * raw.sigmoid()
+
+
+def outside(x: Tensor, spec: DataSpec, margin: float = 0.02) -> Tensor:
+    """The free values of which `inside` makes `x`; at least `margin` of the range away from its ends, where a
+    sigmoid has hardly a gradient."""
+    if spec.value_range is None:
+        return x
+    low, high = spec.value_range
+    return ((x - low) / (high - low)).clamp(margin, 1 - margin).logit()

@@ -4,7 +4,8 @@ A checkpoint is written beside its target, synchronised to the disk and renamed 
 the comment of the zip archive that torch writes, so that file and checksum are one thing and are replaced at
 once; a file that is torn, flipped in one bit or has no checksum is refused by name.
 
-`checkpoints/` holds `last.ckpt`, `previous.ckpt` (the last but one, should `last` be damaged) and `best.ckpt`.
+`checkpoints/` holds `last.ckpt`, `previous.ckpt` (the last but one, should `last` be damaged), `best.ckpt`, and
+`prior.ckpt` where a density was fitted to the latents.
 """
 
 from __future__ import annotations
@@ -76,6 +77,31 @@ def save(state: Mapping[str, Any], folder: Path, names: Sequence[Name]) -> None:
         raise UserError(f"cannot write a checkpoint to {folder}: {error.strerror}; those before it are kept") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_as(state: Mapping[str, Any], path: Path) -> None:
+    """Write `state` under one name, whatever stood there before.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; what was there is kept.
+    """
+    temporary = path.with_name(f"{TEMPORARY}.{os.getpid()}.ckpt")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(state, temporary)
+        os.replace(temporary, path)
+        _synchronise(path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; what was there is kept") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 that a checkpoint file carries, as text; `read` says whether it fits."""
+    with open(path, "rb") as file:
+        file.seek(-(_COMMENT - len(_MARK)), os.SEEK_END)
+        return file.read().decode("ascii", "replace")
 
 
 def _write(state: Mapping[str, Any], path: Path) -> None:

@@ -13,7 +13,7 @@ from narrows.config import build, check_keys
 from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.random import seed_default
-from narrows.runs import checkpoints, trust
+from narrows.runs import checkpoints, densities, trust
 from narrows.runs.directory import CONFIG, MANIFEST, read_json
 from narrows.types import DataSpec
 
@@ -78,7 +78,8 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
 
     The run may be a stranger's: its config builds components of narrows, torch, torchvision and Lightning and
     nothing else (`narrows.runs.trust`), and its checkpoint holds tensors and plain values and nothing else.
-    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.model.Autoencoder`.
+    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.model.Autoencoder`. A density that
+    the run fitted to the latents of this checkpoint is attached to it: samples are drawn from that.
 
     Args:
         run_dir: what `narrows train` printed.
@@ -98,4 +99,5 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
     model = build_model(_without_start(config), DataSpec.from_dict(data))
     weights = read_weights(checkpoint_path(run_dir, checkpoint))
     model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
+    densities.attach(model, densities.fitted_path(run_dir), checkpoint_path(run_dir, checkpoint), allow)
     return model.eval()

@@ -54,7 +54,7 @@ class Likelihood(Task):
         self.samples, self.chunk, self.rows, self.max_examples = samples, chunk, rows, max_examples
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        if model.generative:
+        if model.variational:
             return None
         return f"bottleneck {type(model.bottleneck).__name__} has no posterior and prior"
 

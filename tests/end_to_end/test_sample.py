@@ -1,0 +1,275 @@
+"""A density fitted in training, and afterwards by `narrows sample`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in_process
+from omegaconf import OmegaConf
+from PIL import Image
+
+import narrows
+from narrows import sample
+from narrows.config import checked
+from narrows.errors import UserError
+from narrows.reproduce import _weights
+from narrows.runs import checkpoints, densities
+from narrows.runs.judge import Verdict, judge_weights
+
+SMALL = (*TINY, *NARROW, *NO_TASKS, "logger=csv")
+FLOW = ("prior=flow", "prior.epochs=2", "prior.widths=[8]", "prior.transforms=2")
+
+
+def trained(cwd: Path, *arguments: str) -> Path:
+    done = run_in_process(*SMALL, *arguments, cwd=cwd)
+    assert done.code == 0, done.err
+    return only_run(cwd)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("plain"), "variant=rae_l2")
+
+
+@pytest.fixture(scope="module")
+def with_flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = ("callbacks=default", "callbacks.progress.enable=false")
+    return trained(tmp_path_factory.mktemp("flow"), "variant=rae_l2", *FLOW, *pictures)
+
+
+@pytest.fixture
+def run(plain: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(plain, tmp_path / "run")
+
+
+def drawn(run: Path) -> np.ndarray:
+    return np.load(run / "samples" / "samples.npy")
+
+
+def command(*arguments: str) -> None:
+    sample.main(list(arguments))
+
+
+def figures(run: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((run / "metrics.json").read_text())
+    return found
+
+
+# ── in training ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_with_a_prior_reports_stores_and_loads_it(with_flow: Path) -> None:
+    found = figures(with_flow)
+    assert np.isfinite([found["prior/log_prob_train"], found["prior/log_prob_val"]]).all()
+    assert (with_flow / "figures" / "prior_samples.png").exists()
+    assert not (with_flow / "figures" / "samples.png").exists(), "that is the model's own prior"
+    model = narrows.load(with_flow)
+    assert type(model.density).__name__ == "FlowDensity"
+    assert model.generative
+    assert not model.density.training
+    samples = []
+    for loaded in (model, narrows.load(with_flow)):
+        torch.manual_seed(2)
+        samples.append(loaded.sample(3))
+    assert torch.equal(*samples)
+    rows = next(iter(data(with_flow).ordered_loader("validation"))).x
+    mean = model.density.log_prob(model.encode(rows).z).mean()
+    assert abs(float(mean) - found["prior/log_prob_val"]) < 10
+
+
+def data(run: Path) -> Any:
+    from narrows.config import build
+
+    found = build(OmegaConf.load(run / "config.yaml").datamodule, "datamodule")
+    found.setup()
+    return found
+
+
+def test_the_density_belongs_to_its_weights(with_flow: Path, tmp_path: Path) -> None:
+    """After more training, or at another checkpoint, the latents are others."""
+    run = shutil.copytree(with_flow, tmp_path / "run")
+    state = checkpoints.read(run / "checkpoints" / "best.ckpt")
+    state["state_dict"] = {key: tensor + 1e-3 for key, tensor in state["state_dict"].items()}
+    checkpoints.save(state, run / "checkpoints", ["best"])
+    assert narrows.load(run).density is None
+
+
+def test_the_model_is_the_one_that_a_run_without_gives(with_flow: Path, plain: Path) -> None:
+    a, b = (checkpoints.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (with_flow, plain))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    same = {key: value for key, value in figures(with_flow).items() if not key.startswith("prior/")}
+    assert same == figures(plain)
+
+
+def test_a_reproduction_judges_the_density_too(with_flow: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    done = run_in_process(f"from_config={with_flow / 'config.yaml'}", f"into={again}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert figures(again) == figures(with_flow)
+    judged = judge_weights(_weights(with_flow), _weights(again), 0.0)
+    assert judged.verdict is Verdict.EQUAL
+    assert sum(c.name.startswith("prior.") for c in judged.comparisons) > 5
+    path = densities.fitted_path(again)
+    state = checkpoints.read(path)
+    state["state_dict"]["mean"] += 1e-3
+    checkpoints.save_as(state, path)
+    assert judge_weights(_weights(with_flow), _weights(again), 1e-6).verdict is Verdict.DIFFERENT
+    path.unlink()
+    assert judge_weights(_weights(with_flow), _weights(again), 1e-6).verdict is Verdict.MISSING
+
+
+def test_a_run_that_ended_in_the_fit_goes_on(with_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spend, calls = densities.Density.judge, []
+
+    def dies(self: Any, values: torch.Tensor) -> float:
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(densities.Density, "judge", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_process(*SMALL, "variant=rae_l2", *FLOW, "hydra.run.dir=run", cwd=tmp_path)
+    monkeypatch.setattr(densities.Density, "judge", spend)
+    run = tmp_path / "run"
+    assert calls
+    assert manifest(run)["status"] != "completed"
+    assert not densities.fitted_path(run).exists()
+    assert narrows.load(run).density is None
+    done = run_in_process(f"resume={run}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert figures(run) == figures(with_flow)
+    assert judge_weights(_weights(with_flow), _weights(run), 0.0).verdict is Verdict.EQUAL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("variant=rae_l2", "prior=vamp"), "prior VampDensity reads a GaussianLatent, but bottleneck Deterministic"),
+        (("variant=vae", "prior=autoregressive"), "prior AutoregressiveCodes reads a QuantizedLatent"),
+        (("variant=vae", "prior=mixture", "prior.components=0"), "prior mixture: components must be at least 1"),
+        (
+            ("variant=vae", "prior=flow", "prior.width=3"),
+            "no config key 'width' in 'prior': did you mean 'widths'",
+        ),
+        (("variant=vae", "prior=flo"), "there is no prior 'flo': did you mean 'flow'"),
+        (("variant=vae", "+prior.components=3"), "prior is no component"),
+        (("variant=vae", "prior=flow", "prior._target_=narrows.encoders.mlp.MLPEncoder"), "prior has no option"),
+    ],
+)
+def test_a_prior_that_cannot_be_fitted_is_refused_before_training(
+    arguments: tuple[str, ...], complaint: str, tmp_path: Path
+) -> None:
+    done = run_in_process(*SMALL, *arguments, cwd=tmp_path)
+    assert done.code == 2, done.err
+    assert complaint in "".join(done.complaints)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_no_prior_is_as_it_was() -> None:
+    assert "prior" not in checked(composed())
+
+
+# ── afterwards ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_density_is_fitted_once_and_sampled(run: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = ("prior.components=2",)
+    command(str(run), "--prior", "mixture", *small, "-n", "12")
+    assert capsys.readouterr().out.split() == [str(run / "samples" / f"samples.{kind}") for kind in ("npy", "png")]
+    first = drawn(run)
+    assert first.shape == (12, 1, 8, 8)
+    assert np.isfinite(first).all()
+    with Image.open(run / "samples" / "samples.png") as picture:
+        assert picture.size[0] > 100
+    stored = (run / "priors" / "mixture.ckpt").read_bytes()
+
+    def refuses(*arguments: Any) -> None:
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(sample, "_fit", refuses)
+    command(str(run), "--prior", "mixture", *small, "-n", "12")
+    assert np.array_equal(drawn(run), first)
+    command(str(run), "--prior", "mixture", *small, "-n", "12", "--seed", "1", "--out", str(run / "other"))
+    assert not np.array_equal(np.load(run / "other" / "samples.npy"), first)
+    with pytest.raises(AssertionError, match="fitted again"):
+        command(str(run), "--prior", "mixture", "prior.components=3")
+    assert (run / "priors" / "mixture.ckpt").read_bytes() == stored
+
+
+def test_the_density_of_training_is_the_one_of_the_command(with_flow: Path, run: Path) -> None:
+    copy = shutil.copytree(with_flow, run.parent / "trained")
+    command(str(copy), "-n", "5")
+    command(str(run), "--prior", "flow", *FLOW[1:], "-n", "5")
+    assert np.array_equal(drawn(copy), drawn(run))
+
+
+def test_own_priors_and_labels(tmp_path: Path, capsys: Any) -> None:
+    run = trained(tmp_path, "variant=conditional_vae")
+    command(str(run), "--label", "3", "-n", "4")
+    threes = drawn(run)
+    command(str(run), "--prior", "gaussian", "--label", "3", "-n", "4")
+    assert not np.array_equal(drawn(run), threes)
+    command(str(run), "--prior", "own", "--label", "3", "-n", "4")
+    assert np.array_equal(drawn(run), threes)
+    command(str(run), "--label", "4", "-n", "4")
+    assert not np.array_equal(drawn(run), threes)
+    assert "--label must be from 0 to 9, not 10" in refusal(capsys, str(run), "--label", "10")
+
+
+def refusal(capsys: Any, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        command(*arguments)
+    assert end.value.code == 2
+    return str(capsys.readouterr().err)
+
+
+def test_mistakes_are_one_sentence(run: Path, capsys: Any) -> None:
+    cases = {
+        (): "Deterministic has no prior to sample from; fit a density to its latents with .* flow, gaussian, m",
+        ("--prior", "own"): "has no prior to sample from",
+        ("--prior", "mixtur"): "no prior 'mixtur': did you mean 'mixture'",
+        ("--prior", "vamp"): "VampDensity reads a GaussianLatent",
+        ("--prior", "gaussian", "-n", "0"): "-n must be at least 1",
+        ("--prior", "gaussian", "--label", "1"): "this model is not told the class",
+        ("--prior", "gaussian", "datamodule.source.train_labels=[1]"): "the data found are not those that",
+        ("prior.ridge=1",): "changes nothing without --prior",
+        ("another",): "only one run is sampled",
+    }
+    for arguments, complaint in cases.items():
+        text = refusal(capsys, str(run), *arguments)
+        assert re.search(complaint, text), text
+    assert "there is no run directory nowhere" in refusal(capsys, "nowhere")
+
+
+def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> None:
+    weights = run / "checkpoints" / "best.ckpt"
+    path = densities.fitted_path(run)
+    evil = {"_target_": "shutil.rmtree", "_partial_": True, "path": str(tmp_path)}
+    state = {"config": evil, "fitted_to": checkpoints.checksum(weights), "state_dict": {}}
+    checkpoints.save_as(state, path)
+    with pytest.raises(UserError, match=r"shutil\.rmtree"):
+        narrows.load(run)
+    checkpoints.save_as(state | {"config": {"_target_": "narrows.encoders.mlp.MLPEncoder", "_partial_": True}}, path)
+    with pytest.raises(UserError, match="is no density over latents"):
+        narrows.load(run)
+    flow = {"_target_": "narrows.priors.flow.FlowDensity", "_partial_": True}
+    checkpoints.save_as(state | {"config": flow}, path)
+    with pytest.raises(UserError, match="does not fit its model"):
+        narrows.load(run)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(UserError, match="damaged"):
+        narrows.load(run)
+
+
+def test_series_are_drawn_as_lines(tmp_path: Path) -> None:
+    run = trained(tmp_path, "variant=rae_l2", "datamodule=series", "datamodule.source.window=16")
+    command(str(run), "--prior", "gaussian", "-n", "3")
+    assert drawn(run).shape[0] == 3
+    assert (run / "samples" / "samples.png").exists()
