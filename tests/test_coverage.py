@@ -71,7 +71,7 @@ def components(base: type) -> set[type]:
 
 
 def schedule_classes() -> set[type]:
-    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {schedules.Schedule}
+    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {schedules.Schedule, schedules.Timed}
 
 
 def sources() -> set[type]:
