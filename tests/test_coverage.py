@@ -13,7 +13,19 @@ import pytest
 import torch
 from backbones import backbone_instances
 from hydra.utils import get_object
-from instances import BOTTLENECKS, CORRUPTIONS, IMAGE, LIKELIHOODS, LOSSES, MAP_BOTTLENECKS, SCHEDULES, SERIES, TERMS, batch, model
+from instances import (
+    BOTTLENECKS,
+    CORRUPTIONS,
+    IMAGE,
+    LIKELIHOODS,
+    LOSSES,
+    MAP_BOTTLENECKS,
+    SCHEDULES,
+    SERIES,
+    TERMS,
+    batch,
+    model,
+)
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -71,7 +83,10 @@ def components(base: type) -> set[type]:
 
 
 def schedule_classes() -> set[type]:
-    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {schedules.Schedule, schedules.Timed}
+    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {
+        schedules.Schedule,
+        schedules.Timed,
+    }
 
 
 def sources() -> set[type]:

@@ -16,8 +16,8 @@ import pytest
 import torch
 from command import composed
 from hydra.core.global_hydra import GlobalHydra
+from noise import SameNoise
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from narrows.config import build, config_dir
 from narrows.losses import Objective, Term
@@ -132,16 +132,6 @@ def test_every_parameter_gets_a_finite_gradient(variant: str, n: int) -> None:
 
 
 # ── batches ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class SameNoise(TorchDispatchMode):
-    """Inside, every draw is the same number, so that an example's noise does not depend on its place in a batch."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            return result.fill_(0.3 if result.is_floating_point() else 0)
-        return result
 
 
 def is_coupled(term: Any) -> bool:

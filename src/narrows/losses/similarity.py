@@ -53,7 +53,7 @@ def scales_of(side: int, window: int) -> int:
 
 
 class MultiScaleSSIM(Term):
-    """`1 - prod_s cs_s^{beta_s} ssim_S^{beta_S}`, `[B]`, between the data and the mean of p(x|z): 0 where they are equal.
+    """`1 - prod_s cs_s^{beta_s} ssim_S^{beta_S}`, `[B]`, between the data and the mean of p(x|z): 0 where they agree.
 
     Scale s is the picture averaged over blocks of 2^s x 2^s; cs is the contrast-structure factor of SSIM, and the
     coarsest scale S also has the luminance. Five scales need a shorter side of 176 with a window of 11; a smaller
@@ -102,13 +102,13 @@ class MultiScaleSSIM(Term):
         self.scales = scales_of(side, self.window)
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        images = [out.batch.truth.float(), out.p_x.mean.float()]
+        data, mean = out.batch.truth.float(), out.p_x.mean.float()
         if out.batch.observed is not None:
-            images = [image * out.batch.observed for image in images]
+            data, mean = data * out.batch.observed, mean * out.batch.observed
         exponents = [beta / sum(EXPONENTS[: self.scales]) for beta in EXPONENTS[: self.scales]]
-        likeness = torch.ones((), device=images[0].device)
+        likeness = torch.ones((), device=data.device)
         for scale, beta in enumerate(exponents, 1):
-            whole, contrast = structure(*images, self.span, self.window)
+            whole, contrast = structure(data, mean, self.span, self.window)
             likeness = likeness * (whole if scale == self.scales else contrast).clamp_min(1e-6) ** beta
-            images = [F.avg_pool2d(image, 2) for image in images]
+            data, mean = F.avg_pool2d(data, 2), F.avg_pool2d(mean, 2)
         return 1 - likeness
