@@ -17,6 +17,7 @@ from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.gumbel import GumbelVQ
+from narrows.bottlenecks.hierarchical import HierarchicalVQ
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
@@ -33,6 +34,7 @@ from narrows.losses.importance import ImportanceWeighted
 from narrows.losses.norms import DecoderNorm, LatentNorm
 from narrows.losses.quantisation import CodebookDistance, CodeKL, Commitment, LookupFreeEntropy
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
+from narrows.losses.similarity import MultiScaleSSIM
 from narrows.losses.sparsity import (
     L0,
     L1,
@@ -76,6 +78,13 @@ BOTTLENECKS: dict[str, Build] = {
     "fsq": partial(FSQ, levels=[16, 15, 32]),
     "lfq": partial(LFQ, dim=6, groups=2),
     "gumbel_vq": partial(GumbelVQ, dim=5, codes=7),
+}
+
+# These have no meaning on a vector; their laws are in tests/laws/test_hierarchical.py.
+MAP_BOTTLENECKS: dict[str, Build] = {
+    "hierarchical_vq": partial(HierarchicalVQ, dim=5, codes=6),
+    "hierarchical_vq_gradient": partial(HierarchicalVQ, dim=5, codes=6, ema=None),
+    "hierarchical_vq_rotate": partial(HierarchicalVQ, dim=5, codes=6, rotate=True),
 }
 
 LIKELIHOODS: dict[str, Build] = {
@@ -137,6 +146,7 @@ TERMS: dict[str, Callable[[], Term]] = {
     "dimensionwise_kl": DimensionwiseKL,
     "dip_i": DIP,
     "dip_ii": partial(DIP, moment="aggregate", ratio=1.0),
+    "msssim": MultiScaleSSIM,
     "mmd": MMD,
     "mmd_rbf": partial(MMD, kernel="rbf", scales=[1.0]),
 }
@@ -149,6 +159,7 @@ LOSSES: dict[str, Callable[[], Objective]] = {
     "beta_tc": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "tc": TotalCorrelation(5.0)}),
     "dip": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "dip": DIP()}),
     "info": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(0.5), "mmd": MMD()}),
+    "msssim": lambda: Objective({"msssim": MultiScaleSSIM(100.0), "kl": KL()}),
     "mmd": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "mmd": MMD()}),
     "rae_l2": lambda: Objective(
         {"reconstruction": NegativeLogLikelihood(), "latent_norm": LatentNorm(), "decoder_norm": DecoderNorm()}

@@ -20,6 +20,7 @@ from instances import (
     IMAGE,
     LIKELIHOODS,
     LOSSES,
+    MAP_BOTTLENECKS,
     SCHEDULES,
     SERIES,
     TERMS,
@@ -89,7 +90,10 @@ def components(base: type) -> set[type]:
 
 
 def schedule_classes() -> set[type]:
-    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {schedules.Schedule}
+    return {found for found in public_classes() if found.__module__ == schedules.__name__} - {
+        schedules.Schedule,
+        schedules.Timed,
+    }
 
 
 def sources() -> set[type]:
@@ -119,7 +123,7 @@ YAML_TARGETS = list(yaml_targets())
 KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
     "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
-    "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS),
+    "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
     "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
     "likelihood": (lambda: components(Likelihood), LIKELIHOODS),
     "corruption": (lambda: components(Corruption), CORRUPTIONS),
@@ -198,7 +202,7 @@ SPARSE = {"topk", "batch_topk", "jumprelu", "gated"}
 CODEBOOKS = {"vq", "vq_gradient", "vq_rotate", "product_vq", "residual_vq", "lfq"}
 # The bottlenecks that a loss can read; a loss that is not here reads all.
 READERS: dict[str, set[str]] = {
-    **dict.fromkeys(("elbo", "capacity", "info", "factor", "output_adversarial"), VARIATIONAL),
+    **dict.fromkeys(("elbo", "capacity", "info", "factor", "msssim", "output_adversarial"), VARIATIONAL),
     **dict.fromkeys(("beta_tc", "dip"), GAUSSIAN),
     "iwae": REPARAMETERISED,
     "joint": {"joint"},
@@ -215,7 +219,7 @@ READERS: dict[str, set[str]] = {
 ONLY = {
     "gated": {"gated"},
     "vq_gradient": {"vq_gradient"},
-    "gaussian_mixture": {"elbo", "capacity", "iwae", "info", "factor", "output_adversarial"},
+    "gaussian_mixture": {"elbo", "capacity", "iwae", "info", "factor", "msssim", "output_adversarial"},
 }
 
 

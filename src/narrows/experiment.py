@@ -73,7 +73,8 @@ def check_composition(config: DictConfig) -> Objective:
     check_trainer(config.trainer)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the width before it: any width does to ask for it.
-    trial = build(config.bottleneck, "bottleneck", (4,))
+    bottleneck = build(config.bottleneck, "bottleneck")
+    trial = build(config.bottleneck, "bottleneck", bottleneck.func.trial_shape)
     corruption = build(config.corruption, "corruption").func
     objective.check(trial.returns, type(trial), corruption)
     if config.get("prior") is not None:

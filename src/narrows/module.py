@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -66,6 +67,7 @@ class AutoencoderModule(L.LightningModule):
         self.validated: dict[str, float] = {}
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._weight, self._first_rows = 0.0, 1
+        self._run: int | None = None
         self._history = StepHistory()
         self._sums: Tensor | None = None
         self._names: list[str] = []
@@ -100,6 +102,17 @@ class AutoencoderModule(L.LightningModule):
     def on_train_start(self) -> None:
         self._history.interval = max(1, int(cast(Any, self.trainer).log_every_n_steps))
         self._clock, self._examples = time.perf_counter(), 0
+        # A resumed run goes on with the length it began with, whatever it was since given.
+        self._run = self._run or self._planned_steps()
+        self.objective.span(self._run)
+
+    def _planned_steps(self) -> int | None:
+        """Optimiser steps that the trainer's limits allow; None where only time limits them."""
+        trainer: Any = self.trainer
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            limits.append(trainer.max_epochs * math.ceil(trainer.num_training_batches / self.accumulate))
+        return min(limits, default=None)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
@@ -154,10 +167,12 @@ class AutoencoderModule(L.LightningModule):
         """Raises `NonFiniteError` rather than save what a step with a non-finite term has left."""
         checkpoint["unlogged"] = self._history.state(self._mean_over_processes)
         checkpoint["validated"] = self.validated
+        checkpoint["planned_steps"] = self._run
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._history.restore(checkpoint["unlogged"])
         self.validated = checkpoint["validated"]
+        self._run = checkpoint["planned_steps"]
 
     @property
     def _optimizer(self) -> LightningOptimizer:

@@ -2,11 +2,13 @@
 
 Every schedule is defined for every step; at `narrows.types.FINAL_STEP` it has reached its end, which is
 what validation and test use, so that their figures mean the same all through a run.
+
+A length is a whole number of optimiser steps, or a share of the run's: `0.5` is half of it, however long it is.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from narrows.errors import UserError, require
 from narrows.types import FINAL_STEP
@@ -28,48 +30,98 @@ class Constant:
         return self.value
 
 
-class Linear:
+class Timed:
+    """A schedule whose lengths may be shares of a run; `span` says how long that is, once, before its first step."""
+
+    name: ClassVar[str]
+
+    def __init__(self, **lengths: int | float) -> None:
+        self.lengths = lengths
+        self.run: int | None = None
+        for option, length in lengths.items():
+            self._check(option, length)
+
+    def _check(self, option: str, length: int | float) -> None:
+        least = 0 if option == "delay" else 1
+        right = length >= least if isinstance(length, int) else (option == "delay" or length > 0) and 0 <= length <= 1
+        require(
+            right,
+            f"schedule {self.name}: {option} must be at least {least}, or as a share of the run above 0 and at most "
+            f"1.0, not {length}",
+        )
+
+    def span(self, run: int | None) -> None:
+        """Take shares of a run of so many optimiser steps.
+
+        Raises:
+            UserError: there are shares, and the run has no known end.
+        """
+        shares = [f"{option}={length}" for option, length in self.lengths.items() if isinstance(length, float)]
+        require(
+            run is not None or not shares,
+            f"schedule {self.name}: {', '.join(shares)} is a share of the run, which has no known length; give a "
+            "whole number of steps, or limit trainer.max_epochs or trainer.max_steps",
+        )
+        self.run = run
+
+    def steps_of(self, option: str) -> float:
+        """A length in optimiser steps."""
+        length = self.lengths[option]
+        if isinstance(length, int):
+            return length
+        assert self.run is not None, f"schedule {self.name} was not told how long the run is"
+        return length * self.run
+
+
+class Linear(Timed):
     """From `start` to `end` in a straight line over `steps` steps after `delay` steps, then `end`.
 
     KL warm-up: "Ladder Variational Autoencoders" (Sonderby et al., 2016), section 2.3.
 
     Raises:
-        UserError: `steps` below 1 or `delay` below 0.
+        UserError: `steps` below 1 or `delay` below 0, or a share that is none.
     """
 
-    def __init__(self, start: float = 0.0, end: float = 1.0, steps: int = 1000, delay: int = 0) -> None:
-        require(steps >= 1, f"schedule linear: steps must be at least 1, not {steps}")
-        require(delay >= 0, f"schedule linear: delay must be at least 0, not {delay}")
-        self.start, self.end, self.steps, self.delay = float(start), float(end), steps, delay
+    name = "linear"
+
+    def __init__(self, start: float = 0.0, end: float = 1.0, steps: int | float = 1000, delay: int | float = 0) -> None:
+        super().__init__(steps=steps, delay=delay)
+        self.start, self.end = float(start), float(end)
 
     def __call__(self, step: int) -> float:
-        done = min(max((step - self.delay) / self.steps, 0.0), 1.0)
+        if step in (0, FINAL_STEP):
+            return self.end if step else self.start
+        done = min(max((step - self.steps_of("delay")) / self.steps_of("steps"), 0.0), 1.0)
         return self.start + (self.end - self.start) * done
 
 
-class Cyclical:
+class Cyclical(Timed):
     """`cycles` times over `period` steps each: linear from `start` to `end` in the first `ramp` of a
     period, then `end`; after the last cycle, `end`.
 
     "Cyclical Annealing Schedule" (Fu et al., 2019), equation 6.
 
     Raises:
-        UserError: `period` or `cycles` below 1, or `ramp` outside (0, 1].
+        UserError: `period` or `cycles` below 1, a share that is none, or `ramp` outside (0, 1].
     """
 
+    name = "cyclical"
+
     def __init__(
-        self, start: float = 0.0, end: float = 1.0, period: int = 1000, cycles: int = 4, ramp: float = 0.5
+        self, start: float = 0.0, end: float = 1.0, period: int | float = 1000, cycles: int = 4, ramp: float = 0.5
     ) -> None:
-        require(period >= 1, f"schedule cyclical: period must be at least 1, not {period}")
+        super().__init__(period=period)
         require(cycles >= 1, f"schedule cyclical: cycles must be at least 1, not {cycles}")
         require(0 < ramp <= 1, f"schedule cyclical: ramp must be in (0, 1], not {ramp}")
-        self.start, self.end = float(start), float(end)
-        self.period, self.cycles, self.ramp = period, cycles, ramp
+        self.start, self.end, self.cycles, self.ramp = float(start), float(end), cycles, ramp
 
     def __call__(self, step: int) -> float:
-        if step >= self.period * self.cycles:
+        if step in (0, FINAL_STEP):
+            return self.end if step else self.start
+        period = self.steps_of("period")
+        if step >= period * self.cycles:
             return self.end
-        position = (step % self.period) / self.period
+        position = (step % period) / period
         return self.start + (self.end - self.start) * min(position / self.ramp, 1.0)
 
 

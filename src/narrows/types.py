@@ -7,9 +7,11 @@ of one example, without the batch axis. Layout is channels first: images `[B, C,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from math import prod
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -171,6 +173,22 @@ class QuantizedLatent(Latent):
     codes: Tensor
     """int64 `[B, len(sizes), *positions]`, `0 <= codes[:, i] < sizes[i]`."""
     sizes: tuple[int, ...]
+    maps: dict[str, Shape] | None = field(default=None, kw_only=True)
+    """Where the alphabets are those of maps of different sizes: their names and `positions`. The codes are then
+    `[B, N]`, all maps flattened, one after another, and `sizes` has an entry for each of the N."""
+
+    @property
+    def books(self) -> dict[str, tuple[int, Tensor]]:
+        """For every codebook its size and the codes drawn from it, `[B, *positions]`."""
+        if self.maps is None:
+            pairs = zip(self.sizes, self.codes.unbind(1), strict=True)
+            return {str(i): (size, codes) for i, (size, codes) in enumerate(pairs)}
+        pieces = self.codes.split([prod(shape) for shape in self.maps.values()], dim=1)
+        starts = itertools.accumulate((piece.shape[1] for piece in pieces), initial=0)
+        return {
+            name: (self.sizes[start], piece.unflatten(1, shape))
+            for (name, shape), piece, start in zip(self.maps.items(), pieces, starts, strict=False)
+        }
 
 
 @dataclass

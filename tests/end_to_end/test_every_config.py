@@ -138,12 +138,14 @@ RUNS |= {
     for name in (
         *("beta_vae", "capacity_vae", "sigma_vae", "free_bits_vae", "iwae", "miwae_bound", "ciwae", "piwae"),
         *("dip_vae_i", "dip_vae_ii", "info_vae", "wae_mmd", "rae_l2", "rae_gp", "mixture_vae", "categorical_vae"),
-        "joint_vae",
+        *("joint_vae", "msssim_vae"),
     )
 }
 CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
 QUANTISED = ("vq_vae", "vq_vae_gradient", "residual_vq", "product_vq", "fsq", "lfq", "gumbel_vq")
 RUNS |= {name: (f"variant={name}", *CODES) for name in QUANTISED}
+RUNS["vq_vae_2"] = ("variant=vq_vae_2", *CONVOLUTIONS)
+RUNS["shares"] = (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=0.5")
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
 RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "prior.epochs=1", "prior.widths=[8]")
 RUNS |= {
@@ -162,7 +164,7 @@ PARTS_OF_KL = ("+term@loss.information=mutual_information", "+term@loss.dimensio
 RUNS["beta_tcvae"] = ("variant=beta_tcvae", *NARROW, *PARTS_OF_KL)
 # Their tasks are what they are about; elsewhere two steps are.
 WITH_TASKS = {"linear", "anomaly", "likelihood", "denoising", "masked", "arrays", "capacity", "sequential"}
-WITH_TASKS |= set(QUANTISED)
+WITH_TASKS |= {*QUANTISED, "vq_vae_2"}
 WITH_TASKS |= {"conditional_vae", "vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
 
 

@@ -213,3 +213,57 @@ def test_hard_gumbel_codes_are_codes_in_training_too() -> None:
     assert torch.isclose(z[:, None], bottleneck.vectors).all(2).any(1).all()
     soft = as_rows(GumbelVQ((3, 4), dim=2, codes=4)(torch.randn(5, 3, 4)).z)
     assert not torch.isclose(soft[:, None], bottleneck.vectors).all(2).any()
+
+
+def dead_gumbel() -> tuple[GumbelVQ, torch.Tensor]:
+    """Codes 1 and 3 have been idle for long; 0 has a large bias and is in use."""
+    bottleneck = GumbelVQ((3,), dim=2, codes=5, revive_after=4)
+    bottleneck.idle[[1, 3]] = 10
+    with torch.no_grad():
+        bottleneck.projection.bias.copy_(torch.tensor([3.0, -20.0, 1.0, -20.0, 1.0]))
+    return bottleneck, torch.randn(200, 3)
+
+
+def test_a_dead_gumbel_code_becomes_a_twin_and_shares_the_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("narrows.bottlenecks.gumbel.NOISE", 0.0)
+    bottleneck, h = dead_gumbel()
+    before = bottleneck(h)
+    bottleneck.learn(before)
+    after = bottleneck(h).log_probs.exp()
+    expected = before.log_probs.exp().detach()
+    vectors = bottleneck.vectors.detach()
+    for code in (1, 3):
+        twin = next(k for k in (0, 2, 4) if torch.equal(vectors[k], vectors[code]))
+        torch.testing.assert_close(after[:, code], after[:, twin])
+    families = [[k for k in range(5) if torch.equal(vectors[k], vectors[j])] for j in (0, 2, 4)]
+    for parent, family in zip((0, 2, 4), families, strict=True):
+        torch.testing.assert_close(after[:, family].sum(1), expected[:, parent], rtol=1e-4, atol=1e-6)
+    assert not bottleneck.idle[[1, 3]].any()
+
+
+def test_living_gumbel_codes_and_evaluation_are_left_alone() -> None:
+    bottleneck, h = dead_gumbel()
+    vectors, weight = bottleneck.vectors.detach().clone(), bottleneck.projection.weight.detach().clone()
+    bottleneck.learn(bottleneck(h))
+    kept = [0, 2, 4]
+    assert torch.equal(bottleneck.vectors[kept], vectors[kept])
+    assert torch.equal(bottleneck.projection.weight[kept], weight[kept])
+    assert not torch.equal(bottleneck.vectors[[1, 3]], vectors[[1, 3]])
+    never = GumbelVQ((3,), dim=2, codes=5, revive_after=None)
+    state = {name: value.clone() for name, value in never.state_dict().items()}
+    never.learn(never(h))
+    assert {name for name, value in never.state_dict().items() if not torch.equal(value, state[name])} == {"seen"}
+
+
+def test_gumbel_s_gradient_is_that_of_the_weights_before_they_were_renewed() -> None:
+    bottleneck, h = dead_gumbel()
+    found = []
+    for learns in (False, True):
+        rows = h.clone().requires_grad_()
+        torch.manual_seed(3)
+        latent = bottleneck(rows)
+        if learns:
+            bottleneck.learn(latent)
+        (gradient,) = torch.autograd.grad(latent.z.square().sum(), rows)
+        found.append(gradient)
+    assert torch.equal(*found)

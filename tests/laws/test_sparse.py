@@ -104,6 +104,33 @@ def test_jumprelu_is_a_jump() -> None:
     assert torch.equal(latent.active, (latent.z != 0).float())
 
 
+def test_jumprelu_s_threshold_and_kernel_are_in_units_of_the_activations() -> None:
+    """Ten times the activations: the same latents are active, with the same gradient by log theta."""
+    small, large = JumpReLU((7,), dim=9, threshold=0.8, bandwidth=0.7), JumpReLU((7,), dim=9)
+    large.load_state_dict(small.state_dict())
+    large.bandwidth = small.bandwidth
+    with torch.no_grad():
+        large.projection.bias.mul_(10)
+    h, found = torch.randn(64, 7), []
+    for bottleneck, size in ((small, 1.0), (large, 10.0)):
+        rows = h * size
+        bottleneck.learn(bottleneck(rows))
+        latent = bottleneck(rows)
+        assert bottleneck.scale.item() == pytest.approx(latent.pre.square().mean().sqrt().item(), rel=1e-5)
+        latent.active.sum().backward()
+        found.append((latent.z != 0, bottleneck.log_threshold.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+
+
+def test_jumprelu_s_unit_is_an_average_over_training_batches_alone() -> None:
+    net = linear_sae("jumprelu")
+    sizes = [net(batch(VECTOR)).latent.pre.square().mean().sqrt() for _ in range(3)]
+    torch.testing.assert_close(net.bottleneck.scale, torch.stack(sizes).mean())
+    net.encode(torch.randn(5, 12))
+    net.eval()(batch(VECTOR))
+    torch.testing.assert_close(net.bottleneck.scale, torch.stack(sizes).mean())
+
+
 def test_jumprelu_s_l0_pseudo_gradient_is_the_smoothed_loss_s_by_finite_differences() -> None:
     bottleneck = JumpReLU((7,), dim=9, threshold=0.2, bandwidth=0.3).double()
     h = torch.randn(500, 7, dtype=torch.float64)
@@ -226,6 +253,16 @@ def test_dead_latents_cost_in_proportion_up_to_k() -> None:
     whole = DeadReconstruction(k=3, dead_after=50)(out, net)
     torch.testing.assert_close(DeadReconstruction(k=6, dead_after=50)(out, net), whole / 2)
     assert not DeadReconstruction(k=3, dead_after=200)(out, net).any()
+
+
+def test_dead_latents_are_half_the_width_at_most_and_are_judged_in_training_alone() -> None:
+    net, out = killed()
+    assert net.bottleneck.in_shape == (12,)
+    whole = DeadReconstruction(dead_after=50)(out, net)
+    torch.testing.assert_close(whole, DeadReconstruction(k=6, dead_after=50)(out, net))
+    assert whole.all()
+    net.eval()
+    assert torch.equal(DeadReconstruction(dead_after=50)(out, net), torch.zeros(6))
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian_shared", "gaussian_optimal"])

@@ -178,7 +178,7 @@ class CodebookBottleneck(Bottleneck):
         if not all(book.ready for book in books):
             self.start(latent)
             return
-        for book, (given, _), codes in zip(books, latent.parts, latent.codes.unbind(1), strict=True):
+        for book, (given, _), (_, codes) in zip(books, latent.parts, latent.books.values(), strict=True):
             book.learn(given.detach(), codes)
 
     def start(self, latent: CodebookLatent) -> None:

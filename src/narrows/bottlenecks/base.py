@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from narrows.types import Latent, Shape
@@ -17,6 +19,8 @@ class Bottleneck(nn.Module):
     """
 
     returns: type[Latent] = Latent
+    trial_shape: ClassVar[Shape] = (4,)
+    """Of some input that it reads, from which a composition is judged before there are data."""
     in_shape: Shape
     out_shape: Shape
 

@@ -13,6 +13,9 @@ from narrows.processes import sum_over_processes
 from narrows.stages import AxisLinear
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent
 
+MOMENTUM = 0.02
+"""Of the average of the activations' size."""
+
 
 class _Sparse(Bottleneck):
     """A linear projection to `dim` latents, and in the buffer `idle` for how many training passes each of them
@@ -102,10 +105,14 @@ class BatchTopK(_Sparse):
 class JumpReLU(_Sparse):
     """`z = pre H(pre - theta)`: linear activations above a learned threshold theta > 0 of each latent, else 0.
 
+    theta and `width` are in units of the activations' root mean square over all latents, an average over the training
+    batches (buffer `scale`): the paper's data are normalised, and what an encoder gives is not; without that unit,
+    activations outgrow any threshold and any kernel.
+
     A step has no useful derivative; theta gets the pseudo-gradients of the paper, with a rectangular kernel K of width
-    `bandwidth`: `dz/dtheta = -theta / width K((pre - theta) / width)` and, for the count of active latents,
+    `width`: `dz/dtheta = -theta / width K((pre - theta) / width)` and, for the count of active latents,
     `dH/dtheta = -1 / width K((pre - theta) / width)`. The activations themselves get the plain gradient of z and none
-    of H. theta = exp(log_threshold) starts at `threshold`; both options are in the units of the activations.
+    of H. theta = exp(log_threshold) scale starts at `threshold` scale; width is `bandwidth` scale.
 
     "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
     equations 3, 11 and 12.
@@ -115,23 +122,39 @@ class JumpReLU(_Sparse):
     """
 
     returns = JumpLatent
+    scale: Tensor
+    passes: Tensor
 
-    def __init__(self, in_shape: Shape, *, dim: int = 256, threshold: float = 0.05, bandwidth: float = 0.1) -> None:
+    def __init__(self, in_shape: Shape, *, dim: int = 256, threshold: float = 1.0, bandwidth: float = 0.5) -> None:
         super().__init__(in_shape, dim, "jumprelu")
         for name, value in {"threshold": threshold, "bandwidth": bandwidth}.items():
             require(value > 0, f"bottleneck jumprelu: {name} must be above 0, not {value}")
         self.bandwidth = bandwidth
         self.log_threshold = nn.Parameter(torch.full((dim,), math.log(threshold)))
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("passes", torch.tensor(0))
 
     def forward(self, h: Tensor) -> JumpLatent:
         pre = self.projection(h)
-        theta = _over_positions(self.log_threshold.exp(), pre)
+        # A copy, because `learn` moves it before this batch's backward reads it.
+        scale = self.scale.clone()
+        theta = _over_positions(self.log_threshold.exp() * scale, pre)
         active = (pre > theta).to(pre.dtype)
         # The ramp's slope is the kernel, and its value cancels.
-        ramp = ((pre.detach() - theta) / self.bandwidth + 0.5).clamp(0, 1)
+        ramp = ((pre.detach() - theta) / (self.bandwidth * scale) + 0.5).clamp(0, 1)
         step = ramp - ramp.detach()
         z = pre * active + theta.detach() * step
         return JumpLatent(z=z, point=z, pre=pre, idle=self.idle, active=active + step)
+
+    @torch.no_grad()
+    def learn(self, latent: Latent) -> None:
+        super().learn(latent)
+        assert isinstance(latent, JumpLatent)
+        square = latent.pre.float().square().sum()
+        sums = sum_over_processes(torch.stack([square, square.new_tensor(latent.pre.numel())]))
+        self.passes.add_(1)
+        rate = (1 / self.passes).clamp_min(MOMENTUM)
+        self.scale.lerp_((sums[0] / sums[1]).sqrt(), rate)
 
 
 class GatedSAE(_Sparse):

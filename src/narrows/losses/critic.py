@@ -73,7 +73,8 @@ class Critic(nn.Module):
     def _gradient_norm(self, x: Tensor) -> Tensor:
         """`|grad D(x)|^2`, `[B]`; also inside `no_grad`."""
         training = torch.is_grad_enabled()
-        with torch.enable_grad():
+        # cuDNN's LSTM has no second derivative, and in evaluation none at all.
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             x = x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self(x).sum(), x, create_graph=training)
         return gradient.flatten(1).square().sum(1)

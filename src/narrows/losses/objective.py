@@ -13,7 +13,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError
 from narrows.model import Autoencoder
-from narrows.schedules import Schedule, as_schedule
+from narrows.schedules import Schedule, Timed, as_schedule
 from narrows.types import Latent, Output
 
 
@@ -96,6 +96,17 @@ class Objective(nn.ModuleDict):
         """Let every term build what depends on the model's shapes."""
         for _, term in self._terms():
             term.attach(model)
+
+    def span(self, run: int | None) -> None:
+        """Tell every schedule how many optimiser steps the run has; None: nobody knows.
+
+        Raises:
+            UserError: a schedule is a share of a run that has no known length.
+        """
+        for _, term in self._terms():
+            for value in vars(term).values():
+                if isinstance(value, Timed):
+                    value.span(run)
 
     def forward(self, out: Output, model: Autoencoder) -> Losses:
         terms = {name: term(out, model).mean() for name, term in self._terms()}

@@ -104,13 +104,14 @@ class DeadReconstruction(Term):
     `-log p(x | D(z) + D(z_dead) - D(0))`, where D(z), the decoder's output, is a constant and z_dead the `k` largest
     activations of latents that have been 0 for `dead_after` training passes, times `min(dead / k, 1)`. For a linear
     decoder and a Gaussian likelihood that is `|e - W z_dead|^2 / 2 sigma^2` of the detached residual e. While no
-    latent is dead it is 0.
+    latent is dead it is 0. In evaluation it is 0 too: the fewer latents are dead, the less it weighs, and as part of
+    `val/loss` it would choose the checkpoint by that.
 
-    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.2; their k is half the data's width.
+    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.2.
 
     Args:
         weight: alpha.
-        k: of the dead latents that try.
+        k: of the dead latents that try; None: half the width of what the bottleneck reads, as there.
         dead_after: training passes without activity after which a latent counts as dead.
 
     Raises:
@@ -119,28 +120,25 @@ class DeadReconstruction(Term):
 
     requires = SparseLatent
 
-    def __init__(self, weight: float | Schedule = 0.03125, k: int = 32, dead_after: int = 250) -> None:
+    def __init__(self, weight: float | Schedule = 0.03125, k: int | None = None, dead_after: int = 250) -> None:
         super().__init__(weight)
-        require(k >= 1, f"term dead_nll: k must be at least 1, not {k}")
+        require(k is None or k >= 1, f"term dead_nll: k must be at least 1, or null, not {k}")
         require(dead_after >= 1, f"term dead_nll: dead_after must be at least 1, not {dead_after}")
         self.k, self.dead_after = k, dead_after
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         latent = cast(SparseLatent, out.latent)
+        if not model.training:
+            return latent.z.new_zeros(len(latent.z))
+        k = self.k or max(1, model.bottleneck.in_shape[0] // 2)
         assert latent.idle is not None, f"{type(model.bottleneck).__name__} does not count idle passes"
         dead = latent.idle >= self.dead_after
-        z = self._largest_dead(latent.pre, dead)
+        z = _largest_dead(latent.pre, dead, k)
         correction = decoded(z, out, model) - decoded(torch.zeros_like(z), out, model)
         with torch.no_grad():
             base = decoded(latent.z, out, model)
-        share = (dead.sum() / self.k).clamp(max=1)
+        share = (dead.sum() / k).clamp(max=1)
         return share * side_nats(base + correction, out, model)
-
-    def _largest_dead(self, pre: Tensor, dead: Tensor) -> Tensor:
-        others = ~dead.reshape(-1, *[1] * (pre.ndim - 2))
-        values, index = pre.masked_fill(others, -math.inf).topk(min(self.k, pre.shape[1]), dim=1)
-        values = values.masked_fill(values == -math.inf, 0.0)
-        return torch.zeros_like(pre).scatter(1, index, values)
 
 
 class NestedReconstruction(Term):
@@ -170,3 +168,11 @@ class NestedReconstruction(Term):
         index = torch.arange(z.shape[1], device=z.device).reshape(-1, *[1] * (z.ndim - 2))
         parts = [side_nats(decoded(z * (index < size), out, model), out, model) for size in sizes]
         return torch.stack(parts).sum(0)
+
+
+def _largest_dead(pre: Tensor, dead: Tensor, k: int) -> Tensor:
+    """`pre` with all but the `k` largest activations of dead latents set to 0."""
+    others = ~dead.reshape(-1, *[1] * (pre.ndim - 2))
+    values, index = pre.masked_fill(others, -math.inf).topk(min(k, pre.shape[1]), dim=1)
+    values = values.masked_fill(values == -math.inf, 0.0)
+    return torch.zeros_like(pre).scatter(1, index, values)

@@ -76,7 +76,8 @@ class LatentFigures(Task):
     `test/active_units`, the entries u with `Var_x(E_q[u]) > threshold`. Sparse: `test/dead_fraction`, latents
     (entries of axis 1) that are zero at every position of every example. Quantised, over all positions of the
     whole split and on average over the codebooks: `test/codebook_usage`, the fraction of the codes that occur, and
-    `test/perplexity`, the exponential of the entropy of their frequencies.
+    `test/perplexity`, the exponential of the entropy of their frequencies; where the codebooks have names (the
+    levels of `vq_vae_2`), also of each (`test/perplexity/top`).
 
     "Importance Weighted Autoencoders" (Burda et al., 2016), section 5.2 (active units).
 
@@ -109,7 +110,8 @@ class _Sums:
         self.divergence: float | None = None
         self.means = Moments()
         self.alive: Tensor | None = None
-        self.histograms: list[CodeHistogram] = []
+        self.histograms: dict[str, CodeHistogram] = {}
+        self.named = False
 
     def add(self, latent: Latent) -> None:
         point = latent.point
@@ -123,9 +125,9 @@ class _Sums:
             fired = (point != 0).transpose(0, 1).flatten(1).any(1).cpu()
             self.alive = fired if self.alive is None else self.alive | fired
         if isinstance(latent, QuantizedLatent):
-            self.histograms = self.histograms or [CodeHistogram(size) for size in latent.sizes]
-            for histogram, codes in zip(self.histograms, latent.codes.unbind(1), strict=True):
-                histogram.add(codes)
+            self.named = latent.maps is not None
+            for name, (size, codes) in latent.books.items():
+                self.histograms.setdefault(name, CodeHistogram(size)).add(codes)
 
     def figures(self, threshold: float) -> dict[str, float]:
         count = self.nonzero / self.examples
@@ -136,6 +138,8 @@ class _Sums:
         if self.alive is not None:
             found["test/dead_fraction"] = float((~self.alive).double().mean())
         if self.histograms:
-            found["test/codebook_usage"] = fmean(one.usage for one in self.histograms)
-            found["test/perplexity"] = fmean(one.perplexity for one in self.histograms)
+            found["test/codebook_usage"] = fmean(one.usage for one in self.histograms.values())
+            found["test/perplexity"] = fmean(one.perplexity for one in self.histograms.values())
+        for name, one in self.histograms.items() if self.named else ():
+            found |= {f"test/codebook_usage/{name}": one.usage, f"test/perplexity/{name}": one.perplexity}
         return found

@@ -1,0 +1,237 @@
+"""What every variant promises, whoever adds it: the laws run over all of configs/variant/ on small data.
+
+A variant that cannot keep a law stands in that law's table with the reason, and a reason that is not needed any more
+fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from command import composed
+from hydra.core.global_hydra import GlobalHydra
+from noise import SameNoise
+from torch import Tensor, nn
+
+from narrows.config import build, config_dir
+from narrows.losses import Objective, Term
+from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation
+from narrows.losses.discrepancy import MMD
+from narrows.losses.divergence import KL, Capacity
+from narrows.losses.quantisation import LookupFreeEntropy
+from narrows.losses.sparsity import SparseKL
+from narrows.model import Autoencoder
+from narrows.runs.load import build_model
+from narrows.types import FINAL_STEP, Batch, DataSpec
+
+VARIANTS = sorted(path.stem for path in (config_dir() / "variant").glob("*.yaml"))
+IMAGE = DataSpec(shape=(1, 8, 8), kind="image", size=100, num_classes=3, value_range=(0.0, 1.0))
+SERIES = DataSpec(shape=(2, 12), kind="series", size=100, num_classes=3)
+# Small networks, where the choice has such an option.
+SMALL: dict[str, Any] = {"widths": [12], "channels": [4], "hidden": 6, "blocks": 1, "pseudo_inputs": 7}
+COUPLED: dict[type[Term], str] = {
+    Capacity: "|KL - C| is of the batch's mean KL",
+    DIP: "the covariance over the batch",
+    MMD: "compares two samples, of which the batch is one",
+    TotalCorrelation: "q(z) is estimated from the batch",
+    MutualInformation: "q(z) is estimated from the batch",
+    DimensionwiseKL: "q(z) is estimated from the batch",
+    LookupFreeEntropy: "the entropy of the codes that the batch uses",
+    SparseKL: "the target is for a latent's mean over the batch",
+}
+"""Terms whose value for a batch is not the mean of its examples' values, and why; so are a KL's free bits."""
+UNCOMPILED: dict[str, str] = {}
+"""Variants that `module.compile=true` cannot have, and why."""
+COMPILED_BY_DEFAULT = ("vae", "topk", "vq_vae", "iwae", "sequential")
+"""The others compile in the slow suite: each takes seconds."""
+
+
+@dataclass
+class Case:
+    """A variant, built small."""
+
+    model: Autoencoder
+    objective: Objective
+    spec: DataSpec
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        found = {f"model.{name}": p for name, p in self.model.named_parameters()}
+        return found | {f"objective.{name}": p for name, p in self.objective.named_parameters()}
+
+    def batch(self, n: int = 6) -> Batch:
+        drawn = torch.Generator().manual_seed(5)
+        return Batch(x=torch.rand(n, *self.spec.shape, generator=drawn), label=torch.arange(n) % 3)
+
+    def loss(self, batch: Batch, seed: int = 1, step: int = 0) -> Tensor:
+        torch.manual_seed(seed)
+        out = self.model(batch)
+        out.step = step
+        return self.objective(out, self.model).total
+
+
+@functools.cache
+def config_of(variant: str) -> Any:
+    data = "series" if variant.startswith("sequential") else "digits"
+    config = composed(f"variant={variant}", f"datamodule={data}")
+    for part in ("model", "encoder", "decoder"):
+        for option, value in SMALL.items():
+            if option in config[part] and config[part][option] not in ([], None):
+                config[part][option] = value
+    return config
+
+
+def case(variant: str) -> Case:
+    config, spec = config_of(variant), SERIES if variant.startswith("sequential") else IMAGE
+    model = build_model(config, spec)
+    objective = Objective({name: build(term, name) for name, term in config.loss.items()})
+    torch.manual_seed(4)
+    objective.attach(model)
+    objective.span(10)
+    return Case(model, objective, spec)
+
+
+def trained(variant: str, steps: int = 2) -> Case:
+    """After a few training passes: codebooks have started, thresholds and running statistics have moved."""
+    found = case(variant)
+    optimizer = torch.optim.SGD(found.parameters().values(), lr=1e-4)
+    for step in range(steps):
+        optimizer.zero_grad()
+        found.loss(found.batch(16), seed=step, step=step).backward()
+        optimizer.step()
+    return found
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_composition_left() -> Iterator[None]:
+    yield
+    GlobalHydra.instance().clear()
+
+
+# ── gradients ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("n", [6, 1])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_parameter_gets_a_finite_gradient(variant: str, n: int) -> None:
+    """Critics' too; of a batch of one as of any other."""
+    one = trained(variant)
+    for parameter in one.parameters().values():
+        parameter.grad = None
+    loss = one.loss(one.batch(n), step=5)
+    loss.backward()
+    assert torch.isfinite(loss)
+    for name, parameter in one.parameters().items():
+        assert parameter.grad is not None, f"{name} gets no gradient"
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+# ── batches ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_coupled(term: Any) -> bool:
+    return isinstance(term, tuple(COUPLED)) or (isinstance(term, KL) and term.free_bits > 0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_batch_s_loss_is_the_mean_of_its_examples_losses(variant: str) -> None:
+    one = trained(variant)
+    one.model.eval()
+    one.objective.eval()
+    data = one.batch()
+
+    def terms(rows: slice) -> dict[str, Tensor]:
+        part = Batch(x=data.x[rows], label=data.label[rows])
+        with torch.no_grad(), SameNoise():
+            out = one.model(part)
+            out.step = FINAL_STEP
+            return one.objective(out, one.model).terms
+
+    whole, alone = terms(slice(None)), [terms(slice(i, i + 1)) for i in range(len(data))]
+    for name, value in whole.items():
+        if not is_coupled(one.objective[name.removesuffix("_critic")]):
+            mean = torch.stack([each[name] for each in alone]).mean()
+            torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_noise_is_the_same_for_all() -> None:
+    """Else the law above would hold by luck."""
+    with SameNoise():
+        drawn = [torch.randn(5), torch.rand(5), torch.zeros(5).exponential_(), torch.randint(0, 9, (5,))]
+        drawn.append(torch.distributions.Normal(torch.zeros(5), 1.0).rsample())
+    assert all(len(values.unique()) == 1 for values in drawn)
+
+
+# ── evaluation ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_evaluation_repeats_and_weights_are_all_there_is(variant: str) -> None:
+    one = trained(variant)
+    one.model.eval()
+    data = one.batch()
+    state = {name: value.clone() for name, value in one.model.state_dict().items()}
+    embedded, rebuilt = one.model.embed(data.x, data.label), one.model.reconstruct(data.x, data.label)
+    assert torch.equal(one.model.embed(data.x, data.label), embedded)
+    assert embedded.shape == (len(data), embedded.shape[1])
+    assert rebuilt.shape == data.x.shape
+    with torch.no_grad():
+        loss = one.loss(data)
+    assert all(torch.equal(value, state[name]) for name, value in one.model.state_dict().items()), "nothing learns"
+
+    file = io.BytesIO()
+    torch.save({"model": one.model.state_dict(), "objective": one.objective.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    again = case(variant)
+    again.model.load_state_dict(saved["model"])
+    again.objective.load_state_dict(saved["objective"])
+    again.model.eval()
+    assert torch.equal(again.model.embed(data.x, data.label), embedded)
+    assert torch.equal(again.model.reconstruct(data.x, data.label), rebuilt)
+    with torch.no_grad():
+        assert torch.equal(again.loss(data), loss)
+
+
+# ── compilation ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gradients(one: Case) -> tuple[Tensor, dict[str, Tensor]]:
+    for parameter in one.parameters().values():
+        parameter.grad = None
+    loss = one.loss(one.batch(), seed=7)
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in one.parameters().items() if p.grad is not None}
+
+
+def compilable() -> list[Any]:
+    return [v if v in COMPILED_BY_DEFAULT else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own notices on how it compiles
+@pytest.mark.parametrize("variant", compilable())
+def test_it_compiles_to_the_same(variant: str) -> None:
+    """What `module.compile=true` does, with the backend that needs no compiler."""
+    torch._dynamo.reset()
+    plain, compiled = trained(variant), trained(variant)
+    compiled.model.compile(backend="aot_eager")
+    loss, expected = gradients(plain)
+    if variant in UNCOMPILED:
+        with pytest.raises(Exception, match=r"."):
+            gradients(compiled)
+        return
+    found, got = gradients(compiled)
+    torch.testing.assert_close(found, loss, rtol=1e-4, atol=1e-5)
+    assert got.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-4, msg=lambda t, name=name: f"{name}: {t}")
+
+
+def test_excuses_are_of_variants_that_exist() -> None:
+    assert set(UNCOMPILED) <= set(VARIANTS)
+    assert set(COMPILED_BY_DEFAULT) <= set(VARIANTS)
