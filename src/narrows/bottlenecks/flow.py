@@ -61,7 +61,7 @@ class FlowPosterior(Bottleneck):
     def forward(self, h: Tensor) -> ReparameterisedLatent:
         base = self.gaussian.posterior(h)
         positions = h.ndim - 2
-        transform = self.flow(h.float().movedim(1, -1))
+        transform = self.flow(h.to(base.mean).movedim(1, -1))
         maps = [along(-1 - positions, t) for t in (transform, transform.inv)]
         forward, inverse = reversed(maps) if self.inverted else maps
         posterior = Independent(Pushforward(base, forward, inverse, (-1 - positions,)), positions, validate_args=False)
