@@ -15,9 +15,12 @@ from narrows import corruptions, likelihoods
 from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
+from narrows.bottlenecks.flow import FlowPosterior, FlowPrior
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.gumbel import GumbelVQ
 from narrows.bottlenecks.hierarchical import HierarchicalVQ
+from narrows.bottlenecks.hyperspherical import Hyperspherical
+from narrows.bottlenecks.ladder import Ladder
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
@@ -67,6 +70,15 @@ BOTTLENECKS: dict[str, Build] = {
     "gated": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
     "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
+    "flow_posterior": partial(FlowPosterior, dim=5, hidden=[12]),
+    "flow_posterior_maf": partial(FlowPosterior, dim=5, flow="maf", hidden=[12]),
+    "flow_posterior_nsf": partial(FlowPosterior, dim=5, flow="nsf", hidden=[12]),
+    "flow_posterior_planar": partial(FlowPosterior, dim=5, flow="planar", hidden=[12]),
+    "flow_prior": partial(FlowPrior, dim=5, hidden=[12]),
+    "flow_prior_nsf": partial(FlowPrior, dim=5, flow="nsf", hidden=[12]),
+    "flow_prior_planar": partial(FlowPrior, dim=5, flow="planar", hidden=[]),
+    "hyperspherical": partial(Hyperspherical, dim=5),
+    "ladder": partial(Ladder, dims=[4, 3, 2], hidden=[6]),
     "categorical": partial(Categorical, dim=3, categories=4),
     "categorical_hard": partial(Categorical, dim=3, categories=4, hard=True),
     "joint": partial(Joint, dim=4, variables=2, categories=3),

@@ -196,7 +196,9 @@ def test_a_config_lists_every_option_with_its_default(name: str, place: str, nod
 # ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────
 
 GAUSSIAN = {"gaussian"}
-REPARAMETERISED = GAUSSIAN | {"gaussian_mixture"}
+LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar"}
+FLOWS = {f"flow_posterior{flow}" for flow in ("", "_maf", "_nsf", "_planar")}
+REPARAMETERISED = GAUSSIAN | LEARNT_PRIOR | FLOWS | {"hyperspherical", "ladder"}
 VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint"}
 SPARSE = {"topk", "batch_topk", "jumprelu", "gated"}
 CODEBOOKS = {"vq", "vq_gradient", "vq_rotate", "product_vq", "residual_vq", "lfq"}
@@ -219,7 +221,7 @@ READERS: dict[str, set[str]] = {
 ONLY = {
     "gated": {"gated"},
     "vq_gradient": {"vq_gradient"},
-    "gaussian_mixture": {"elbo", "capacity", "iwae", "info", "factor", "msssim", "output_adversarial"},
+    **{name: {"elbo", "capacity", "iwae", "info", "factor", "msssim", "output_adversarial"} for name in LEARNT_PRIOR},
 }
 
 

@@ -6,7 +6,8 @@ Configs hold partials (`_partial_: true`) of everything but the shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -79,3 +80,16 @@ class AxisLinear(nn.Linear):
         if x.ndim == 2:
             return super().forward(x)
         return torch.movedim(super().forward(torch.movedim(x, 1, -1)), -1, 1)
+
+
+@contextmanager
+def still(*modules: nn.Module) -> Iterator[None]:
+    """Inside, `modules` are in evaluation mode: no running statistic moves, nothing is dropped."""
+    parts = [(part, part.training) for module in modules for part in module.modules()]
+    for part, _ in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, training in parts:
+            part.training = training

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, kl_divergence
 
 Shape = tuple[int, ...]
 Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
@@ -141,6 +141,21 @@ class VariationalLatent(Latent):
     posterior: Distribution
     prior: Distribution
 
+    @property
+    def drawn(self) -> Tensor:
+        """The draw of `posterior`, which is `z` where the decoder reads all of it."""
+        return self.z
+
+    def divergence(self) -> Tensor:
+        """`KL(q(z|x) || p(z))` of every latent value or event, `[B, *any]`, in nats.
+
+        Of a pair without a closed form it is the one draw `log q(z|x) - log p(z)`, which is unbiased.
+        """
+        try:
+            return kl_divergence(self.posterior, self.prior)
+        except NotImplementedError:
+            return self.posterior.log_prob(self.drawn) - self.prior.log_prob(self.drawn)
+
 
 @dataclass
 class ReparameterisedLatent(VariationalLatent):
@@ -157,6 +172,31 @@ class LearntPriorLatent(ReparameterisedLatent):
 @dataclass
 class GaussianLatent(ReparameterisedLatent):
     """A latent whose posterior and prior are diagonal Gaussians (`Normal`), elementwise over `z`'s shape."""
+
+
+@dataclass
+class HierarchicalLatent(ReparameterisedLatent):
+    """A latent of Gaussian levels, which follow one another on axis 1 of `z`, the top one last."""
+
+    levels: list[GaussianLatent]
+    """Each under posterior and prior given the drawn level above it, in `z`'s order."""
+
+    def divergence(self) -> Tensor:
+        """Elementwise over `z`'s shape: given the drawn levels above, every level's is in closed form."""
+        return torch.cat([level.divergence() for level in self.levels], 1)
+
+
+@dataclass
+class MomentumLatent(ReparameterisedLatent):
+    """A latent beside its momentum: posterior and prior are over both, `[B, 2 D, *positions]`; `z` is the first half,
+    and all that the decoder reads."""
+
+    state: Tensor
+    """The draw of both."""
+
+    @property
+    def drawn(self) -> Tensor:
+        return self.state
 
 
 @dataclass

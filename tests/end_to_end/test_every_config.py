@@ -138,7 +138,8 @@ RUNS |= {
     for name in (
         *("beta_vae", "capacity_vae", "sigma_vae", "free_bits_vae", "iwae", "miwae_bound", "ciwae", "piwae"),
         *("dip_vae_i", "dip_vae_ii", "info_vae", "wae_mmd", "rae_l2", "rae_gp", "mixture_vae", "categorical_vae"),
-        *("joint_vae", "msssim_vae"),
+        "msssim_vae",
+        *("joint_vae", "flow_posterior_vae", "flow_prior_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"),
     )
 }
 CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
@@ -166,6 +167,7 @@ RUNS["beta_tcvae"] = ("variant=beta_tcvae", *NARROW, *PARTS_OF_KL)
 WITH_TASKS = {"linear", "anomaly", "likelihood", "denoising", "masked", "arrays", "capacity", "sequential"}
 WITH_TASKS |= {*QUANTISED, "vq_vae_2"}
 WITH_TASKS |= {"conditional_vae", "vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
+WITH_TASKS |= {"flow_posterior_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"}
 
 
 @pytest.fixture(scope="module")

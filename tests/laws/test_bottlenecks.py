@@ -86,10 +86,12 @@ def test_topk_refuses_what_it_cannot_keep(k: int, dim: int) -> None:
 
 @pytest.mark.parametrize("name", BOTTLENECKS)
 def test_no_width_below_one(name: str) -> None:
-    with pytest.raises(UserError, match="must be"):
-        BOTTLENECKS[name].func((7,), **({"levels": []} if name == "fsq" else {"dim": 0}))
+    with pytest.raises(UserError, match=r"must be|whole positive"):
+        BOTTLENECKS[name].func((7,), **{"fsq": {"levels": []}, "ladder": {"dims": [0]}}.get(name, {"dim": 0}))
 
 
 def test_these_are_variational() -> None:
     variational = {n for n, b in BOTTLENECKS.items() if issubclass(b((4,)).returns, VariationalLatent)}
-    assert variational == {"gaussian", "gaussian_mixture", "categorical", "categorical_hard", "joint"}
+    flows = {name for name in BOTTLENECKS if name.startswith("flow_")}
+    others = {"gaussian", "gaussian_mixture", "categorical", "categorical_hard", "joint", "hyperspherical", "ladder"}
+    assert variational == others | flows

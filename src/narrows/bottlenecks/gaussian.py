@@ -30,9 +30,14 @@ class Gaussian(Bottleneck):
         super().__init__(in_shape, dim)
         self.projection = AxisLinear(in_shape[0], 2 * dim)
 
-    def forward(self, h: Tensor) -> GaussianLatent:
+    def posterior(self, h: Tensor) -> Normal:
+        """`q(z|x)`, elementwise over `[B, *out_shape]`."""
         mean, log_variance = self.projection(h).float().chunk(2, dim=1)
-        posterior = Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+        return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+
+    def forward(self, h: Tensor) -> GaussianLatent:
+        posterior = self.posterior(h)
+        mean = posterior.mean
         prior = Normal(torch.zeros_like(mean), torch.ones_like(mean), validate_args=False)
         return GaussianLatent(z=posterior.rsample(), point=mean, posterior=posterior, prior=prior)
 

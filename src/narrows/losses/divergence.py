@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from narrows.errors import nearest, require
 from narrows.losses.objective import Term
@@ -13,14 +12,8 @@ from narrows.types import JointLatent, Latent, Output, VariationalLatent, row_su
 
 
 def posterior_kl(latent: VariationalLatent) -> Tensor:
-    """`KL(q(z|x) || p(z))` of every latent value or event, `[B, *any]`, in nats.
-
-    Of a pair without a closed form it is the one draw `log q(z|x) - log p(z)`, which is unbiased.
-    """
-    try:
-        return kl_divergence(latent.posterior, latent.prior)
-    except NotImplementedError:
-        return latent.posterior.log_prob(latent.z) - latent.prior.log_prob(latent.z)
+    """`KL(q(z|x) || p(z))` of every latent value or event, `[B, *any]`, in nats; see `VariationalLatent.divergence`."""
+    return latent.divergence()
 
 
 class KL(Term):

@@ -9,20 +9,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from narrows.model import Autoencoder
+from narrows.stages import still
 from narrows.types import Output
-
-
-@contextmanager
-def still(*modules: nn.Module) -> Iterator[None]:
-    """Inside, `modules` are in evaluation mode: no running statistic moves, nothing is dropped."""
-    parts = [(part, part.training) for module in modules for part in module.modules()]
-    for part, _ in parts:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part, training in parts:
-            part.training = training
 
 
 @contextmanager

@@ -73,7 +73,8 @@ class LatentFigures(Task):
 
     Every model: `test/l0`, non-zero entries per example, and `test/l0_fraction`, the same over all entries.
     Variational: `test/latent/kl`, KL(q(z|x) || p(z)) in nats, summed over the latent, mean over examples, and
-    `test/active_units`, the entries u with `Var_x(E_q[u]) > threshold`. Sparse: `test/dead_fraction`, latents
+    `test/active_units`, the entries u with `Var_x(E_q[u]) > threshold` (`Var_x` of the noise-free u where E_q[u] has
+    no closed form). Sparse: `test/dead_fraction`, latents
     (entries of axis 1) that are zero at every position of every example. Quantised, over all positions of the
     whole split and on average over the codebooks: `test/codebook_usage`, the fraction of the codes that occur, and
     `test/perplexity`, the exponential of the entropy of their frequencies; where the codebooks have names (the
@@ -120,7 +121,7 @@ class _Sums:
         self.nonzero += float((point != 0).sum())
         if isinstance(latent, VariationalLatent):
             self.divergence = (self.divergence or 0.0) + float(per_example(posterior_kl(latent)).sum())
-            self.means.add(latent.posterior.mean.flatten(1).cpu())
+            self.means.add(_mean(latent).flatten(1).cpu())
         if isinstance(latent, SparseLatent):
             fired = (point != 0).transpose(0, 1).flatten(1).any(1).cpu()
             self.alive = fired if self.alive is None else self.alive | fired
@@ -143,3 +144,11 @@ class _Sums:
         for name, one in self.histograms.items() if self.named else ():
             found |= {f"test/codebook_usage/{name}": one.usage, f"test/perplexity/{name}": one.perplexity}
         return found
+
+
+def _mean(latent: VariationalLatent) -> Tensor:
+    """`E_q[z]`, or the noise-free value where it has no closed form."""
+    try:
+        return latent.posterior.mean
+    except NotImplementedError:
+        return latent.point

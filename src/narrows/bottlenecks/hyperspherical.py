@@ -1,0 +1,47 @@
+"""The variational bottleneck on the unit sphere."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from narrows.bottlenecks._positions import AtPositions
+from narrows.bottlenecks.base import Bottleneck
+from narrows.bottlenecks.von_mises_fisher import HypersphericalUniform, VonMisesFisher
+from narrows.errors import require
+from narrows.stages import AxisLinear
+from narrows.types import ReparameterisedLatent, Shape
+
+
+class Hyperspherical(Bottleneck):
+    """`q(z|x) = vMF(mu(h), kappa(h))` on the unit sphere of R^dim, with a uniform prior; a map has a sphere at every
+    position.
+
+    The projection gives a vector whose direction is mu, and kappa through a softplus. `point` is mu. The KL is in
+    closed form and does not depend on mu. A sphere of `dim` entries has `dim - 1` degrees of freedom.
+
+    "Hyperspherical Variational Auto-Encoders" (Davidson et al., 2018), section 3.
+
+    Raises:
+        UserError: `dim` below 2.
+    """
+
+    returns = ReparameterisedLatent
+
+    def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
+        require(dim >= 2, f"bottleneck hyperspherical: dim must be at least 2, not {dim}")
+        super().__init__(in_shape, dim)
+        self.projection = AxisLinear(in_shape[0], dim + 1)
+
+    def forward(self, h: Tensor) -> ReparameterisedLatent:
+        raw = self.projection(h).float().movedim(1, -1)
+        direction = F.normalize(raw[..., :-1], dim=-1)
+        vmf, uniform = VonMisesFisher(direction, F.softplus(raw[..., -1])), HypersphericalUniform(direction)
+        posterior, prior = (AtPositions(vectors, h.ndim - 2) for vectors in (vmf, uniform))
+        point = posterior.laid_out(direction)
+        return ReparameterisedLatent(z=posterior.rsample(), point=point, posterior=posterior, prior=prior)
+
+    def sample_prior(self, n: int) -> Tensor:
+        """`n` draws from the uniform distribution, `[n, *out_shape]`, on this module's device."""
+        return F.normalize(torch.randn(n, *self.out_shape, device=self.projection.weight.device), dim=1)

@@ -1,0 +1,195 @@
+"""The Hamiltonian autoencoder: a posterior that follows the gradient of its own target."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from narrows.bottlenecks._pushforward import Pushforward
+from narrows.encoders._layers import choose
+from narrows.errors import require
+from narrows.model import Autoencoder, Builder
+from narrows.stages import still
+from narrows.types import DataSpec, GaussianLatent, Latent, MomentumLatent, row_sums
+
+TEMPERINGS = ("none", "fixed", "quadratic")
+PART = "model hamiltonian"
+
+
+class HamiltonianAutoencoder(Autoencoder):
+    """The Gaussian posterior `q_0(z|x)`, carried towards `p(z|x)` by `steps` leapfrog steps of Hamiltonian dynamics.
+
+    z has a momentum rho beside it, of the same shape. `z_0 ~ q_0(z|x)`, `rho_0 ~ N(0, I / beta_0)`; each step is
+    `rho <- rho - eps/2 grad U(z)`, `z <- z + eps rho`, `rho <- rho - eps/2 grad U(z)` with
+    `U(z) = -log p(x, z)`, and then `rho <- sqrt(beta_{k-1} / beta_k) rho`. Steps keep volume and tempering scales it:
+    `log q(z_K, rho_K|x) = log q_0(z_0|x) + log N(rho_0; 0, I / beta_0) - D/2 log beta_0`, judged against
+    `p(z) N(rho; 0, I)`, both standard. eps, one for every entry of axis 1, is learnt inside (0, `largest_step`), and
+    so is beta_0 inside (0, 1):
+
+    - `quadratic`: `1/sqrt(beta_k) = 1/sqrt(beta_0) + (1 - 1/sqrt(beta_0)) k^2 / K^2`;
+    - `fixed`: beta_k / beta_{k-1} is the same at every step; `none`: beta is 1.
+
+    U is of x as the encoder sees it, without what a corruption hid, and of decoder and likelihood in evaluation mode:
+    noise or statistics of the batch in it would make the map of one example depend on others. Every pass costs
+    `steps + 1` further passes of the decoder and their gradients, in training differentiated again. `point` has
+    followed the same steps from the mean of q_0, at rest. The stages are those of `Autoencoder`; the terms' draws are
+    of z and rho, of which the decoder reads z.
+
+    "Hamiltonian Variational Auto-Encoder" (Caterini et al., 2018), algorithm 2 and equations 7 to 11.
+
+    Raises:
+        UserError: `steps` below 0, `largest_step` not above 0, an unknown tempering, one without steps, or a
+            posterior that is not Gaussian.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        *,
+        encoder: Builder,
+        bottleneck: Builder,
+        decoder: Builder,
+        likelihood: Builder,
+        corruption: Builder,
+        init: Literal["torch", "glorot"] = "torch",
+        steps: int = 3,
+        tempering: Literal["none", "fixed", "quadratic"] = "quadratic",
+        largest_step: float = 0.5,
+    ) -> None:
+        require(steps >= 0, f"{PART}: steps must be at least 0, not {steps}")
+        require(largest_step > 0, f"{PART}: largest_step must be above 0, not {largest_step}")
+        choose(tempering, TEMPERINGS, "tempering", PART)
+        require(steps > 0 or tempering == "none", f"{PART}: without steps nothing is tempered; use tempering=none")
+        super().__init__(
+            spec,
+            encoder=encoder,
+            bottleneck=bottleneck,
+            decoder=decoder,
+            likelihood=likelihood,
+            corruption=corruption,
+            init=init,
+        )
+        name, returns = type(self.bottleneck).__name__, self.bottleneck.returns
+        require(
+            returns is GaussianLatent,
+            f"{PART}: the posterior must be Gaussian, but bottleneck {name} returns a {returns.__name__}; "
+            "use bottleneck=gaussian",
+        )
+        self.bottleneck.returns = MomentumLatent
+        self.steps, self.tempering, self.largest_step = steps, tempering, largest_step
+        if steps:
+            share = min(0.1 / largest_step, 0.5)
+            self.raw_step = nn.Parameter(torch.full((self.latent_shape[0],), math.log(share / (1 - share))))
+        if tempering != "none":
+            # beta_0 = 1/2.
+            self.raw_beta = nn.Parameter(torch.tensor(0.0))
+
+    def step_size(self) -> Tensor:
+        """eps, over `latent_shape`'s axes."""
+        size = self.largest_step * self.raw_step.sigmoid()
+        return size.reshape(-1, *[1] * (len(self.latent_shape) - 1))
+
+    def log_beta(self) -> Tensor:
+        """`log beta_0 <= 0`."""
+        if self.tempering == "none":
+            return torch.zeros((), device=next(self.parameters()).device)
+        return nn.functional.logsigmoid(self.raw_beta)
+
+    def coolings(self) -> list[Tensor]:
+        """`sqrt(beta_{k-1} / beta_k)` of every step; their product is `sqrt(beta_0)`."""
+        log_beta = self.log_beta()
+        if self.tempering != "quadratic":
+            return [(log_beta / (2 * self.steps)).exp()] * self.steps
+        hot = (-0.5 * log_beta).exp()
+        widths = [hot + (1 - hot) * (k / self.steps) ** 2 for k in range(self.steps + 1)]
+        return [after / before for before, after in pairwise(widths)]
+
+    def encode(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
+        given = super().encode(x, label, hidden)
+        assert isinstance(given, GaussianLatent)
+        flow = _Leapfrog(self, x, label, hidden)
+        q_0 = given.posterior
+        hot = (-0.5 * self.log_beta()).exp().expand_as(q_0.mean)
+        base = Normal(
+            torch.cat([q_0.mean, torch.zeros_like(hot)], 1), torch.cat([q_0.stddev, hot], 1), validate_args=False
+        )
+        axes = tuple(range(-q_0.mean.ndim + 1, 0))
+        posterior = Pushforward(base, flow.forward, flow.inverse, axes)
+        standard = Normal(torch.zeros_like(base.mean), torch.ones_like(base.mean), validate_args=False)
+        prior = Independent(standard, len(axes), validate_args=False)
+        state = posterior.rsample()
+        point, _ = flow.forward(base.mean)
+        z, point = (values.chunk(2, 1)[0] for values in (state, point))
+        return MomentumLatent(z=z, point=point, posterior=posterior, prior=prior, state=state)
+
+    def params(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """At `z [B, *latent_shape]`, alone or with its momentum beside it."""
+        return super().params(z[:, : self.latent_shape[0]], target, label)
+
+
+class _Leapfrog:
+    """The steps for given examples, both ways, on `[..., B, 2 D, *positions]`."""
+
+    def __init__(self, model: HamiltonianAutoencoder, x: Tensor, label: Tensor | None, hidden: Tensor | None) -> None:
+        self.model, self.x, self.label, self.hidden = model, x, label, hidden
+        self.log_det = 0.5 * math.prod(model.latent_shape) * model.log_beta()
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        z, rho = self._halves(state)
+        force = self._force(z)
+        for cooling in self._coolings():
+            rho = rho + 0.5 * self.model.step_size() * force
+            z = z + self.model.step_size() * rho
+            force = self._force(z)
+            rho = cooling * (rho + 0.5 * self.model.step_size() * force)
+        return self._whole(z, rho, state, self.log_det)
+
+    def inverse(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        z, rho = self._halves(state)
+        force = self._force(z)
+        for cooling in reversed(self._coolings()):
+            rho = rho / cooling - 0.5 * self.model.step_size() * force
+            z = z - self.model.step_size() * rho
+            force = self._force(z)
+            rho = rho - 0.5 * self.model.step_size() * force
+        return self._whole(z, rho, state, -self.log_det)
+
+    def _coolings(self) -> list[Tensor]:
+        return self.model.coolings() if self.model.steps else []
+
+    def _halves(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """z and rho, each `[S B, D, *positions]`."""
+        z, rho = state.reshape(-1, *state.shape[-len(self.model.latent_shape) :]).chunk(2, 1)
+        return z, rho
+
+    def _whole(self, z: Tensor, rho: Tensor, like: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat([z, rho], 1).reshape(like.shape), log_det
+
+    def _force(self, z: Tensor) -> Tensor:
+        """`-grad U(z)`, itself differentiable while gradients are recorded."""
+        if self.model.steps == 0:
+            return torch.zeros_like(z)
+        recorded = torch.is_grad_enabled()
+        # cuDNN's LSTM has no second derivative, and in evaluation none at all.
+        with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+            z = z if z.requires_grad else z.detach().requires_grad_()
+            log_joint = self._log_likelihood(z).sum() - 0.5 * z.square().sum()
+            (force,) = torch.autograd.grad(log_joint, z, create_graph=recorded)
+        return force
+
+    def _log_likelihood(self, z: Tensor) -> Tensor:
+        """`log p(x|z)` of what the encoder saw, `[S B]`."""
+        model, draws = self.model, len(z) // len(self.x)
+
+        def repeated(part: Tensor) -> Tensor:
+            return part.expand(draws, *part.shape).flatten(0, 1)
+
+        x, label = repeated(self.x), None if self.label is None else repeated(self.label)
+        with still(model.decoder, model.likelihood):
+            values = model.decode(z, x, label).log_prob(x)
+        return row_sums(values if self.hidden is None else values.masked_fill(repeated(self.hidden), 0.0))
