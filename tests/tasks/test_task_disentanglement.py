@@ -131,6 +131,6 @@ def test_options_are_checked(options: dict, said: str) -> None:
 def test_pictures_of_data_whose_labels_are_factors() -> None:
     label = torch.stack([torch.arange(20) % 3, torch.arange(20) % 4], 1)
     split = Batch(x=torch.rand(20, 1, 8, 8), label=label)
-    data = Rows({name: split for name in ("train", "validation", "test")}, kind="image", value_range=(0.0, 1.0))
+    data = Rows(dict.fromkeys(("train", "validation", "test"), split), kind="image", value_range=(0.0, 1.0))
     drawn = draw(instances.model(), data, torch.device("cpu"))
     assert set(drawn) == {"reconstruction", "latent_map", "samples", "traversal"}

@@ -80,9 +80,7 @@ class Disentanglement(Task):
             choices = [*METRICS, "dci"]
             require(metric in choices, f"task disentanglement: no metric {metric!r}: {nearest(metric, choices)}")
         require(trees in TREES, f"task disentanglement: no trees={trees!r}: {nearest(trees, TREES)}")
-        require(
-            max_rows is None or max_rows >= 1, f"task disentanglement: max_rows must be at least 1, not {max_rows}"
-        )
+        require(max_rows is None or max_rows >= 1, f"task disentanglement: max_rows must be at least 1, not {max_rows}")
         self.samples, self.bins, self.metrics, self.trees, self.max_rows = samples, bins, metrics, trees, max_rows
         names = [name for name in metrics if name != "dci"]
         names += [f"dci_{trees}_{part}" for part in DCI] if "dci" in metrics else []
@@ -100,7 +98,7 @@ class Disentanglement(Task):
         codes, factors = self._look(context)
         names = np.array(context.spec.factor_names)
         varying = np.array([len(np.unique(column)) > 1 for column in factors.T])
-        require(varying.any(), f"task disentanglement: no factor varies over {len(factors)} test examples")
+        require(bool(varying.any()), f"task disentanglement: no factor varies over {len(factors)} test examples")
         if not varying.all():
             context.warn(f"task disentanglement leaves out what does not vary: {', '.join(names[~varying])}")
         factors, names = factors[:, varying], names[varying]
@@ -155,7 +153,9 @@ class Disentanglement(Task):
             for name, table in tables.items()
             for shares in [table.information / table.entropy[:, None]]
         ]
-        title = f"Mutual information, as a share of the factor's entropy, over {len(tables['model'].codes)} test examples"
+        title = (
+            f"Mutual information, as a share of the factor's entropy, over {len(tables['model'].codes)} test examples"
+        )
         columns = [str(number) for number in range(width)]
         bounds = (0.0, max(float(np.nanmax(values)) for _, values in panels))
         picture = figures.heat_maps(panels, title, columns, "factor", factors, bounds)

@@ -47,7 +47,8 @@ class _Fixed:
         """The factor of each of `number` points, in pieces that fit memory: factor and how many."""
         counts = np.bincount(self.random.integers(self.count, size=number), minlength=self.count)
         return [
-            (factor, min(CHUNK, int(count) - start)) for factor, count in enumerate(counts)
+            (factor, min(CHUNK, int(count) - start))
+            for factor, count in enumerate(counts)
             for start in range(0, int(count), CHUNK)
         ]
 
