@@ -147,12 +147,18 @@ def fans(panels: Sequence[Row], values: Sequence[float], title: str) -> Picture:
 
 
 def heat_maps(
-    panels: Sequence[Row], title: str, columns: Sequence[str] | None = None, ylabel: str = "example"
+    panels: Sequence[Row],
+    title: str,
+    columns: Sequence[str] | None = None,
+    ylabel: str = "example",
+    rows: Sequence[str] = (),
+    bounds: tuple[float, float] | None = None,
 ) -> Picture:
-    """Matrices `[N, D]` below one another on one colour scale (1st to 99th percentile of the first)."""
-    low, high = np.percentile(panels[0][1], (1, 99))
-    rows = len(panels[0][1])
-    figure = Figure(figsize=(8, 0.7 + len(panels) * (0.45 + 0.12 * rows)), dpi=DPI, layout=_layout())
+    """Matrices `[N, D]` below one another on one colour scale: `bounds`, or the 1st to the 99th percentile of the
+    first."""
+    low, high = np.percentile(panels[0][1], (1, 99)) if bounds is None else bounds
+    height = len(panels[0][1]) * (0.17 if rows else 0.12)
+    figure = Figure(figsize=(8, 0.7 + len(panels) * (0.45 + height)), dpi=DPI, layout=_layout())
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, **_STYLE)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (label, matrix) in zip(axes, panels, strict=True):
@@ -161,7 +167,7 @@ def heat_maps(
         )
         axis.set_title(label, fontsize=8, color=MUTED, loc="left")
         _quiet(axis)
-        axis.set_yticks([])
+        axis.set_yticks(range(len(rows)), rows)
         axis.tick_params(bottom=axis is axes[-1])
         axis.set_ylabel(ylabel, fontsize=8, color=MUTED)
     if columns is not None and len(columns) <= 40:

@@ -37,11 +37,24 @@ ROWS = {
     "test/anomaly/auroc": "anomaly AUROC",
     "test/anomaly/false_alarm_rate": "anomaly: false alarms at the threshold",
     "test/anomaly/recall": "anomaly: recall at the threshold",
+    "test/mig": "MIG, mutual information gap",
+    "test/sap": "SAP, separated attribute predictability",
+    "test/modularity": "modularity",
+    "test/explicitness": "explicitness (AUROC)",
+    "test/factor_vae": "FactorVAE score",
+    "test/beta_vae": "BetaVAE score",
+    "test/dci_forest_disentanglement": "DCI disentanglement (random forest)",
+    "test/dci_forest_completeness": "DCI completeness (random forest)",
+    "test/dci_forest_informativeness": "DCI informativeness (random forest)",
+    "test/dci_boosting_disentanglement": "DCI disentanglement (gradient boosting)",
+    "test/dci_boosting_completeness": "DCI completeness (gradient boosting)",
+    "test/dci_boosting_informativeness": "DCI informativeness (gradient boosting)",
 }
 """The figures worth a row, and what they are called."""
 
 CLASSICS = {
     "pca": "PCA",
+    "ica": "ICA",
     "mixture": "pixel mixture",
     "train": "training rows",
     "ridge": "ridge",

@@ -31,7 +31,7 @@ class Batch:
     target: Tensor | None = None
     """What to reconstruct when it is not `x` (paired denoising)."""
     label: Tensor | None = None
-    """`[B]`. Never seen by an unconditional model; metrics read it."""
+    """`[B]` classes, or `[B, K]` factors of variation. Never seen by an unconditional model; metrics read it."""
     observed: Tensor | None = None
     """bool, `x`'s shape: False where the value is missing, or padding."""
     index: Tensor | None = None
@@ -72,6 +72,10 @@ class DataSpec:
     num_classes: int | None = None
     vocabulary: list[str] | None = None
     feature_names: list[str] | None = None
+    factor_names: list[str] | None = None
+    """Of the labels' columns, where the labels are factors of variation `[B, K]`."""
+    factor_sizes: list[int] | None = None
+    """How many values each factor takes."""
     value_range: tuple[float, float] | None = None
     """Smallest and largest value the scaled data can take; None when unbounded."""
     fingerprint: str = ""

@@ -12,6 +12,7 @@ import torch
 from narrows.data.arrays import Arrays, HeldOut
 from narrows.data.binarized_mnist import BinarizedMNIST
 from narrows.data.datamodule import DataModule
+from narrows.data.dsprites import DSprites
 from narrows.data.image_folder import ImageFolder
 from narrows.data.mnist import MNIST, FashionMNIST
 from narrows.data.series import Series
@@ -55,6 +56,21 @@ def test_binarized_mnist() -> None:
     assert first.x.unique().tolist() == [0.0, 1.0]
     assert first.x.mean() == pytest.approx(0.13, abs=0.05)
     assert first.label is None
+
+
+def test_sprites_of_the_complete_grid() -> None:
+    datamodule = prepared(DSprites(str(DATA), download=False, file="dsprites_grid46080.npz"))
+    assert (datamodule.spec.size, datamodule.spec.factor_sizes) == (37_325, [3, 6, 10, 16, 16])
+    for batch in datamodule.test_data():
+        assert batch.label is not None
+        # The sprite stands where its factors say: its centre of mass runs along with them.
+        mass = batch.x.sum((1, 2, 3))
+        place = torch.arange(64.0)
+        across, down = ((batch.x * grid).sum((1, 2, 3)) / mass for grid in (place, place[:, None]))
+        for centre, factor in ((across, 3), (down, 4)):
+            assert torch.corrcoef(torch.stack([centre, batch.label[:, factor].float()]))[0, 1] > 0.99
+        size = torch.stack([mass, batch.label[:, 1].float()])
+        assert torch.corrcoef(size)[0, 1] > 0.7
 
 
 def test_ecg5000() -> None:

@@ -22,6 +22,7 @@ from narrows.data.cifar10 import CIFAR10
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.data.digits import Digits
+from narrows.data.dsprites import FILE, DSprites
 from narrows.data.image_folder import ImageFolder
 from narrows.data.mnist import KMNIST, MNIST, FashionMNIST
 from narrows.data.series import Series
@@ -125,6 +126,7 @@ DOWNLOADED = {
     SVHN: "svhn",
     CelebA: "celeba",
     BinarizedMNIST: "binarized_mnist",
+    DSprites: "dsprites",
 }
 
 
@@ -163,6 +165,40 @@ def test_binarized_mnist_of_the_wrong_shape(tmp_path: Path) -> None:
     assert "array 'train'" in refusal(BinarizedMNIST(str(tmp_path)).load)
 
 
+def sprites(path: Path, **arrays: Any) -> str:
+    given = {"imgs": np.zeros((6, 64, 64), np.uint8), "latents_classes": np.zeros((6, 5), np.int64)}
+    np.savez_compressed(path / FILE, **(given | arrays))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"imgs": np.zeros((6, 64, 32), np.uint8)}, "'imgs' of"),
+        ({"imgs": np.full((6, 64, 64), 255, np.uint8)}, "values up to 255, not uint8 of shape [64, 64] with 0 and 1"),
+        ({"imgs": np.zeros((6, 64, 64))}, "is float64 of shape [64, 64]"),
+        ({"imgs": np.zeros((5, 64, 64), np.uint8)}, "holds 5 pictures but the factors of 6"),
+        ({"imgs": np.zeros((7, 64, 64), np.uint8)}, "holds 7 pictures but the factors of 6"),
+        ({"latents_classes": np.zeros((6, 4), int)}, "not whole numbers of shape [N, 5] or [N, 6]"),
+        ({"latents_classes": np.zeros((6, 5))}, "is float64 of shape [6, 5]"),
+    ],
+)
+def test_sprites(arrays: dict[str, Any], said: str, tmp_path: Path) -> None:
+    assert said in refusal(DSprites(sprites(tmp_path, **arrays)).load)
+
+
+def test_sprites_files(tmp_path: Path) -> None:
+    assert "max_examples=0 must be at least 1" in refusal(lambda: DSprites(max_examples=0))
+    assert "mine.npz is not in" in refusal(DSprites(str(tmp_path), file="mine.npz").load)
+    sprites(tmp_path, imgs=np.random.default_rng(0).integers(0, 2, (6, 64, 64), dtype=np.uint8))
+    whole = (tmp_path / FILE).read_bytes()
+    for torn in (whole[:500], whole[:700] + bytes(64) + whole[764:]):
+        (tmp_path / FILE).write_bytes(torn)
+        assert f"{FILE} cannot be read as numpy arrays without pickle" in refusal(DSprites(str(tmp_path)).load)
+    np.savez(tmp_path / FILE, latents_classes=np.zeros((6, 5), int), images=np.zeros(3))
+    assert "has no array 'imgs'" in refusal(DSprites(str(tmp_path)).load)
+
+
 def save(path: Path, **arrays: Any) -> str:
     np.savez(path / "a.npz", **arrays)
     return str(path / "a.npz")
@@ -179,7 +215,18 @@ def save(path: Path, **arrays: Any) -> str:
         ({"x": np.zeros((4, 2))}, {"channels_last": True}, "holds vectors, which have no channels"),
         ({"x": np.array([["a", "b"]])}, {}, "is of type <U1: numbers or truth values are needed"),
         ({"x": np.zeros((4, 2)), "y": np.full(4, 0.5)}, {"label_key": "y"}, "not whole numbers"),
-        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 3))}, {"label_key": "y"}, "one whole number for each example"),
+        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 3, 2))}, {"label_key": "y"}, "one whole number for each example"),
+        ({"x": np.zeros((4, 2)), "y": np.zeros((4, 0))}, {"label_key": "y"}, "one whole number for each example"),
+        (
+            {"x": np.zeros((4, 2)), "y": np.zeros((4, 3))},
+            {"label_key": "y", "train_labels": [0]},
+            "train_labels=[0] chooses classes, but these labels are 3 factors for each example: set null",
+        ),
+        (
+            {"x": np.zeros((4, 2)), "y": np.zeros((4, 3)), "t": np.zeros((4, 2)), "s": np.zeros((4, 2))},
+            {"label_key": "y", "test": HeldOut(x_key="t", label_key="s")},
+            "labels of shape [2] for each example, but the train split of shape [3]",
+        ),
         ({"x": np.zeros((4, 2)), "y": np.zeros(3)}, {"label_key": "y"}, "4 examples but 3 labels"),
         ({"x": np.full((4, 2), 1e300)}, {}, "8 values that are NaN or infinite"),
         ({"x": np.zeros((4, 2))}, {"standardise": "robust"}, "standardise='robust' is none of"),

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from narrows.data import scaling
-from narrows.data.contents import Contents, Part
+from narrows.data.checks import fingerprint
+from narrows.data.contents import Contents, Packed, Part, pool
 from narrows.data.datamodule import DataModule, Loading
 from narrows.data.image_folder import ImageFolder
 from narrows.types import Batch
@@ -295,3 +296,62 @@ def test_writing_into_a_batch_leaves_the_data_alone(loader: str) -> None:
     again = next(iter(getattr(datamodule, loader)()))
     for value, wanted in zip((again.x, again.label, again.index), kept, strict=True):
         assert torch.equal(value, wanted)
+
+
+# ── black and white as bits ─────────────────────────────────────────────────────────────────────────────
+
+
+def black_and_white(shape: tuple[int, ...] = (1, 5, 3), rows: int = 53) -> tuple[Contents, Contents]:
+    """The same examples as bits and as bytes; fifteen values do not fill their bytes."""
+    random = np.random.default_rng(0)
+    values = random.integers(0, 2, (rows, *shape), dtype=np.uint8)
+    bits = torch.from_numpy(np.packbits(values.reshape(rows, -1), axis=1))
+    label = torch.stack([torch.arange(rows) % 3, torch.arange(rows) % 4], 1)
+    parts = (Part(Packed(bits, shape), label), Part(torch.from_numpy(values * 255), label))
+    as_bits, as_bytes = (Contents("image", part, test_fraction=0.2) for part in parts)
+    return as_bits, as_bytes
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (2, 4, 4)])
+@pytest.mark.parametrize("held", [0, 2**29], ids=["as bits", "as floats"])
+@pytest.mark.parametrize("settings", [{}, {"folds": 3, "fold": 1}, {"binarise": "static"}, {"binarise": "dynamic"}])
+def test_bits_are_served_as_bytes_are(
+    shape: tuple[int, ...], held: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scaling, "FLOAT_BYTES", held)
+    sources = [SimpleNamespace(load=lambda given=given: given) for given in black_and_white(shape)]
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        one, other = (served(source, fake_trainer(), loader, **settings) for source in sources)
+        assert rows(one) == rows(other)
+        assert len(rows(one)) > 0
+        for ours, theirs in zip(one, other, strict=True):
+            assert torch.equal(ours.x, theirs.x)
+            assert torch.equal(ours.label, theirs.label)
+    module = DataModule(sources[0], **settings)
+    module.setup()
+    assert isinstance(module._splits["train"].part.x, Packed) == (held == 0)
+
+
+def test_bits_standardised_are_bytes_standardised() -> None:
+    values = []
+    for contents in black_and_white():
+        contents.standardise = "standard"
+        values.append(torch.cat([batch.x for batch in served(SimpleNamespace(load=lambda c=contents: c))]))
+    assert torch.equal(*values)
+    assert values[0].mean().abs() < 1e-6
+
+
+def test_every_bit_and_every_factor_is_in_the_fingerprint() -> None:
+    contents, _ = black_and_white()
+    before = fingerprint(contents)
+    contents.train.x.bits[7, 0] ^= 16
+    changed = fingerprint(contents)
+    contents.train.label[3, 1] += 1
+    assert len({before, changed, fingerprint(contents)}) == 3
+
+
+def test_pooled_bits_are_the_bits_of_both() -> None:
+    part = black_and_white()[0].train
+    both = pool(part.select(torch.tensor([4, 2])), part.select(torch.tensor([9])))
+    assert torch.equal(both.x.unpack(), part.x.unpack(torch.tensor([4, 2, 9])))
+    assert both.label.tolist() == part.label[[4, 2, 9]].tolist()

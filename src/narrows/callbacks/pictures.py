@@ -223,7 +223,7 @@ def _traversal(scene: _Scene) -> Picture | None:
         names, moves = _directions(scene.codes)
         title = "Traversal about the mean latent: principal directions, from -2.5 to 2.5 standard deviations"
     z = torch.stack(moves).flatten(0, 1).reshape(-1, *scene.model.latent_shape)
-    drawn = scene.model.decode(z.to(latent.z), label=None if label is None else label.expand(len(z))).mean
+    drawn = scene.model.decode(z.to(latent.z), label=None if label is None else label.repeat_interleave(len(z), 0)).mean
     panels = [(name, _array(part)) for name, part in zip(names, drawn.chunk(len(names)), strict=True)]
     layout = _layout(scene.spec)
     if layout in ("image", "roll"):

@@ -48,7 +48,7 @@ class Arrays:
     as float32, and then standardised as asked.
 
     Args:
-        label_key: whole numbers `[N]`; null: no labels.
+        label_key: whole numbers, classes `[N]` or factors of variation `[N, K]`; null: no labels.
         channels_last: images are `[N, H, W, C]`, series `[N, T, C]`.
         standardise: `none`, `standard` or `minmax`, per feature or channel, fitted on the training rows.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
@@ -157,12 +157,13 @@ def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
 
 
 def to_labels(label: NumpyArray, where: str) -> Tensor:
-    """int64 `[N]`."""
-    column = label.ndim == 2 and label.shape[1] == 1  # MedMNIST writes labels so
+    """int64 classes `[N]`, or factors `[N, K]`."""
     require(
-        label.ndim == 1 or column,
-        f"{where} has shape {list(label.shape)}, but labels must be one whole number for each example",
+        label.ndim in (1, 2) and 0 not in label.shape[1:],
+        f"{where} has shape {list(label.shape)}, but labels must be one whole number for each example, or one for "
+        "each of its factors",
     )
     whole = label.dtype.kind in "biu" or (label.dtype.kind == "f" and bool(np.all(label == np.round(label))))
     require(whole, f"{where} holds {label.dtype} values that are not whole numbers, which labels must be")
-    return torch.from_numpy(label.reshape(-1).astype(np.int64))
+    labels = torch.from_numpy(label.astype(np.int64))
+    return labels.flatten() if label.shape[1:] == (1,) else labels  # MedMNIST writes classes as a column

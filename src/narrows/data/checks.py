@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Contents, Part, Stream
+from narrows.data.contents import Contents, Packed, Part, Stream
 from narrows.errors import UserError, require
 
 CHUNK = 4096
@@ -30,6 +30,7 @@ def check(contents: Contents) -> None:
             "labels: there must be one label for each example",
         )
         _check_shape(contents.train, part, name)
+        _check_factors(contents.train, part, name)
         if isinstance(part.x, Tensor) and part.x.is_floating_point():
             _check_finite(part.x, name)
 
@@ -40,6 +41,15 @@ def _check_shape(train: Part, part: Part, name: str) -> None:
         wanted == found,
         f"the {name} split has examples of shape {found}, but the train split of shape {wanted}: "
         "all splits must have the same shape",
+    )
+
+
+def _check_factors(train: Part, part: Part, name: str) -> None:
+    wanted, found = (None if one.label is None else list(one.label.shape[1:]) for one in (train, part))
+    require(
+        found is None or wanted is None or wanted == found,
+        f"the {name} split has labels of shape {found} for each example, but the train split of shape {wanted}: "
+        "all splits must have the same factors",
     )
 
 
@@ -71,8 +81,9 @@ def fingerprint(contents: Contents) -> str:
     return digest.hexdigest()
 
 
-def _feed(digest: hashlib._Hash, x: Tensor | Stream) -> None:
+def _feed(digest: hashlib._Hash, x: Tensor | Stream | Packed) -> None:
     digest.update(f"|{x.dtype}|{list(x.shape)}|".encode())
+    x = x.bits if isinstance(x, Packed) else x
     if isinstance(x, Tensor):
         digest.update(x.contiguous().numpy().data)
         return
@@ -83,8 +94,24 @@ def _feed(digest: hashlib._Hash, x: Tensor | Stream) -> None:
 
 def count_classes(contents: Contents) -> int | None:
     """One more than the largest label, so that every label indexes a table of this size; None where there
-    are no labels or some are negative."""
+    are no labels, some are negative, or they are factors."""
     labels = [part.label for part in contents.parts().values() if part.label is not None]
-    if not labels or min(int(label.min()) for label in labels) < 0:
+    if not labels or labels[0].ndim != 1 or min(int(label.min()) for label in labels) < 0:
         return None
     return 1 + max(int(label.max()) for label in labels)
+
+
+def name_factors(contents: Contents) -> list[str] | None:
+    """One name for each column of labels that are factors; None where they are none."""
+    label = contents.train.label
+    if label is None or label.ndim != 2:
+        return None
+    return contents.factor_names or [f"factor{column}" for column in range(label.shape[1])]
+
+
+def count_values(contents: Contents) -> list[int] | None:
+    """How many values each factor takes; None where the labels are no factors."""
+    labels = [part.label for part in contents.parts().values() if part.label is not None]
+    if not labels or labels[0].ndim != 2:
+        return None
+    return [len(column.unique()) for column in torch.cat(labels).unbind(1)]

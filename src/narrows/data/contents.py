@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -49,14 +50,52 @@ class Stream:
         return Stream([self.paths[row] for row in rows.tolist()], self.read, tuple(self.shape[1:]))
 
 
+class Packed:
+    """Black and white examples held as bits, an eighth of their bytes.
+
+    Args:
+        bits: uint8 `[N, ceil(D / 8)]`, the first value of an example in the highest bit, as `numpy.packbits`
+            writes them.
+        shape: of one example, with D values.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(self, bits: Tensor, shape: Shape) -> None:
+        self.bits = bits
+        self.shape = torch.Size((len(bits), *shape))
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    @property
+    def device(self) -> torch.device:
+        return self.bits.device
+
+    def to(self, device: torch.device) -> Packed:
+        return Packed(self.bits.to(device), tuple(self.shape[1:]))
+
+    def index_select(self, dim: int, rows: Tensor) -> Packed:
+        """These rows, in this order; `dim` is always 0, as in `Tensor.index_select`."""
+        return Packed(self.bits.index_select(0, rows), tuple(self.shape[1:]))
+
+    def unpack(self, rows: Tensor | slice = slice(None)) -> Tensor:
+        """These rows as uint8, 0 or 255, `[len(rows), *shape]`."""
+        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=self.device)
+        values = (self.bits[rows].unsqueeze(-1) >> places).bitwise_and_(1).mul_(255).flatten(1)
+        shape = self.shape[1:]
+        return values[:, : math.prod(shape)].reshape(-1, *shape)
+
+
 @dataclass
 class Part:
     """Examples and their labels.
 
-    `x` is uint8 (served divided by 255) or float32 (served as it is), `[N, *shape]`; `label` int64 `[N]`.
+    `x` is uint8 (served divided by 255) or float32 (served as it is), `[N, *shape]`; `label` int64, classes
+    `[N]` or factors of variation `[N, K]`.
     """
 
-    x: Tensor | Stream
+    x: Tensor | Stream | Packed
     label: Tensor | None = None
 
     def __len__(self) -> int:
@@ -86,6 +125,7 @@ class Contents:
     neighbours: int | None = None
     standardise: Standardise = "none"
     feature_names: list[str] | None = None
+    factor_names: list[str] | None = None
 
     def parts(self) -> dict[str, Part]:
         """The parts that exist, by name."""
@@ -106,6 +146,8 @@ def pool(first: Part, second: Part) -> Part:
     if isinstance(first.x, Stream) and isinstance(second.x, Stream):
         paths = first.x.paths + second.x.paths
         return Part(Stream(paths, first.x.read, tuple(first.x.shape[1:])), label)
+    if isinstance(first.x, Packed) and isinstance(second.x, Packed):
+        return Part(Packed(torch.cat([first.x.bits, second.x.bits]), tuple(first.x.shape[1:])), label)
     assert isinstance(first.x, Tensor)
     assert isinstance(second.x, Tensor)
     return Part(torch.cat([first.x, second.x]), label)

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from narrows.data import scaling
-from narrows.data.checks import check, count_classes, fingerprint
+from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Part, Source, Stream
 from narrows.data.loader import Loader, Ordered, Process, Shuffled
 from narrows.data.scaling import Binarise
@@ -106,6 +106,8 @@ class DataModule(LightningDataModule):
             size=len(splits["train"]),
             num_classes=count_classes(contents),
             feature_names=contents.feature_names,
+            factor_names=name_factors(contents),
+            factor_sizes=count_values(contents),
             value_range=scaling.value_range(splits),
             fingerprint=content,
         )

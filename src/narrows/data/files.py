@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -87,6 +88,36 @@ def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
         return {key: file[key] for key in keys}
 
 
+def read_in_chunks(path: Path, key: str, rows: int = 4096) -> Iterator[np.ndarray[Any, Any]]:
+    """The array of this key in a .npz, so many rows at a time: it never lies in memory as a whole.
+
+    Raises:
+        UserError: a key that is not there, a file that is broken or would need pickle.
+    """
+    with _explained(path), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        require(key in names, f"{path} has no array '{key}': {nearest(key, names)}")
+        with archive.open(f"{key}.npy") as file:
+            shape, dtype = _header(file)
+            each = dtype.itemsize * math.prod(shape[1:])
+            for start in range(0, shape[0], rows):
+                count = min(rows, shape[0] - start)
+                yield np.frombuffer(file.read(count * each), dtype).reshape(count, *shape[1:])
+            if file.read(1):  # reading past the end is what verifies the checksum
+                raise ValueError(f"array '{key}' is longer than its header says")
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in versions:
+        raise ValueError(f"its arrays are of version {version}")
+    shape, columns_first, dtype = versions[version](file)
+    if columns_first or dtype.hasobject or not shape:
+        raise ValueError("an array of rows without Python objects is needed")
+    return shape, dtype
+
+
 def array_names(path: Path) -> list[str]:
     """The keys of a .npz; none of a .npy."""
     with _opened(path) as file:
@@ -95,10 +126,15 @@ def array_names(path: Path) -> list[str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    # Opened here, because numpy leaves the file open where it turns out to be broken.
+    with _explained(path), path.open("rb") as handle:
+        yield np.load(handle, allow_pickle=False)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        # Opened here, because numpy leaves the file open where it turns out to be broken.
-        with path.open("rb") as handle:
-            yield np.load(handle, allow_pickle=False)
+        yield
     except UserError:
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:

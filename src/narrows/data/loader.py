@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from narrows.data.contents import Stream
+from narrows.data.contents import Packed, Stream
 from narrows.data.splits import Split
 from narrows.errors import UserError, require
 from narrows.random import generator
@@ -228,6 +228,8 @@ class Loader:
         if self._reader is not None:
             return self._reader.read(steps)
         x = self.split.part.x
+        if isinstance(x, Packed):
+            return (x.unpack(step.rows) for step in steps)
         assert isinstance(x, Tensor)
         return (_take(x, step.rows) for step in steps)
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Part, Standardise, Stream
+from narrows.data.contents import Packed, Part, Standardise, Stream
 from narrows.data.loader import unit
 from narrows.data.splits import Split
 from narrows.errors import require
@@ -22,8 +22,8 @@ CHUNK = 4096
 
 def hold(splits: dict[str, Split]) -> dict[str, Split]:
     """uint8 splits as float32 in [0, 1], where all of them together are small enough."""
-    held = [split.part.x for split in splits.values() if isinstance(split.part.x, Tensor)]
-    if sum(4 * x.numel() for x in held) >= FLOAT_BYTES:
+    held = [split.part.x for split in splits.values() if not isinstance(split.part.x, Stream)]
+    if sum(4 * x.shape.numel() for x in held) >= FLOAT_BYTES:
         return splits
     return {name: _with(split, unit(_memory(split))) if _bytes(split) else split for name, split in splits.items()}
 
@@ -65,6 +65,8 @@ def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:
 
 def draw(split: Split, seed: int, name: str) -> Split:
     """One Bernoulli draw of the grey values, named by (seed, "binarise", name)."""
+    if isinstance(split.part.x, Packed):
+        return split  # black and white already: a draw gives what is there
     x = _memory(split)
     source = generator(seed, "binarise", name)
     drawn = torch.empty_like(x)
@@ -80,7 +82,7 @@ def _with(split: Split, x: Tensor) -> Split:
 
 
 def _bytes(split: Split) -> bool:
-    return isinstance(split.part.x, Tensor) and split.part.x.dtype == torch.uint8
+    return not isinstance(split.part.x, Stream) and split.part.x.dtype == torch.uint8
 
 
 def _memory(split: Split) -> Tensor:
@@ -89,5 +91,7 @@ def _memory(split: Split) -> Tensor:
         "binarise and standardise need data held in memory, but these are streamed from files: set "
         "binarise=none, or raise source.memory_limit_mb",
     )
+    if isinstance(split.part.x, Packed):
+        return split.part.x.unpack()
     assert isinstance(split.part.x, Tensor)
     return split.part.x

@@ -101,6 +101,11 @@ def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
         return rows
     require(part.label is not None, f"train_labels={list(wanted)}, but the data have no labels to choose by: set null")
     assert part.label is not None
+    require(
+        part.label.ndim == 1,
+        f"train_labels={list(wanted)} chooses classes, but these labels are {part.label.shape[-1]} factors for each "
+        "example: set null",
+    )
     kept = rows[torch.isin(part.label[rows], torch.tensor(list(wanted)))]
     present = sorted(set(part.label[rows].tolist()))
     require(

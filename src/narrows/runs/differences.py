@@ -130,6 +130,8 @@ DATA = {
     "num_classes": "classes",
     "vocabulary": "vocabulary",
     "feature_names": "feature names",
+    "factor_names": "factor names",
+    "factor_sizes": "values of the factors",
     "value_range": "value range",
 }
 

@@ -67,7 +67,7 @@ class Task:
     """A plug-in evaluator: `run(context)` gives flat, named figures; nothing of it enters the training module."""
 
     name: ClassVar[str]
-    figures: ClassVar[tuple[str, ...]] = ()
+    figures: tuple[str, ...] = ()
     """Names that are reported whenever the task fits: columns that must be declared before training."""
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
