@@ -21,6 +21,8 @@ ROWS = {
     "test/denoised/mse": "denoised: MSE per value",
     "test/denoised/bce": "denoised: BCE per value (nats)",
     "test/denoised/psnr": "denoised: PSNR (dB)",
+    "test/hidden/mse": "hidden values: MSE per value",
+    "test/hidden/psnr": "hidden values: PSNR (dB)",
     "test/active_units": "active units",
     "test/l0": "L0, latents that are not zero",
     "test/dead_fraction": "dead latents, fraction",
