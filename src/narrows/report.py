@@ -23,6 +23,8 @@ ROWS = {
     "test/denoised/mse": "denoised: MSE per value",
     "test/denoised/bce": "denoised: BCE per value (nats)",
     "test/denoised/psnr": "denoised: PSNR (dB)",
+    "test/hidden/mse": "hidden values: MSE per value",
+    "test/hidden/psnr": "hidden values: PSNR (dB)",
     "test/fid": "samples: Fréchet distance",
     "test/rfid": "reconstructions: Fréchet distance",
     "test/kid": "samples: kernel distance",

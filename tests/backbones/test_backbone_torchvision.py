@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from instances import IMAGE, batch, model
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torchvision import models
 
@@ -14,6 +15,7 @@ from narrows.encoders._layers import BatchNorm
 from narrows.encoders.torchvision import MEAN, STD, TorchvisionEncoder
 from narrows.errors import UserError
 from narrows.losses.geometry import Contraction
+from narrows.runs.load import _without_start
 
 NAME = "shufflenet_v2_x0_5"
 
@@ -149,3 +151,13 @@ def test_contraction_reaches_through_it(training: bool) -> None:
     assert all(p.grad.isfinite().all() for p in net.encoder.parameters() if p.grad is not None)
     with torch.no_grad():
         assert Contraction()(out, net).shape == (3,)
+
+
+def test_a_trained_model_is_loaded_without_the_file_it_started_from() -> None:
+    place = "narrows.encoders.torchvision.TorchvisionEncoder"
+    config = OmegaConf.create({"encoder": {"_target_": place, "name": NAME, "weights": "/gone.pth"}})
+    assert OmegaConf.to_container(_without_start(config)) == {
+        "encoder": {"_target_": place, "name": NAME, "weights": None}
+    }
+    config = OmegaConf.create({"encoder": {"_target_": "narrows.encoders.mlp.MLPEncoder", "widths": [3]}})
+    assert _without_start(config).encoder.widths == [3]

@@ -11,7 +11,7 @@ import torch
 from tasks.standins import Always, Rows, Same, context
 
 from narrows.bottlenecks.deterministic import Deterministic
-from narrows.corruptions import GaussianNoise
+from narrows.corruptions import Block, GaussianNoise
 from narrows.likelihoods import GaussianLikelihood
 from narrows.model import Autoencoder
 from narrows.tasks import classics
@@ -27,14 +27,16 @@ def _unit_data(n: int = 50, **spec: object) -> Rows:
     return Rows(splits, **{"kind": "image", "value_range": (0.0, 1.0)} | spec)
 
 
-def _constant_model(spec: DataSpec, values: torch.Tensor) -> Autoencoder:
+def _constant_model(
+    spec: DataSpec, values: torch.Tensor, corruption: instances.Build = instances.CORRUPTIONS["clean"]
+) -> Autoencoder:
     return Autoencoder(
         spec,
         encoder=Same,
         bottleneck=partial(Deterministic, dim=3),
         decoder=partial(Always, values=values),
         likelihood=GaussianLikelihood,
-        corruption=instances.CORRUPTIONS["clean"],
+        corruption=corruption,
     )
 
 
@@ -109,6 +111,21 @@ def test_a_denoiser_is_also_judged_from_the_corrupted_input() -> None:
     assert found["test/denoised/ridge/psnr"] > found["test/corrupted/psnr"]
     assert {"test/denoised/mse", "test/denoised/psnr", "test/denoised/bce", "test/denoised/pca/psnr"} <= found.keys()
     assert "test/corrupted/bce" not in found
+
+
+def test_hidden_values_are_judged_alone_and_the_warning_is_about_them(caplog: pytest.LogCaptureFixture) -> None:
+    data = _unit_data()
+    hole = partial(Block, size=0.5, place="centre")
+    model = _constant_model(data.spec, torch.full((1, 8, 8), 0.9), corruption=hole)
+    found = run_tasks({"r": Reconstruction()}, context(model, data))
+    centre = (slice(None), slice(None), slice(2, 6), slice(2, 6))
+    train, test = (data.splits[name].x for name in ("train", "test"))
+    mean = (test - train.mean(0, keepdim=True))[centre].square().mean()
+    guess = model.reconstruct(test)
+    assert found["test/hidden/mse"] == pytest.approx(float((test - guess)[centre].square().mean()), rel=1e-5)
+    assert found["test/hidden/mean/mse"] == pytest.approx(float(mean), rel=1e-5)
+    assert found["test/hidden/ridge/mse"] > 0
+    assert "test/hidden MSE" in caplog.text
 
 
 def test_unbounded_data_take_their_range_from_the_training_split_and_have_no_bce() -> None:
