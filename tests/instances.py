@@ -66,7 +66,7 @@ BOTTLENECKS: dict[str, Build] = {
     "deterministic_sigmoid": partial(Deterministic, dim=5, activation="sigmoid"),
     "topk": partial(TopK, dim=9, k=3),
     "batch_topk": partial(BatchTopK, dim=9, k=3),
-    "jumprelu": partial(JumpReLU, dim=9, threshold=0.1, bandwidth=1.0),
+    "jumprelu": partial(JumpReLU, dim=9, threshold=0.01, bandwidth=1.0),
     "gated": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
     "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
