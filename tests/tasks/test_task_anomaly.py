@@ -77,6 +77,9 @@ def test_data_that_cannot_be_judged() -> None:
     model = _zero_model(data)
     data.spec.num_classes = None
     assert Anomaly().fits(data.spec, model) == "the data have no labels"
+    data.spec.factor_sizes = [3, 4]
+    assert Anomaly().fits(data.spec, model) == "the labels are factors, not classes"
+    data.spec.factor_sizes = None
     with pytest.raises(UserError, match=r"normal_labels=\[7\]"):
         Anomaly(normal_labels=[7]).run(context(model, data))
     with pytest.raises(UserError, match="all normal"):

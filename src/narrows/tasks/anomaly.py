@@ -59,7 +59,7 @@ class Anomaly(Task):
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None:
-            return "the data have no classes"
+            return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
         return "tokens have no squared error" if spec.kind == "tokens" else None
 
     def run(self, context: TaskContext) -> dict[str, float]:
