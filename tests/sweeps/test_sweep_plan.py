@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from command import composed
 
+from narrows.config import config_dir
 from narrows.errors import UserError
 from narrows.sweeps import directory as directories
 from narrows.sweeps.check import samples
@@ -25,7 +26,15 @@ def test_the_command_line_wins_and_the_sweeps_own_overrides_stay_out_of_the_jobs
     assert make_plan(composed("sweep=folds").sweep, ["datamodule.fold=2"]).size == 1
 
 
-@pytest.mark.parametrize("choice", ["grid", "random", "folds", "seeds_x_variants", "optuna", "pareto"])
+def test_the_zoo_has_every_variant() -> None:
+    plan = make_plan(composed("sweep=zoo").sweep, [])
+    variants = {path.stem for path in (config_dir() / "variant").glob("*.yaml")}
+    assert set(plan.recipes) == variants
+    for name, lines in plan.recipes.items():
+        assert f"variant={name}" in lines
+
+
+@pytest.mark.parametrize("choice", ["grid", "random", "folds", "seeds_x_variants", "optuna", "pareto", "zoo"])
 def test_every_sweep_has_a_plan(choice: str) -> None:
     plan = make_plan(composed(f"sweep={choice}").sweep, ["seed=0,1"] if choice == "grid" else [])
     assert plan.size >= 2
