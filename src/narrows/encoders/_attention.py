@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +16,47 @@ EXPANSION = 4
 """Hidden over outer width of a block's two linear layers."""
 
 
+@dataclass
+class Cache:
+    """The keys and values of the tokens so far, `[B, heads, N, D / heads]`."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All of them, the new ones last."""
+        self.keys = keys if self.keys is None else torch.cat([self.keys, keys], 2)
+        self.values = values if self.values is None else torch.cat([self.values, values], 2)
+        return self.keys, self.values
+
+
 class SelfAttention(nn.Module):
-    """softmax(Q K^T / sqrt(d)) V over `heads` parts of the width, `[B, N, D] -> [B, N, D]`.
+    """softmax(Q K^T / sqrt(d)) V over `heads` parts of the width, `[B, N, D] -> [B, N, D]`. If `causal`, token i
+    reads those up to i; with a cache it is given the next token alone and reads those before it there.
 
     Written out, because fused attention has no second derivative, which contraction needs.
 
     "Attention Is All You Need" (Vaswani et al., 2017), section 3.2, https://arxiv.org/abs/1706.03762.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.inputs, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
-    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """`padding`: bool `[B, N]`, True at tokens that nobody attends to."""
         q, k, v = self.inputs(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.append(k, v)
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
+        # The smallest number and not -inf: a row of padding alone must stay finite.
+        least = torch.finfo(scores.dtype).min
         if padding is not None:
-            # The smallest number and not -inf: a row of padding alone must stay finite.
-            scores = scores.masked_fill(padding[:, None, None], torch.finfo(scores.dtype).min)
+            scores = scores.masked_fill(padding[:, None, None], least)
+        if self.causal and cache is None:
+            later = torch.ones(scores.shape[2:], dtype=torch.bool, device=x.device).triu(1)
+            scores = scores.masked_fill(later, least)
         return self.output((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
@@ -44,15 +66,15 @@ class Block(nn.Module):
     "On Layer Normalization in the Transformer Architecture" (Xiong et al., 2020) for the norms' place.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = False) -> None:
         super().__init__()
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads)
+        self.attention = SelfAttention(width, heads, causal)
         self.mlp = nn.Sequential(nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x), padding))
+    def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        x = x + self.dropout(self.attention(self.norm_attention(x), padding, cache))
         return x + self.dropout(self.mlp(self.norm_mlp(x)))
 
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from narrows.encoders._attention import Block, Cache
 from narrows.errors import require
 from narrows.model import Autoencoder
-from narrows.priors._attention import Cache, CausalBlock
 from narrows.priors.base import Density
 from narrows.priors.budget import Budget
 from narrows.types import Latent, QuantizedLatent
@@ -73,7 +73,7 @@ class AutoregressiveCodes(Density):
         self.first = nn.Parameter(torch.zeros(width))
         self.vectors = nn.Embedding(sum(self.sizes), width)
         self.places = nn.Parameter(torch.zeros(self.length, width))
-        self.blocks = nn.ModuleList(CausalBlock(width, heads) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, causal=True) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
         for table in (self.vectors.weight, self.places, self.first):
@@ -126,7 +126,7 @@ class AutoregressiveCodes(Density):
         for i in range(self.length):
             h = h + self.places[i]
             for block, cache in zip(self.blocks, caches, strict=True):
-                h = block(h, cache)
+                h = block(h, cache=cache)
             probs = self._read_out(i % len(self.sizes), h.squeeze(1)).exp()
             drawn.append(torch.multinomial(probs, 1))
             h = self.vectors(drawn[-1] + self.starts[i])  # type: ignore[index]
