@@ -219,3 +219,25 @@ def test_the_same_seed_gives_the_same_draws_and_every_parameter_learns() -> None
     assert torch.equal(*drawn)
     LOSSES["elbo"]()(net(data), net).total.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 4)])
+def test_near_the_uniform_distribution_the_projection_is_the_mean_of_z(shape: tuple[int, ...]) -> None:
+    """So a collapsed posterior can come back."""
+    bottleneck = Hyperspherical(shape, dim=6)
+    with torch.no_grad():
+        for parameter in bottleneck.parameters():
+            parameter.mul_(0.01)
+    h = torch.randn(3, *shape)
+    latent = bottleneck(h)
+    torch.testing.assert_close(latent.posterior.mean, bottleneck.projection(h), rtol=1e-2, atol=1e-5)
+    slopes = torch.autograd.grad(latent.posterior.mean.sum(), bottleneck.projection.bias)[0]
+    torch.testing.assert_close(slopes, torch.full((6,), 3.0 * math.prod(shape[1:])), rtol=1e-2, atol=0)
+    with torch.no_grad():
+        for parameter in bottleneck.parameters():
+            parameter.zero_()
+    nothing = bottleneck(h)
+    (nothing.z.sum() + posterior_kl(nothing).sum()).backward()
+    assert float(posterior_kl(nothing).detach().abs().max()) < 1e-6
+    torch.testing.assert_close(nothing.z.norm(dim=1), torch.ones(3, *shape[1:]))
+    assert all(torch.isfinite(p.grad).all() for p in bottleneck.parameters())

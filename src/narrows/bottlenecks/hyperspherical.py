@@ -18,8 +18,10 @@ class Hyperspherical(Bottleneck):
     """`q(z|x) = vMF(mu(h), kappa(h))` on the unit sphere of R^dim, with a uniform prior; a map has a sphere at every
     position.
 
-    The projection gives a vector whose direction is mu, and kappa through a softplus. `point` is mu. The KL is in
-    closed form and does not depend on mu. A sphere of `dim` entries has `dim - 1` degrees of freedom.
+    The projection gives the natural parameter `kappa mu / dim`, which is E[z] while it is small: as of a Gaussian's
+    mean, its gradient lives on where the posterior is all but uniform. (The paper's separate softplus for kappa has
+    none there, and a posterior that once collapsed stayed so.) `point` is mu. The KL is in closed form and does not
+    depend on mu. A sphere of `dim` entries has `dim - 1` degrees of freedom.
 
     "Hyperspherical Variational Auto-Encoders" (Davidson et al., 2018), section 3.
 
@@ -32,12 +34,12 @@ class Hyperspherical(Bottleneck):
     def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
         require(dim >= 2, f"bottleneck hyperspherical: dim must be at least 2, not {dim}")
         super().__init__(in_shape, dim)
-        self.projection = AxisLinear(in_shape[0], dim + 1)
+        self.projection = AxisLinear(in_shape[0], dim)
 
     def forward(self, h: Tensor) -> ReparameterisedLatent:
-        raw = self.projection(h).float().movedim(1, -1)
-        direction = F.normalize(raw[..., :-1], dim=-1)
-        vmf, uniform = VonMisesFisher(direction, F.softplus(raw[..., -1])), HypersphericalUniform(direction)
+        natural = self.projection(h).float().movedim(1, -1)
+        direction, concentration = F.normalize(natural, dim=-1), natural.shape[-1] * natural.norm(dim=-1)
+        vmf, uniform = VonMisesFisher(direction, concentration), HypersphericalUniform(direction)
         posterior, prior = (AtPositions(vectors, h.ndim - 2) for vectors in (vmf, uniform))
         point = posterior.laid_out(direction)
         return ReparameterisedLatent(z=posterior.rsample(), point=point, posterior=posterior, prior=prior)
