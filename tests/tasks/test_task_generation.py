@@ -145,7 +145,7 @@ def test_the_extractor_is_a_function_of_the_data_alone(cache: Path) -> None:
     first = _extractor(source)
     assert float(first["accuracy"]) > 0.95
     (file,) = cache.glob("*/*.ckpt")
-    assert name_of(source.spec) in file.parent.name
+    assert name_of(context(small_model(), source)) in file.parent.name
     stamp = file.stat().st_mtime_ns
     again = _extractor(source, seed=7)
     assert file.stat().st_mtime_ns == stamp, "what is kept is not trained again"
@@ -172,9 +172,17 @@ def test_data_without_classes_are_told_by_their_turns() -> None:
         part.x[:, :, 5:, 5:] = 0.0
     state = _extractor(source)
     assert state["head.weight"].shape[0] == 4
-    assert "rotations" in name_of(source.spec)
+    assert "rotations" in name_of(context(small_model(), source))
     assert float(state["accuracy"]) > 0.95
     assert not math.isnan(judged(bars(100).x, source)["test/fid"])
+
+
+def test_black_and_white_draws_of_the_same_data_have_an_extractor_of_their_own(cache: Path) -> None:
+    for binary in (False, True):
+        _extractor(data(binary=binary))
+    grey, black = sorted(path.name for path in cache.iterdir())
+    assert grey != black
+    assert "binary" in black
 
 
 def test_a_damaged_extractor_is_refused_by_name(cache: Path) -> None:

@@ -20,7 +20,6 @@ from narrows.errors import require
 from narrows.random import generator, seed_default
 from narrows.runs import checkpoints
 from narrows.tasks.base import TaskContext
-from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +65,18 @@ class Extractor(nn.Module):
         return (self.layers(x.float()) / self.scale).double()
 
 
-def name_of(spec: DataSpec) -> str:
-    """`conv128-classes-1a2b3c4d`: what was trained, on what, and the data's fingerprint."""
-    return f"conv{FEATURES}-{'rotations' if spec.num_classes is None else 'classes'}-{spec.fingerprint[:8]}"
+def is_binary(context: TaskContext) -> bool:
+    """Whether the data are 0 and 1 alone, as a first look tells."""
+    x = next(context.batches("test")).truth
+    return bool(((x == 0) | (x == 1)).all())
+
+
+def name_of(context: TaskContext) -> str:
+    """`conv128-classes-1a2b3c4d`: what was trained, on what, and the data's fingerprint, which is that of the data
+    before they were drawn in black and white (`conv128-classes-1a2b3c4d-binary`)."""
+    spec = context.spec
+    name = f"conv{FEATURES}-{'rotations' if spec.num_classes is None else 'classes'}-{spec.fingerprint[:8]}"
+    return f"{name}-binary" if is_binary(context) else name
 
 
 def feature_extractor(context: TaskContext) -> Extractor:
@@ -93,16 +101,17 @@ def cache_dir() -> Path:
 def _cached(context: TaskContext) -> Extractor:
     spec = context.spec
     require(spec.fingerprint != "", "the data have no fingerprint, by which their feature extractor is known")
-    folder = cache_dir() / "extractors" / f"{name_of(spec)}-v{VERSION}"
+    name = name_of(context)
+    folder = cache_dir() / "extractors" / f"{name}-v{VERSION}"
     network = Extractor(spec.shape, spec.num_classes or QUARTERS)
     if (folder / "best.ckpt").is_file():
         network.load_state_dict(checkpoints.read(folder / "best.ckpt"))
         return network
-    log.info("training the feature extractor %s (once for these data)", name_of(spec))
+    log.info("training the feature extractor %s (once for these data)", name)
     with torch.enable_grad():
         network = _trained(context, network.to(context.device))
     checkpoints.save(network.state_dict(), folder, ["best"])
-    log.info("%s: accuracy %.4f on the validation split", name_of(spec), float(network.accuracy))
+    log.info("%s: accuracy %.4f on the validation split", name, float(network.accuracy))
     return network
 
 

@@ -16,7 +16,7 @@ from narrows.errors import require
 from narrows.model import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.extractor import FEATURES, Extractor, feature_extractor, name_of
+from narrows.tasks.extractor import FEATURES, Extractor, feature_extractor, is_binary, name_of
 from narrows.tasks.samplers import classic_samplers
 from narrows.types import DataSpec
 
@@ -76,8 +76,8 @@ class Generation(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         extractor = feature_extractor(context)
         test, train = _gathered(context, "test", self.samples), _gathered(context, "train", None)
-        log.info("generation is judged in the features of %s, %d samples", name_of(context.spec), len(test))
-        binary = bool(((test == 0) | (test == 1)).all())
+        log.info("generation is judged in the features of %s, %d samples", name_of(context), len(test))
+        binary = is_binary(context)
         real = features(extractor, test)
         found: dict[str, float] = {}
         rows = _samples(len(test), lambda n: _of_model(context.model, n, binary))
