@@ -23,10 +23,10 @@ from narrows.types import DataSpec
 log = logging.getLogger(__name__)
 
 CHUNK = 500
-KID_SUBSETS, KID_SIZE = 50, 1000
+KID_SUBSETS, KID_SIZE = 20, 1000
 NEIGHBOURS = 3
 SHOWN = 8
-COPIES = 500
+COPIES = 250
 """Rows whose nearest training row is looked for."""
 
 Sampler = Callable[[int], Tensor]
@@ -41,7 +41,7 @@ class Generation(Task):
 
     - fid: squared Fréchet distance of two Gaussians fitted to the features ("GANs Trained by a Two Time-Scale
       Update Rule", Heusel et al., 2017); it falls with the number of samples, so compare at equal numbers only.
-    - kid: squared maximum mean discrepancy, cubic kernel, with its standard deviation over 50 subsets of 1,000
+    - kid: squared maximum mean discrepancy, cubic kernel, with its standard deviation over 20 subsets of 1,000
       ("Demystifying MMD GANs", Binkowski et al., 2018).
     - precision, recall: the share of samples (test rows) inside the other's 3-nearest-neighbour balls ("Improved
       Precision and Recall Metric", Kynkäänniemi et al., 2019).

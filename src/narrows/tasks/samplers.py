@@ -16,7 +16,7 @@ from torch import Tensor
 from narrows.random import derive
 from narrows.tasks.base import TaskContext
 
-ROWS, COMPONENTS, ITERATIONS = 10_000, 50, 30
+ROWS, COMPONENTS, ITERATIONS = 10_000, 50, 15
 
 
 def classic_samplers(context: TaskContext, train: Tensor, binary: bool) -> dict[str, Callable[[int], Tensor]]:
