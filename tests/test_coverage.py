@@ -342,3 +342,18 @@ def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> N
         again.load_state_dict(network.state_dict())
         assert torch.equal(again.reconstruct(examples.x), network.reconstruct(examples.x))
         assert torch.equal(again.embed(examples.x), network.embed(examples.x))
+
+
+# ── (e) what a component may cost ───────────────────────────────────────────────────────────────────────
+
+MOST_OPTIONS = 8
+
+
+def test_no_component_has_more_options_than_one_can_keep_in_mind() -> None:
+    """Options of one's own: what code gives (shapes, the stages of a model) does not count."""
+    counted = {}
+    for kind, (find, _) in KINDS.items():
+        for found in find():
+            given = FROM_CODE.union(*(names for base, names in FROM_CODE_OF.items() if issubclass(found, base)))
+            counted[f"{kind} {found.__name__}"] = len(set(inspect.signature(found).parameters) - given)
+    assert {name: count for name, count in counted.items() if count > MOST_OPTIONS} == {}
