@@ -13,6 +13,7 @@ COMMANDS = {
     "compare": "what runs differ in, beside what they reached; --html writes a report",
     "diff": "what differs between two runs",
     "reproduce": "run a run again from its own record, and judge every figure",
+    "evaluate": "judge finished runs by a task, beside the classic answer",
     "sample": "draw from a run's prior, or from a density fitted to its latents",
     "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
 }

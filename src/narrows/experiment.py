@@ -197,7 +197,7 @@ def conclude(
         model=module.model, datamodule=data, directory=directory.path, seed=config.seed, device=device
     )
     judged = {name: value for name, value in figures.items() if name.startswith("prior/")}
-    judged |= run_tasks(dict(tasks), context)
+    judged |= run_tasks(tasks, context)
     for logger in trainer.loggers:
         logger.log_metrics(judged, step=trainer.global_step)
         logger.finalize("success")

@@ -123,7 +123,7 @@ def override(config: DictConfig, text: str) -> None:
     parent, _, name = key.rpartition(".")
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
-        raise UserError(f"the recorded config has no '{key}': {nearest(key, known_keys(config))}")
+        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))}")
     OmegaConf.update(config, key, value, merge=False, force_add=True)
 
 

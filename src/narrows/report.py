@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -74,6 +75,24 @@ def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> 
     console.print(figure_table(figures))
     console.print(f"run          {_shortest(run_dir)}", soft_wrap=True)
     console.print(f"TensorBoard  tensorboard --logdir {_shortest(output_dir)}", soft_wrap=True)
+
+
+def print_figures(found: Mapping[str, dict[str, float]]) -> None:
+    """Print the figures of one run beside the classics, or those of several side by side."""
+    console = Console(width=None if os.isatty(1) else 160, highlight=False)
+    console.print(figure_table(*found.values()) if len(found) == 1 else table_of_runs(found))
+
+
+def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
+    """A column for every run; their classics stand in each run's own `tasks/NAME.json`."""
+    rows = _named({name: value for figures in found.values() for name, value in figures.items()})
+    table = Table(header_style="bold")
+    table.add_column("on the test split")
+    for run in found:
+        table.add_column(run, justify="right", overflow="fold")
+    for key, label in rows.items():
+        table.add_row(label, *(_number(figures.get(key)) for figures in found.values()))
+    return table
 
 
 def figure_table(figures: dict[str, float]) -> Table:

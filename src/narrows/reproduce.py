@@ -197,7 +197,7 @@ def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
     after = read_json(asked.into / MANIFEST)
     found = Reproduction(str(run.resolve()), tolerance)
     found.judgements = [
-        judge("metrics", judged_metrics(run / METRICS), judged_metrics(asked.into / METRICS), tolerance),
+        judge("metrics", _of_training(run, asked.manifest), _of_training(asked.into, asked.manifest), tolerance),
         judge("history rows", judged_history(run / HISTORY), judged_history(asked.into / HISTORY), tolerance),
     ]
     _judge_weights(found, run, asked.into)
@@ -213,6 +213,12 @@ def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
     found.nondeterministic = list(dict.fromkeys(map(str, names)))
     found.same_source = after.get("source") is not None and after["source"] == asked.manifest.get("source")
     return found
+
+
+def _of_training(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a run without those that `narrows evaluate` has added to, or changed in, the one reproduced."""
+    later = {str(name) for name in manifest.get("evaluated") or []}
+    return {name: value for name, value in judged_metrics(folder / METRICS).items() if name not in later}
 
 
 def _judge_weights(found: Reproduction, run: Path, into: Path) -> None:

@@ -132,17 +132,16 @@ def give(model: Autoencoder, run: Path, name: str, overrides: Sequence[str], all
     Raises:
         UserError: no such density, a latent that it cannot read, or data that are not here.
     """
-    from narrows import replay
     from narrows.config import check_keys
     from narrows.runs import densities
+    from narrows.runs.data import find
     from narrows.runs.load import checkpoint_path, read_config
 
     known = densities.choices()
     require(name in known, f"there is no prior '{name}': {nearest(name, [*known, OWN])}")
     config = read_config(run)
     config.prior = known[name]
-    for text in [*_elsewhere(config, run, overrides), *overrides]:
-        replay.override(config, text)
+    find(config, run, overrides)
     check_keys(config)
     model.density = None
     # The weights that `load` took.
@@ -160,30 +159,13 @@ def _fit(density: Any, config: DictConfig, model: Autoencoder, run: Path) -> Non
     """On the run's own data, on a GPU where there is one."""
     import torch
 
-    from narrows.config import build
-    from narrows.random import seed_default
+    from narrows.runs import data as data_of
     from narrows.runs import densities
-    from narrows.runs.directory import MANIFEST, read_json
-    from narrows.types import DataSpec
 
-    seed_default(config.seed, "data")
-    data = build(config.datamodule, "datamodule")
-    data.setup()
-    recorded = DataSpec.from_dict(read_json(run / MANIFEST)["data"])
-    require(data.spec == recorded, f"the data found are not those that {run} was trained on")
+    data = data_of.load(config, run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     densities.fit(density, config.prior, model, data, config.seed)
     model.cpu()
-
-
-def _elsewhere(config: DictConfig, run: Path, overrides: Sequence[str]) -> list[str]:
-    """Where the data lie from here, in Hydra's grammar."""
-    from narrows.runs.adapt import adapt
-    from narrows.runs.directory import MANIFEST, read_json
-
-    started = str(read_json(run / MANIFEST).get("directory") or ".")
-    adapted, _ = adapt(config, started, overrides, "outputs", keep_loggers=True)
-    return [f"{key}={value}" for key, value in adapted.items() if key.startswith("datamodule.")]
 
 
 def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:

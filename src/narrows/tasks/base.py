@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -93,14 +93,24 @@ def evaluating(model: nn.Module, seed: int, *counters: Counter) -> Iterator[None
                 module.training = training
 
 
-def run_tasks(tasks: dict[str, Task], context: TaskContext) -> dict[str, float]:
+def run_tasks(tasks: Mapping[str, Task], context: TaskContext) -> dict[str, float]:
     """Every fitting task's figures in one dictionary.
 
     A task that does not fit is passed over with its reason in the log. One that finds a user's mistake
     (`UserError`) is left out of the figures and named in `context.warnings`, so that the others are kept.
     """
-    context.model.to(context.device)
     figures: dict[str, float] = {}
+    for name, found in run_each(tasks, context):
+        doubled = sorted(figures.keys() & found.keys())
+        if doubled:
+            context.warn(f"task {name} reports {', '.join(doubled)} again; its values replace the earlier ones")
+        figures.update(found)
+    return figures
+
+
+def run_each(tasks: Mapping[str, Task], context: TaskContext) -> Iterator[tuple[str, dict[str, float]]]:
+    """Name and figures of one fitting task after another; see `run_tasks`."""
+    context.model.to(context.device)
     for name, task in tasks.items():
         reason = task.fits(context.spec, context.model)
         if reason is not None:
@@ -108,11 +118,7 @@ def run_tasks(tasks: dict[str, Task], context: TaskContext) -> dict[str, float]:
             continue
         with evaluating(context.model, context.seed, "task", name):
             found = _run(name, task, context)
-        doubled = sorted(figures.keys() & found.keys())
-        if doubled:
-            context.warn(f"task {name} reports {', '.join(doubled)} again; its values replace the earlier ones")
-        figures.update(found)
-    return figures
+        yield name, found
 
 
 def _run(name: str, task: Task, context: TaskContext) -> dict[str, float]:

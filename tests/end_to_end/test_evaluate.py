@@ -1,0 +1,106 @@
+"""`narrows evaluate` on real runs: figures, records, refusals, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import NO_TASKS, TINY, manifest, run_in_process
+
+from narrows import evaluate
+from narrows.errors import UserError
+from narrows.evaluate import sorted_out
+from narrows.runs.records import read_run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("trained")
+    options = ("encoder.widths=[8]", "decoder.widths=[8]", "hydra.run.dir=run", "trainer.limit_test_batches=1.0")
+    done = run_in_process(*TINY, *options, *NO_TASKS, cwd=folder)
+    assert done.code == 0, done.err
+    return folder / "run"
+
+
+@pytest.fixture
+def one(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_figures_are_printed_recorded_and_ranked_by(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = json.loads((one / "metrics.json").read_text())
+    weights = (one / "checkpoints" / "best.ckpt").read_bytes()
+    evaluate.main([str(one), "task=likelihood", "task.samples=7", "task.max_examples=11"])
+    printed = capsys.readouterr().out
+    record = json.loads((one / "tasks" / "likelihood.json").read_text())
+    after = json.loads((one / "metrics.json").read_text())
+    assert set(record["figures"]) == {"test/nll", "test/nll_stderr"}
+    assert after == before | record["figures"]
+    assert f"{record['figures']['test/nll']:.4g}" in printed
+    assert (record["options"]["samples"], record["options"]["max_examples"]) == (7, 11)
+    assert record["data"] == manifest(one)["data"]["fingerprint"]
+    assert "torch" in record["versions"]
+    assert manifest(one)["evaluated"] == ["test/nll", "test/nll_stderr"]
+    assert read_run(one).metrics["test/nll"] == record["figures"]["test/nll"]
+    assert (one / "checkpoints" / "best.ckpt").read_bytes() == weights
+    evaluate.main([str(one), "task=likelihood", "task.samples=7", "task.max_examples=11"])
+    assert json.loads((one / "tasks" / "likelihood.json").read_text()) == record, "the same question, the same answer"
+
+
+def test_all_that_fit_and_several_runs_side_by_side(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(shutil.copytree(one, one.parent / "other"))
+    asked = sorted_out([str(one), str(other), "task=all"])
+    asked.tasks = ["reconstruction", "latent", "disentanglement"]
+    evaluate.evaluate(asked)
+    printed = capsys.readouterr().out
+    assert "MSE per value" in printed
+    for folder in (one, other):
+        assert {path.stem for path in (folder / "tasks").iterdir()} == {"reconstruction", "latent"}
+        assert "test/pca/mse" in json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["task=likelihood"], "name the runs to evaluate"),
+        (["RUN"], "say which task once: task=NAME"),
+        (["RUN", "task=likelihod"], "there is no task 'likelihod'.*likelihood"),
+        (["nowhere", "task=latent"], "there is no run directory nowhere"),
+        (["RUN", "task=latent,likelihood", "task.samples=3"], "task.samples=3 belongs to one task, but 2 were named"),
+        (["RUN", "task=likelihood", "task.sample=3"], "no 'task.sample': did you mean 'task.samples'"),
+        (["RUN", "task=likelihood", "task.samples=0"], "samples must be at least 1"),
+        (["RUN", "task=disentanglement"], "task disentanglement does not fit"),
+    ],
+)
+def test_one_sentence_and_nothing_is_written(
+    arguments: list[str], sentence: str, one: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in one.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([str(one) if argument == "RUN" else argument for argument in arguments])
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith("narrows: ")
+    assert error.count("\n") == 1
+    assert re.search(sentence, error), error
+    after = {path: path.read_bytes() for path in one.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert {k: v for k, v in before.items() if k.name != ".lock"} == after
+
+
+def test_a_run_that_is_being_written_is_left_alone(one: Path) -> None:
+    program = (
+        "import time; from pathlib import Path; from narrows.runs.directory import RunDirectory\n"
+        f"RunDirectory(Path({str(one)!r})).reclaim(); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"another process .* is writing"):
+            evaluate.evaluate(sorted_out([str(one), "task=latent"]))
+        holder.kill()
+    evaluate.evaluate(sorted_out([str(one), "task=latent"]))
