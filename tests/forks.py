@@ -73,6 +73,9 @@ class Server:
         return self.wait(self.start(*arguments, cwd=cwd, kill=kill, without=without))
 
     def close(self) -> None:
+        # In words: a process that was forked meanwhile (a loader's worker) may hold the pipe open for ever.
+        assert self._process.stdin is not None
+        self._process.stdin.write('{"end": true}\n')
         with self._process:  # closes its pipes and waits
             pass
 
@@ -132,6 +135,8 @@ def _serve() -> None:
     outputs: dict[int, Path] = {}
     for line in sys.stdin:
         request = json.loads(line)
+        if "end" in request:
+            return
         if "wait" in request:
             pid = request["wait"]
             _, status = os.waitpid(pid, 0)

@@ -316,15 +316,25 @@ def loss_at_the_point(network: Autoencoder, examples: Batch) -> Tensor:
     return -network.decode(point, examples.truth).log_prob(examples.truth).flatten(1).sum(1).mean()
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+def compositions() -> Iterator[tuple[str, str, str]]:
+    """Every pair of the three that fits is in one of these; all triples would be four times as many."""
+    for i, bottleneck in enumerate(BOTTLENECKS):
+        for j, likelihood in enumerate(LIKELIHOODS):
+            fitting = [backbone for backbone in BACKBONES if fits(backbone, likelihood)]
+            yield bottleneck, likelihood, fitting[(i + j) % len(fitting)]
+
+
 @pytest.mark.parametrize("likelihood", LIKELIHOODS)
-@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
-def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> None:
-    spec = BACKBONES[backbone][0]
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_data_without_a_range_are_refused_where_one_is_needed(backbone: str, likelihood: str) -> None:
     if not fits(backbone, likelihood):
         with pytest.raises(UserError, match=r"needs data (inside \[0, 1\]|with a smallest and a largest value)"):
-            network_of(backbone, bottleneck, likelihood)
-        return
+            network_of(backbone, "gaussian", likelihood)
+
+
+@pytest.mark.parametrize(("bottleneck", "likelihood", "backbone"), list(compositions()))
+def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> None:
+    spec = BACKBONES[backbone][0]
     network = network_of(backbone, bottleneck, likelihood)
     examples = batch(spec)
     objective = objective_for(bottleneck)

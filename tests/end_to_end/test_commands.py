@@ -42,7 +42,7 @@ def test_help_is_there_without_torch() -> None:
         assert line in done.stdout
 
 
-VALID = "valid: compare, completion, diff, reproduce, sample, train"
+VALID = "valid: compare, completion, diff, evaluate, reproduce, sample, train"
 
 
 def test_an_unknown_command_names_the_nearest(tmp_path: Path) -> None:
@@ -165,6 +165,7 @@ def test_a_users_own_class_trains_and_loads(own_run: tuple[Path, Finished], monk
 # ── sweeps and interruptions ────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_five_folds_in_one_command(tmp_path: Path) -> None:
     done = run_in_process("-m", "sweep=folds", "sweep.workers.jobs=2", *TINY, *NARROW, *NO_TASKS, cwd=tmp_path)
     assert done.code == 0, done.err

@@ -30,7 +30,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_holds_the_package_and_every_config(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    configs = {f"narrows/configs/{path.relative_to(config_dir()).as_posix()}" for path in config_dir().rglob("*.yaml")}
+    files = [path.relative_to(config_dir()) for path in config_dir().rglob("*") if path.is_file()]
+    configs = {f"narrows/configs/{path.as_posix()}" for path in files}
     sources = [
         path
         for path in (ROOT / "src").rglob("*")
