@@ -38,6 +38,8 @@ OWN = {
     "test/active_units": "{:.0f} active units",
     "test/mig": "MIG {:.2f}",
     "test/denoised/psnr": "denoised {:.1f} dB",
+    "test/hidden/mse": "MSE of hidden values {:.4f}",
+    "test/hidden/ridge/mse": "ridge's {:.4f}",
 }
 """The figures that are a variant's own, and how they are written."""
 _NAME = r"(?:van den )?[A-Z][\w.-]+"
