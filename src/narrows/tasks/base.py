@@ -7,16 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError
-from narrows.figures import Picture, save
 from narrows.model import Autoencoder
 from narrows.random import Counter, seed_default
 from narrows.types import Batch, DataSpec, row_sums
+
+if TYPE_CHECKING:
+    from narrows.figures import Picture
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ class TaskContext:
     def show(self, name: str, picture: Picture) -> None:
         """Keep a picture as `figures/<name>.png`, where anything may be written."""
         if self.directory is not None:
+            # Whoever only loads a model should not wait for what draws.
+            from narrows.figures import save
+
             save(picture, self.directory / "figures" / f"{name}.png")
 
     def warn(self, message: str) -> None:

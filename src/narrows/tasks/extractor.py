@@ -66,9 +66,11 @@ class Extractor(nn.Module):
 
 
 def is_binary(context: TaskContext) -> bool:
-    """Whether the data are 0 and 1 alone, as a first look tells."""
-    x = next(context.batches("test")).truth
-    return bool(((x == 0) | (x == 1)).all())
+    """Whether the data are 0 and 1 alone, as a first look tells; looked at once per context."""
+    if "binary" not in context.memo:
+        x = next(context.batches("test")).truth
+        context.memo["binary"] = bool(((x == 0) | (x == 1)).all())
+    return context.memo["binary"]
 
 
 def name_of(context: TaskContext) -> str:
@@ -102,15 +104,15 @@ def _cached(context: TaskContext) -> Extractor:
     spec = context.spec
     require(spec.fingerprint != "", "the data have no fingerprint, by which their feature extractor is known")
     name = name_of(context)
-    folder = cache_dir() / "extractors" / f"{name}-v{VERSION}"
+    file = cache_dir() / "extractors" / f"{name}-v{VERSION}" / "best.ckpt"
     network = Extractor(spec.shape, spec.num_classes or QUARTERS)
-    if (folder / "best.ckpt").is_file():
-        network.load_state_dict(checkpoints.read(folder / "best.ckpt"))
+    if file.is_file():
+        network.load_state_dict(checkpoints.read(file))
         return network
     log.info("training the feature extractor %s (once for these data)", name)
     with torch.enable_grad():
         network = _trained(context, network.to(context.device))
-    checkpoints.save(network.state_dict(), folder, ["best"])
+    checkpoints.save_as(network.state_dict(), file)
     log.info("%s: accuracy %.4f on the validation split", name, float(network.accuracy))
     return network
 

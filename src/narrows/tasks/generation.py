@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -126,12 +126,18 @@ def _range(context: TaskContext) -> tuple[float, float] | None:
 
 def _gathered(context: TaskContext, split: str, most: int | None) -> Tensor:
     """`[N, C, H, W]` on the CPU: a split's first rows, or all that memory should hold."""
-    parts: list[Tensor] = []
-    for batch in context.batches(split):
-        parts.append(batch.truth.float().cpu())
-        if most is not None and sum(map(len, parts)) >= most:
+    return _first((batch.truth for batch in context.batches(split)), most)
+
+
+def _first(parts: Iterable[Tensor], most: int | None) -> Tensor:
+    """The first `most` rows, on the CPU; no part is asked for that is not needed."""
+    kept, rows = [], 0
+    for part in parts:
+        kept.append(part.float().cpu())
+        rows += len(part)
+        if most is not None and rows >= most:
             break
-    return torch.cat(parts)[:most]
+    return torch.cat(kept)[:most]
 
 
 def _samples(count: int, sampler: Sampler) -> Tensor:
@@ -144,13 +150,8 @@ def _of_model(model: Autoencoder, n: int, binary: bool) -> Tensor:
 
 
 def _rebuilt(context: TaskContext, test: Tensor, binary: bool) -> Tensor:
-    parts: list[Tensor] = []
-    for batch in context.batches("test"):
-        means = context.model.reconstruct(batch.x, batch.label)
-        parts.append((means.clamp(0, 1).bernoulli() if binary else means).float().cpu())
-        if sum(map(len, parts)) >= len(test):
-            break
-    return torch.cat(parts)[: len(test)]
+    means = (context.model.reconstruct(batch.x, batch.label) for batch in context.batches("test"))
+    return _first((part.clamp(0, 1).bernoulli() if binary else part for part in means), len(test))
 
 
 def features(extractor: Extractor, rows: Tensor) -> Tensor:
