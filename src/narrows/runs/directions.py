@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from narrows.errors import UserError, nearest
-from narrows.report import ROWS, SILENT
+from narrows.labels import is_silent, named
 from narrows.runs.records import Record
 
 HIGHER = {
@@ -42,7 +42,7 @@ def higher_is_better(metric: str) -> bool | None:
 def metric_names(records: Iterable[Record]) -> list[str]:
     """Every final figure of the runs but wall-clock ones, the shown figures of a report first."""
     counts = Counter(name for record in records for name in record.metrics)
-    first = dict.fromkeys(["val/loss", *ROWS, *(name for name in counts if is_headline(name)), *counts])
+    first = dict.fromkeys(["val/loss", *named(counts), *(name for name in counts if is_headline(name)), *counts])
     return [name for name in first if name in counts and not name.startswith("throughput/") and name != "lr"]
 
 
@@ -58,7 +58,7 @@ def headline_metrics(records: Sequence[Record], most: int = HEADLINES) -> list[s
     for name in metric_names(judged):
         values = tuple(abs(record.metrics.get(name, math.inf)) for record in judged)
         shared = sum(name in record.metrics for record in judged) * 2 > len(judged)
-        if is_headline(name) and name not in SILENT - {"test/loss"} and shared:
+        if is_headline(name) and (name == "test/loss" or not is_silent(name)) and shared:
             chosen.setdefault(values, name)
     return list(chosen.values())[:most]
 

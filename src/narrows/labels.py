@@ -1,0 +1,99 @@
+"""What figures are called: the rows and columns of every table, without torch, for `narrows compare` reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+ROWS = {
+    "test/elbo": "ELBO (nats)",
+    "test/reconstruction": "reconstruction, -log p(x|z) (nats)",
+    "test/kl": "KL(q(z|x) || p(z)) (nats)",
+    "test/nll": "-log p(x), importance sampled (nats)",
+    "prior/log_prob_val": "fitted prior: log p(z), validation (nats)",
+    "prior/log_prob_bound_val": "fitted prior: bound on log p(z), validation (nats)",
+    "test/mse": "MSE per value",
+    "test/bce": "BCE per value (nats)",
+    "test/psnr": "PSNR (dB)",
+    "test/variance_unexplained": "variance unexplained",
+    "test/corrupted/psnr": "corrupted input: PSNR (dB)",
+    "test/denoised/mse": "denoised: MSE per value",
+    "test/denoised/bce": "denoised: BCE per value (nats)",
+    "test/denoised/psnr": "denoised: PSNR (dB)",
+    "test/hidden/mse": "hidden values: MSE per value",
+    "test/hidden/psnr": "hidden values: PSNR (dB)",
+    # task generation
+    "test/fid": "samples: Fréchet distance",
+    "test/rfid": "reconstructions: Fréchet distance",
+    "test/kid": "samples: kernel distance",
+    "test/precision": "samples: precision",
+    "test/recall": "samples: recall",
+    "test/memorisation": "samples: distance to training rows, of test rows 1",
+    # task latent
+    "test/active_units": "active units",
+    "test/l0": "L0, latents that are not zero",
+    "test/dead_fraction": "dead latents, fraction",
+    "test/codebook_usage": "codes used, fraction",
+    "test/perplexity": "perplexity of the codes",
+    # task anomaly
+    "test/anomaly/auroc": "anomaly AUROC",
+    "test/anomaly/false_alarm_rate": "anomaly: false alarms at the threshold",
+    "test/anomaly/recall": "anomaly: recall at the threshold",
+    # task disentanglement
+    "test/mig": "MIG, mutual information gap",
+    "test/sap": "SAP, separated attribute predictability",
+    "test/modularity": "modularity",
+    "test/explicitness": "explicitness (AUROC)",
+    "test/factor_vae": "FactorVAE score",
+    "test/beta_vae": "BetaVAE score",
+    "test/dci_forest_disentanglement": "DCI disentanglement (random forest)",
+    "test/dci_forest_completeness": "DCI completeness (random forest)",
+    "test/dci_forest_informativeness": "DCI informativeness (random forest)",
+    "test/dci_boosting_disentanglement": "DCI disentanglement (gradient boosting)",
+    "test/dci_boosting_completeness": "DCI completeness (gradient boosting)",
+    "test/dci_boosting_informativeness": "DCI informativeness (gradient boosting)",
+    # task reduction
+    # task denoising
+    # task imputation
+    # task compression
+    # task features
+    # task interpretation
+    # task transfer
+}
+"""The figures worth a row, and what they are called. A `*` stands for one part of a name, which `{}` repeats."""
+
+CLASSICS = {
+    "pca": "PCA",
+    "ica": "ICA",
+    "mixture": "pixel mixture",
+    "train": "training rows",
+    "ridge": "ridge",
+    "mahalanobis": "Mahalanobis",
+    "mean": "mean",
+}
+"""Answers that are not neural, measured on the same split."""
+
+SILENT = {"test/loss", "test/l0_fraction", "test/kid_std"}
+STDERR = "_stderr"
+"""`<figure>_stderr` is the standard error of `<figure>`, and shown behind it."""
+
+
+def is_silent(figure: str) -> bool:
+    """Whether a figure has no row of its own."""
+    return figure in SILENT or figure.endswith(STDERR)
+
+
+def named(figures: Iterable[str]) -> dict[str, str]:
+    """The figures that have a label, with it, in the order of `ROWS`."""
+    present = list(figures)
+    found: dict[str, str] = {}
+    for pattern, label in ROWS.items():
+        if "*" not in pattern:
+            found |= {pattern: label} if pattern in present else {}
+            continue
+        shape = re.compile(re.escape(pattern).replace(r"\*", "([^/]+)"))
+        for figure in present:
+            match = shape.fullmatch(figure)
+            if match is not None and not CLASSICS.keys() & set(match.groups()):
+                found[figure] = label.format(*match.groups())
+    return found

@@ -1,0 +1,40 @@
+"""Standard errors against what they estimate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from narrows.report import figure_table
+from narrows.tasks.uncertainty import bootstrap, standard_error
+
+
+def test_the_bootstrap_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=500)
+    assert bootstrap(np.mean, values, seed=0, draws=2000) == pytest.approx(standard_error(values), rel=0.1)
+
+
+def test_rows_are_resampled_together_and_by_the_seed() -> None:
+    labels = np.repeat([0, 1], 50)
+    scores = labels + np.random.default_rng(1).normal(size=100)
+    first, again, other = (bootstrap(roc_auc_score, labels, scores, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    # Hanley and McNeil (1982), equation 2, for this AUROC.
+    area = roc_auc_score(labels, scores)
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = (area * (1 - area) + 49 * (q1 - area**2) + 49 * (q2 - area**2)) / 50**2
+    assert first == pytest.approx(math.sqrt(variance), rel=0.3)
+
+
+def test_nothing_is_known_from_one_row() -> None:
+    assert math.isnan(standard_error(np.ones(1)))
+    assert math.isnan(bootstrap(lambda values: math.nan, np.ones(3), seed=0))
+
+
+def test_a_table_shows_the_error_behind_its_figure() -> None:
+    table = figure_table({"test/nll": 93.123, "test/nll_stderr": 0.2345, "test/mse": 0.5})
+    cells = list(table.columns[1].cells)
+    assert cells == ["93.12 ± 0.23", "0.5"]
