@@ -47,6 +47,7 @@ from narrows.losses.sparsity import (
     NestedReconstruction,
     SparseKL,
 )
+from narrows.mixed import MixedLikelihood
 from narrows.model import Autoencoder, Stages
 from narrows.priors.autoregressive import AutoregressiveCodes
 from narrows.priors.flow import FlowDensity
@@ -54,12 +55,21 @@ from narrows.priors.gaussians import GaussianDensity, MixtureDensity
 from narrows.priors.pseudo_inputs import VampDensity
 from narrows.priors.second_stage import SecondStage
 from narrows.schedules import Constant, Cyclical, Linear
-from narrows.types import Batch, DataSpec
+from narrows.types import Batch, Column, DataSpec
 
 Build = Callable[..., Any]
 
 IMAGE = DataSpec(shape=(1, 8, 8), kind="image", size=100, value_range=(0.0, 1.0))
 SERIES = DataSpec(shape=(2, 12), kind="series", size=100)
+TABLE = DataSpec(
+    shape=(8,),
+    kind="vector",
+    size=100,
+    columns=[
+        *(Column("height", "numeric"), Column("colour", "categorical", 3), Column("paid", "binary")),
+        *(Column("weight", "numeric"), Column("side", "categorical", 2)),
+    ],
+)
 
 BOTTLENECKS: dict[str, Build] = {
     "deterministic": partial(Deterministic, dim=5),
@@ -108,6 +118,12 @@ LIKELIHOODS: dict[str, Build] = {
     "gaussian_optimal": partial(likelihoods.OptimalGaussianLikelihood),
     "laplace": partial(likelihoods.LaplaceLikelihood, scale=0.5),
     "categorical": partial(likelihoods.CategoricalLikelihood, levels=8),
+}
+
+# These need to know the columns of a table; their laws are in tests/laws/test_mixed.py.
+COLUMN_LIKELIHOODS: dict[str, Build] = {
+    "mixed": partial(MixedLikelihood),
+    "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
 }
 
 CORRUPTIONS: dict[str, Build] = {

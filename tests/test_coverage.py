@@ -15,6 +15,7 @@ from backbones import backbone_instances
 from hydra.utils import get_object
 from instances import (
     BOTTLENECKS,
+    COLUMN_LIKELIHOODS,
     CORRUPTIONS,
     DENSITIES,
     IMAGE,
@@ -124,7 +125,7 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
     "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
-    "likelihood": (lambda: components(Likelihood), LIKELIHOODS),
+    "likelihood": (lambda: components(Likelihood), LIKELIHOODS | COLUMN_LIKELIHOODS),
     "corruption": (lambda: components(Corruption), CORRUPTIONS),
     "term": (lambda: components(Term), TERMS),
     "schedule": (schedule_classes, SCHEDULES),

@@ -14,6 +14,7 @@ COMMANDS = {
     "diff": "what differs between two runs",
     "reproduce": "run a run again from its own record, and judge every figure",
     "evaluate": "judge finished runs by a task, beside the classic answer",
+    "score": "append anomaly scores and reconstructions to new rows of a table",
     "sample": "draw from a run's prior, or from a density fitted to its latents",
     "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
 }

@@ -23,7 +23,7 @@ from narrows.module import AutoencoderModule
 from narrows.priors.base import Density
 from narrows.random import seed_default
 from narrows.report import print_report
-from narrows.runs import checkpoints, densities, positions
+from narrows.runs import checkpoints, densities, encodings, positions
 from narrows.runs.directory import CONFIG, RunDirectory, write_atomically
 from narrows.runs.job import Job
 from narrows.runs.load import build_model, checkpoint_path, read_weights
@@ -91,6 +91,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     data.setup()
     if is_main_process():
         directory.update(data=data.spec.to_dict())
+        encodings.save(data, directory.path)
     model = build_model(config, data.spec)
     parameters = sum(p.numel() for p in model.parameters())
     if is_main_process():

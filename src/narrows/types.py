@@ -61,6 +61,16 @@ class Batch:
 
 
 @dataclass
+class Column:
+    """One column of a table, and how many values of an example are its own."""
+
+    name: str
+    kind: Literal["numeric", "binary", "categorical"]
+    width: int = 1
+    """Of a categorical column one value for each category, of which one is 1; else 1."""
+
+
+@dataclass
 class DataSpec:
     """`datamodule.spec` after `setup()`: all that a model may know of its data."""
 
@@ -72,6 +82,8 @@ class DataSpec:
     num_classes: int | None = None
     vocabulary: list[str] | None = None
     feature_names: list[str] | None = None
+    columns: list[Column] | None = None
+    """Of a table, in the order of an example's values; None where the data are no table."""
     factor_names: list[str] | None = None
     """Of the labels' columns, where the labels are factors of variation `[B, K]`."""
     factor_sizes: list[int] | None = None
@@ -91,6 +103,8 @@ class DataSpec:
         values["shape"] = tuple(values["shape"])
         if values.get("value_range") is not None:
             values["value_range"] = tuple(values["value_range"])
+        if values.get("columns") is not None:
+            values["columns"] = [Column(**column) for column in values["columns"]]
         return cls(**values)
 
 

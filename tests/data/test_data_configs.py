@@ -43,7 +43,7 @@ def targets(config: DictConfig) -> list[DictConfig]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_datamodule_yaml(name: str, tree: Path) -> None:
-    needed = ["datamodule.source.path=somewhere"] if name in ("arrays", "image_folder") else []
+    needed = ["datamodule.source.path=somewhere"] if name in ("arrays", "image_folder", "table") else []
     with initialize_config_dir(str(tree), version_base="1.3"):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])

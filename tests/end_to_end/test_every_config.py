@@ -44,7 +44,7 @@ EXPERIMENTS = choices("experiment")
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_composes(group: str) -> None:
     for choice in choices(group):
-        needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder") else []
+        needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder", "table") else []
         needed += ["variant=aae"] if group == "critic" else []
         check_keys(composed(chosen(group, choice), *needed))
 
@@ -128,6 +128,11 @@ RUNS: dict[str, tuple[str, ...]] = {
         *NARROW,
         "datamodule.source.standardise=standard",
     ),
+    "table": (
+        *("datamodule=table", "datamodule.source.path=table.csv", *NARROW, "datamodule.source.label.column=kind"),
+        *("datamodule.source.label.normal=[ok]", "datamodule.source.label.train=[ok]", "+task@tasks.anomaly=anomaly"),
+        *("tasks.anomaly.normal_labels=[0]", "trainer.limit_test_batches=null", "variant=undercomplete"),
+    ),
     "image_folder": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
@@ -169,7 +174,18 @@ RUNS["vamp_vae"] = ("variant=vamp_vae", *NARROW, "model.pseudo_inputs=10")
 PARTS_OF_KL = ("+term@loss.information=mutual_information", "+term@loss.dimensionwise=dimensionwise_kl")
 RUNS["beta_tcvae"] = ("variant=beta_tcvae", *NARROW, *PARTS_OF_KL)
 # Their tasks are what they are about; elsewhere two steps are.
-WITH_TASKS = {"dsprites", "linear", "anomaly", "likelihood", "denoising", "masked", "arrays", "capacity", "sequential"}
+WITH_TASKS = {
+    "dsprites",
+    "linear",
+    "anomaly",
+    "likelihood",
+    "denoising",
+    "masked",
+    "arrays",
+    "table",
+    "capacity",
+    "sequential",
+}
 WITH_TASKS |= {*QUANTISED, "vq_vae_2"}
 WITH_TASKS |= {"conditional_vae", "vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
 WITH_TASKS |= {"flow_posterior_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"}
@@ -181,6 +197,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("workplace")
     random = np.random.default_rng(0)
     np.savez(folder / "table.npz", x=random.normal(size=(60, 7)))
+    colours, kinds = random.choice(["red", "green", "?"], 60), random.choice(["ok", "ok", "broken"], 60)
+    rows = [f"{x:.3f},{c},{k}" for x, c, k in zip(random.normal(size=60), colours, kinds, strict=True)]
+    (folder / "table.csv").write_text("\n".join(["width,colour,kind", *rows]))
     (folder / "photos").mkdir()
     classes = random.integers(0, [3, 6, 40, 32, 32], (400, 5))
     images = random.integers(0, 2, (400, 64, 64), dtype=np.uint8)

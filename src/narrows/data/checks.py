@@ -32,7 +32,7 @@ def check(contents: Contents) -> None:
         _check_shape(contents.train, part, name)
         _check_factors(contents.train, part, name)
         if isinstance(part.x, Tensor) and part.x.is_floating_point():
-            _check_finite(part.x, name)
+            check_finite(part.x, name)
 
 
 def _check_shape(train: Part, part: Part, name: str) -> None:
@@ -53,7 +53,12 @@ def _check_factors(train: Part, part: Part, name: str) -> None:
     )
 
 
-def _check_finite(x: Tensor, name: str) -> None:
+def check_finite(x: Tensor, name: str) -> None:
+    """Refuse NaN and infinity, by where the first of them stands.
+
+    Raises:
+        UserError: `x`, of the split `name`, holds one.
+    """
     count, first = 0, None
     for start in range(0, len(x), CHUNK):
         bad = ~torch.isfinite(x[start : start + CHUNK])
@@ -76,8 +81,11 @@ def fingerprint(contents: Contents) -> str:
     for name, part in contents.parts().items():
         digest.update(name.encode())
         _feed(digest, part.x)
-        if part.label is not None:
-            _feed(digest, part.label)
+        for values in (part.label, part.observed):
+            if values is not None:
+                _feed(digest, values)
+    if contents.columns is not None:  # values are numbers of categories, whose names are content too
+        digest.update(repr(contents.columns).encode())
     return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,11 @@ from torch import Tensor
 from narrows.errors import UserError
 from narrows.types import Kind, Shape
 
+if TYPE_CHECKING:
+    from narrows.data.columns import TableColumn
+
 Standardise = Literal["none", "standard", "minmax"]
+TableScaling = Literal["none", "standard", "minmax", "robust", "quantile"]
 
 
 class Stream:
@@ -92,18 +96,20 @@ class Part:
     """Examples and their labels.
 
     `x` is uint8 (served divided by 255) or float32 (served as it is), `[N, *shape]`; `label` int64, classes
-    `[N]` or factors of variation `[N, K]`.
+    `[N]` or factors of variation `[N, K]`; `observed` bool, `x`'s shape, False where a value is missing (None: none
+    is), and `x` is 0 there until it is encoded.
     """
 
     x: Tensor | Stream | Packed
     label: Tensor | None = None
+    observed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> Part:
-        label = None if self.label is None else self.label.index_select(0, rows)
-        return Part(self.x.index_select(0, rows), label)
+        chosen = (None if values is None else values.index_select(0, rows) for values in (self.label, self.observed))
+        return Part(self.x.index_select(0, rows), *chosen)
 
 
 @dataclass
@@ -113,7 +119,9 @@ class Contents:
     `validation` and `test` are the official parts, None where there is none. Where `test` is None the
     datamodule takes `test_fraction` of `train` (None: no test part). Where `neighbours` is set, consecutive
     rows share samples (overlapping windows): parts are then cut in order, never shuffled, and so many rows
-    are left out at every cut. `standardise` is fitted by the datamodule, which knows the training rows.
+    are left out at every cut. `standardise` is fitted by the datamodule, which knows the training rows, and so is
+    the encoding of a table, whose `columns` say what the values of `x` are. Where `rest_to_test` is set, rows that
+    `train_labels` leaves out of training join the `test_fraction`.
     """
 
     kind: Kind
@@ -123,9 +131,11 @@ class Contents:
     test_fraction: float | None = None
     train_labels: Sequence[int] | None = None
     neighbours: int | None = None
-    standardise: Standardise = "none"
+    standardise: Standardise | TableScaling = "none"
     feature_names: list[str] | None = None
     factor_names: list[str] | None = None
+    columns: list[TableColumn] | None = None
+    rest_to_test: bool = False
 
     def parts(self) -> dict[str, Part]:
         """The parts that exist, by name."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
 from narrows.data import scaling
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
-from narrows.data.contents import Contents, Part, Source, Stream
+from narrows.data.contents import Contents, Source, Stream
 from narrows.data.loader import Loader, Ordered, Process, Shuffled
 from narrows.data.scaling import Binarise
 from narrows.data.splits import Plan, Split, divide
 from narrows.errors import UserError, nearest, require
 from narrows.types import DataSpec
+
+if TYPE_CHECKING:
+    from narrows.data.encoding import Encoding
 
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
@@ -85,6 +88,8 @@ class DataModule(LightningDataModule):
         self.plan = Plan(validation, folds, fold, split_seed)
         self.binarise = binarise
         self.loading = loading or Loading()
+        self.encoding: Encoding | None = None
+        """Of a table, fitted on its training rows by `setup`: what new rows must go through."""
         self._splits: dict[str, Split] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -94,7 +99,15 @@ class DataModule(LightningDataModule):
         contents = self.source.load()
         check(contents)
         print_of_content = fingerprint(contents)
-        splits = scaling.hold(scaling.standardise(divide(contents, self.plan), contents.standardise))
+        splits = divide(contents, self.plan)
+        if contents.columns is None:
+            splits = scaling.standardise(splits, contents.standardise)
+        else:
+            # Whoever reads no table should not wait for pandas.
+            from narrows.data.encoding import encode
+
+            self.encoding, splits = encode(contents.columns, splits, contents.standardise)
+        splits = scaling.hold(splits)
         self.spec = self._describe(contents, splits, print_of_content)
         self._splits = self._binarised(splits)
 
@@ -105,7 +118,8 @@ class DataModule(LightningDataModule):
             kind=contents.kind,
             size=len(splits["train"]),
             num_classes=count_classes(contents),
-            feature_names=contents.feature_names,
+            feature_names=contents.feature_names if self.encoding is None else self.encoding.feature_names,
+            columns=None if self.encoding is None else self.encoding.layout,
             factor_names=name_factors(contents),
             factor_sizes=count_values(contents),
             value_range=scaling.value_range(splits),
@@ -240,8 +254,8 @@ class DataModule(LightningDataModule):
 
 def _on(split: Split, device: torch.device) -> Split:
     """The split, held on `device`; a stream stays with its files."""
-    x, label = split.part.x, split.part.label
-    if isinstance(x, Stream) or x.device == device:
+    part = split.part
+    if isinstance(part.x, Stream) or part.x.device == device:
         return split
-    moved = Part(x.to(device), None if label is None else label.to(device))
-    return Split(moved, split.rows.to(device))
+    label, observed = (None if values is None else values.to(device) for values in (part.label, part.observed))
+    return Split(replace(part, x=part.x.to(device), label=label, observed=observed), split.rows.to(device))

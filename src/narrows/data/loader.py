@@ -237,10 +237,14 @@ class Loader:
         x = unit(raw.to(self.device, non_blocking=True))
         if self.binarise_seed is not None:
             x = self._binarise(x, self.binarise_seed, step)
-        label = self.split.part.label
+        label, observed = (
+            None if values is None else _take(values, step.rows)
+            for values in (self.split.part.label, self.split.part.observed)
+        )
         batch = Batch(
             x=x,
-            label=None if label is None else _take(label, step.rows),
+            label=label,
+            observed=observed,
             index=_take(self.split.rows, step.rows),
             share=len(x) * self.process.world / step.total,
         )

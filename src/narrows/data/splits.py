@@ -64,7 +64,11 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     if contents.test is not None:
         splits["test"] = _whole(contents.test)
     elif contents.test_fraction is not None:
-        rows, held = _hold_out(rows, contents.test_fraction, "test", plan.seed, contents.neighbours)
+        chosen = _only(contents, rows, development) if contents.rest_to_test else rows
+        kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents.neighbours)
+        if contents.rest_to_test:
+            held = rows[~torch.isin(rows, kept)]
+        rows = kept
         splits["test"] = Split(development.select(held), held)
     official = plan.validation == "official" and plan.folds is None
     if official:

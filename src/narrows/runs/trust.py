@@ -45,7 +45,7 @@ from narrows.errors import UserError, nearest, require
 
 ROOMS = (
     *("model", "models", "module", "encoders", "decoders", "bottlenecks", "priors", "likelihoods", "corruptions"),
-    *("losses", "schedules", "data", "tasks", "callbacks", "loggers"),
+    *("mixed", "losses", "schedules", "data", "tasks", "callbacks", "loggers"),
 )
 """The modules and packages of narrows whose public classes configs compose."""
 KINDS = {
