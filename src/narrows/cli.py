@@ -15,6 +15,8 @@ COMMANDS = {
     "reproduce": "run a run again from its own record, and judge every figure",
     "evaluate": "judge finished runs by a task, beside the classic answer",
     "sample": "draw from a run's prior, or from a density fitted to its latents",
+    "compress": "pictures or arrays to one small file, by a run's model",
+    "decompress": "what compress wrote, back to pictures or arrays",
     "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
 }
 
