@@ -45,13 +45,14 @@ def decompress(options: argparse.Namespace) -> None:
     """
     from narrows.coding import files
     from narrows.coding.container import unpack
-    from narrows.coding.packing import rebuilt, unpacked
+    from narrows.coding.packing import rebuilt, tables_of, unpacked
     from narrows.coding.tables import FOLDER
 
     data, name = options.source.read_bytes(), str(options.source)
     files.check_target(options.target, unpack(data, name)[0].layout)
     codec = loaded(options.run, options.allow)
-    header, _, streams = unpacked(codec, options.run / FOLDER, data, name)
+    tables = tables_of(codec, options.run / FOLDER, data, name)
+    header, streams = unpacked(codec, tables, data, name)
     files.write(options.target, header.layout, rebuilt(codec, header, streams))
     logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)
 

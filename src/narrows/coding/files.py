@@ -200,7 +200,8 @@ def _save_array(path: Path, layout: dict[str, Any], x: Tensor) -> None:
         values = (x > 0.5).numpy() if dtype == "bool" else x.float().numpy()
     values = values if layout.get("channel", True) else values[:, 0]
     if layout["kind"] == "npz":
-        np.savez_compressed(written, **{str(layout.get("key", "x")): values})
+        arrays: dict[str, Any] = {str(layout.get("key", "x")): values}
+        np.savez_compressed(written, **arrays)
     else:
         np.save(written, values)
     write_atomically(path, written.getvalue())

@@ -30,37 +30,39 @@ def packed(codec: Codec, tables: Tables, examples: Examples) -> bytes:
     return pack(header, code)
 
 
-def unpacked(codec: Codec, folder: Path, data: bytes, name: str) -> tuple[Header, Tables, list[Whole]]:
-    """What a compressed file holds: header, the tables that it was written with, streams.
-
-    Args:
-        codec: of the run that wrote it.
-        folder: of the run's tables.
-        data: the file.
-        name: what to call it.
+def tables_of(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
+    """The stored tables below `folder` that the file `data`, called `name`, was written with.
 
     Raises:
-        UserError: a file that is damaged, of another model, or written with tables that are not there.
+        UserError: a file that is damaged or of another model, or tables that are not there or are others.
     """
-    header, code = unpack(data, name)
+    header, _ = unpack(data, name)
     own = fingerprint(codec.model)
     require(
         header.model == own,
         f"{name} was written by another model ({header.model.hex()}) than this run's ({own.hex()}): name its run",
     )
     tables = stored(folder, own, header.step)
-    require(
-        tables is not None and tables.checksum == header.tables,
-        f"{name} was written with the coding tables {header.tables.hex()}, and {folder / file_of(header.step)} "
-        f"{'is missing' if tables is None else 'holds others'}: use the run directory that wrote it",
-    )
-    assert tables is not None
+    if tables is None or tables.checksum != header.tables:
+        raise UserError(
+            f"{name} was written with the coding tables {header.tables.hex()}, and {folder / file_of(header.step)} "
+            f"{'is missing' if tables is None else 'holds others'}: use the run directory that wrote it"
+        )
+    return tables
+
+
+def unpacked(codec: Codec, tables: Tables, data: bytes, name: str) -> tuple[Header, list[Whole]]:
+    """The header and the streams of a compressed file.
+
+    Raises:
+        UserError: a file that is damaged, or that these tables did not write.
+    """
+    header, code = unpack(data, name)
     each = [codec.lengths(count, shape) for count, shape in shapes(header.layout, header.count)]
     try:
-        streams = tables.decode(code, [sum(lengths) for lengths in zip(*each, strict=True)])
+        return header, tables.decode(code, [sum(lengths) for lengths in zip(*each, strict=True)])
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-    return header, tables, streams
 
 
 def rebuilt(codec: Codec, header: Header, streams: list[Whole]) -> list[Tensor]:
