@@ -28,7 +28,7 @@ Whole = NDArray[np.int64]
 PRECISION = 24
 """Bits of a frequency, which `constriction` fixes."""
 TOTAL = 2**PRECISION
-LARGEST = 2**20
+LARGEST = 2**16
 """Values that a table may span; the others are escaped."""
 
 
@@ -116,7 +116,7 @@ def decode(code: bytes, lengths: Sequence[int], tables: Sequence[Table]) -> list
     """The streams, of these lengths, that `encode` was given.
 
     Raises:
-        UserError: bytes that these tables did not write.
+        UserError: bytes that these tables did not write, where that shows: a checksum must see the rest.
     """
     size, start = _read_varint(code, 0)
     rest = len(code) - start - size
