@@ -116,6 +116,20 @@ def evaluate(asked: Asked) -> None:
     tasks = {name: _configured(name, asked.options) for name in asked.tasks}
     found = {run: evaluate_run(run, tasks, asked) for run in asked.runs}
     print_figures({str(run): figures for run, figures in found.items()})
+    if len(asked.runs) > 1:
+        for path in _across(tasks, asked.runs):
+            print(path)
+
+
+def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
+    """The pictures of all runs together, of the tasks that have judged every one of them."""
+    from narrows.config import build
+
+    for name, node in tasks.items():
+        if all((run / "tasks" / f"{name}.json").is_file() for run in runs):
+            path = build(node, f"task {name}").across(runs)
+            if path is not None:
+                yield path
 
 
 def _configured(name: str, options: Sequence[str]) -> Any:

@@ -56,6 +56,14 @@ ROWS = {
     # task denoising
     # task imputation
     # task compression
+    "test/compression/bpp": "compressed file: bits per pixel",
+    "test/compression/entropy_bpp": "compressed: bits per pixel, ideal coder",
+    "test/compression/bytes_per_example": "compressed file: bytes per example",
+    "test/compression/psnr": "compressed: PSNR (dB)",
+    "test/compression/ssim": "compressed: SSIM",
+    "test/compression/ms_ssim": "compressed: MS-SSIM",
+    "test/compression/decoder_bytes": "compressed: decoder (bytes)",
+    "test/compression/decoder_macs_per_pixel": "compressed: decoder (multiply-adds per pixel)",
     # task features
     # task interpretation
     # task transfer
@@ -70,6 +78,10 @@ CLASSICS = {
     "ridge": "ridge",
     "mahalanobis": "Mahalanobis",
     "mean": "mean",
+    "jpeg": "JPEG",
+    "webp": "WebP",
+    "jpeg2000": "JPEG 2000",
+    "png": "PNG",
 }
 """Answers that are not neural, measured on the same split."""
 

@@ -21,6 +21,8 @@ class Bottleneck(nn.Module):
     returns: type[Latent] = Latent
     trial_shape: ClassVar[Shape] = (4,)
     """Of some input that it reads, from which a composition is judged before there are data."""
+    step: ClassVar[float | None] = None
+    """What `point` was trained to be rounded to multiples of; None where it was not."""
     in_shape: Shape
     out_shape: Shape
 

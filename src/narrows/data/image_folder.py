@@ -55,7 +55,7 @@ class ImageFolder:
         root = existing(self.path, "source.path")
         names = _class_names(root)
         roots = [root] if self.test_path is None else [root, existing(self.test_path, "source.test_path")]
-        trees = [(tree, _files(tree)) for tree in roots]
+        trees = [(tree, image_files(tree)) for tree in roots]
         number = sum(len(files) for _, files in trees)
         streamed = number * self.reader.channels * self.reader.size**2 > self.memory_limit_mb * 2**20
         parts = [self._part(tree, files, names, streamed) for tree, files in trees]
@@ -92,7 +92,12 @@ def _read(files: list[str], reader: ImageReader, streamed: bool) -> Tensor | Str
     return x
 
 
-def _files(root: Path) -> list[str]:
+def image_files(root: Path) -> list[str]:
+    """Below `root`, in the order of their names.
+
+    Raises:
+        UserError: there are none.
+    """
     found = [
         os.path.join(folder, name)
         for folder, _, names in os.walk(root)
@@ -105,7 +110,7 @@ def _files(root: Path) -> list[str]:
 
 def _class_names(root: Path) -> list[str]:
     """The folders directly below `root`, in order; none where the images lie in `root` itself."""
-    paths = [Path(file).relative_to(root) for file in _files(root)]
+    paths = [Path(file).relative_to(root) for file in image_files(root)]
     flat = [path for path in paths if len(path.parts) == 1]
     require(
         len(flat) in (0, len(paths)),

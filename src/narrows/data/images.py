@@ -34,7 +34,7 @@ class ImageReader:
         require(self.channels in (1, 3), f"channels={self.channels} is neither 3 (colour) nor 1 (grey)")
 
     def __call__(self, path: str) -> Tensor:
-        image = _open(path)
+        image = open_image(path)
         if self.crop is not None:
             require(
                 min(image.size) >= self.crop,
@@ -51,7 +51,8 @@ class ImageReader:
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-def _open(path: str) -> Image.Image:
+def open_image(path: str) -> Image.Image:
+    """The whole picture, upright; what it refuses is said at `ImageReader`."""
     try:
         with Image.open(path) as image:
             _check_mode(image, path)

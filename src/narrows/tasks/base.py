@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -81,6 +81,10 @@ class Task:
 
     def run(self, context: TaskContext) -> dict[str, float]:
         raise NotImplementedError
+
+    def across(self, runs: Sequence[Path]) -> Path | None:
+        """A picture of several runs that this task has judged, where there is one: its file."""
+        return None
 
 
 @contextmanager

@@ -1,0 +1,78 @@
+"""Examples to a compressed file's bytes, and back."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from narrows.coding.ans import Whole
+from narrows.coding.codec import Codec, fingerprint, rounded
+from narrows.coding.container import Header, pack, unpack
+from narrows.coding.files import Examples, shapes
+from narrows.coding.tables import Tables, file_of, stored
+from narrows.errors import UserError, require
+
+
+def whole_numbers(codec: Codec, examples: Examples, step: float | None) -> list[Whole]:
+    """The streams of all examples, one after another."""
+    parts = [rounded(codec.sources(group), step) for group in examples.groups]
+    return [np.concatenate(stream) for stream in zip(*parts, strict=True)]
+
+
+def packed(codec: Codec, tables: Tables, examples: Examples) -> bytes:
+    """The compressed file of the examples."""
+    code = tables.encode(whole_numbers(codec, examples, tables.step))
+    header = Header(tables.model, tables.checksum, tables.step, examples.count, examples.layout)
+    return pack(header, code)
+
+
+def tables_of(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
+    """The stored tables below `folder` that the file `data`, called `name`, was written with.
+
+    Raises:
+        UserError: a file that is damaged or of another model, or tables that are not there or are others.
+    """
+    header, _ = unpack(data, name)
+    own = fingerprint(codec.model)
+    require(
+        header.model == own,
+        f"{name} was written by another model ({header.model.hex()}) than this run's ({own.hex()}): name its run",
+    )
+    tables = stored(folder, own, header.step)
+    if tables is None or tables.checksum != header.tables:
+        raise UserError(
+            f"{name} was written with the coding tables {header.tables.hex()}, and {folder / file_of(header.step)} "
+            f"{'is missing' if tables is None else 'holds others'}: use the run directory that wrote it"
+        )
+    return tables
+
+
+def unpacked(codec: Codec, tables: Tables, data: bytes, name: str) -> tuple[Header, list[Whole]]:
+    """The header and the streams of a compressed file.
+
+    Raises:
+        UserError: a file that is damaged, or that these tables did not write.
+    """
+    header, code = unpack(data, name)
+    each = [codec.lengths(count, shape) for count, shape in shapes(header.layout, header.count)]
+    try:
+        return header, tables.decode(code, [sum(lengths) for lengths in zip(*each, strict=True)])
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def rebuilt(codec: Codec, header: Header, streams: list[Whole]) -> list[Tensor]:
+    """The examples in groups of equal shape, means of p(x|z)."""
+    groups: list[tuple[int, Any]] = shapes(header.layout, header.count)
+    ends = [
+        list(itertools.accumulate(column)) for column in zip(*(codec.lengths(*group) for group in groups), strict=True)
+    ]
+    pieces = [np.split(stream, end[:-1]) for stream, end in zip(streams, ends, strict=True)]
+    return [
+        codec.rebuild([piece[number] for piece in pieces], count, shape, header.step)
+        for number, (count, shape) in enumerate(groups)
+    ]

@@ -1,0 +1,291 @@
+"""What a model is worth as a codec: real files, at several rates, beside the classics at equal bytes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from narrows.coding.codec import Codec, discrete, unfit, unit_range
+from narrows.coding.files import Examples, eight_bits
+from narrows.coding.packing import packed, rebuilt, unpacked, whole_numbers
+from narrows.coding.tables import FOLDER, Fitted
+from narrows.errors import require
+from narrows.labels import CLASSICS
+from narrows.model import Autoencoder
+from narrows.random import derive
+from narrows.runs.directory import read_json
+from narrows.tasks.base import Task, TaskContext, subset
+from narrows.tasks.classics import fit_classics
+from narrows.tasks.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
+from narrows.tasks.scores import example_ms_ssim, example_mse, example_psnr, example_ssim, has_ssim, ms_ssim_scales
+from narrows.tasks.uncertainty import standard_error
+from narrows.types import DataSpec
+
+log = logging.getLogger(__name__)
+
+PREFIX = "test/compression"
+PCA_ROWS = 10_000
+AT_ONCE = 100
+"""Pictures that are judged at once."""
+SHOWN = 8
+
+Curve = list[tuple[float, float]]
+"""Bits per pixel and PSNR."""
+
+
+@dataclass
+class Written:
+    """A compressed file of the test examples, and what came back of it."""
+
+    size: int
+    """Bytes on disk."""
+    bits: NDArray[np.float64]
+    """Of every example by the coding tables: what an ideal coder would need, `[N]`."""
+    pictures: Pictures
+
+
+class Compression(Task):
+    """Compresses the first test examples into one real file, reads it back, and judges what comes.
+
+    - bpp: 8 x bytes of the file / pixels, header and checksum included; its standard error is that of the examples'
+      own code lengths. `entropy_bpp` is what the tables of code probabilities say an ideal coder would need.
+    - bytes_per_example: bytes of the file / examples.
+    - psnr: mean over pictures in dB, of eight bits like the truth, span 1; mse, ssim, ms_ssim likewise.
+    - decoder_parameters, decoder_bytes (of its weights and, for codes, the bottleneck's), decoder_macs_per_pixel
+      (multiplications with addition, torch's own count, which leaves out activations and norms).
+
+    Beside it JPEG, WebP and JPEG 2000 at the best quality whose files have at most as many bytes, or at their smallest
+    (`bpp` says which), and PCA under the same quantiser and coder; pictures below 64 pixels a side on one mosaic. PNG
+    (`png/bpp`) loses nothing. A run of continuous latents is coded at several steps: `test/compression/step_S/...` is
+    its rate-distortion curve, each point with the classics at its bytes. Encoding and decoding times are in the log.
+
+    Args:
+        step: of the quantiser; null: the one the latents were trained for, else the run's stored default. Codes have
+            none.
+        factors: further steps of the curve, in multiples of that; codes have one point.
+        max_examples: of the test split.
+
+    Raises:
+        UserError: a value out of its range, a step for codes, or an empty test split.
+    """
+
+    name = "compression"
+    figures = (f"{PREFIX}/bpp", f"{PREFIX}/bytes_per_example", f"{PREFIX}/entropy_bpp", f"{PREFIX}/psnr")
+
+    def __init__(
+        self, *, step: float | None = None, factors: Sequence[float] = (0.5, 0.71, 1.41, 2.0), max_examples: int = 1000
+    ) -> None:
+        require(step is None or step > 0, f"task compression: step must be above 0, not {step}")
+        right = all(factor > 0 and factor != 1 for factor in factors)
+        require(right, f"task compression: factors must be above 0 and not 1, which is there anyway, not {factors}")
+        require(max_examples >= 1, f"task compression: max_examples must be at least 1, not {max_examples}")
+        self.step, self.factors, self.max_examples = step, list(factors), max_examples
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if not unit_range(spec):
+            return "bits per pixel are of grey or colour pictures with values in [0, 1]"
+        return unfit(model)
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        truth = _examples(context, "test", self.max_examples)
+        require(len(truth) > 0, "task compression: the test split is empty")
+        folder = None if context.directory is None else context.directory / FOLDER
+        fitted = Fitted(Codec(context.model), folder, lambda: context.datamodule)
+        step, classics = fitted.step(self.step), _classics(context, truth)
+        files = {step: _written(fitted, step, truth)}
+        if step is not None:
+            files |= {near: _written(fitted, near, truth) for near in (_digits(step * f) for f in self.factors)}
+        found = decoder_cost(context.model) | {f"{PREFIX}/png/bpp": _bpp(png_bytes(truth), truth)}
+        for at, file in sorted(files.items(), key=lambda item: item[0] or 0):
+            prefix = PREFIX if at == step else f"{PREFIX}/step_{at:g}"
+            found |= _judged(prefix, file, classics, truth)
+        self._compare(context, found, truth)
+        _show(context, found, files[step], classics, truth)
+        return found
+
+    def _compare(self, context: TaskContext, found: dict[str, float], truth: Pictures) -> None:
+        x = _unit(truth)
+        mean = fit_classics(context, PCA_ROWS).guess_mean(x)
+        error = float(example_mse(mean, x, None).mean())
+        if not found[f"{PREFIX}/mse"] <= error:
+            context.warn(
+                f"what comes back from the compressed file is WORSE THAN THE TRAINING MEAN: MSE "
+                f"{found[f'{PREFIX}/mse']:.6g} against {error:.6g}, and the mean needs no file"
+            )
+
+    def across(self, runs: Sequence[Path]) -> Path:
+        """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first."""
+        from narrows.figures import save
+        from narrows.figures_compression import rate_distortion
+
+        found = [read_json(run / "tasks" / f"{self.name}.json")["figures"] for run in runs]
+        curves = {run.resolve().name: curve_of(figures) for run, figures in zip(runs, found, strict=True)}
+        path = runs[0] / "figures" / "compression_runs.png"
+        save(rate_distortion(curves, _classic_curves(*found), "Rate and distortion on the test split"), path)
+        return path
+
+
+def _examples(context: TaskContext, split: str, most: int) -> Pictures:
+    """The first rows of the test split, evenly spaced ones of any other, uint8 `[N, C, H, W]`."""
+    size = context.spec.size
+    every = torch.arange(most) if split == "test" or size <= most else torch.arange(most) * size // most
+    parts = [eight_bits(batch.x.cpu()) for batch in subset(context.datamodule.ordered_loader(split), every)]
+    return np.concatenate(parts) if parts else np.empty((0, *context.spec.shape), dtype=np.uint8)
+
+
+def _unit(pictures: Pictures) -> Tensor:
+    return torch.from_numpy(pictures).float() / 255
+
+
+def _digits(step: float) -> float:
+    """To two digits, which file names and figures can carry."""
+    return float(f"{step:.2g}")
+
+
+def _bpp(size: int, truth: Pictures) -> float:
+    """Bits for a pixel, of all its channels."""
+    return 8 * size * truth.shape[1] / truth.size
+
+
+def _written(fitted: Fitted, step: float | None, truth: Pictures) -> Written:
+    """The test examples in a real file, and back from its bytes."""
+    codec, tables = fitted.codec, fitted.tables(step)
+    layout = {"kind": "npy", "shape": list(truth.shape[1:]), "dtype": "uint8", "channel": True}
+    examples = Examples(layout, [_unit(truth)])
+    start = time.perf_counter()
+    data = packed(codec, tables, examples)
+    encoded = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.nrwz"
+        path.write_bytes(data)
+        size = path.stat().st_size
+        header, streams = unpacked(codec, tables, path.read_bytes(), str(path))
+        pictures = np.concatenate([eight_bits(group) for group in rebuilt(codec, header, streams)])
+    log.info(
+        "compression%s: %d examples encoded in %.2f s, decoded in %.2f s",
+        *("" if step is None else f", step {step:g}", len(truth), encoded - start, time.perf_counter() - encoded),
+    )
+    sent = whole_numbers(codec, examples, step)
+    require(
+        all(np.array_equal(a, b) for a, b in zip(streams, sent, strict=True)),
+        "the codes that came back are not those that were compressed: this model does not encode the same way twice",
+    )
+    each = [
+        table.bits(values).reshape(len(truth), -1).sum(1) for values, table in zip(sent, tables.tables, strict=True)
+    ]
+    return Written(size, np.sum(each, axis=0), pictures)
+
+
+def _classics(context: TaskContext, truth: Pictures) -> dict[str, Classic]:
+    made: dict[str, Classic] = {name: PillowCodec(name, truth) for name in OPTIONS}
+    made["pca"] = PCACodec(_examples(context, "train", PCA_ROWS), truth, derive(context.seed, "pca"))
+    return made
+
+
+def _judged(prefix: str, file: Written, classics: dict[str, Classic], truth: Pictures) -> dict[str, float]:
+    """The figures of one file, and of every classic at its bytes."""
+    pixels = truth.size / truth.shape[1]
+    found = _quality(prefix, file.pictures, truth) | {
+        f"{prefix}/bpp": _bpp(file.size, truth),
+        f"{prefix}/bpp_stderr": standard_error(file.bits) * len(truth) / pixels,
+        f"{prefix}/bytes_per_example": file.size / len(truth),
+        f"{prefix}/entropy_bpp": float(file.bits.sum()) / pixels,
+    }
+    for name, classic in classics.items():
+        coded = classic.within(file.size)
+        found |= _quality(f"{prefix}/{name}", coded.pictures, truth)
+        found[f"{prefix}/{name}/bpp"] = _bpp(coded.size, truth)
+        found[f"{prefix}/{name}/bytes_per_example"] = coded.size / len(truth)
+    return found
+
+
+def _quality(prefix: str, found: Pictures, truth: Pictures) -> dict[str, float]:
+    """Figures of what came back, means over pictures."""
+    spec = DataSpec(shape=truth.shape[1:], kind="image", size=len(truth))
+    pairs = list(zip(_unit(found).split(AT_ONCE), _unit(truth).split(AT_ONCE), strict=True))
+    each = {
+        "psnr": torch.cat([example_psnr(guess, true, 1.0) for guess, true in pairs]),
+        "mse": torch.cat([example_mse(guess, true, None) for guess, true in pairs]),
+    }
+    if has_ssim(spec):
+        each["ssim"] = torch.cat([example_ssim(guess, true, 1.0) for guess, true in pairs])
+    scales = ms_ssim_scales(spec)
+    if scales > 1:
+        each["ms_ssim"] = torch.cat([example_ms_ssim(guess, true, 1.0, scales) for guess, true in pairs])
+    figures = {f"{prefix}/{name}": float(values.mean()) for name, values in each.items()}
+    return figures | {f"{prefix}/psnr_stderr": standard_error(each["psnr"].numpy())}
+
+
+def decoder_cost(model: Autoencoder) -> dict[str, float]:
+    """Numbers and bytes that the receiver must have (the decoder's, the likelihood's and, for codes, the
+    bottleneck's), and multiply-adds for a pixel."""
+    parts = [model.decoder, model.likelihood, *([model.bottleneck] if discrete(model) else [])]
+    tensors = {tensor.data_ptr(): tensor for part in parts for tensor in part.state_dict().values()}
+    device = next(model.parameters()).device
+    with FlopCounterMode(display=False) as counter:
+        model.params(torch.zeros(1, *model.read_shape, device=device))
+    pixels = math.prod(model.spec.shape[1:])
+    return {
+        f"{PREFIX}/decoder_parameters": float(sum(tensor.numel() for tensor in tensors.values())),
+        f"{PREFIX}/decoder_bytes": float(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())),
+        f"{PREFIX}/decoder_macs_per_pixel": counter.get_total_flops() / 2 / pixels,
+    }
+
+
+def _points(figures: dict[str, float], name: str) -> Curve:
+    """Rate and PSNR of the model (name "") or of a classic at every step, sorted."""
+    pattern = re.compile(rf"({PREFIX}(?:/step_[^/]+)?){'/' + name if name else ''}/psnr")
+    prefixes = [match[1] for figure in figures if (match := pattern.fullmatch(figure))]
+    ends = [f"{prefix}/{name}" if name else prefix for prefix in prefixes]
+    return sorted({(figures[f"{end}/bpp"], figures[f"{end}/psnr"]) for end in ends})
+
+
+def curve_of(figures: dict[str, float]) -> Curve:
+    """Bits per pixel and PSNR of the model at every step, sorted."""
+    return _points(figures, "")
+
+
+def _classic_curves(*found: dict[str, float]) -> dict[str, Curve]:
+    """Of every classic, at the bytes of all runs' files."""
+    return {
+        name: sorted({point for figures in found for point in _points(figures, name)}) for name in (*OPTIONS, "pca")
+    }
+
+
+def _show(
+    context: TaskContext,
+    found: dict[str, float],
+    file: Written,
+    classics: dict[str, Classic],
+    truth: Pictures,
+) -> None:
+    """The curve, and the first examples beside what the codecs make of them at equal bytes."""
+    if context.directory is None:
+        return
+    # Whoever only loads a model should not wait for what draws.
+    from narrows import figures
+    from narrows.figures_compression import rate_distortion
+
+    curve = rate_distortion({"this run": curve_of(found)}, _classic_curves(found), "Rate and distortion, test split")
+    context.show("compression_curve", curve)
+    coded = {CLASSICS[name]: classic.within(file.size) for name, classic in classics.items()}
+    shown = {"original": Coded(0, truth), "this run": Coded(file.size, file.pictures)} | coded
+    count = SHOWN if max(truth.shape[2:]) < TINY else 3
+    rows = [
+        (f"{name}, {_bpp(part.size, truth):.3f} bpp" if part.size else name, part.pictures[:count].astype(np.float32))
+        for name, part in shown.items()
+    ]
+    title = f"{len(truth)} test examples at equal bytes"
+    context.show("compression_examples", figures.image_grid(rows, title, (0, 255)))
