@@ -76,8 +76,9 @@ def fingerprint(contents: Contents) -> str:
     for name, part in contents.parts().items():
         digest.update(name.encode())
         _feed(digest, part.x)
-        if part.label is not None:
-            _feed(digest, part.label)
+        for tensor in part.rest:
+            if tensor is not None:
+                _feed(digest, tensor)
     return digest.hexdigest()
 
 

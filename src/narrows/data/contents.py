@@ -97,13 +97,21 @@ class Part:
 
     x: Tensor | Stream | Packed
     label: Tensor | None = None
+    observed: Tensor | None = None
+    """bool, `x`'s shape: False where the value is missing, which is then served as 0."""
+    concealed: Tensor | None = None
+    """bool, `x`'s shape: True where `x` holds a value that is missing on purpose; not `observed`."""
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> Part:
-        label = None if self.label is None else self.label.index_select(0, rows)
-        return Part(self.x.index_select(0, rows), label)
+        return Part(self.x.index_select(0, rows), *(None if t is None else t.index_select(0, rows) for t in self.rest))
+
+    @property
+    def rest(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What goes with every example."""
+        return self.label, self.observed, self.concealed
 
 
 @dataclass
@@ -141,13 +149,13 @@ class Source(Protocol):
 
 def pool(first: Part, second: Part) -> Part:
     """Both parts as one: the rows of `second` are numbered after those of `first`."""
-    labels = [part.label for part in (first, second) if part.label is not None]
-    label = torch.cat(labels) if len(labels) == 2 else None
+    pairs = zip(first.rest, second.rest, strict=True)
+    rest = [torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs]
     if isinstance(first.x, Stream) and isinstance(second.x, Stream):
         paths = first.x.paths + second.x.paths
-        return Part(Stream(paths, first.x.read, tuple(first.x.shape[1:])), label)
+        return Part(Stream(paths, first.x.read, tuple(first.x.shape[1:])), *rest)
     if isinstance(first.x, Packed) and isinstance(second.x, Packed):
-        return Part(Packed(torch.cat([first.x.bits, second.x.bits]), tuple(first.x.shape[1:])), label)
+        return Part(Packed(torch.cat([first.x.bits, second.x.bits]), tuple(first.x.shape[1:])), *rest)
     assert isinstance(first.x, Tensor)
     assert isinstance(second.x, Tensor)
-    return Part(torch.cat([first.x, second.x]), label)
+    return Part(torch.cat([first.x, second.x]), *rest)

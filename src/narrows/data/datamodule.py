@@ -152,12 +152,17 @@ class DataModule(LightningDataModule):
 
     # Whole splits, for tasks.
 
-    def ordered_loader(self, split: SplitName) -> Loader:
+    def revealed_loader(self, split: SplitName) -> Loader:
+        """As `ordered_loader`, with the values that are missing on purpose: what imputation is judged by."""
+        return self.ordered_loader(split, revealed=True)
+
+    def ordered_loader(self, split: SplitName, *, revealed: bool = False) -> Loader:
         """The whole split in order, to this process alone; under dynamic binarisation one constant draw."""
         chosen = self._split(split)
         if self.binarise == "dynamic" and split == "train":
             chosen = _on(scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
-        return self._loader(chosen, Ordered(len(chosen), self.loading.eval_batch_size), Process())
+        plan = Ordered(len(chosen), self.loading.eval_batch_size)
+        return self._loader(chosen, plan, Process(), revealed=revealed)
 
     def train_data(self) -> Loader:
         """The training rows, unshuffled."""
@@ -240,8 +245,8 @@ class DataModule(LightningDataModule):
 
 def _on(split: Split, device: torch.device) -> Split:
     """The split, held on `device`; a stream stays with its files."""
-    x, label = split.part.x, split.part.label
+    x = split.part.x
     if isinstance(x, Stream) or x.device == device:
         return split
-    moved = Part(x.to(device), None if label is None else label.to(device))
+    moved = Part(x.to(device), *(None if tensor is None else tensor.to(device) for tensor in split.part.rest))
     return Split(moved, split.rows.to(device))

@@ -183,6 +183,7 @@ class Loader:
     """Iterable of `Batch`, one iteration per epoch (`Shuffled`) or over the whole split (`Ordered`).
 
     Args:
+        revealed: serve what is missing on purpose too.
         binarise_seed: draw the grey values anew in every batch, named by (this, "binarise", epoch, batch).
         device: where batches are made.
         num_workers: processes that read a stream; data in memory need none.
@@ -195,6 +196,7 @@ class Loader:
         plan: Shuffled | Ordered,
         process: Process,
         *,
+        revealed: bool = False,
         binarise_seed: int | None = None,
         device: torch.device | str = "cpu",
         num_workers: int = 0,
@@ -203,6 +205,7 @@ class Loader:
         self.split = split
         self.plan = plan
         self.process = process
+        self.revealed = revealed
         self.binarise_seed = binarise_seed
         self.device = torch.device(device)
         self._reader: _Reader | None = None
@@ -237,14 +240,24 @@ class Loader:
         x = unit(raw.to(self.device, non_blocking=True))
         if self.binarise_seed is not None:
             x = self._binarise(x, self.binarise_seed, step)
-        label = self.split.part.label
+        label, observed = self.split.part.label, self._observed(step.rows)
         batch = Batch(
-            x=x,
+            x=x if observed is None else x.masked_fill(~observed, 0.0),
             label=None if label is None else _take(label, step.rows),
+            observed=observed,
             index=_take(self.split.rows, step.rows),
             share=len(x) * self.process.world / step.total,
         )
         return batch.to(self.device)
+
+    def _observed(self, rows: Tensor | slice) -> Tensor | None:
+        part = self.split.part
+        if part.observed is None:
+            return None
+        observed = _take(part.observed, rows)
+        if self.revealed and part.concealed is not None:
+            observed |= _take(part.concealed, rows)
+        return observed.to(self.device)
 
     def _binarise(self, x: Tensor, seed: int, step: Step) -> Tensor:
         # Drawn for the global batch and then sliced, so that the number of processes changes nothing.

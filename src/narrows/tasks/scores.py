@@ -5,12 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
 from narrows.tasks.base import per_example
+from narrows.types import DataSpec
 
 BEST_PSNR = 100.0
 """Decibels given to an (almost) exact reconstruction, whose PSNR has no bound."""
 _PROBABILITY = 1e-7
+WINDOW = 11
+"""Pixels of SSIM's Gaussian window (sigma 1.5) a side."""
+EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of MS-SSIM's scales, finest first (Wang et al., 2003, section 3.2)."""
 
 
 def value_counts(truth: Tensor, observed: Tensor | None) -> Tensor:
@@ -22,6 +31,54 @@ def example_mse(guess: Tensor, truth: Tensor, observed: Tensor | None) -> Tensor
     """Squared error over observed values / their number, `[B]`; 0 for an example without any."""
     counts = value_counts(truth, observed)
     return per_example((guess - truth).square(), observed) / counts.clamp_min(1)
+
+
+def example_psnr(guess: Tensor, truth: Tensor, span: float, observed: Tensor | None = None) -> Tensor:
+    """`10 log10(span^2 / MSE)` of each example in dB, `[B]`, at most `BEST_PSNR`."""
+    mse = example_mse(guess.float(), truth.float(), observed)
+    return 10 * torch.log10(span**2 / mse.clamp_min(span**2 * 10 ** (-BEST_PSNR / 10)))
+
+
+def has_ssim(spec: DataSpec) -> bool:
+    """Whether these are images with room for SSIM's window."""
+    return spec.kind == "image" and len(spec.shape) == 3 and min(spec.shape[1:]) >= WINDOW
+
+
+def example_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
+    """SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics: a Gaussian window of 11 pixels with sigma
+    1.5, K1 = 0.01, K2 = 0.03, mean over channels and over the places where the window lies inside.
+
+    "Image Quality Assessment: From Error Visibility to Structural Similarity" (Wang et al., 2004), equation 13.
+    """
+    found = structural_similarity_index_measure(guess.float(), truth.float(), data_range=span, reduction="none")
+    assert isinstance(found, Tensor)
+    return found.reshape(len(truth)).cpu().double()
+
+
+def ms_ssim_scales(spec: DataSpec) -> int:
+    """Scales of MS-SSIM, each half the one before, on which these images have room for the window; at most five."""
+    if not has_ssim(spec):
+        return 0
+    side = min(spec.shape[1:])
+    return sum(side // 2**scale >= WINDOW for scale in range(len(EXPONENTS)))
+
+
+def example_ms_ssim(guess: Tensor, truth: Tensor, span: float, scales: int) -> Tensor:
+    """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics, over so many scales, their exponents
+    divided by their sum; five, from 176 pixels a side, are the published ones.
+
+    "Multi-Scale Structural Similarity for Image Quality Assessment" (Wang et al., 2003), equation 7.
+    """
+    exponents = EXPONENTS[:scales]
+    found = multiscale_structural_similarity_index_measure(
+        guess.float(),
+        truth.float(),
+        data_range=span,
+        reduction="none",
+        betas=tuple(value / sum(exponents) for value in exponents),
+        normalize="relu",
+    )
+    return found.reshape(len(truth)).cpu().double()
 
 
 class ErrorSums:
