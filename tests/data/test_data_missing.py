@@ -72,10 +72,8 @@ def test_statistics_are_of_the_observed_values_alone(how: str) -> None:
     for column in range(5):
         seen = raw.observed[:, column]
         x, z = raw.x[seen, column], scaled.x[seen, column]
-        if how == "standard":
-            expected = (x - x.mean()) / x.std(unbiased=False)
-        else:
-            expected = (x - x.min()) / (x.max() - x.min())
+        shift, scale = (x.mean(), x.std(unbiased=False)) if how == "standard" else (x.min(), x.max() - x.min())
+        expected = (x - shift) / scale
         torch.testing.assert_close(z, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -91,7 +89,7 @@ def test_the_draw_is_the_seed_s_alone_and_part_of_the_fingerprint() -> None:
 def test_refusals() -> None:
     with pytest.raises(UserError, match="share must be at least 0 and below 1"):
         Missing(Table(), share=1.0)
-    with pytest.raises(UserError, match="no table 'vine'.*wine"):
+    with pytest.raises(UserError, match=r"no table 'vine'.*wine"):
         Bundled("vine").load()
 
     class Bits:

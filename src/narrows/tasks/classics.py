@@ -45,6 +45,10 @@ class Training:
     low: float
     high: float
 
+    def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
+        """`[B, *shape]` as `[B, D]`, missing values filled with the mean."""
+        return _filled(_flat(x), observed, self.mean)
+
 
 @dataclass
 class Classics:

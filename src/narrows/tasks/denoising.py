@@ -17,7 +17,7 @@ from narrows.model import Autoencoder
 from narrows.random import seed_default
 from narrows.tasks import filters
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics import MAX_SQUARE, Classics, fit_classics, gather_training, ridge_to_clean
+from narrows.tasks.classics import MAX_SQUARE, gather_training, ridge_to_clean
 from narrows.tasks.rows import joined, reconstructed, sampled
 from narrows.tasks.scores import example_psnr, example_ssim, has_ssim
 from narrows.tasks.uncertainty import standard_error
@@ -116,12 +116,12 @@ class Denoising(Task):
         return "tokens have no noise of a size" if spec.kind == "tokens" else None
 
     def run(self, context: TaskContext) -> dict[str, float]:
-        classics = fit_classics(context, self.max_rows)
+        span = _span(context)
         found: dict[str, float] = {}
         curves: dict[str, dict[str, dict[float, float]]] = {}
         for condition in self._conditions(context):
-            restored = self._restored(context, condition, classics)
-            judged = _figures(restored, classics.span, has_ssim(context.spec))
+            restored = self._restored(context, condition)
+            judged = _figures(restored, span, has_ssim(context.spec))
             prefix = f"test/denoising/{condition.name}"
             found |= {f"{prefix}/{name}": value for name, value in judged.items()}
             found[f"{prefix}/seen"] = float(condition.seen)
@@ -152,7 +152,7 @@ class Denoising(Task):
         require(bool(found), "task denoising: none of these noises fits these data; name others in task.noises")
         return found
 
-    def _restored(self, context: TaskContext, condition: Condition, classics: Classics) -> Restored:
+    def _restored(self, context: TaskContext, condition: Condition) -> Restored:
         bounds = context.spec.value_range
         batch = _rows(context, "test", self.max_examples)
         noisy, guess = _noisy(context, condition, batch, "test")
@@ -160,8 +160,8 @@ class Denoising(Task):
         restored.guesses |= {"": guess, "noisy": noisy}
         if np.prod(context.spec.shape) <= MAX_SQUARE:
             seed_default(context.seed, "denoising", condition.name, "ridge")
-            ridge = ridge_to_clean(gather_training(context, self.max_rows, condition.corruption.to(context.device)))
-            rows = ridge.predict(classics.flat(noisy, batch.observed))
+            training = gather_training(context, self.max_rows, condition.corruption.to(context.device))
+            rows = ridge_to_clean(training).predict(training.flat(noisy, batch.observed))
             restored.guesses["ridge"] = torch.from_numpy(rows).float().reshape(noisy.shape)
         restored.guesses |= self._filtered(context, condition, noisy, bounds or _range(restored.clean))
         if bounds is not None:
@@ -220,6 +220,15 @@ def _noisy(context: TaskContext, condition: Condition, batch: Batch, split: str)
     noisy, hidden = condition.corruption.to(context.device)(batch.x)
     guess = reconstructed(context.model, replace(batch, x=noisy), hidden)
     return noisy.float().cpu(), guess
+
+
+def _span(context: TaskContext) -> float:
+    """Of the data: from the spec where it is bounded, else of the training split."""
+    bounds = context.spec.value_range
+    if bounds is not None:
+        return bounds[1] - bounds[0]
+    training = gather_training(context, 1)
+    return training.high - training.low
 
 
 def _range(rows: Tensor) -> tuple[float, float]:
