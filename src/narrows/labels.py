@@ -54,7 +54,15 @@ ROWS = {
     "test/dci_boosting_informativeness": "DCI informativeness (gradient boosting)",
     # task reduction
     # task denoising
+    "test/denoising/*/psnr": "denoising {}: PSNR (dB)",
+    "test/denoising/*/ssim": "denoising {}: SSIM",
+    "test/denoising/*/lead": "denoising {}: lead on the best classic (dB)",
     # task imputation
+    "test/imputation/*/rmse": "imputation {}: RMSE",
+    "test/imputation/*/mae": "imputation {}: MAE",
+    "test/imputation/*/accuracy": "imputation {}: accuracy",
+    "test/imputation/*/multiple/rmse": "imputation {}: RMSE of the mean of the draws",
+    "test/imputation/*/coverage": "imputation {}: coverage of 90% intervals",
     # task compression
     "test/compression/bpp": "compressed file: bits per pixel",
     "test/compression/entropy_bpp": "compressed: bits per pixel, ideal coder",
@@ -82,6 +90,16 @@ CLASSICS = {
     "webp": "WebP",
     "jpeg2000": "JPEG 2000",
     "png": "PNG",
+    "noisy": "noisy input",
+    "median": "median",
+    "gaussian_filter": "Gaussian filter",
+    "tv": "total variation",
+    "wavelet": "wavelet",
+    "nlm": "non-local means",
+    "knn": "k-NN",
+    "iterative": "iterative",
+    "forest": "forest",
+    "biharmonic": "biharmonic",
 }
 """Answers that are not neural, measured on the same split."""
 

@@ -113,7 +113,8 @@ class Autoencoder(nn.Module):
         Args:
             x: the input.
             label: `[B]`; only a conditional model reads it.
-            hidden: bool, `x`'s shape, what a corruption hid; only an encoder of visible patches reads it.
+            hidden: bool, `x`'s shape, what a corruption hid or is missing; only an encoder of visible patches and a
+                model with a missing indicator read it.
         """
         return self.bottleneck(self.features(x, label, hidden))
 
@@ -132,7 +133,7 @@ class Autoencoder(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         x_in, hidden = self.corruption(batch.x)
-        latent = self.encode(x_in, batch.label, hidden)
+        latent = self.encode(x_in, batch.label, unseen(hidden, batch.observed))
         p_x = self.decode(latent.z, batch.truth, batch.label)
         if self.training:
             self.bottleneck.learn(latent)
@@ -196,6 +197,13 @@ class Autoencoder(nn.Module):
     def classes(self, n: int) -> Tensor | None:
         """The labels of `n` samples that nobody chose, `[n]`; None where the model reads none."""
         return None
+
+
+def unseen(hidden: Tensor | None, observed: Tensor | None) -> Tensor | None:
+    """bool, x's shape: what an encoder cannot know, hidden by a corruption or missing; None where it is nothing."""
+    if observed is None:
+        return hidden
+    return ~observed if hidden is None else hidden | ~observed
 
 
 @torch.no_grad()

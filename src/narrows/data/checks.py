@@ -81,9 +81,9 @@ def fingerprint(contents: Contents) -> str:
     for name, part in contents.parts().items():
         digest.update(name.encode())
         _feed(digest, part.x)
-        for values in (part.label, part.observed):
-            if values is not None:
-                _feed(digest, values)
+        for tensor in part.rest:
+            if tensor is not None:
+                _feed(digest, tensor)
     if contents.columns is not None:  # values are numbers of categories, whose names are content too
         digest.update(repr(contents.columns).encode())
     return digest.hexdigest()

@@ -96,20 +96,26 @@ class Part:
     """Examples and their labels.
 
     `x` is uint8 (served divided by 255) or float32 (served as it is), `[N, *shape]`; `label` int64, classes
-    `[N]` or factors of variation `[N, K]`; `observed` bool, `x`'s shape, False where a value is missing (None: none
-    is), and `x` is 0 there until it is encoded.
+    `[N]` or factors of variation `[N, K]`.
     """
 
     x: Tensor | Stream | Packed
     label: Tensor | None = None
     observed: Tensor | None = None
+    """bool, `x`'s shape: False where the value is missing (None: none is); a table's encoding fills it in."""
+    concealed: Tensor | None = None
+    """bool, `x`'s shape: True where `x` holds a value that is missing on purpose: not `observed`, and served as 0."""
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> Part:
-        chosen = (None if values is None else values.index_select(0, rows) for values in (self.label, self.observed))
-        return Part(self.x.index_select(0, rows), *chosen)
+        return Part(self.x.index_select(0, rows), *(None if t is None else t.index_select(0, rows) for t in self.rest))
+
+    @property
+    def rest(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What goes with every example."""
+        return self.label, self.observed, self.concealed
 
 
 @dataclass
@@ -151,13 +157,13 @@ class Source(Protocol):
 
 def pool(first: Part, second: Part) -> Part:
     """Both parts as one: the rows of `second` are numbered after those of `first`."""
-    labels = [part.label for part in (first, second) if part.label is not None]
-    label = torch.cat(labels) if len(labels) == 2 else None
+    pairs = zip(first.rest, second.rest, strict=True)
+    rest = [torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs]
     if isinstance(first.x, Stream) and isinstance(second.x, Stream):
         paths = first.x.paths + second.x.paths
-        return Part(Stream(paths, first.x.read, tuple(first.x.shape[1:])), label)
+        return Part(Stream(paths, first.x.read, tuple(first.x.shape[1:])), *rest)
     if isinstance(first.x, Packed) and isinstance(second.x, Packed):
-        return Part(Packed(torch.cat([first.x.bits, second.x.bits]), tuple(first.x.shape[1:])), label)
+        return Part(Packed(torch.cat([first.x.bits, second.x.bits]), tuple(first.x.shape[1:])), *rest)
     assert isinstance(first.x, Tensor)
     assert isinstance(second.x, Tensor)
-    return Part(torch.cat([first.x, second.x]), label)
+    return Part(torch.cat([first.x, second.x]), *rest)

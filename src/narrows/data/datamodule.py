@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from narrows.data import scaling
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
-from narrows.data.contents import Contents, Source, Stream
+from narrows.data.contents import Contents, Part, Source, Stream
 from narrows.data.loader import Loader, Ordered, Process, Shuffled
 from narrows.data.scaling import Binarise
 from narrows.data.splits import Plan, Split, divide
@@ -166,12 +166,17 @@ class DataModule(LightningDataModule):
 
     # Whole splits, for tasks.
 
-    def ordered_loader(self, split: SplitName) -> Loader:
+    def revealed_loader(self, split: SplitName) -> Loader:
+        """As `ordered_loader`, with the values that are missing on purpose: what imputation is judged by."""
+        return self.ordered_loader(split, revealed=True)
+
+    def ordered_loader(self, split: SplitName, *, revealed: bool = False) -> Loader:
         """The whole split in order, to this process alone; under dynamic binarisation one constant draw."""
         chosen = self._split(split)
         if self.binarise == "dynamic" and split == "train":
             chosen = _on(scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
-        return self._loader(chosen, Ordered(len(chosen), self.loading.eval_batch_size), Process())
+        plan = Ordered(len(chosen), self.loading.eval_batch_size)
+        return self._loader(chosen, plan, Process(), revealed=revealed)
 
     def train_data(self) -> Loader:
         """The training rows, unshuffled."""
@@ -254,8 +259,8 @@ class DataModule(LightningDataModule):
 
 def _on(split: Split, device: torch.device) -> Split:
     """The split, held on `device`; a stream stays with its files."""
-    part = split.part
-    if isinstance(part.x, Stream) or part.x.device == device:
+    x = split.part.x
+    if isinstance(x, Stream) or x.device == device:
         return split
-    label, observed = (None if values is None else values.to(device) for values in (part.label, part.observed))
-    return Split(replace(part, x=part.x.to(device), label=label, observed=observed), split.rows.to(device))
+    moved = Part(x.to(device), *(None if values is None else values.to(device) for values in split.part.rest))
+    return Split(moved, split.rows.to(device))

@@ -183,6 +183,7 @@ class Loader:
     """Iterable of `Batch`, one iteration per epoch (`Shuffled`) or over the whole split (`Ordered`).
 
     Args:
+        revealed: serve what is missing on purpose too.
         binarise_seed: draw the grey values anew in every batch, named by (this, "binarise", epoch, batch).
         device: where batches are made.
         num_workers: processes that read a stream; data in memory need none.
@@ -195,6 +196,7 @@ class Loader:
         plan: Shuffled | Ordered,
         process: Process,
         *,
+        revealed: bool = False,
         binarise_seed: int | None = None,
         device: torch.device | str = "cpu",
         num_workers: int = 0,
@@ -203,6 +205,7 @@ class Loader:
         self.split = split
         self.plan = plan
         self.process = process
+        self.revealed = revealed
         self.binarise_seed = binarise_seed
         self.device = torch.device(device)
         self._reader: _Reader | None = None
@@ -237,10 +240,15 @@ class Loader:
         x = unit(raw.to(self.device, non_blocking=True))
         if self.binarise_seed is not None:
             x = self._binarise(x, self.binarise_seed, step)
-        label, observed = (
-            None if values is None else _take(values, step.rows)
-            for values in (self.split.part.label, self.split.part.observed)
+        label, observed, concealed = (
+            None if values is None else _take(values, step.rows) for values in self.split.part.rest
         )
+        if concealed is not None:
+            assert observed is not None
+            if self.revealed:
+                observed = observed | concealed
+            else:
+                x = x.masked_fill(concealed.to(self.device), 0.0)
         batch = Batch(
             x=x,
             label=label,

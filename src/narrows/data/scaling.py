@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -40,8 +41,11 @@ def standardise(splits: dict[str, Split], how: str) -> dict[str, Split]:
     if how == "none":
         return splits
     train = unit(_memory(splits["train"]))
+    observed = splits["train"].part.observed
     axes = [axis for axis in range(train.ndim) if axis != 1]
-    if how == "standard":
+    if observed is not None:
+        shift, scale = _observed_statistics(train, observed, axes, how)
+    elif how == "standard":
         shift, scale = train.mean(axes, keepdim=True), train.std(axes, keepdim=True, unbiased=False)
     else:
         shift = train.amin(axes, keepdim=True)
@@ -50,6 +54,19 @@ def standardise(splits: dict[str, Split], how: str) -> dict[str, Split]:
     flat = scale <= 1e-6 * shift.abs().clamp_min(1e-30)
     scale = torch.where(flat, torch.ones_like(scale), scale)
     return {name: _with(split, (unit(_memory(split)) - shift) / scale) for name, split in splits.items()}
+
+
+def _observed_statistics(x: Tensor, observed: Tensor, axes: list[int], how: str) -> tuple[Tensor, Tensor]:
+    """Shift and scale of the observed values alone; 0 and 0 where there is none."""
+    if how == "minmax":
+        low = x.masked_fill(~observed, math.inf).amin(axes, keepdim=True)
+        high = x.masked_fill(~observed, -math.inf).amax(axes, keepdim=True)
+        some = low <= high
+        return torch.where(some, low, 0.0), torch.where(some, high - low, 0.0)
+    count = observed.sum(axes, keepdim=True).clamp_min(1)
+    mean = x.masked_fill(~observed, 0.0).double().sum(axes, keepdim=True) / count
+    variance = (x - mean).masked_fill(~observed, 0.0).square().sum(axes, keepdim=True) / count
+    return mean.to(x.dtype), variance.sqrt().to(x.dtype)
 
 
 def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:

@@ -23,7 +23,9 @@ class NegativeLogLikelihood(Term):
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return -out.log_likelihood
+        if out.batch.observed is None:
+            return -out.log_likelihood
+        return -row_sums(log_prob_of(out.p_x, out.batch.truth, out.batch.observed))
 
 
 class HiddenNegativeLogLikelihood(Term):

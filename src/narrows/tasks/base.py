@@ -30,6 +30,10 @@ class EvaluationData(Protocol):
 
     def ordered_loader(self, split: str) -> Iterable[Batch]: ...
 
+    def revealed_loader(self, split: str) -> Iterable[Batch]:
+        """With what is missing on purpose; asked for only where something is missing."""
+        ...
+
 
 @dataclass
 class TaskContext:

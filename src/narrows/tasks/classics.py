@@ -17,6 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
+from narrows.corruptions import Corruption
 from narrows.random import derive, generator
 from narrows.tasks.base import TaskContext
 from narrows.types import Batch
@@ -43,6 +44,10 @@ class Training:
     """Over *all* rows, `[D]`."""
     low: float
     high: float
+
+    def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
+        """`[B, *shape]` as `[B, D]`, missing values filled with the mean."""
+        return _filled(_flat(x), observed, self.mean)
 
 
 @dataclass
@@ -82,16 +87,22 @@ def fit_classics(context: TaskContext, max_rows: int | None) -> Classics:
 def _fit(context: TaskContext, max_rows: int | None) -> Classics:
     dims = math.prod(context.spec.shape)
     denoising = not getattr(context.model.corruption, "identity", False) and dims <= MAX_SQUARE
-    training = gather_training(context, max_rows, corrupted=denoising)
+    training = gather_training(context, max_rows, context.model.corruption if denoising else None)
     components = min(math.prod(context.model.latent_shape), dims, len(training.clean))
     state = derive(context.seed, "pca") % 2**32
     pca = PCA(n_components=components, random_state=state).fit(training.clean)
     ridge = None
     if training.corrupted is not None:
-        ridge = Ridge(alpha=1.0, solver="cholesky").fit(training.corrupted, training.clean)
+        ridge = ridge_to_clean(training)
     bounds = context.spec.value_range
     low, high = bounds if bounds is not None else (training.low, training.high)
     return Classics(mean=training.mean, span=high - low, pca=pca, ridge=ridge)
+
+
+def ridge_to_clean(training: Training) -> Ridge:
+    """Ridge regression from corrupted to clean rows; the penalty is 1 on the sum of squares."""
+    assert training.corrupted is not None
+    return Ridge(alpha=1.0, solver="cholesky").fit(training.corrupted, training.clean)
 
 
 def fit_mahalanobis(context: TaskContext, max_rows: int | None) -> LedoitWolf | None:
@@ -106,13 +117,14 @@ def fit_mahalanobis(context: TaskContext, max_rows: int | None) -> LedoitWolf | 
     return LedoitWolf().fit(gather_training(context, max_rows).clean)
 
 
-def gather_training(context: TaskContext, max_rows: int | None, corrupted: bool = False) -> Training:
-    """Streams the training split once: statistics of all rows, matrices of those that `max_rows` and memory allow."""
+def gather_training(context: TaskContext, max_rows: int | None, corruption: Corruption | None = None) -> Training:
+    """Streams the training split once: statistics of all rows, matrices of those that `max_rows` and memory allow,
+    also corrupted where there is a `corruption`."""
     dims = math.prod(context.spec.shape)
     kept = _kept_rows(context, max_rows, dims)
     width = np.float64 if kept.sum() * dims <= MAX_DOUBLE else np.float32
     clean: Matrix = np.empty((int(kept.sum()), dims), dtype=width)
-    noisy: Matrix | None = np.empty_like(clean) if corrupted else None
+    noisy: Matrix | None = None if corruption is None else np.empty_like(clean)
     missing: NDArray[np.bool_] | None = None
     statistics = _Statistics(dims)
     row = filled = 0
@@ -122,7 +134,8 @@ def gather_training(context: TaskContext, max_rows: int | None, corrupted: bool 
         part = slice(filled, filled + int(chosen.sum()))
         clean[part] = _flat(batch.truth)[chosen]
         if noisy is not None:
-            noisy[part] = _flat(context.model.corruption(batch.x)[0])[chosen]
+            assert corruption is not None
+            noisy[part] = _flat(corruption(batch.x)[0])[chosen]
         if batch.observed is not None:
             missing = np.zeros(clean.shape, dtype=bool) if missing is None else missing
             missing[part] = ~_flat(batch.observed)[chosen]

@@ -11,8 +11,8 @@ from torch import Tensor
 from narrows.errors import require
 from narrows.losses.importance import log_joint, log_posterior
 from narrows.model import Autoencoder
-from narrows.random import generator
-from narrows.tasks.base import Task, TaskContext, select, subset
+from narrows.tasks.base import Task, TaskContext, select
+from narrows.tasks.rows import sampled
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 MAX_VALUES = 2**26
@@ -61,7 +61,7 @@ class Likelihood(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         parts = [
             self.negative_log_likelihood(context.model, part)
-            for batch in self._examples(context)
+            for batch in sampled(context, "test", self.max_examples, "likelihood rows")
             for part in _slices(batch, self.rows)
         ]
         require(bool(parts), "task likelihood: the test split is empty")
@@ -81,14 +81,6 @@ class Likelihood(Task):
             weights = log_weights(model, batch, latent, draws)
             evidence = torch.logaddexp(evidence, weights.logsumexp(0))
         return math.log(self.samples) - evidence
-
-    def _examples(self, context: TaskContext) -> Iterator[Batch]:
-        if self.max_examples is None:
-            return context.batches("test")
-        size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
-        order = torch.randperm(size, generator=generator(context.seed, "likelihood rows"))
-        positions = order[: self.max_examples].sort().values
-        return subset(context.batches("test"), positions)
 
 
 def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:

@@ -1,0 +1,273 @@
+"""What a model restores of noisy test examples, beside the classic denoisers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows import figures_restoration
+from narrows.corruptions import Block, Corruption, GaussianNoise, Masking, SaltAndPepper, Speckle
+from narrows.errors import nearest, require
+from narrows.model import Autoencoder
+from narrows.random import seed_default
+from narrows.tasks import filters
+from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.classics import MAX_SQUARE, gather_training, ridge_to_clean
+from narrows.tasks.rows import joined, reconstructed, sampled
+from narrows.tasks.scores import example_psnr, example_ssim, has_ssim
+from narrows.tasks.uncertainty import standard_error
+from narrows.types import Batch, DataSpec
+
+log = logging.getLogger(__name__)
+
+KINDS: dict[str, tuple[type[Corruption], str]] = {
+    "gaussian": (GaussianNoise, "sigma"),
+    "salt_and_pepper": (SaltAndPepper, "p"),
+    "speckle": (Speckle, "sigma"),
+    "masking": (Masking, "p"),
+    "block": (Block, "size"),
+}
+"""By name, a corruption and the argument that is its level."""
+LEVEL_NAMES = {kind: "share of the side" if kind == "block" else argument for kind, (_, argument) in KINDS.items()}
+LEVELS: dict[str, Sequence[float]] = {
+    "gaussian": (0.25, 0.5, 0.75),
+    "salt_and_pepper": (0.1, 0.25),
+    "speckle": (0.5,),
+    "masking": (0.25, 0.5),
+    "block": (0.3,),
+}
+TUNED = 50
+"""Validation rows on which filters are tuned."""
+SHOWN = 8
+
+
+@dataclass
+class Condition:
+    """One kind of noise at one level."""
+
+    kind: str
+    level: float
+    corruption: Corruption
+    seen: bool
+    """Whether the model was trained with it."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_{self.level:g}"
+
+
+@dataclass
+class Restored:
+    """One condition's rows `[N, *shape]`, and what each method makes of them, by name, the model's as ""."""
+
+    clean: Tensor
+    observed: Tensor | None
+    guesses: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Denoising(Task):
+    """PSNR and SSIM (images; see `scores`) of the denoised test examples at each noise of `noises`, and the gain in
+    PSNR over the noisy input, with the standard errors of means over examples; the gain's is of paired differences.
+
+    Beside the model's `test/denoising/<kind>_<level>/psnr` stand, on the same noisy rows, the noisy input itself
+    (`.../noisy/psnr`), the median, Gaussian and wavelet filters, total variation and non-local means of
+    `narrows.tasks.filters`, and ridge regression from noisy to clean, fitted on training rows to which the same noise
+    was added anew. A filter's strength is the one, of a few, with the smallest squared error on 50 validation rows
+    under the same noise, whose root mean square is known to it: no test row is looked at. The filters are not told
+    which values were masked; the model is, if its encoder reads that. Everything is clipped to the data's range.
+    `lead` is the model's PSNR less that of the best of them by mean, paired.
+
+    The noise that the model was trained with is added to `noises` where it is one of these kinds, and `seen` is 1
+    there; noise that does not fit the data (a block of a vector) is left out. Vectors have ridge alone.
+
+    Args:
+        noises: levels of each kind: sigma of `gaussian` and `speckle`, p of `salt_and_pepper` and `masking`, the side
+            of a `block`; null for the ones in `LEVELS`.
+        max_examples: a seeded subset of the test split, because the filters are slow; null for all.
+        max_rows: training rows that ridge may read; null for all.
+
+    Raises:
+        UserError: an unknown kind, a kind without levels, or a number below 1.
+    """
+
+    name = "denoising"
+
+    def __init__(
+        self,
+        *,
+        noises: Mapping[str, Sequence[float]] | None = None,
+        max_examples: int | None = 300,
+        max_rows: int | None = 20_000,
+    ) -> None:
+        for kind, levels in (noises or {}).items():
+            require(kind in KINDS, f"task denoising: there is no noise '{kind}': {nearest(kind, KINDS)}")
+            require(len(levels) > 0, f"task denoising: noise {kind} needs at least one level")
+        for argument, value in {"max_examples": max_examples, "max_rows": max_rows}.items():
+            require(value is None or value >= 1, f"task denoising: {argument} must be at least 1 or null, not {value}")
+        self.noises = LEVELS if noises is None else noises
+        self.max_examples, self.max_rows = max_examples, max_rows
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        return "tokens have no noise of a size" if spec.kind == "tokens" else None
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        span = _span(context)
+        found: dict[str, float] = {}
+        curves: dict[str, dict[str, dict[float, float]]] = {}
+        for condition in self._conditions(context):
+            restored = self._restored(context, condition)
+            judged = _figures(restored, span, has_ssim(context.spec))
+            prefix = f"test/denoising/{condition.name}"
+            found |= {f"{prefix}/{name}": value for name, value in judged.items()}
+            found[f"{prefix}/seen"] = float(condition.seen)
+            for name in restored.guesses:
+                of_kind = curves.setdefault(condition.kind, {})
+                of_kind.setdefault(name, {})[condition.level] = judged[_under(name, "psnr")]
+            _show(context, condition, restored)
+        context.show(
+            "denoising_levels", figures_restoration.level_lines(curves, LEVEL_NAMES, _trained_with(context.model))
+        )
+        return found
+
+    def _conditions(self, context: TaskContext) -> list[Condition]:
+        wanted = {kind: [float(level) for level in levels] for kind, levels in self.noises.items()}
+        own = _own(context.model.corruption)
+        if own is not None and own[1] not in wanted.get(own[0], []):
+            wanted[own[0]] = sorted([*wanted.get(own[0], []), own[1]])
+        found = []
+        for kind, levels in wanted.items():
+            reason = _unfit(kind, context.spec)
+            if reason is not None:
+                log.info("denoising: %s is left out: %s", kind, reason)
+                continue
+            for level in levels:
+                seen = own == (kind, level)
+                corruption = context.model.corruption if seen else build(kind, level, context.spec)
+                found.append(Condition(kind, level, corruption, seen))
+        require(bool(found), "task denoising: none of these noises fits these data; name others in task.noises")
+        return found
+
+    def _restored(self, context: TaskContext, condition: Condition) -> Restored:
+        bounds = context.spec.value_range
+        batch = _rows(context, "test", self.max_examples)
+        noisy, guess = _noisy(context, condition, batch, "test")
+        restored = Restored(batch.truth.float().cpu(), None if batch.observed is None else batch.observed.cpu())
+        restored.guesses |= {"": guess, "noisy": noisy}
+        if np.prod(context.spec.shape) <= MAX_SQUARE:
+            seed_default(context.seed, "denoising", condition.name, "ridge")
+            training = gather_training(context, self.max_rows, condition.corruption.to(context.device))
+            rows = ridge_to_clean(training).predict(training.flat(noisy, batch.observed))
+            restored.guesses["ridge"] = torch.from_numpy(rows).float().reshape(noisy.shape)
+        restored.guesses |= self._filtered(context, condition, noisy, bounds or _range(restored.clean))
+        if bounds is not None:
+            restored.guesses = {name: rows.clamp(*bounds) for name, rows in restored.guesses.items()}
+        return restored
+
+    def _filtered(
+        self, context: TaskContext, condition: Condition, noisy: Tensor, bounds: tuple[float, float]
+    ) -> dict[str, Tensor]:
+        names = filters.filters_for(context.spec.shape)
+        if not names:
+            return {}
+        held = _rows(context, "validation", TUNED)
+        tuning, _ = _noisy(context, condition, held, "validation")
+        clean, found = held.truth.float().cpu().numpy(), {}
+        for name in names:
+            strength = filters.best_strength(name, tuning.numpy(), clean, bounds)
+            found[name] = torch.from_numpy(filters.apply(name, noisy.numpy(), strength, bounds)).float()
+        return found
+
+
+def build(kind: str, level: float, spec: DataSpec) -> Corruption:
+    """The noise of that kind and level; its other arguments at their defaults."""
+    corruption, argument = KINDS[kind]
+    return corruption(spec, **{argument: level})
+
+
+def _own(corruption: Corruption) -> tuple[str, float] | None:
+    """Kind and level of the noise that the model was trained with; None where it is none of `KINDS`."""
+    for kind, (known, argument) in KINDS.items():
+        if type(corruption) is known:
+            return kind, float(getattr(corruption, argument))
+    return None
+
+
+def _trained_with(model: Autoencoder) -> str:
+    own = _own(model.corruption)
+    return f"{type(model.corruption).__name__}" if own is None else f"{own[0]} {own[1]:g}"
+
+
+def _unfit(kind: str, spec: DataSpec) -> str | None:
+    if kind == "salt_and_pepper" and spec.value_range is None:
+        return "the data have no smallest and largest value"
+    return "it needs images or series" if kind == "block" and len(spec.shape) == 1 else None
+
+
+def _rows(context: TaskContext, split: str, most: int | None) -> Batch:
+    found = list(sampled(context, split, most, "denoising rows"))
+    require(bool(found), f"task denoising: the {split} split is empty")
+    return joined(found)
+
+
+def _noisy(context: TaskContext, condition: Condition, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
+    """The noisy rows and the model's guess, on the CPU; the same noise whenever it is asked for."""
+    seed_default(context.seed, "denoising", condition.name, split)
+    noisy, hidden = condition.corruption.to(context.device)(batch.x)
+    guess = reconstructed(context.model, replace(batch, x=noisy), hidden)
+    return noisy.float().cpu(), guess
+
+
+def _span(context: TaskContext) -> float:
+    """Of the data: from the spec where it is bounded, else of the training split."""
+    bounds = context.spec.value_range
+    if bounds is not None:
+        return bounds[1] - bounds[0]
+    training = gather_training(context, 1)
+    return training.high - training.low
+
+
+def _range(rows: Tensor) -> tuple[float, float]:
+    return float(rows.min()), float(rows.max())
+
+
+def _under(name: str, figure: str) -> str:
+    return f"{name}/{figure}" if name else figure
+
+
+def _figures(restored: Restored, span: float, ssim: bool) -> dict[str, float]:
+    decibels = {
+        name: example_psnr(rows, restored.clean, span, restored.observed) for name, rows in restored.guesses.items()
+    }
+    found: dict[str, float] = {}
+    for name, rows in restored.guesses.items():
+        examples = {"psnr": decibels[name]}
+        if name != "noisy":
+            examples["gain"] = decibels[name] - decibels["noisy"]
+        if ssim and restored.observed is None:
+            examples["ssim"] = example_ssim(rows, restored.clean, span)
+        for figure, values in examples.items():
+            found |= _with_error(_under(name, figure), values)
+    best = max((name for name in decibels if name), key=lambda name: float(decibels[name].mean()))
+    return found | _with_error("lead", decibels[""] - decibels[best])
+
+
+def _with_error(name: str, values: Tensor) -> dict[str, float]:
+    return {name: float(values.mean()), f"{name}_stderr": standard_error(values.numpy())}
+
+
+def _show(context: TaskContext, condition: Condition, restored: Restored) -> None:
+    if context.spec.kind not in ("image", "series") or len(context.spec.shape) == 1:
+        return
+    rows = {"clean": restored.clean, "noisy": restored.guesses["noisy"], "model": restored.guesses[""]}
+    rows |= {name: guess for name, guess in restored.guesses.items() if name}
+    known = "seen" if condition.seen else "not seen"
+    title = f"Denoising: {condition.kind.replace('_', ' ')} {condition.level:g}, {known} in training"
+    picture = figures_restoration.examples(
+        {label: guess[:SHOWN].numpy() for label, guess in rows.items()}, title, context.spec
+    )
+    context.show(f"denoising_{condition.name}", picture)

@@ -1,0 +1,330 @@
+"""What a model fills in where values are missing, beside the classic imputers."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from narrows import figures_restoration
+from narrows.corruptions import Block
+from narrows.errors import require
+from narrows.model import Autoencoder, unseen
+from narrows.random import derive, seed_default
+from narrows.tasks import imputers
+from narrows.tasks.base import Task, TaskContext, select, subset
+from narrows.tasks.imputers import Known, Matrix
+from narrows.tasks.rows import chosen, joined, reconstructed, sampled
+from narrows.tasks.uncertainty import bootstrap, standard_error
+from narrows.types import Batch, DataSpec
+
+log = logging.getLogger(__name__)
+
+NOMINAL = 0.9
+"""Of the intervals whose coverage is measured."""
+SHOWN, SHOWN_DRAWS = 8, 3
+PIXELS = 100
+"""Examples that biharmonic inpainting, which is slow, is judged on."""
+PLACES = ("centre", "random")
+Hide = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Case:
+    """Test examples with something hidden."""
+
+    name: str
+    batch: Batch
+    """What the model is given, but for `hidden`; on the device."""
+    truth: Tensor
+    hidden: Tensor
+    """bool, `[N, *shape]` on the CPU: what is judged."""
+    hide: Hide | None
+    """How training rows are given the same gaps; None where the data have them."""
+    fixed: bool = False
+
+    @property
+    def known(self) -> Matrix:
+        """`[N, D]`, NaN where nobody may look."""
+        gone = self.hidden if self.batch.observed is None else self.hidden | ~self.batch.observed.cpu()
+        return _gapped(self.batch.x, gone)
+
+
+class Imputation(Task):
+    """RMSE and MAE over hidden values, accuracy too where all values are 0 or 1, in the data's own units.
+
+    Of complete data, values are hidden completely at random (`test/imputation/mcar_0.5/rmse`) and in blocks
+    (`.../centre_0.5/...`, `.../random_0.3/...`, images and series). Of data with values that are missing on purpose
+    (`narrows.data.missing`), those: on test rows (`.../missing/...`) and on the training rows
+    (`.../missing_train/...`), whose observed values were learned from, as benchmarks of imputation have it. Standard
+    errors are of a bootstrap over rows (`uncertainty.bootstrap`).
+
+    The model reads, in the place of a hidden value, what its training corruption put there, or the training mean
+    where it had none that hides (missing values: 0), and is told what is hidden if it reads that. One imputation is
+    its reconstruction. A variational one is also drawn from, `z ~ q(z|x)`, `x ~ p(x|z)`: `multiple/rmse` is of the
+    mean of the draws, `coverage` the share of hidden values inside the interval from the 5th to the 95th percentile
+    of the draws, which is nominally 0.9, and `width` its mean width. With `gibbs` steps the draws fill the input and
+    are drawn again ("Stochastic Backpropagation", Rezende et al., 2014, appendix F), each a Markov chain of its own.
+
+    Beside the model stand, on the same rows, `narrows.tasks.imputers`: mean, k-NN, iterative and (on request) forest,
+    ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples). They learn
+    from at most `max_rows` training rows; k-NN, ridge and the mean from whole ones, the chained ones from rows with
+    such gaps.
+
+    Args:
+        rates: shares of the values hidden at random.
+        blocks: sides, as shares of the data's, for each place (`centre`, `random`).
+        draws: from the posterior predictive of variational models; 99 makes the percentiles exact for exchangeable
+            draws; 0 for none.
+        gibbs: steps of pseudo-Gibbs sampling before a draw.
+        max_examples: a seeded subset of the split; null for all.
+        max_rows: training rows for the classics; null for all.
+        max_features: above, iterative and forest are left out.
+        forest: whether the trees, which are slow, are wanted.
+
+    Raises:
+        UserError: a share outside (0, 1), an unknown place, or a number that is too small.
+    """
+
+    name = "imputation"
+
+    def __init__(
+        self,
+        *,
+        rates: Sequence[float] = (0.25, 0.5),
+        blocks: Mapping[str, Sequence[float]] | None = None,
+        draws: int = 99,
+        gibbs: int = 0,
+        max_examples: int | None = 500,
+        max_rows: int | None = 5000,
+        max_features: int = 100,
+        forest: bool = False,
+    ) -> None:
+        self.blocks = {"centre": (0.5,)} if blocks is None else blocks
+        for share in [*rates, *(side for sides in self.blocks.values() for side in sides)]:
+            require(0 < share < 1, f"task imputation: a share of hidden values must be in (0, 1), not {share}")
+        for place in self.blocks:
+            require(place in PLACES, f"task imputation: blocks lie at {' or '.join(PLACES)}, not '{place}'")
+        require(draws == 0 or draws >= 19, f"task imputation: draws must be 0 or at least 19, not {draws}")
+        require(gibbs >= 0, f"task imputation: gibbs must not be negative, not {gibbs}")
+        for argument, value in {"max_examples": max_examples, "max_rows": max_rows}.items():
+            require(value is None or value >= 2, f"task imputation: {argument} must be at least 2 or null, not {value}")
+        self.rates, self.draws, self.gibbs, self.forest = rates, draws, gibbs, forest
+        self.max_examples, self.max_rows, self.max_features = max_examples, max_rows, max_features
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        return "tokens have no missing values" if spec.kind == "tokens" else None
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        train = joined(sampled(context, "train", self.max_rows, "imputation training rows"))
+        values = _gapped(train.x, None if train.observed is None else ~train.observed.cpu())
+        cases = list(_given(context, self.max_examples) if train.observed is not None else self._made(context))
+        require(bool(cases), "task imputation: nothing is hidden; name task.rates or task.blocks")
+        found: dict[str, float] = {}
+        for case in cases:
+            guesses, drawn = self._of_model(context, case, values)
+            guesses |= self._of_classics(context, case, train.x, values)
+            figures = _figures(case, guesses, context.seed)
+            if drawn is not None:
+                figures |= _intervals(case, drawn)
+            found |= {f"test/imputation/{case.name}/{name}": value for name, value in figures.items()}
+            _show(context, case, guesses, drawn)
+            self._compare(context, case, figures)
+        return found
+
+    def _compare(self, context: TaskContext, case: Case, figures: dict[str, float]) -> None:
+        model, mean = figures["rmse"], figures["mean/rmse"]
+        if not model <= mean * (1 + 1e-6):
+            context.warn(
+                f"the model imputes WORSE THAN THE TRAINING MEAN: {case.name} RMSE {model:.6g} against {mean:.6g}"
+            )
+
+    def _made(self, context: TaskContext) -> Iterator[Case]:
+        batch = joined(sampled(context, "test", self.max_examples, "imputation rows"))
+        for name, hide, fixed in self._patterns(context.spec):
+            seed_default(context.seed, "imputation", name)
+            yield Case(name, batch, batch.x.float().cpu(), hide(batch.x).cpu(), hide, fixed)
+
+    def _patterns(self, spec: DataSpec) -> Iterator[tuple[str, Hide, bool]]:
+        for rate in self.rates:
+            yield f"mcar_{rate:g}", partial(_at_random, rate), False
+        for place, sides in self.blocks.items():
+            if len(spec.shape) == 1:
+                log.info("imputation: blocks are left out: the data are vectors")
+                return
+            for side in sides:
+                block = Block(spec, size=side, place="centre" if place == "centre" else "random")
+                yield f"{place}_{side:g}", partial(_mask_of, block), place == "centre"
+
+    def _of_model(
+        self, context: TaskContext, case: Case, train: Matrix
+    ) -> tuple[dict[str, Tensor], NDArray[np.floating] | None]:
+        """The model's guess, and its draws of the hidden values `[draws, hidden values]`."""
+        model, hidden = context.model, case.hidden.to(context.device)
+        batch = replace(case.batch, x=_filled(context, case, train))
+        guesses = {"": reconstructed(model, batch, hidden)}
+        if not self.draws or not model.variational:
+            return guesses, None
+        seed_default(context.seed, "imputation draws", case.name)
+        total = torch.zeros_like(case.truth)
+        drawn = []
+        for _ in range(self.draws):
+            sample = torch.cat([_draw(model, part, gone, self.gibbs) for part, gone in _parts(batch, hidden)])
+            total += sample
+            drawn.append(sample[case.hidden].numpy())
+        guesses["multiple"] = total / self.draws
+        return guesses, np.stack(drawn)
+
+    def _of_classics(self, context: TaskContext, case: Case, x: Tensor, train: Matrix) -> dict[str, Tensor]:
+        seed_default(context.seed, "imputation training gaps", case.name)
+        gapped = train if case.hide is None else np.where(_flat(case.hide(x)).astype(bool), np.nan, train)
+        known = Known(train, gapped, derive(context.seed, "imputation") % 2**32)
+        rows, found = case.known, {}
+        wanted = imputers.imputers_for(rows.shape[1], self.max_features, case.fixed, self.forest)
+        for name, imputer in wanted.items():
+            found[name] = torch.from_numpy(imputer(known, rows)).float().reshape(case.truth.shape)
+        if context.spec.kind == "image" and case.hide is not None:
+            filled = case.truth.masked_fill(case.hidden, 0.0)[:PIXELS].double().numpy()
+            found["biharmonic"] = torch.from_numpy(imputers.biharmonic(filled, case.hidden[:PIXELS].numpy())).float()
+        return found
+
+
+def _given(context: TaskContext, most: int | None) -> Iterator[Case]:
+    """What is missing on purpose, on test rows and on training rows."""
+    for split, name in (("test", "missing"), ("train", "missing_train")):
+        rows = chosen(context.datamodule, split, most, context.seed, "imputation rows")
+        batch = joined(subset(context.batches(split), rows))
+        whole = joined(subset(context.datamodule.revealed_loader(split), rows))
+        require(
+            batch.observed is not None and whole.observed is not None,
+            f"task imputation: values are missing in the training split and none in the {split} split",
+        )
+        assert batch.observed is not None
+        assert whole.observed is not None
+        hidden = whole.observed.cpu() & ~batch.observed.cpu()
+        require(
+            bool(hidden.any()),
+            "task imputation: the data have missing values and none that is missing on purpose, so that nothing can be "
+            "judged; hide some with narrows.data.missing.Missing around the source",
+        )
+        yield Case(name, batch, whole.x.float().cpu(), hidden, None)
+
+
+def _at_random(rate: float, x: Tensor) -> Tensor:
+    return torch.rand_like(x) < rate
+
+
+def _mask_of(block: Block, x: Tensor) -> Tensor:
+    hidden = block(x)[1]
+    assert hidden is not None
+    return hidden
+
+
+def _flat(x: Tensor) -> Matrix:
+    return x.flatten(1).double().cpu().numpy()
+
+
+def _gapped(x: Tensor, gone: Tensor | None) -> Matrix:
+    """`[N, D]` float64, NaN where `gone`."""
+    return _flat(x) if gone is None else np.where(gone.flatten(1).numpy(), np.nan, _flat(x))
+
+
+def _filled(context: TaskContext, case: Case, train: Matrix) -> Tensor:
+    """What the model reads: the hidden values as in training."""
+    x, hidden = case.batch.x, case.hidden.to(context.device)
+    if case.hide is None:
+        return x
+    value = getattr(context.model.corruption, "value", None)
+    if value is not None:
+        return x.masked_fill(hidden, value)
+    mean = torch.as_tensor(np.nan_to_num(np.nanmean(train, 0)), dtype=x.dtype, device=x.device).reshape(x.shape[1:])
+    return torch.where(hidden, mean, x)
+
+
+def _parts(batch: Batch, hidden: Tensor, rows: int = 500) -> Iterator[tuple[Batch, Tensor]]:
+    for start in range(0, len(batch), rows):
+        part = slice(start, start + rows)
+        yield select(batch, part), hidden[part]
+
+
+def _draw(model: Autoencoder, batch: Batch, hidden: Tensor, steps: int) -> Tensor:
+    """One draw of x given what is known, `[B, *shape]` on the CPU, after `steps` earlier ones have filled the input."""
+    x, masked = batch.x, unseen(hidden, batch.observed)
+    for _ in range(steps):
+        x = torch.where(hidden, model.decode(model.encode(x, batch.label, masked).z, label=batch.label).sample(), x)
+        masked = unseen(None, batch.observed)
+    return model.decode(model.encode(x, batch.label, masked).z, label=batch.label).sample().float().cpu()
+
+
+def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, float]:
+    binary = bool(((case.truth == 0) | (case.truth == 1))[case.hidden].all())
+    found: dict[str, float] = {}
+    for name, guess in guesses.items():
+        truth, hidden = case.truth[: len(guess)], case.hidden[: len(guess)]
+        figures = errors(guess, truth, hidden, seed, binary)
+        found |= {f"{name}/{figure}" if name else figure: value for figure, value in figures.items()}
+    return found
+
+
+def errors(guess: Tensor, truth: Tensor, hidden: Tensor, seed: int, binary: bool) -> dict[str, float]:
+    """`rmse = sqrt(mean of (guess - truth)^2)`, `mae` and, of `binary` values, `accuracy` of guesses rounded at 1/2,
+    over the hidden values of all rows together, with standard errors by resampling rows."""
+    difference = ((guess - truth) * hidden).flatten(1).double()
+    counts = hidden.flatten(1).sum(1).double().numpy()
+    sums = {"rmse": difference.square().sum(1).numpy(), "mae": difference.abs().sum(1).numpy()}
+    if binary:
+        sums["accuracy"] = (((guess > 0.5) == (truth > 0.5)) & hidden).flatten(1).sum(1).double().numpy()
+    found: dict[str, float] = {}
+    for name, values in sums.items():
+        root = math.sqrt if name == "rmse" else float
+
+        def statistic(total: Matrix, number: Matrix, root: Callable[[float], float] = root) -> float:
+            return root(float(total.sum() / number.sum())) if number.sum() else math.nan
+
+        found |= {name: statistic(values, counts), f"{name}_stderr": bootstrap(statistic, values, counts, seed=seed)}
+    return found
+
+
+def _intervals(case: Case, drawn: NDArray[np.floating]) -> dict[str, float]:
+    """Coverage and mean width of the intervals between percentiles of the draws; the standard error is over rows."""
+    # Weibull's plotting positions: the interval of exchangeable draws covers the next one with just this probability.
+    tail = (1 - NOMINAL) / 2
+    low, high = np.quantile(drawn, (tail, 1 - tail), axis=0, method="weibull")
+    truth = case.truth[case.hidden].numpy()
+    inside = torch.zeros(case.truth.shape, dtype=torch.float64)
+    inside[case.hidden] = torch.from_numpy(((low <= truth) & (truth <= high)).astype(np.float64))
+    counts = case.hidden.flatten(1).sum(1)
+    rows = inside.flatten(1).sum(1)[counts > 0] / counts[counts > 0]
+    return {
+        "coverage": float(inside[case.hidden].mean()),
+        "coverage_stderr": standard_error(rows.numpy()),
+        "width": float(np.mean(high - low)),
+    }
+
+
+def _show(context: TaskContext, case: Case, guesses: dict[str, Tensor], drawn: NDArray[np.floating] | None) -> None:
+    if case.name == "missing_train":
+        return
+    visible = case.truth.masked_fill(case.hidden, _grey(context.spec))
+    rows = {"truth": case.truth, "visible": visible}
+    for name, guess in guesses.items():
+        rows[name or "model"] = torch.where(case.hidden[: len(guess)], guess, case.truth[: len(guess)])
+    for number in range(0 if drawn is None else SHOWN_DRAWS):
+        assert drawn is not None
+        sample = case.truth.clone()
+        sample[case.hidden] = torch.from_numpy(drawn[number]).float()
+        rows[f"draw {number + 1}"] = sample
+    shown = {label: values[:SHOWN].numpy() for label, values in rows.items()}
+    title = f"Imputation: {case.name.replace('_', ' ')}, what is hidden filled in"
+    context.show(f"imputation_{case.name}", figures_restoration.examples(shown, title, context.spec))
+
+
+def _grey(spec: DataSpec) -> float:
+    return 0.0 if spec.value_range is None else sum(spec.value_range) / 2
