@@ -15,6 +15,7 @@ HIGHER = {
     *("elbo", "iwae", "psnr", "ssim", "auroc", "auprc", "average_precision", "accuracy", "recall", "precision"),
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
+    *("continuity", "explained_variance", "finetuned", "arithmetic"),
     "log_prob",
 }
 LOWER = {
