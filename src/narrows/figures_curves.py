@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from narrows.figures import (
@@ -78,13 +78,16 @@ class Curve:
 
 
 def curves(lines: Sequence[Curve], title: str, names: tuple[str, str], log_x: bool = True, note: str = "") -> Picture:
-    """Lines with error bars of one standard error, over a logarithmic axis of whole numbers."""
+    """Lines with error bars of one standard error, over whole numbers, spaced by their logarithms or from zero up."""
     figure, axis = _single((6.8, 4.2), title, names, note)
     axis.grid(color=FAINT, lw=0.5, alpha=0.6)
     for color, line in zip(CLASSES, lines, strict=False):
         style: dict[str, Any] = {"lw": 2.0, "ls": "-"} if line.ours else {"lw": 1.2, "ls": "--"}
         axis.errorbar(line.x, line.y, line.error, color=color, label=line.name, marker="o", ms=3.5, capsize=3, **style)
-    if log_x:
+    if not log_x:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_ylim(bottom=0)
+    else:
         axis.set_xscale("log")
         ticks = sorted({place for line in lines for place in line.x})
         axis.set_xticks(ticks)
