@@ -178,7 +178,7 @@ def test_every_kind_of_data_has_pictures(spec: DataSpec, tmp_path: Path) -> None
     rows = Rows(dict.fromkeys(("train", "validation", "test"), split), kind=spec.kind, num_classes=3)
     judged = context(network, rows)
     judged.directory = tmp_path
-    assert run_tasks({"i": Interpretation(examples=6, shown=4, rows=20)}, judged)
+    assert run_tasks({"i": Interpretation(examples=6, shown=2, rows=20)}, judged)
     assert "WORSE THAN PREDICTING THE TRAINING MEAN" in judged.warnings[0]
     pictures = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert pictures == {"sensitivity", "latent_saliency", "latent_traversal", "interpolation"}

@@ -26,8 +26,8 @@ def spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """Equal angles from `start [D]` to `end [D]`, `[steps, D]`: two ends of one norm have it all the way.
 
     `sin((1 - t) w) / sin(w) start + sin(t w) / sin(w) end`, w the angle between them; linear where they point the
-    same or the opposite way, or one is 0. "Animating rotation with quaternion curves" (Shoemake, 1985); for latents "Sampling
-    Generative Networks" (White, 2016).
+    same or the opposite way, or one is 0. "Animating rotation with quaternion curves" (Shoemake, 1985); for latents
+    "Sampling Generative Networks" (White, 2016).
     """
     scale = start.norm() * end.norm()
     angle = torch.arccos((start @ end / scale).clamp(-1, 1))

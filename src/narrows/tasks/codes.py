@@ -13,8 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from narrows.errors import require
@@ -75,18 +73,22 @@ def neighbour_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDAr
 def probe_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDArray[Any]) -> Matrix:
     """1. for every test row that a linear probe of the training rows tells, else 0., `[M]`.
 
-    Multinomial logistic regression with an L2 penalty of 1 on standardised columns; of a single label it always
-    says that one. "Understanding intermediate layers using linear classifier probes" (Alain and Bengio, 2016).
+    Multinomial logistic regression with an L2 penalty of 1 on codes that are centred and divided by one number, the
+    root of their columns' mean variance: a turn of the axes changes nothing, and a column that hardly varies is not
+    blown up (scaling every column takes ten points from 50 principal components of 100 MNIST digits). Of a single
+    label it always says that one. "Understanding intermediate layers using linear classifier probes" (Alain and
+    Bengio, 2016).
     """
     if len(np.unique(label)) == 1:
         return (truth == label[0]).astype(np.float64)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
+    centre, scale = codes.mean(0), max(float(np.sqrt(codes.var(0).mean())), 1e-12)
+    probe = LogisticRegression(max_iter=ITERATIONS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        probe.fit(codes, label)
+        probe.fit((codes - centre) / scale, label)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         log.info("a linear probe has not converged after %d iterations: its figure is that of the last", ITERATIONS)
-    return (probe.predict(test) == truth).astype(np.float64)
+    return (probe.predict((test - centre) / scale) == truth).astype(np.float64)
 
 
 def trust(original: Matrix, codes: Matrix, neighbours: int = NEIGHBOURS) -> float:

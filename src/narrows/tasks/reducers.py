@@ -35,13 +35,15 @@ class Reducer:
     """Codes of the training rows at these positions, where others are not to be asked for."""
 
 
-def fit_reducers(context: TaskContext, classics: Classics, kernel_rows: int, umap_rows: int) -> dict[str, Reducer]:
-    """PCA, Gaussian random projection, kernel PCA and, where umap-learn is installed, UMAP."""
+def fit_reducers(
+    context: TaskContext, classics: Classics, kernel_rows: int, umap_rows: int | None
+) -> dict[str, Reducer]:
+    """PCA, Gaussian random projection, kernel PCA and, where it is asked for and umap-learn is installed, UMAP."""
     found = {"pca": Reducer(classics.pca.transform, classics.pca.inverse_transform)}
     found["random_projection"] = _random_projection(context, classics)
     found["kernel_pca"] = _kernel_pca(context, classics, kernel_rows)
-    umap = import_umap()
-    if umap is not None:
+    umap = None if umap_rows is None else import_umap()
+    if umap is not None and umap_rows is not None:
         found["umap"] = _umap(umap, context, classics, umap_rows)
     return found
 

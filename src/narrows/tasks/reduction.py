@@ -62,7 +62,7 @@ class Reduction(Task):
     Args:
         max_rows: training rows that all but kernel PCA and UMAP may read; null for all.
         kernel_rows: training rows that kernel PCA is fitted on.
-        umap_rows: training rows that UMAP is fitted on, and its probes read.
+        umap_rows: training rows that UMAP is fitted on, and its probes read; null leaves it out.
         neighbour_rows: test rows whose neighbourhoods are compared.
         map_rows: test rows in the picture.
 
@@ -87,13 +87,15 @@ class Reduction(Task):
         *,
         max_rows: int | None = None,
         kernel_rows: int = 2000,
-        umap_rows: int = 5000,
+        umap_rows: int | None = 5000,
         neighbour_rows: int = 5000,
         map_rows: int = 2000,
     ) -> None:
         given = {"kernel_rows": kernel_rows, "umap_rows": umap_rows, "neighbour_rows": neighbour_rows}
         for name, value in given.items():
-            require(value >= 3 * NEIGHBOURS, f"task reduction: {name} must be at least 15, not {value}")
+            require(
+                value is None or value >= 3 * NEIGHBOURS, f"task reduction: {name} must be at least 15, not {value}"
+            )
         require(max_rows is None or max_rows >= 1, f"task reduction: max_rows must be at least 1, not {max_rows}")
         require(map_rows >= 3, f"task reduction: map_rows must be at least 3, not {map_rows}")
         self.max_rows, self.kernel_rows, self.umap_rows = max_rows, kernel_rows, umap_rows
@@ -162,7 +164,7 @@ class Reduction(Task):
         from narrows.figures_curves import maps
 
         chosen = torch.randperm(len(look.raw), generator=generator(context.seed, "map"))[: self.map_rows].numpy()
-        panels = _flat_maps(look.test["model"][chosen], context.seed)
+        panels = _flat_maps(look.test["model"][chosen], context.seed, self.umap_rows is not None)
         panels["raw data: PCA"] = _plane(look.raw[chosen])
         title = f"{len(chosen)} test examples in two dimensions"
         context.show("reduction_map", maps(panels, None if look.label is None else look.label[chosen], title))
@@ -263,14 +265,14 @@ def _two(points: Matrix) -> Matrix:
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
 
 
-def _flat_maps(codes: Matrix, seed: int) -> dict[str, Matrix]:
+def _flat_maps(codes: Matrix, seed: int, with_umap: bool) -> dict[str, Matrix]:
     if codes.shape[1] <= 2:
         return {"latents": _two(codes)}
     state = derive(seed, "map") % 2**32
     found = {"latents: PCA": _plane(codes)}
     neighbours = TSNE(perplexity=min(PERPLEXITY, (len(codes) - 1) / 3), random_state=state)
     found["latents: t-SNE"] = neighbours.fit_transform(codes)
-    umap = import_umap()
+    umap = import_umap() if with_umap else None
     if umap is not None:
         found["latents: UMAP"] = fit_umap(umap, codes, 2, state).embedding_
     return found
