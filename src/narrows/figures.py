@@ -251,9 +251,16 @@ def _quiet(axis: Axes) -> None:
         spine.set_color(FAINT)
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, *entries: Sequence[Any]) -> None:
+    """Of all labelled artists, or of `entries`: handles and their names."""
     legend = figure.legend(
-        loc="outside right center", title="label", frameon=False, fontsize=8, title_fontsize=8, markerscale=1.8
+        *entries,
+        loc="outside right center",
+        title="label",
+        frameon=False,
+        fontsize=8,
+        title_fontsize=8,
+        markerscale=1.8,
     )
     for handle in legend.legend_handles:
         if handle is not None:

@@ -53,6 +53,12 @@ ROWS = {
     "test/dci_boosting_completeness": "DCI completeness (gradient boosting)",
     "test/dci_boosting_informativeness": "DCI informativeness (gradient boosting)",
     # task reduction
+    "test/reduction/knn": "5-nearest-neighbour accuracy",
+    "test/reduction/probe": "linear probe accuracy",
+    "test/reduction/trustworthiness": "trustworthiness (5 neighbours)",
+    "test/reduction/continuity": "continuity (5 neighbours)",
+    "test/reduction/explained_variance": "variance explained",
+    "test/reduction/mse": "MSE per value",
     # task denoising
     "test/denoising/*/psnr": "denoising {}: PSNR (dB)",
     "test/denoising/*/ssim": "denoising {}: SSIM",
@@ -73,7 +79,14 @@ ROWS = {
     "test/compression/decoder_bytes": "compressed: decoder (bytes)",
     "test/compression/decoder_macs_per_pixel": "compressed: decoder (multiply-adds per pixel)",
     # task features
+    "test/features/*_labels/probe": "accuracy with {} labels: linear probe",
+    "test/features/*_labels/finetuned": "accuracy with {} labels: fine-tuned network",
     # task interpretation
+    "test/interpretation/effective_latents": "latents in use, effective number",
+    "test/interpretation/top_1_share": "share of the output's variation: top latent",
+    "test/interpretation/top_3_share": "share of the output's variation: top 3 latents",
+    "test/interpretation/active_units": "active units",
+    "test/interpretation/arithmetic": "arithmetic: shifted to another class, has it",
     # task transfer
 }
 """The figures worth a row, and what they are called. A `*` stands for one part of a name, which `{}` repeats."""
@@ -100,6 +113,11 @@ CLASSICS = {
     "iterative": "iterative",
     "forest": "forest",
     "biharmonic": "biharmonic",
+    "random_projection": "random projection",
+    "kernel_pca": "kernel PCA",
+    "umap": "UMAP",
+    "raw": "raw values",
+    "scratch": "same encoder from scratch",
 }
 """Answers that are not neural, measured on the same split."""
 

@@ -77,7 +77,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     import numpy as np
 
     from narrows import figures
-    from narrows.callbacks.pictures import sheet
+    from narrows.figures_examples import sheet
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
     run, model = _prepared(options)

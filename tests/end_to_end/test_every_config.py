@@ -122,6 +122,15 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "likelihood": (*NARROW, "+task@tasks.nll=likelihood", "tasks.nll.samples=3", "tasks.nll.max_examples=5"),
     "generation": (*NARROW, "+task@tasks.generation=generation", "tasks.generation.samples=40"),
+    "reduction": (
+        *(*NARROW, "+task@tasks.reduction=reduction", "tasks.reduction.umap_rows=null"),
+        *("tasks.reduction.kernel_rows=50", "tasks.reduction.map_rows=50"),
+    ),
+    "features": (
+        *(*NARROW, "+task@tasks.features=features", "tasks.features.sizes=[10]", "tasks.features.steps=2"),
+        *("tasks.features.epochs=1", "tasks.features.draws=1"),
+    ),
+    "interpretation": (*NARROW, "+task@tasks.interpretation=interpretation", "tasks.interpretation.examples=5"),
     "arrays": (
         "datamodule=arrays",
         "datamodule.source.path=table.npz",

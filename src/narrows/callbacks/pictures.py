@@ -18,7 +18,8 @@ from torch.distributions import Normal
 
 from narrows import figures
 from narrows.errors import require
-from narrows.figures import Array, Picture
+from narrows.figures import Picture
+from narrows.figures_examples import array, flat, layout_of, panels, paths, rolls, sheet
 from narrows.model import Autoencoder
 from narrows.tasks.base import EvaluationData, evaluating, subset
 from narrows.types import Batch, DataSpec, VariationalLatent
@@ -29,8 +30,6 @@ MAP_ROWS = 2000
 MAP_VALUES = 20_000_000
 TRAVERSED = 8
 STEPS = np.linspace(-2.5, 2.5, 9)
-PANELS = 32
-"""Samples drawn of images; eight of everything else."""
 
 
 class Pictures(pl.Callback):
@@ -158,23 +157,23 @@ def _spread(size: int, count: int) -> Tensor:
 
 def _reconstruction(scene: _Scene) -> Picture:
     x, hidden = scene.shown.x, None
-    rows = [("input", _array(x))]
+    rows = [("input", array(x))]
     title = "Reconstruction of validation examples"
     if not getattr(scene.model.corruption, "identity", False):
         x, hidden = scene.model.corruption(x)
-        rows.append(("corrupted", _array(x)))
+        rows.append(("corrupted", array(x)))
         title += " from the corrupted input"
     if scene.shown.target is not None:
-        rows.append(("target", _array(scene.shown.target)))
-    rows.append(("model", _array(scene.model.reconstruct(x, scene.shown.label, hidden))))
-    layout = _layout(scene.spec)
+        rows.append(("target", array(scene.shown.target)))
+    rows.append(("model", array(scene.model.reconstruct(x, scene.shown.label, hidden))))
+    layout = layout_of(scene.spec)
     if layout == "image":
         return figures.image_grid(rows, title, scene.spec.value_range)
     if layout == "roll":
-        return figures.image_grid(_rolls(rows), title, scene.spec.value_range, heat=True)
+        return figures.image_grid(rolls(rows), title, scene.spec.value_range, heat=True)
     if layout == "lines":
         return figures.lines(rows, title)
-    return figures.heat_maps(_flat(rows), title, scene.spec.feature_names)
+    return figures.heat_maps(flat(rows), title, scene.spec.feature_names)
 
 
 def prior_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
@@ -182,30 +181,13 @@ def prior_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
     if model.spec.kind == "tokens":
         return {}
     with evaluating(model, seed, "prior samples"):
-        drawn = _array(model.sample(panels(model.spec)))
+        drawn = array(model.sample(panels(model.spec)))
     return {"prior_samples": sheet(drawn, model.spec, "Samples: means of p(x|z), z drawn from the fitted density")}
 
 
 def _samples(scene: _Scene) -> Picture:
-    drawn = _array(scene.model.sample(panels(scene.spec)))
+    drawn = array(scene.model.sample(panels(scene.spec)))
     return sheet(drawn, scene.spec, "Samples: means of p(x|z), z drawn from the prior")
-
-
-def panels(spec: DataSpec) -> int:
-    """How many samples make a picture."""
-    return PANELS if _layout(spec) == "image" else 8
-
-
-def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
-    """Examples `[N, *shape]` of any data but tokens, as they are looked at."""
-    layout = _layout(spec)
-    if layout == "image":
-        return figures.tiles(drawn, title, spec.value_range)
-    if layout == "roll":
-        return figures.image_grid(_rolls([("", drawn)]), title, spec.value_range, heat=True)
-    if layout == "lines":
-        return figures.lines([("", drawn)], title)
-    return figures.heat_maps(_flat([("", drawn)]), title, spec.feature_names, ylabel="sample")
 
 
 def _traversal(scene: _Scene) -> Picture | None:
@@ -224,16 +206,8 @@ def _traversal(scene: _Scene) -> Picture | None:
         title = "Traversal about the mean latent: principal directions, from -2.5 to 2.5 standard deviations"
     z = torch.stack(moves).flatten(0, 1).reshape(-1, *scene.model.latent_shape)
     drawn = scene.model.decode(z.to(latent.z), label=None if label is None else label.repeat_interleave(len(z), 0)).mean
-    panels = [(name, _array(part)) for name, part in zip(names, drawn.chunk(len(names)), strict=True)]
-    layout = _layout(scene.spec)
-    if layout in ("image", "roll"):
-        heat = layout == "roll"
-        heads = [f"{step:.2f}" for step in STEPS]
-        rows = _rolls(panels) if heat else panels
-        return figures.image_grid(rows, title, scene.spec.value_range, heat, heads)
-    if layout == "lines":
-        return figures.fans(panels, list(STEPS), title)
-    return figures.heat_maps(_flat(panels), title, scene.spec.feature_names, ylabel="-2.5 to 2.5")
+    drawn_paths = [(name, array(part)) for name, part in zip(names, drawn.chunk(len(names)), strict=True)]
+    return paths(drawn_paths, list(STEPS), scene.spec, title, "-2.5 to 2.5")
 
 
 def _coordinates(codes: Tensor, start: Tensor) -> tuple[list[str], list[Tensor]]:
@@ -286,24 +260,3 @@ def principal(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     axes = axes * torch.where(largest < 0, -1.0, 1.0)
     total = centred.square().sum().clamp_min(1e-30)
     return axes, values[:count] / math.sqrt(max(len(codes) - 1, 1)), values[:count].square() / total
-
-
-def _layout(spec: DataSpec) -> str:
-    if len(spec.shape) == 3:
-        return "image"
-    if len(spec.shape) == 2:
-        return "lines" if spec.shape[0] <= 6 else "roll"
-    return "rows"
-
-
-def _array(x: Tensor) -> Array:
-    return x.detach().float().cpu().numpy()
-
-
-def _rolls(rows: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
-    """Series of many channels as heat maps, the first channel at the bottom."""
-    return [(label, values[:, None, ::-1]) for label, values in rows]
-
-
-def _flat(rows: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
-    return [(label, values.reshape(len(values), -1)) for label, values in rows]

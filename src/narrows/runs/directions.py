@@ -15,7 +15,8 @@ HIGHER = {
     *("elbo", "iwae", "psnr", "ssim", "auroc", "auprc", "average_precision", "accuracy", "recall", "precision"),
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
-    *("log_prob", "gain", "lead"),
+    *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead"),
+    "log_prob",
 }
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),

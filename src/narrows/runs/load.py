@@ -49,6 +49,17 @@ def _without_start(config: DictConfig) -> DictConfig:
     return config
 
 
+def untrained(run_dir: Path, spec: DataSpec, seed: int) -> Autoencoder:
+    """A run's model as it was before training, its random initial weights those of another `seed`.
+
+    Raises:
+        UserError: the directory is no run's.
+    """
+    config = _without_start(read_config(run_dir))
+    config.seed = seed
+    return build_model(config, spec)
+
+
 def checkpoint_path(run_dir: Path, which: str) -> Path:
     """`best` (lowest monitored figure; the last where none was kept) or `last`.
 

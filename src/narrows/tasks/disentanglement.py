@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from sklearn.decomposition import FastICA
-from sklearn.exceptions import ConvergenceWarning
 
 from narrows import figures
 from narrows.errors import nearest, require
 from narrows.model import Autoencoder
-from narrows.random import derive, generator
+from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext, subset
-from narrows.tasks.classics import Classics, fit_classics
+from narrows.tasks.classics import fit_classics
 from narrows.tasks.factors import TREES, Matrix, Table, Whole, dci, explicitness, mig, modularity, sap, top_gap
+from narrows.tasks.independent import fit_ica, random_positions
 from narrows.tasks.interventions import beta_vae, factor_vae
 from narrows.types import DataSpec
-
-log = logging.getLogger(__name__)
 
 METRICS: dict[str, Callable[[Table], dict[str, float]]] = {
     "mig": mig,
@@ -129,7 +124,7 @@ class Disentanglement(Task):
         classics = fit_classics(context, self.max_rows)
         size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
         require(size >= 12, f"task disentanglement: {size} test examples are too few: 12 at least")
-        positions = _some(size, self.samples, context.seed, "test")
+        positions = random_positions(size, self.samples, context.seed, "test")
         ours, theirs, labels = [], [], []
         for batch in subset(context.datamodule.ordered_loader("test"), positions):
             batch = batch.to(context.device)
@@ -139,8 +134,8 @@ class Disentanglement(Task):
             labels.append(batch.label.cpu())
         mixed = torch.randperm(len(positions), generator=generator(context.seed, "order")).numpy()
         pca = np.concatenate(theirs).astype(np.float64)
-        unmix = _fit_ica(context, classics, self.samples)
-        codes = {"model": torch.cat(ours).numpy(), "pca": pca, "ica": unmix(pca)}
+        ica = fit_ica(context, classics, self.samples)
+        codes = {"model": torch.cat(ours).numpy(), "pca": pca, "ica": ica.unmix(pca)}
         return {name: values[mixed] for name, values in codes.items()}, torch.cat(labels).numpy()[mixed]
 
     def _draw(self, context: TaskContext, tables: dict[str, Table], factors: list[str]) -> None:
@@ -160,30 +155,3 @@ class Disentanglement(Task):
         bounds = (0.0, max(float(np.nanmax(values)) for _, values in panels))
         picture = figures.heat_maps(panels, title, columns, "factor", factors, bounds)
         figures.save(picture, context.directory / "figures" / "factors.png")
-
-
-def _some(size: int, count: int, seed: int, split: str) -> torch.Tensor:
-    """Ascending positions of so many random rows."""
-    return torch.randperm(size, generator=generator(seed, "factors", split))[:count].sort().values
-
-
-def _fit_ica(context: TaskContext, classics: Classics, samples: int) -> Callable[[Matrix], Matrix]:
-    """Independent components of the PCA codes, which are what FastICA makes of the examples themselves first."""
-    positions = _some(context.spec.size, samples, context.seed, "train")
-    rows = np.concatenate(
-        [
-            classics.pca.transform(classics.flat(batch.truth, batch.observed))
-            for batch in subset(context.datamodule.ordered_loader("train"), positions)
-        ]
-    ).astype(np.float64)
-    deviation = rows.std(0)
-    varying = deviation > 1e-6 * deviation.max()
-    if not varying.any():
-        return lambda codes: codes
-    ica = FastICA(whiten="unit-variance", max_iter=1000, random_state=derive(context.seed, "ica") % 2**32)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        ica.fit(rows[:, varying])
-    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        log.info("ICA has not converged: its figures are those of its last step")
-    return lambda codes: ica.transform(codes[:, varying])

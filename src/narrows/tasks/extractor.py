@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import require
 from narrows.random import generator, seed_default
 from narrows.runs import checkpoints
 from narrows.tasks.base import TaskContext
+from narrows.tasks.classifier import descend
 
 log = logging.getLogger(__name__)
 
 FEATURES = 128
-STEPS, BATCH, RATE = 1_500, 128, 1e-3
+STEPS, RATE = 1_500, 1e-3
 MAX_ROWS, MAX_VALUES = 60_000, 200_000_000
 QUARTERS = 4
 VERSION = 1
@@ -110,8 +110,7 @@ def _cached(context: TaskContext) -> Extractor:
         network.load_state_dict(checkpoints.read(file))
         return network
     log.info("training the feature extractor %s (once for these data)", name)
-    with torch.enable_grad():
-        network = _trained(context, network.to(context.device))
+    network = _trained(context, network.to(context.device))
     checkpoints.save_as(network.state_dict(), file)
     log.info("%s: accuracy %.4f on the validation split", name, float(network.accuracy))
     return network
@@ -123,14 +122,14 @@ def _trained(context: TaskContext, network: Extractor) -> Extractor:
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             layer.reset_parameters()
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
-    for step in range(STEPS):
-        rows = torch.randint(len(x), (BATCH,), generator=generator(0, "extractor", step))
-        logits = network.head(network.layers(x[rows].to(context.device)))
-        loss = F.cross_entropy(logits, y[rows].to(context.device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    descend(
+        lambda part: network.head(network.layers(part)),
+        network.parameters(),
+        (x, y),
+        "extractor",
+        steps=STEPS,
+        rate=RATE,
+    )
     _measure(network, *_examples(context, "validation"))
     return network
 

@@ -1,0 +1,42 @@
+"""The one training loop of the tasks: a network that is to tell labels, for a fixed number of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.random import Counter, generator
+
+BATCH = 128
+
+
+def descend(
+    logits: Callable[[Tensor], Tensor],
+    parameters: Iterable[nn.Parameter],
+    examples: tuple[Tensor, Tensor],
+    *counters: Counter,
+    steps: int,
+    rate: float,
+    seed: int = 0,
+) -> None:
+    """Adam on the cross-entropy of batches of 128 that are drawn with replacement, as `(seed, *counters, step)` say.
+
+    Args:
+        logits: `[B, *shape] -> [B, classes]`, on the parameters' device.
+        parameters: those that are trained.
+        examples: `[N, *shape]` and their labels `[N]`, on the CPU.
+    """
+    x, y = examples
+    trained = list(parameters)
+    device = trained[0].device
+    optimizer = torch.optim.Adam(trained, lr=rate)
+    with torch.enable_grad():
+        for step in range(steps):
+            rows = torch.randint(len(x), (BATCH,), generator=generator(seed, *counters, step))
+            loss = F.cross_entropy(logits(x[rows].to(device)), y[rows].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()

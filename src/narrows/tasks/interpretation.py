@@ -1,0 +1,221 @@
+"""What each latent stands for: what it moves, what moves it, and where ways through the latent space lead."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.model import Autoencoder
+from narrows.random import generator
+from narrows.tasks import jacobians
+from narrows.tasks.arithmetic import class_means, fit_judge, other_classes, shift
+from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.classics import Classics, fit_classics
+from narrows.tasks.codes import Matrix, Reader, embedding, labels, read_split, told_the_label
+from narrows.tasks.independent import fit_ica, random_positions
+from narrows.tasks.reconstruction import warn_if_worse_than_mean
+from narrows.tasks.uncertainty import bootstrap, standard_error
+from narrows.types import DataSpec, QuantizedLatent
+
+log = logging.getLogger(__name__)
+
+MAX_LATENTS = 2048
+"""Every one is differentiated alone."""
+ACTIVE = 0.01
+CHUNK = 500
+
+
+@dataclass
+class Sensitivity:
+    """How far each latent moves the output, and what moves it; by latent, in the model's order."""
+
+    energy: Matrix
+    """`[B, K]`: the squared norm of `sd_k dx/dz_k` of each example."""
+    moved: Matrix
+    """`[K, D]`: root mean square over examples of `sd_k dx_j/dz_k`, in the data's units."""
+    driving: Matrix
+    """`[K, D]`: root mean square over examples of `sd(x_j) dz_k/dx_j / sd_k`."""
+
+
+class Interpretation(Task):
+    """Ranks the latents by how far they move the output, draws what they stand for, and tries latent arithmetic.
+
+    A latent's sensitivity is the squared norm of its column of the decoder's Jacobian, times the latent's standard
+    deviation over training rows, averaged over test examples: of a linear model it is the variance that the
+    component explains. Its share is that over all latents'.
+
+    - `test/interpretation/effective_latents = exp(H(shares))`, between 1 and the number of latents: "The effective
+      rank" (Roy and Vetterli, 2007); `.../top_1_share` and `.../top_3_share`; beside principal components (`pca`) and
+      independent ones in their subspace (`ica`). Standard errors are over the test examples.
+    - `test/interpretation/active_units`: latents whose variance over test rows is above 0.01.
+    - `test/interpretation/arithmetic`, where there are classes: how often a random forest, fitted on *validation* rows,
+      gives a test example's decoding the class that it was shifted to, `z + mean(other class) - mean(its own)`; beside
+      the same in principal components. `.../judge_accuracy` is the forest's on the test rows themselves.
+
+    Pictures: `sensitivity` (the shares, ranked), `latent_saliency` (what each of the first latents moves, and which
+    inputs drive it; the classics' components), `latent_traversal`, `interpolation` (linear, spherical, and of the raw
+    values). Data whose factors are known are for task disentanglement.
+
+    Args:
+        examples: test examples at which derivatives are taken.
+        rows: test examples for the arithmetic, and validation rows for its judge.
+        shown: latents and classics' components in the pictures.
+        max_rows: training rows that PCA may read, null for all, and ICA, at most 10,000.
+
+    Raises:
+        UserError: an argument below 1.
+    """
+
+    name = "interpretation"
+    figures = tuple(
+        f"test/interpretation/{classic}{name}"
+        for name in ("effective_latents", "top_1_share", "top_3_share")
+        for classic in ("", "pca/", "ica/")
+    )
+
+    def __init__(self, *, examples: int = 200, rows: int = 2000, shown: int = 8, max_rows: int | None = None) -> None:
+        given = {"examples": examples, "rows": rows, "shown": shown, "max_rows": max_rows}
+        for name, value in given.items():
+            require(value is None or value >= 1, f"task interpretation: {name} must be at least 1, not {value}")
+        self.examples, self.rows, self.shown, self.max_rows = examples, rows, shown, max_rows
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if spec.kind == "tokens":
+            return "tokens have no derivative"
+        if issubclass(model.bottleneck.returns, QuantizedLatent):
+            return "its latents are codes, which do not move by degrees"
+        latents = math.prod(model.latent_shape)
+        return None if latents <= MAX_LATENTS else f"{latents} latents are more than {MAX_LATENTS}"
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        if context.spec.factor_sizes is not None:
+            log.info("the factors of these data are known: task disentanglement holds the latents against them")
+        classics = fit_classics(context, self.max_rows)
+        train = self._read(context, classics, "train", None)
+        size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
+        test = self._read(context, classics, "test", random_positions(size, self.rows, context.seed, "test"))
+        self._compare(context, classics, test)
+        spread = train["model"].std(0)
+        ours = _sensitivity(context, test, spread, self.examples)
+        theirs = _components(context, classics, train["pca"], self.max_rows)
+        found = _shares_of_examples(ours.energy, context.seed)
+        for kind, weights in theirs.items():
+            found |= {f"{kind}/{key}": value for key, value in ranked(np.square(weights).sum(1)).items()}
+        found["active_units"] = float((test["model"].var(0) > ACTIVE).sum())
+        found |= self._arithmetic(context, classics, train, test)
+        if context.directory is not None:
+            from narrows.tasks import interpretation_pictures
+
+            interpretation_pictures.draw(context, ours, theirs, train["model"], test, self.shown)
+        return {f"test/interpretation/{key}": value for key, value in found.items()}
+
+    def _read(
+        self, context: TaskContext, classics: Classics, split: str, positions: Tensor | None
+    ) -> dict[str, NDArray]:
+        readers: dict[str, Reader] = {
+            "model": embedding(context),
+            "pca": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
+        }
+        if context.spec.num_classes is not None:
+            readers["label"] = labels
+        if split != "train":
+            readers["x"] = lambda batch: batch.x.cpu().numpy()
+            readers["raw"] = lambda batch: classics.flat(batch.x, batch.observed)
+        return read_split(context, split, readers, positions)
+
+    def _compare(self, context: TaskContext, classics: Classics, test: dict[str, NDArray]) -> None:
+        guess = decoded(context, test["model"], test.get("label")).reshape(test["raw"].shape)
+        errors = (float(np.square(rows - test["raw"]).mean()) for rows in (guess, classics.mean))
+        warn_if_worse_than_mean(context, "test", *errors)
+
+    def _arithmetic(
+        self, context: TaskContext, classics: Classics, train: dict[str, NDArray], test: dict[str, NDArray]
+    ) -> dict[str, float]:
+        classes = context.spec.num_classes
+        if classes is None or told_the_label(context.model) is not None or len(np.unique(train["label"])) < 2:
+            return {}
+        size = sum(len(batch) for batch in context.datamodule.ordered_loader("validation"))
+        positions = random_positions(size, self.rows, context.seed, "validation")
+        held_out = self._read(context, classics, "validation", positions)
+        judge = fit_judge(held_out["raw"], held_out["label"], context.seed)
+        found = {"judge_accuracy": float((judge(test["raw"]) == test["label"]).mean())}
+        back: dict[str, Callable[[Matrix], Matrix]] = {
+            "model": lambda codes: decoded(context, codes, None).reshape(len(codes), -1),
+            "pca": classics.pca.inverse_transform,
+        }
+        for kind, decode in back.items():
+            means = class_means(train[kind], train["label"], classes)
+            known = np.isfinite(means[test["label"]]).all(1)
+            label = test["label"][known]
+            target = other_classes(label, means, context.seed)
+            hits = (judge(decode(shift(test[kind][known], label, target, means))) == target).astype(np.float64)
+            key = "arithmetic" if kind == "model" else f"{kind}/arithmetic"
+            found |= {key: float(hits.mean()), f"{key}_stderr": standard_error(hits)}
+        return found
+
+
+def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matrix:
+    """Means of p(x|z) at flattened latents `[N, K]`, `[N, *shape]`; a conditional model reads `label [N]`."""
+    parts = []
+    for start in range(0, len(codes), CHUNK):
+        z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
+        told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
+        latents = z.reshape(-1, *context.model.latent_shape)
+        parts.append(context.model.decode(latents, label=told).mean.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def ranked(variation: Matrix) -> dict[str, float]:
+    """Effective number and top shares of what each latent adds, `[K]`; all 0 where nothing moves."""
+    total = float(variation.sum())
+    if total <= 0:
+        return {"effective_latents": 0.0, "top_1_share": 0.0, "top_3_share": 0.0}
+    shares = np.sort(variation / total)[::-1]
+    positive = shares[shares > 0]
+    return {
+        "effective_latents": float(np.exp(-(positive * np.log(positive)).sum())),
+        "top_1_share": float(shares[0]),
+        "top_3_share": float(shares[:3].sum()),
+    }
+
+
+def _shares_of_examples(energy: Matrix, seed: int) -> dict[str, float]:
+    found = ranked(energy.mean(0))
+    errors = {
+        f"{name}_stderr": bootstrap(lambda rows, name=name: ranked(rows.mean(0))[name], energy, seed=seed)
+        for name in found
+    }
+    return found | errors
+
+
+def _sensitivity(context: TaskContext, test: dict[str, NDArray], spread: Matrix, examples: int) -> Sensitivity:
+    model = context.model
+    order = torch.randperm(len(test["x"]), generator=generator(context.seed, "derivatives"))[:examples].numpy()
+    x = torch.from_numpy(test["x"][order]).to(context.device)
+    label = torch.from_numpy(test["label"][order]).to(context.device) if "label" in test else None
+    z = torch.from_numpy(test["model"][order]).to(context.device).reshape(-1, *model.latent_shape)
+    scale = test["raw"].std(0)
+    energy, moved, driving = [], [], []
+    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, label=label).mean, z)):
+        squared = (spread[unit] * column.flatten(1).double().cpu().numpy()) ** 2
+        energy.append(squared.sum(1))
+        moved.append(np.sqrt(squared.mean(0)))
+    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(at, label).point, x)):
+        pulled = row.flatten(1).double().cpu().numpy() * scale / max(float(spread[unit]), 1e-12)
+        driving.append(np.sqrt(np.square(pulled).mean(0)))
+    return Sensitivity(np.stack(energy, 1), np.stack(moved), np.stack(driving))
+
+
+def _components(context: TaskContext, classics: Classics, codes: Matrix, max_rows: int | None) -> dict[str, Matrix]:
+    """What one standard deviation of each component adds to an example, `[K, D]`."""
+    ica = fit_ica(context, classics, min(10_000, max_rows or 10_000))
+    axes = classics.pca.components_
+    return {"pca": codes.std(0)[:, None] * axes, "ica": ica.mixing @ axes}

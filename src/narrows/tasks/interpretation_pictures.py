@@ -1,0 +1,137 @@
+"""The pictures of task interpretation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from narrows import figures
+from narrows.figures import Picture, Row
+from narrows.figures_curves import Curve, curves
+from narrows.figures_examples import layout_of, paths, rolls
+from narrows.random import generator
+from narrows.tasks import arithmetic
+from narrows.tasks.base import TaskContext
+from narrows.tasks.codes import Matrix
+from narrows.tasks.interpretation import decoded
+from narrows.types import DataSpec
+
+if TYPE_CHECKING:
+    from narrows.tasks.interpretation import Sensitivity
+
+STEPS = 9
+REACH = 2.5
+PAIRS = 3
+RANKS = 60
+
+
+def draw(
+    context: TaskContext,
+    ours: Sensitivity,
+    theirs: dict[str, Matrix],
+    codes: Matrix,
+    test: dict[str, NDArray],
+    shown: int,
+) -> None:
+    """All of them, of the `shown` latents that move the output most; `codes` are the training rows', `[N, K]`."""
+    variation = ours.energy.mean(0)
+    order = np.argsort(-variation, kind="stable")[:shown]
+    shares = variation / max(float(variation.sum()), 1e-30)
+    names = [f"z{unit} ({shares[unit]:.0%})" for unit in order]
+    context.show("sensitivity", _ranking(variation, theirs, len(ours.energy)))
+    context.show("latent_saliency", _saliency(context.spec, ours, theirs, order, names))
+    context.show("latent_traversal", _traversal(context, codes, test, order, names))
+    context.show("interpolation", _interpolation(context, test))
+
+
+def _ranking(variation: Matrix, theirs: dict[str, Matrix], examples: int) -> Picture:
+    of = {"this run: latents": variation, "PCA: components": np.square(theirs["pca"]).sum(1)}
+    of["ICA: components"] = np.square(theirs["ica"]).sum(1)
+    lines = []
+    for name, values in of.items():
+        ordered = np.sort(values / max(float(values.sum()), 1e-30))[::-1][:RANKS]
+        lines.append(Curve(name, list(range(1, len(ordered) + 1)), ordered.tolist(), ours=name.startswith("this")))
+    title = f"Share of the output's variation, decoder Jacobian at {examples} test examples"
+    return curves(lines, title, ("rank of the latent or component", "share"), log_x=False)
+
+
+def _saliency(
+    spec: DataSpec, ours: Sensitivity, theirs: dict[str, Matrix], order: NDArray, names: list[str]
+) -> Picture:
+    strongest = {kind: _strongest(weights, len(order)) for kind, weights in theirs.items()}
+    rows: list[Row] = [("values it moves", ours.moved[order]), ("inputs that drive it", ours.driving[order])]
+    rows += [(f"{kind.upper()}, same rank", np.abs(weights)) for kind, weights in strongest.items()]
+    # Each map on its own scale: that of the first latent would leave the others dark.
+    rows = [(name, values / np.maximum(values.max(1, keepdims=True), 1e-30)) for name, values in rows]
+    title = "The latents that move the output most (share): each map from 0 to its own largest value"
+    layout = layout_of(spec)
+    if layout in ("image", "roll"):
+        maps = [(name, values.reshape(-1, *spec.shape)) for name, values in rows]
+        pictures = rolls(maps) if layout == "roll" else [(name, part.mean(1, keepdims=True)) for name, part in maps]
+        return figures.image_grid(_padded(pictures), title, (0.0, 1.0), heat=True, heads=names)
+    latents = ", ".join(names)
+    rows = [(f"{name}: {latents}" if "it" in name else name, values) for name, values in _padded(rows)]
+    ranks = [str(rank + 1) for rank in range(len(order))]
+    return figures.heat_maps(rows, title, spec.feature_names, "rank", ranks, (0.0, 1.0))
+
+
+def _strongest(weights: Matrix, count: int) -> Matrix:
+    return weights[np.argsort(-np.square(weights).sum(1), kind="stable")[:count]]
+
+
+def _padded(rows: list[Row]) -> list[Row]:
+    """As many maps in every row as in the first: there may be fewer components than latents."""
+    count = len(rows[0][1])
+    return [
+        (name, np.pad(values, ((0, count - len(values)), *(((0, 0),) * (values.ndim - 1))))) for name, values in rows
+    ]
+
+
+def _traversal(
+    context: TaskContext, codes: Matrix, test: dict[str, NDArray], order: NDArray, names: list[str]
+) -> Picture:
+    mean, spread = codes.mean(0), codes.std(0)
+    steps = np.linspace(-REACH, REACH, STEPS)
+    rows: list[Row] = []
+    for unit, name in zip(order, names, strict=True):
+        way = np.repeat(test["model"][:1], STEPS, axis=0)
+        way[:, unit] = mean[unit] + steps * spread[unit]
+        rows.append((name, decoded(context, way, _repeated(test, 0, STEPS))))
+    title = "One test example, one latent moved from -2.5 to 2.5 standard deviations about its mean (share)"
+    return paths(rows, steps.tolist(), context.spec, title, "-2.5 to 2.5 sd")
+
+
+def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
+    rows: list[Row] = []
+    for first, last in _pairs(test, context.seed):
+        start, end = (torch.from_numpy(test["model"][place]) for place in (first, last))
+        ends = f" {test['label'][first]} to {test['label'][last]}" if "label" in test else ""
+        told = _repeated(test, first, STEPS)
+        for name, way in (("linear", arithmetic.linear), ("spherical", arithmetic.spherical)):
+            rows.append((f"{name}{ends}", decoded(context, way(start, end, STEPS).numpy(), told)))
+        raw, other = (torch.from_numpy(test["raw"][place]) for place in (first, last))
+        mixed = arithmetic.linear(raw, other, STEPS)
+        rows.append(("raw values", mixed.numpy().reshape(-1, *context.spec.shape)))
+    title = "Between two test examples: latents, straight and on an arc, and the raw values"
+    return paths(rows, np.linspace(0, 1, STEPS).tolist(), context.spec, title, "from one to the other")
+
+
+def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
+    """Places of random examples, of different labels where there are any."""
+    order = torch.randperm(len(test["x"]), generator=generator(seed, "pairs")).tolist()
+    found: list[tuple[int, int]] = []
+    while len(found) < PAIRS and len(order) > 1:
+        first = order.pop()
+        others = [place for place in order if "label" not in test or test["label"][place] != test["label"][first]]
+        if others:
+            order.remove(others[0])
+            found.append((first, others[0]))
+    # All of one label: any two.
+    return found or [(0, len(test["x"]) - 1)]
+
+
+def _repeated(test: dict[str, NDArray], place: int, times: int) -> NDArray | None:
+    return np.repeat(test["label"][place : place + 1], times) if "label" in test else None

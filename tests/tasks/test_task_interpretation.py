@@ -1,0 +1,196 @@
+"""Derivatives, shares and ways whose answers are known; the task on a model that is the data's own law."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from instances import BOTTLENECKS, IMAGE, SERIES
+from instances import model as small_model
+from PIL import Image
+from tasks.standins import PPCA, Rows, context
+from torch import nn
+
+from narrows.decoders.lstm import LSTMDecoder
+from narrows.encoders.lstm import LSTMEncoder
+from narrows.errors import UserError
+from narrows.likelihoods import GaussianLikelihood
+from narrows.tasks import jacobians
+from narrows.tasks.arithmetic import class_means, linear, other_classes, shift, spherical
+from narrows.tasks.base import run_tasks
+from narrows.tasks.interpretation import Interpretation, ranked
+from narrows.types import Batch, DataSpec
+
+# ── derivatives ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_jacobian_of_a_linear_decoder_is_its_matrix() -> None:
+    truth = PPCA(dims=6, latents=3)
+    model = truth.model().eval()
+    z, x = torch.randn(5, 3), torch.randn(5, 6)
+    found = torch.stack(list(jacobians.columns(lambda at: model.decode(at).mean, z)), dim=2)
+    torch.testing.assert_close(found, truth.weight.expand(5, 6, 3))
+    back = torch.stack(list(jacobians.rows(lambda at: model.encode(at).point, x)), dim=1)
+    scale = truth.weight.square().sum(0) + truth.sigma**2
+    torch.testing.assert_close(back, (truth.weight / scale).T.expand(5, 3, 6))
+
+
+def test_jacobians_of_a_curved_function_against_autograd() -> None:
+    network = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    at = torch.randn(6, 3, dtype=torch.float64)
+    slow = torch.stack([torch.autograd.functional.jacobian(network, row) for row in at])
+    torch.testing.assert_close(torch.stack(list(jacobians.columns(network, at)), dim=2), slow)
+    torch.testing.assert_close(torch.stack(list(jacobians.rows(network, at)), dim=1), slow)
+
+
+def test_under_no_grad_through_a_recurrent_network_and_of_a_constant() -> None:
+    network = small_model(
+        SERIES,
+        encoder=partial(LSTMEncoder, hidden=6),
+        decoder=partial(LSTMDecoder, hidden=6),
+        likelihood=GaussianLikelihood,
+    ).eval()
+    z = torch.randn(3, 5)
+    with torch.no_grad():
+        found = list(jacobians.columns(lambda at: network.decode(at).mean, z))
+        constant = list(jacobians.columns(lambda at: torch.ones(len(at), 2), z))
+    small = 1e-2
+    near = [network.decode(z + sign * small * torch.eye(5)[2]).mean for sign in (1, -1)]
+    torch.testing.assert_close(found[2], ((near[0] - near[1]) / (2 * small)).detach(), rtol=1e-2, atol=1e-4)
+    assert [column.abs().sum() for column in constant] == [0] * 5
+
+
+# ── ways ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_arc_keeps_the_norm_and_its_ends_in_equal_angles() -> None:
+    start, end = torch.randn(2, 7, dtype=torch.float64)
+    end = end * start.norm() / end.norm()
+    way = spherical(start, end, 6)
+    torch.testing.assert_close(way.norm(dim=1), start.norm().expand(6))
+    torch.testing.assert_close(way[[0, -1]], torch.stack([start, end]))
+    angles = torch.arccos((way[1:] * way[:-1]).sum(1) / start.norm() ** 2)
+    torch.testing.assert_close(angles, angles.mean().expand(5))
+    assert linear(start, end, 3)[1].norm() < 0.99 * start.norm()
+
+
+@pytest.mark.parametrize("factor", [2.0, -1.0, 0.0])
+def test_the_arc_between_ends_of_one_direction_is_straight(factor: float) -> None:
+    start = torch.randn(4)
+    torch.testing.assert_close(spherical(start, factor * start, 5), linear(start, factor * start, 5))
+
+
+def test_a_shift_moves_one_class_s_mean_to_another_s() -> None:
+    random = np.random.default_rng(0)
+    label = random.integers(0, 3, 90)
+    codes = random.normal(size=(90, 2)) + 5 * label[:, None]
+    means = class_means(codes, label, 4)
+    assert np.isnan(means[3]).all()
+    target = other_classes(label, means, seed=1)
+    assert not (target == label).any()
+    assert set(target) == {0, 1, 2}
+    moved = shift(codes, label, np.full(90, 2), means)
+    for kind in range(3):
+        np.testing.assert_allclose(moved[label == kind].mean(0), means[2])
+    without_first = np.where(np.arange(4)[:, None] == 0, np.nan, 1.0) * np.ones((4, 2))
+    assert set(other_classes(np.array([1] * 50 + [3] * 50), without_first, seed=0)) == {1, 2, 3}
+
+
+# ── shares ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_effective_number_of_latents() -> None:
+    assert ranked(np.ones(7))["effective_latents"] == pytest.approx(7)
+    assert ranked(np.array([0, 3.0, 0])) == {"effective_latents": 1.0, "top_1_share": 1.0, "top_3_share": 1.0}
+    half = ranked(np.array([2.0, 1, 1]))
+    assert half["effective_latents"] == pytest.approx(math.exp(1.5 * math.log(2)))
+    assert half["top_1_share"] == 0.5
+    assert ranked(np.zeros(3))["effective_latents"] == 0
+
+
+def drawn(truth: PPCA, n: int, classes: bool = True) -> Batch:
+    """Examples of the model's own law; the class is the sign of the first latent, which classes pull apart."""
+    label = torch.arange(n) % 2
+    z = 0.5 * torch.randn(n, truth.weight.shape[1])
+    z[:, 0] += 2.0 * (2 * label - 1)
+    return Batch(x=z @ truth.weight.T + truth.bias, label=label if classes else None)
+
+
+def data(truth: PPCA, classes: bool = True, **spec: object) -> Rows:
+    splits = {name: drawn(truth, n, classes) for name, n in (("train", 600), ("validation", 200), ("test", 150))}
+    return Rows(splits, batch_size=64, num_classes=2 if classes else None, **spec)
+
+
+def test_all_figures_on_a_linear_model_are_those_of_its_components(tmp_path: Path) -> None:
+    # Next to no noise, so that the posterior mean is the latent; orthogonal columns, which PCA finds.
+    truth = PPCA(dims=6, latents=2, sigma=1e-3)
+    names = ["height", "width", "weight", "age", "distance", "speed"]
+    judged = context(truth.model(), data(truth, feature_names=names))
+    judged.directory = tmp_path
+    task = Interpretation(examples=40)
+    found = run_tasks({"i": task}, judged)
+    assert set(task.figures) <= set(found)
+    assert all(np.isfinite(value) for value in found.values())
+    for name in ("effective_latents", "top_1_share"):
+        ours, pca = (found[f"test/interpretation/{kind}{name}"] for kind in ("", "pca/"))
+        assert ours == pytest.approx(pca, rel=0.02), name
+    # The first latent's variance is 4.25, the second's 0.25, with columns of length 1.5 and 0.7.
+    expected = 4.25 * 1.5**2 / (4.25 * 1.5**2 + 0.25 * 0.7**2)
+    assert found["test/interpretation/top_1_share"] == pytest.approx(expected, rel=0.02)
+    assert found["test/interpretation/top_1_share_stderr"] == pytest.approx(0, abs=1e-6), "a linear model has one slope"
+    assert found["test/interpretation/active_units"] == 2
+    assert found["test/interpretation/judge_accuracy"] == 1
+    assert found["test/interpretation/arithmetic"] > 0.97
+    assert found["test/interpretation/pca/arithmetic"] > 0.97
+    for name in ("sensitivity", "latent_saliency", "latent_traversal", "interpolation"):
+        with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
+            assert min(picture.size) > 100
+            assert len(picture.getcolors(2**20)) > 20
+    assert judged.warnings == []
+
+
+def test_without_classes_there_is_no_arithmetic_and_the_answer_is_the_same_every_time() -> None:
+    truth = PPCA(dims=6, latents=2, sigma=1e-3)
+    rows = data(truth, classes=False)
+    task = Interpretation(examples=20, rows=50)
+    found = run_tasks({"i": task}, context(truth.model(), rows))
+    assert not [key for key in found if "arithmetic" in key or "judge" in key]
+    assert run_tasks({"i": task}, context(truth.model(), rows)) == found
+
+
+def test_arithmetic_of_permuted_labels_is_chance() -> None:
+    truth = PPCA(dims=6, latents=2, sigma=1e-3)
+    rows = data(truth)
+    for split in rows.splits.values():
+        split.label = split.label[torch.randperm(len(split))]
+    found = run_tasks({"i": Interpretation(examples=5)}, context(truth.model(), rows))
+    assert found["test/interpretation/arithmetic"] == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(150))
+
+
+@pytest.mark.parametrize("spec", [IMAGE, DataSpec((3, 6, 9), "image", 40), SERIES, DataSpec((9, 12), "series", 40)])
+def test_every_kind_of_data_has_pictures(spec: DataSpec, tmp_path: Path) -> None:
+    network = small_model(spec, likelihood=GaussianLikelihood)
+    split = Batch(x=torch.rand(30, *spec.shape), label=torch.arange(30) % 3)
+    rows = Rows(dict.fromkeys(("train", "validation", "test"), split), kind=spec.kind, num_classes=3)
+    judged = context(network, rows)
+    judged.directory = tmp_path
+    assert run_tasks({"i": Interpretation(examples=6, shown=2, rows=20)}, judged)
+    assert "WORSE THAN PREDICTING THE TRAINING MEAN" in judged.warnings[0]
+    pictures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert pictures == {"sensitivity", "latent_saliency", "latent_traversal", "interpolation"}
+
+
+def test_what_it_does_not_fit_and_options_out_of_range() -> None:
+    task = Interpretation()
+    assert task.fits(DataSpec((8,), "tokens", 9), small_model()) == "tokens have no derivative"
+    codes = small_model(bottleneck=BOTTLENECKS["vq"])
+    assert task.fits(IMAGE, codes) == "its latents are codes, which do not move by degrees"
+    wide = small_model(bottleneck=lambda shape: BOTTLENECKS["gaussian"](shape, dim=3000))
+    assert task.fits(IMAGE, wide) == "3000 latents are more than 2048"
+    for option in ("examples", "rows", "shown", "max_rows"):
+        with pytest.raises(UserError, match=f"{option} must be at least 1, not 0"):
+            Interpretation(**{option: 0})
