@@ -98,15 +98,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
         directory.update(parameters=parameters)
     # Here, to refuse its options before anything is trained.
     density = densities.build_density(config.get("prior"), model, config.seed)
-    module = build(
-        config.module,
-        "module",
-        model,
-        objective,
-        optimizer=build_later(config.optimizer, "optimizer"),
-        scheduler=build_later(config.scheduler, "scheduler"),
-        seed=config.seed,
-    )
+    module = build_module(config, model, objective)
     _announce(job, data, model, parameters, trainer)
     if start is None:
         declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
@@ -121,6 +113,23 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
         "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
     )
     return conclude(config, trainer, module, data, tasks, directory, density)
+
+
+def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -> AutoencoderModule:
+    """What trains the model on the objective.
+
+    Raises:
+        UserError: an option that the module refuses.
+    """
+    return build(
+        config.module,
+        "module",
+        model,
+        objective,
+        optimizer=build_later(config.optimizer, "optimizer"),
+        scheduler=build_later(config.scheduler, "scheduler"),
+        seed=config.seed,
+    )
 
 
 def _starting_point(job: Job, directory: RunDirectory) -> Path | None:

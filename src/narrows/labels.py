@@ -37,8 +37,12 @@ ROWS = {
     "test/perplexity": "perplexity of the codes",
     # task anomaly
     "test/anomaly/auroc": "anomaly AUROC",
+    "test/anomaly/average_precision": "anomaly: average precision",
+    "test/anomaly/threshold": "anomaly: threshold, from validation normals",
     "test/anomaly/false_alarm_rate": "anomaly: false alarms at the threshold",
     "test/anomaly/recall": "anomaly: recall at the threshold",
+    "test/anomaly/precision": "anomaly: precision at the threshold",
+    "test/anomaly/f1": "anomaly: F1 at the threshold",
     # task disentanglement
     "test/mig": "MIG, mutual information gap",
     "test/sap": "SAP, separated attribute predictability",
@@ -109,7 +113,6 @@ CLASSICS = {
     "tv": "total variation",
     "wavelet": "wavelet",
     "nlm": "non-local means",
-    "knn": "k-NN",
     "iterative": "iterative",
     "forest": "forest",
     "biharmonic": "biharmonic",
@@ -118,6 +121,11 @@ CLASSICS = {
     "umap": "UMAP",
     "raw": "raw values",
     "scratch": "same encoder from scratch",
+    "knn": "k-NN",
+    "lof": "LOF",
+    "isolation_forest": "isolation forest",
+    "ocsvm": "one-class SVM",
+    "ecod": "ECOD",
 }
 """Answers that are not neural, measured on the same split."""
 

@@ -1,42 +1,66 @@
-"""How well the reconstruction error tells anomalies from normal examples, beside the classics."""
+"""How well a trained model tells anomalies from normal examples, beside the classics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import LedoitWolf
-from sklearn.metrics import average_precision_score, roc_auc_score
 
-from narrows.errors import UserError, require
+from narrows.errors import UserError, nearest, require
+from narrows.labels import CLASSICS
 from narrows.model import Autoencoder
-from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics import Classics, fit_classics, fit_mahalanobis
-from narrows.tasks.scores import example_mse
+from narrows.tasks import novelty
+from narrows.tasks.base import EvaluationData, Task, TaskContext, join
+from narrows.tasks.detection import (
+    Flags,
+    Scores,
+    conformal_threshold,
+    detection_figures,
+    quantile_threshold,
+)
+from narrows.tasks.detectors import GUESSED, NAMES, fit_detectors
+from narrows.tasks.novelty import Score
 from narrows.types import Batch, DataSpec
 
-Scores = dict[str, NDArray[np.floating]]
+log = logging.getLogger(__name__)
+
+ScoreName = Literal["reconstruction", "likelihood", "elbo", "latent"]
+MODEL = "model"
+OUTLIER = np.iinfo(np.int64).min
+"""The label of an outlier: no data set has it."""
 
 
 class Anomaly(Task):
-    """Ranks test examples by their reconstruction error per value; labels outside `normal_labels` are anomalies.
+    """Ranks test examples by a score of the model; labels outside `normal_labels` are anomalies.
 
     Reports AUROC and average precision and, at a threshold, the false-alarm rate that was really reached,
-    recall, precision and F1. The threshold is the `quantile` of the scores of *validation normals*: no anomaly
-    and no test example is looked at. The same figures stand beside it for PCA with as many components as the
-    latent has dimensions (`test/anomaly/pca/...`), the distance to the training mean (`.../mean/...`) and the
-    Mahalanobis distance with Ledoit-Wolf shrinkage (`.../mahalanobis/...`), all fitted on the training split as
-    it is: for one-class detection it must hold normals only.
+    recall, precision and F1 (see `narrows.tasks.detection`), each with its bootstrap standard error. The threshold
+    comes from the scores of *validation normals*: no anomaly and no test example is looked at.
+    The same figures stand beside it for classic detectors (`test/anomaly/<classic>/...`, see
+    `narrows.tasks.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
+    as the latent has dimensions and the distance to the training mean, and those that `classics` names. All are fitted
+    on the training split as it is: for one-class detection it must hold normals only.
+
+    Draws `anomaly_scores`, `anomaly_roc` and `anomaly_top`, the most anomalous examples with the squared error of
+    every value.
 
     Args:
-        normal_labels: labels of the normal classes.
-        quantile: of the validation normals' scores; 0.95 asks for 5% false alarms.
-        max_rows: training rows that the classics may read; null for all.
+        normal_labels: labels of the normal classes; null, with `outliers` alone: all.
+        quantile: of the validation normals' scores: the threshold; 0.95 asks for 5% false alarms.
+        false_alarms: a false-alarm rate to keep to conservatively, in the place of `quantile`: the conformal threshold.
+        score: `reconstruction`, `likelihood`, `elbo` or `latent`, see `narrows.tasks.novelty`.
+        classics: which beside PCA and the mean: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
+        max_rows: training rows that any classic may read; null for all.
+        pair_rows: training rows that knn, lof and ocsvm (at most 5,000), which compare rows in pairs, may read.
+        outliers: a datamodule of the same shape, whose test split are anomalies beside the test split of the run.
 
     Raises:
-        UserError: no normal label, a quantile outside (0, 1), no normal in the validation split, or a test
-            split without both kinds.
+        UserError: no normal label, a rate outside (0, 1), an unknown score or classic, no normal in the validation
+            split, too few for `false_alarms`, a test split without both kinds, or outliers of another shape.
     """
 
     name = "anomaly"
@@ -50,34 +74,59 @@ class Anomaly(Task):
     )
 
     def __init__(
-        self, *, normal_labels: Sequence[int] = (1,), quantile: float = 0.95, max_rows: int | None = None
+        self,
+        *,
+        normal_labels: Sequence[int] | None = (1,),
+        quantile: float = 0.95,
+        false_alarms: float | None = None,
+        score: ScoreName = "reconstruction",
+        classics: Sequence[str] = ("mahalanobis", "knn", "lof", "isolation_forest", "ocsvm", "ecod"),
+        max_rows: int | None = None,
+        pair_rows: int | None = 10_000,
+        outliers: EvaluationData | None = None,
     ) -> None:
-        require(len(normal_labels) > 0, "task anomaly: normal_labels must name at least one label")
-        require(0 < quantile < 1, f"task anomaly: quantile must be in (0, 1), not {quantile}")
-        require(max_rows is None or max_rows >= 1, f"task anomaly: max_rows must be at least 1, not {max_rows}")
-        self.normal_labels, self.quantile, self.max_rows = list(normal_labels), quantile, max_rows
+        require(
+            len(normal_labels) > 0 if normal_labels is not None else outliers is not None,
+            "task anomaly: normal_labels must name at least one label",
+        )
+        for option, rate in {"quantile": quantile, "false_alarms": false_alarms}.items():
+            require(rate is None or 0 < rate < 1, f"task anomaly: {option} must be in (0, 1), not {rate}")
+        for option, rows in {"max_rows": max_rows, "pair_rows": pair_rows}.items():
+            require(rows is None or rows >= 1, f"task anomaly: {option} must be at least 1, not {rows}")
+        require(score in novelty.SCORES, f"task anomaly: no score '{score}': {nearest(score, novelty.SCORES)}")
+        for name in classics:
+            require(name in NAMES, f"task anomaly: no classic '{name}': {nearest(name, NAMES)}")
+        self.normal_labels = None if normal_labels is None else list(normal_labels)
+        self.quantile, self.false_alarms, self.score, self.outliers = quantile, false_alarms, score, outliers
+        self.classics, self.max_rows, self.pair_rows = [*GUESSED, *classics], max_rows, pair_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        if spec.num_classes is None:
+        if spec.num_classes is None and self.normal_labels is not None:
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
-        return "tokens have no squared error" if spec.kind == "tokens" else None
+        return "tokens have no squared error" if spec.kind == "tokens" else novelty.unfit(self.score, model)
 
     def run(self, context: TaskContext) -> dict[str, float]:
-        classics = fit_classics(context, self.max_rows)
-        covariance = fit_mahalanobis(context, self.max_rows)
-        held_out, held_labels = _scores(context, "validation", classics, covariance)
-        scores, labels = _scores(context, "test", classics, covariance)
-        normal, anomalous = np.isin(held_labels, self.normal_labels), ~np.isin(labels, self.normal_labels)
+        detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
+        scores = {MODEL: novelty.SCORES[self.score](context), **detectors}
+        held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
+        test = self._judge("test", self._test(context), scores)
+        normal, anomalous = ~self._anomalous(held), self._anomalous(test)
         self._check(normal, anomalous)
+        thresholds = {name: self._threshold(values[normal]) for name, values in held.scores.items()}
         found = {"test/anomaly/prevalence": float(anomalous.mean())}
-        for name, values in scores.items():
-            threshold = float(np.quantile(held_out[name][normal], self.quantile))
-            prefix = "test/anomaly" if name == "model" else f"test/anomaly/{name}"
-            figures = detection_figures(values, anomalous, threshold)
-            found |= {f"{prefix}/{key}": value for key, value in figures.items()}
+        for name, values in test.scores.items():
+            figures = detection_figures(values, anomalous, thresholds[name], context.seed)
+            found |= {f"{_place(name)}/{key}": value for key, value in figures.items()}
+        self._compare(context, held, normal, found)
+        self._draw(context, test, anomalous, thresholds[MODEL], found)
         return found
 
-    def _check(self, normal: NDArray[np.bool_], anomalous: NDArray[np.bool_]) -> None:
+    def _anomalous(self, judged: _Judged) -> Flags:
+        if self.normal_labels is None:
+            return judged.outlier
+        return judged.outlier | ~np.isin(judged.labels, self.normal_labels)
+
+    def _check(self, normal: Flags, anomalous: Flags) -> None:
         if not normal.any():
             raise UserError(
                 f"task anomaly: no validation example has a label in normal_labels={self.normal_labels}, and the "
@@ -89,49 +138,90 @@ class Anomaly(Task):
                 f"{'anomalies' if anomalous.all() else 'normal'}; ranking needs both kinds"
             )
 
+    def _threshold(self, normals: Scores) -> float:
+        if self.false_alarms is None:
+            return quantile_threshold(normals, self.quantile)
+        return conformal_threshold(normals, self.false_alarms)
 
-def detection_figures(scores: NDArray[np.floating], anomalous: NDArray[np.bool_], threshold: float) -> dict[str, float]:
-    """Figures of a score (higher is more anomalous), flagged above `threshold`.
+    def _test(self, context: TaskContext) -> Iterator[tuple[Batch, bool]]:
+        """The test split and the outliers, with whether it is these."""
+        yield from ((batch, False) for batch in context.batches("test"))
+        if self.outliers is None:
+            return
+        loader = self.outliers.ordered_loader("test")
+        found, wanted = self.outliers.spec, context.spec
+        require(
+            (found.shape, found.value_range) == (wanted.shape, wanted.value_range),
+            f"task anomaly: the outliers have shape {list(found.shape)} and range {found.value_range}, but the run's "
+            f"data {list(wanted.shape)} and {wanted.value_range}: they must be alike",
+        )
+        yield from ((batch.to(context.device), True) for batch in loader)
 
-    An alarm is a score strictly above the threshold; precision is 0 where nothing is flagged.
-    """
-    flagged = scores > threshold
-    hits = float((flagged & anomalous).sum())
-    recall, precision = hits / anomalous.sum(), hits / max(int(flagged.sum()), 1)
-    return {
-        "auroc": float(roc_auc_score(anomalous, scores)),
-        "average_precision": float(average_precision_score(anomalous, scores)),
-        "threshold": threshold,
-        "false_alarm_rate": float(flagged[~anomalous].mean()),
-        "recall": float(recall),
-        "precision": precision,
-        "f1": float(2 * precision * recall / max(precision + recall, 1e-12)),
-    }
+    def _judge(self, split: str, batches: Iterable[tuple[Batch, bool]], scores: dict[str, Score]) -> _Judged:
+        parts: list[Batch] = []
+        own: list[Scores] = []
+        labels: list[NDArray[np.integer]] = []
+        for batch, outlier in batches:
+            if batch.label is None and not outlier and self.normal_labels is not None:
+                raise UserError(
+                    f"task anomaly: the {split} split has no labels; choose data that have, or leave it out"
+                )
+            unknown = np.full(len(batch), OUTLIER if outlier else 0)
+            labels.append(unknown if outlier or batch.label is None else batch.label.cpu().numpy())
+            own.append(scores[MODEL](batch))
+            parts.append(batch.to("cpu"))
+        require(bool(parts), f"task anomaly: the {split} split is empty")
+        rows = join(parts)
+        others = {name: score(rows) for name, score in scores.items() if name != MODEL}
+        return _Judged(rows, np.concatenate(labels), {MODEL: np.concatenate(own)} | others)
+
+    def _compare(self, context: TaskContext, held: _Judged, normal: Flags, found: dict[str, float]) -> None:
+        model, mean = (float(held.scores[name][normal].mean()) for name in (MODEL, "mean"))
+        if self.score == "reconstruction" and not model <= mean * (1 + 1e-6):
+            context.warn(
+                f"the model reconstructs validation normals WORSE THAN THE TRAINING MEAN: MSE {model:.6g} against "
+                f"{mean:.6g}; it has learned nothing, whatever its AUROC says"
+            )
+        reached = {name: found[f"{_place(name)}/auroc"] for name in held.scores}
+        better = [CLASSICS[name] for name, value in reached.items() if value > reached[MODEL]]
+        if better:
+            log.info("AUROC of the model %.4f; higher: %s", reached[MODEL], ", ".join(better))
+
+    def _draw(
+        self, context: TaskContext, test: _Judged, anomalous: Flags, threshold: float, found: dict[str, float]
+    ) -> None:
+        if context.directory is None:
+            return
+        # Whoever only loads a model should not wait for what draws.
+        from narrows import figures_detection as figures
+        from narrows.tasks.attribution import most_anomalous
+
+        own = test.scores[MODEL]
+        title = f"test examples by {novelty.AXES[self.score]}"
+        histogram = figures.score_histogram(own[~anomalous], own[anomalous], threshold, title, novelty.AXES[self.score])
+        context.show("anomaly_scores", histogram)
+        named = {
+            f"{CLASSICS.get(name, 'this run')}, AUROC {found[f'{_place(name)}/auroc']:.3f}": values
+            for name, values in test.scores.items()
+        }
+        context.show("anomaly_roc", figures.roc_curves(named, anomalous, "anomalies found against false alarms"))
+        context.show("anomaly_top", most_anomalous(context, test.rows, own, anomalous))
 
 
-def _scores(
-    context: TaskContext, split: str, classics: Classics, covariance: LedoitWolf | None
-) -> tuple[Scores, NDArray]:
-    parts: dict[str, list[NDArray]] = {}
-    labels: list[NDArray] = []
-    for batch in context.batches(split):
-        if batch.label is None:
-            raise UserError(f"task anomaly: the {split} split has no labels; choose data that have, or leave it out")
-        labels.append(batch.label.cpu().numpy())
-        for name, values in _batch_scores(context, batch, classics, covariance).items():
-            parts.setdefault(name, []).append(values)
-    require(bool(labels), f"task anomaly: the {split} split is empty")
-    return {name: np.concatenate(values) for name, values in parts.items()}, np.concatenate(labels)
+@dataclass
+class _Judged:
+    """A split on the CPU, with every method's scores."""
+
+    rows: Batch
+    labels: NDArray[np.integer]
+    """`OUTLIER` for an outlier; 0 where nobody asked."""
+    scores: dict[str, Scores]
+
+    @property
+    def outlier(self) -> Flags:
+        return self.labels == OUTLIER
 
 
-def _batch_scores(context: TaskContext, batch: Batch, classics: Classics, covariance: LedoitWolf | None) -> Scores:
-    x, observed = batch.x, batch.observed
-    guesses = {
-        "model": context.model.reconstruct(x, batch.label),
-        "pca": classics.guess_pca(x, observed),
-        "mean": classics.guess_mean(x),
-    }
-    found: Scores = {name: example_mse(guess, batch.truth, observed).numpy() for name, guess in guesses.items()}
-    if covariance is not None:
-        found["mahalanobis"] = covariance.mahalanobis(classics.flat(x, observed))
-    return found
+def _place(name: str) -> str:
+    """Where a method's figures stand."""
+    return "test/anomaly" if name == MODEL else f"test/anomaly/{name}"

@@ -152,6 +152,12 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
     return replace(batch, **parts)
 
 
+def join(batches: Sequence[Batch]) -> Batch:
+    """The batches as one, with what all of them have."""
+    parts = {f.name: [getattr(batch, f.name) for batch in batches] for f in fields(Batch)}
+    return Batch(**{k: torch.cat(v) for k, v in parts.items() if all(isinstance(part, Tensor) for part in v)})
+
+
 def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
     """The rows of an ordered loader at the ascending `positions`, batch by batch; empty batches are left out."""
     start = 0

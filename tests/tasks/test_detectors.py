@@ -1,0 +1,112 @@
+"""The classic detectors: each is what it says it is, sees what the model sees, and is a function of the seed."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from tasks.standins import Always, Rows, Same, context
+
+from narrows.bottlenecks.deterministic import Deterministic
+from narrows.corruptions import Clean
+from narrows.likelihoods import GaussianLikelihood
+from narrows.model import Autoencoder
+from narrows.tasks.base import TaskContext
+from narrows.tasks.detectors import NAMES, fit_detectors
+from narrows.types import Batch
+
+ALL = [name for name in NAMES if name != "ecod" or importlib.util.find_spec("pyod")]
+
+
+def ring(n: int, dims: int = 3) -> torch.Tensor:
+    return torch.randn(n, dims) * torch.tensor([1.0, 2.0, 0.1])[:dims]
+
+
+def judged(train: Batch, seed: int = 0) -> TaskContext:
+    data = Rows({"train": train})
+    model = Autoencoder(
+        data.spec,
+        encoder=Same,
+        bottleneck=partial(Deterministic, dim=1),
+        decoder=partial(Always, values=torch.zeros(train.x.shape[1])),
+        likelihood=GaussianLikelihood,
+        corruption=Clean,
+    )
+    return context(model, data, seed)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_far_rows_score_higher_and_the_seed_decides(name: str) -> None:
+    train, near, far = ring(200), ring(50), ring(50) + torch.tensor([6.0, 9.0, 3.0])
+    both = Batch(torch.cat([near, far]))
+
+    def scores(seed: int) -> np.ndarray:
+        return fit_detectors(judged(Batch(train), seed), [name], None, 150)[name](both)
+
+    found = scores(0)
+    assert found.shape == (100,)
+    assert found[50:].min() > np.median(found[:50])
+    assert np.array_equal(found, scores(0))
+
+
+def test_each_against_its_definition() -> None:
+    train, x = ring(60), ring(9)
+    found = {name: score(Batch(x)) for name, score in fit_detectors(judged(Batch(train)), NAMES, None, None).items()}
+    distances = torch.cdist(x.double(), train.double()).numpy()
+    assert found["knn"] == pytest.approx(np.sort(distances, 1)[:, 4], rel=1e-5)
+    centred = x - train.mean(0)
+    assert found["mean"] == pytest.approx(centred.square().mean(1).numpy(), rel=1e-5)
+    axis = torch.linalg.svd(train - train.mean(0)).Vh[0]
+    residual = centred - (centred @ axis)[:, None] * axis
+    assert found["pca"] == pytest.approx(residual.square().mean(1).numpy(), rel=1e-4)
+
+
+def test_isolation_forest_and_the_seed() -> None:
+    rows = Batch(ring(20))
+    one, other = (
+        fit_detectors(judged(Batch(ring(100)), seed), ["isolation_forest"], None, None)["isolation_forest"](rows)
+        for seed in (0, 1)
+    )
+    assert not np.array_equal(one, other)
+
+
+def test_missing_values_are_at_the_mean_and_not_in_the_error() -> None:
+    train = ring(80)
+    observed = torch.ones(2, 3, dtype=torch.bool)
+    observed[0, 1] = False
+    x = torch.zeros(2, 3)
+    x[0, 1] = 1e6
+    found = fit_detectors(judged(Batch(train)), ["pca", "mean", "knn", "mahalanobis"], None, None)
+    for name, score in found.items():
+        assert score(Batch(x, observed=observed))[0] < 10, name
+
+
+def test_row_budgets(caplog: pytest.LogCaptureFixture) -> None:
+    x = Batch(ring(5))
+    with caplog.at_level(logging.INFO):
+        few = fit_detectors(judged(Batch(ring(90))), ["knn", "mahalanobis"], None, 10)
+    assert "fitted on 10 of the 90 training rows" in caplog.text
+    train = ring(90)
+    few = fit_detectors(judged(Batch(train)), ["knn", "mahalanobis"], None, 10)
+    many = fit_detectors(judged(Batch(train)), ["knn", "mahalanobis"], None, 90)
+    assert (few["knn"](x) >= many["knn"](x)).all()
+    assert few["knn"](x).mean() > many["knn"](x).mean()
+    assert np.array_equal(few["mahalanobis"](x), many["mahalanobis"](x)), "linear ones read all rows"
+
+
+def test_without_pyod_ecod_is_absent_and_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("narrows.tasks.detectors.find_spec", lambda name: None)
+    with caplog.at_level(logging.INFO):
+        assert "ecod" not in fit_detectors(judged(Batch(ring(30))), ["ecod"], None, None)
+    assert "pip install 'narrows[classics]'" in caplog.text
+
+
+def test_copies_of_a_row_do_not_disturb_lof() -> None:
+    train = Batch(torch.cat([torch.zeros(40, 3), ring(60)]))
+    assert np.isfinite(fit_detectors(judged(train), ["lof"], None, None)["lof"](Batch(ring(4)))).all()
