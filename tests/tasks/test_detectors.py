@@ -14,7 +14,7 @@ from tasks.standins import Always, Rows, Same, context
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Clean
 from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.tasks.base import TaskContext
 from narrows.tasks.detectors import NAMES, fit_detectors
 from narrows.types import Batch
@@ -30,11 +30,13 @@ def judged(train: Batch, seed: int = 0) -> TaskContext:
     data = Rows({"train": train})
     model = Autoencoder(
         data.spec,
-        encoder=Same,
-        bottleneck=partial(Deterministic, dim=1),
-        decoder=partial(Always, values=torch.zeros(train.x.shape[1])),
-        likelihood=GaussianLikelihood,
-        corruption=Clean,
+        Stages(
+            encoder=Same,
+            bottleneck=partial(Deterministic, dim=1),
+            decoder=partial(Always, values=torch.zeros(train.x.shape[1])),
+            likelihood=GaussianLikelihood,
+            corruption=Clean,
+        ),
     )
     return context(model, data, seed)
 

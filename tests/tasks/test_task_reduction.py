@@ -16,6 +16,7 @@ from sklearn.decomposition import PCA
 from tasks.standins import PPCA, Rows, context
 
 from narrows.errors import UserError
+from narrows.model import Stages
 from narrows.models.conditional import ConditionalAutoencoder
 from narrows.tasks.base import run_tasks
 from narrows.tasks.codes import continuity, neighbour_hits, probe_hits, trust
@@ -196,11 +197,13 @@ def test_a_model_that_is_told_the_label_is_not_asked_for_it(caplog: pytest.LogCa
     network = small_model(spec)
     told = ConditionalAutoencoder(
         spec,
-        encoder=lambda shape: type(network.encoder)(shape, widths=[8]),
-        bottleneck=BOTTLENECKS["gaussian"],
-        decoder=lambda inner, outer: type(network.decoder)(inner, outer, widths=[8]),
-        likelihood=LIKELIHOODS["bernoulli"],
-        corruption=lambda _: network.corruption,
+        Stages(
+            encoder=lambda shape: type(network.encoder)(shape, widths=[8]),
+            bottleneck=BOTTLENECKS["gaussian"],
+            decoder=lambda inner, outer: type(network.decoder)(inner, outer, widths=[8]),
+            likelihood=LIKELIHOODS["bernoulli"],
+            corruption=lambda _: network.corruption,
+        ),
     )
     split = Batch(x=torch.rand(60, 1, 8, 8), label=torch.arange(60) % 3)
     data = Rows(dict.fromkeys(("train", "test"), split), kind="image", num_classes=3, value_range=(0.0, 1.0))

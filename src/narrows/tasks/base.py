@@ -155,7 +155,8 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
 def join(batches: Sequence[Batch]) -> Batch:
     """The batches as one, with what all of them have."""
     parts = {f.name: [getattr(batch, f.name) for batch in batches] for f in fields(Batch)}
-    return Batch(**{k: torch.cat(v) for k, v in parts.items() if all(isinstance(part, Tensor) for part in v)})
+    whole: dict[str, Any] = {k: torch.cat(v) for k, v in parts.items() if all(isinstance(part, Tensor) for part in v)}
+    return Batch(**whole)
 
 
 def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
