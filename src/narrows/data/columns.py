@@ -96,10 +96,10 @@ def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
     for place, column in enumerate(columns):
         cells = frame[column.name]
         if column.levels:
-            known = pd.Categorical(cells.astype(str), categories=column.levels)
-            values[:, place] = known.codes
+            codes = pd.Index(column.levels).get_indexer(cells.astype(str))
+            values[:, place] = codes
             lost = unseen if column.kind == "categorical" else bad
-            lost[:, place] = (known.codes < 0) & ~missing[:, place]
+            lost[:, place] = (codes < 0) & ~missing[:, place]
             continue
         values[:, place] = _numbers(cells)
         # What a model computes with is float32.
