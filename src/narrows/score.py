@@ -9,7 +9,8 @@ kept and not read. `OUT` has every row of it, in order, its cells as they were, 
 - `anomaly`: 1 where the score is above the threshold, else 0. The threshold is the quantile of the scores of the run's
   validation normals, which are kept in the run's `calibration.json`: later calls need no training data;
 - `reconstruction_<column>`: in the data's own units; the likeliest category, the likelier truth value;
-- `problem`: why a row could not be scored; its other new cells are then empty.
+- `problem`: why a row could not be scored, whose other new cells are then empty; or the category that no training row
+  has, which a row is scored with as "other".
 
 Rows are read, scored and written some at a time, and `OUT` is only there once it is whole.
 """
@@ -32,6 +33,7 @@ from narrows.errors import nearest, require
 if TYPE_CHECKING:
     import pandas as pd
 
+    from narrows.data.columns import Cells
     from narrows.data.encoding import Encoding
     from narrows.data.table_files import Chunk
     from narrows.model import Autoencoder
@@ -145,7 +147,7 @@ class Scorer:
         require(not taken, f"{path} has a column '{', '.join(taken)}' already: is it a scored file?")
 
     def append(self, chunk: Chunk) -> pd.DataFrame:
-        """The rows with their new columns; those that cannot be scored have a `problem`."""
+        """The rows with their new columns."""
         import numpy as np
         import pandas as pd
 
@@ -153,23 +155,24 @@ class Scorer:
 
         known = chunk.known
         cells = to_cells(known, self.encoding.columns)
-        problems = self._problems(chunk, known, cells)
-        fine = np.array([problem is None for problem in problems])
+        unfit = np.any(cells.bad, axis=1) | np.all(cells.missing, axis=1)
+        unfit[list(chunk.broken)] = True
         table = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)
         new = pd.DataFrame(index=table.index, columns=self.added, dtype=object)
-        if fine.any():
-            new.loc[fine, self.added[:-1]] = self._scored(cells.values[fine], cells.missing[fine])
-        new[PROBLEM] = problems
+        if not unfit.all():
+            new.loc[~unfit, self.added[:-1]] = self._scored(cells.values[~unfit], cells.missing[~unfit])
+        new[PROBLEM] = self._problems(chunk, known, cells)
         return pd.concat([table, new], axis=1)
 
-    def _problems(self, chunk: Chunk, known: pd.DataFrame, cells: Any) -> list[str | None]:
+    def _problems(self, chunk: Chunk, known: pd.DataFrame, cells: Cells) -> list[str | None]:
+        import numpy as np
+
         from narrows.data.columns import complaint
 
-        wrong = (cells.bad | cells.unseen).any(1)
         problems: list[str | None] = [None] * len(known)
-        for row in wrong.nonzero()[0]:
-            problems[row] = complaint(cells, known, self.encoding.columns, int(row))
-        for row in cells.missing.all(1).nonzero()[0]:
+        for row in np.flatnonzero((cells.bad | cells.unseen).any(1)).tolist():
+            problems[row] = complaint(cells, known, self.encoding.columns, row)
+        for row in np.flatnonzero(cells.missing.all(1)).tolist():
             problems[row] = "no column has a value"
         for row, what in chunk.broken.items():
             problems[row] = what
@@ -196,7 +199,7 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
 
     from narrows.data.table_files import read_chunks
 
-    rows = flags = troubled = 0
+    rows = flags = troubled = empty = 0
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(total=1.0, desc=path.name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
         for chunk in read_chunks(path, how):
@@ -206,14 +209,14 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
             scored.to_csv(file, index=False, header=rows == 0)
             problems = scored[PROBLEM].dropna()
             for row, problem in problems.iloc[: max(SHOWN - troubled, 0)].items():
-                log.warning("line %d of %s is not scored: %s", chunk.lines[scored.index.get_loc(row)], path, problem)
+                log.warning("line %d of %s: %s", chunk.lines[scored.index.get_loc(row)], path, problem)
             rows, troubled = rows + len(scored), troubled + len(problems)
-            flags += int((scored[FLAG] == 1).sum())
+            flags, empty = flags + int((scored[FLAG] == 1).sum()), empty + int(scored[SCORE].isna().sum())
             bar.update(chunk.done - bar.n)
     require(rows > 0, f"{path} holds no rows")
     if troubled > SHOWN:
-        log.warning("and %d more rows are not scored: column '%s' says why", troubled - SHOWN, PROBLEM)
-    return f"{rows} rows, {flags} flagged as anomalies, {troubled} not scored"
+        log.warning("and %d more rows have problems: column '%s' says which", troubled - SHOWN, PROBLEM)
+    return f"{rows} rows, {flags} flagged as anomalies, {troubled} with problems, {empty} of them not scored"
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root: Path = tmp_path_factory.mktemp("configs")
     (root / "datamodule").symlink_to(GROUP)
     (root / "likelihood").mkdir()
-    for name in ("laplace", "bernoulli", "gaussian", "gaussian_optimal"):
+    for name in ("laplace", "bernoulli", "gaussian", "gaussian_optimal", "mixed"):
         (root / "likelihood" / f"{name}.yaml").write_text(f"name: {name}\n")
     (root / "train.yaml").write_text(PRIMARY)
     return root
@@ -47,7 +47,7 @@ def test_a_datamodule_yaml(name: str, tree: Path) -> None:
     with initialize_config_dir(str(tree), version_base="1.3"):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])
-    assert config.likelihood.name in ("bernoulli", "gaussian", "gaussian_optimal")
+    assert config.likelihood.name in ("bernoulli", "gaussian", "gaussian_optimal", "mixed")
     assert kept.likelihood.name == "laplace"
     for node in targets(config.datamodule):
         arguments: Any = set(inspect.signature(get_class(node._target_)).parameters)

@@ -44,7 +44,7 @@ EXPERIMENTS = choices("experiment")
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_composes(group: str) -> None:
     for choice in choices(group):
-        needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder", "table") else []
+        needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder", "table", "tables") else []
         needed += ["variant=aae"] if group == "critic" else []
         check_keys(composed(chosen(group, choice), *needed))
 
@@ -318,6 +318,9 @@ SPRITES = "datamodule.source.file=dsprites_grid46080.npz"
 SMALL = {
     "beta_tcvae_dsprites": (SPRITES,),
     "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "prior=gaussian"),
+    # The training file takes seconds to read.
+    "nsl_kdd": ("datamodule.source.path=${data_dir}/nsl_kdd/KDDTest-21.txt.gz", "datamodule.source.test.path=null"),
+    "tables": ("datamodule.source.path=${data_dir}/adbench/40_vowels.npz",),
     "vamp_binarized_mnist": ("model.pseudo_inputs=10",),
     "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "prior.epochs=1", "prior.width=8"),
     "zoo/sprites": ("variant=vae", SPRITES),

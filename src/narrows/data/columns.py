@@ -39,7 +39,7 @@ class Cells:
     bad: NDArray[np.bool_]
     """Not what the column's kind asks for."""
     unseen: NDArray[np.bool_]
-    """A text that is not among the levels."""
+    """A category that is not among the levels."""
 
 
 def infer(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableColumn]:
@@ -96,9 +96,10 @@ def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
     for place, column in enumerate(columns):
         cells = frame[column.name]
         if column.levels:
-            known = pd.Categorical(cells.astype(str), categories=column.levels)
-            values[:, place] = known.codes
-            unseen[:, place] = (known.codes < 0) & ~missing[:, place]
+            codes = pd.Index(column.levels).get_indexer(cells.astype(str))
+            values[:, place] = codes
+            lost = unseen if column.kind == "categorical" else bad
+            lost[:, place] = (codes < 0) & ~missing[:, place]
             continue
         values[:, place] = _numbers(cells)
         # What a model computes with is float32.
@@ -120,4 +121,6 @@ def complaint(cells: Cells, frame: pd.DataFrame, columns: Sequence[TableColumn],
     text = f"'{frame[column.name].iloc[row]}' in column '{column.name}'"
     if cells.unseen[row, place]:
         return f"{text} is a category that the training rows do not have"
-    return f"{text} is {'neither 0 nor 1' if column.kind == 'binary' else 'no finite number'}"
+    if column.kind == "binary":
+        return f"{text} is neither {' nor '.join(column.levels or ('0', '1'))}"
+    return f"{text} is no finite number"

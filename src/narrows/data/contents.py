@@ -5,19 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from narrows.errors import UserError
+from narrows.errors import UserError, nearest, require
 from narrows.types import Kind, Shape
 
 if TYPE_CHECKING:
     from narrows.data.columns import TableColumn
 
 Standardise = Literal["none", "standard", "minmax"]
-TableScaling = Literal["none", "standard", "minmax", "robust", "quantile"]
+ScalingMethod = Literal["none", "standard", "minmax", "robust", "quantile"]
+
+
+@dataclass
+class Scaling:
+    """How the numeric columns of a table are scaled, by its training rows.
+
+    Args:
+        method: `standard`, `minmax`, `robust` (median and quartiles), `quantile` (to a standard normal) or `none`.
+        clip: where scaled numbers are cut, on both sides: a squared error sees little else than the outliers of
+            heavy-tailed columns; null: nowhere.
+    """
+
+    method: ScalingMethod = "standard"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        known = get_args(ScalingMethod)
+        require(self.method in known, f"unknown scaling.method={self.method!r}: {nearest(str(self.method), known)}")
+        require(self.clip is None or self.clip > 0, f"scaling.clip={self.clip} must be above 0, or null")
 
 
 class Stream:
@@ -126,8 +145,8 @@ class Contents:
     datamodule takes `test_fraction` of `train` (None: no test part). Where `neighbours` is set, consecutive
     rows share samples (overlapping windows): parts are then cut in order, never shuffled, and so many rows
     are left out at every cut. `standardise` is fitted by the datamodule, which knows the training rows, and so is
-    the encoding of a table, whose `columns` say what the values of `x` are. Where `rest_to_test` is set, rows that
-    `train_labels` leaves out of training join the `test_fraction`.
+    the encoding of a table, whose `columns` say what the values of `x` are, by its `scaling`. Where `rest_to_test`
+    is set, rows that `train_labels` leaves out of training join the `test_fraction`.
     """
 
     kind: Kind
@@ -137,10 +156,11 @@ class Contents:
     test_fraction: float | None = None
     train_labels: Sequence[int] | None = None
     neighbours: int | None = None
-    standardise: Standardise | TableScaling = "none"
+    standardise: Standardise = "none"
     feature_names: list[str] | None = None
     factor_names: list[str] | None = None
     columns: list[TableColumn] | None = None
+    scaling: Scaling | None = None
     rest_to_test: bool = False
 
     def parts(self) -> dict[str, Part]:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from narrows.data import scaling
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
-from narrows.data.contents import Contents, Part, Source, Stream
+from narrows.data.contents import Contents, Part, Scaling, Source, Stream
 from narrows.data.loader import Loader, Ordered, Process, Shuffled
 from narrows.data.scaling import Binarise
 from narrows.data.splits import Plan, Split, divide
@@ -106,7 +106,7 @@ class DataModule(LightningDataModule):
             # Whoever reads no table should not wait for pandas.
             from narrows.data.encoding import encode
 
-            self.encoding, splits = encode(contents.columns, splits, contents.standardise)
+            self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
         splits = scaling.hold(splits)
         self.spec = self._describe(contents, splits, print_of_content)
         self._splits = self._binarised(splits)

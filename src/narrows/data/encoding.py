@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from narrows.data.checks import check_finite
 from narrows.data.columns import TableColumn
-from narrows.data.contents import TableScaling
+from narrows.data.contents import Scaling, ScalingMethod
 from narrows.data.splits import Split
-from narrows.errors import nearest, require
+from narrows.errors import require
 from narrows.types import Column
 
 log = logging.getLogger(__name__)
@@ -26,35 +26,36 @@ log = logging.getLogger(__name__)
 Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 MOST_QUANTILES = 1000
+OTHER = "(other)"
+"""What the place of categories that no training row has is called."""
 
 
 @dataclass
 class Encoding:
     """A table's R columns to the D values of an example and back.
 
-    Numeric columns are scaled by scikit-learn's scaler of that name, `quantile` to a standard normal; a binary one is
-    0 or 1; a categorical one is one-hot over the categories of the training rows, and zeros for any other. A
-    missing cell becomes the training mean of its values.
+    Numeric columns are scaled by scikit-learn's scaler of that name, `quantile` to a standard normal, and then cut at
+    -clip and clip; a binary one is 0 or 1; a categorical one is one-hot over the categories of the training rows
+    and, last, any other. A missing cell becomes the training mean of its values.
     """
 
     columns: list[TableColumn]
     """With the categories that training rows have."""
-    scaling: TableScaling
+    scaling: Scaling
     scaler: Any
     fill: Matrix
     """The training mean of every value, `[D]`."""
 
     @classmethod
-    def fit(cls, columns: Sequence[TableColumn], values: Matrix, missing: Mask, scaling: TableScaling) -> Encoding:
+    def fit(cls, columns: Sequence[TableColumn], values: Matrix, missing: Mask, scaling: Scaling) -> Encoding:
         """On the training rows, `[N, R]` each; see `Cells`.
 
         Raises:
-            UserError: an unknown scaling, or a column that is missing in every training row.
+            UserError: a column that is missing in every training row.
         """
-        require(scaling in get_args(TableScaling), f"standardise: {nearest(scaling, get_args(TableScaling))}")
         for column, gone in zip(columns, np.all(missing, axis=0).tolist(), strict=True):
             require(not gone, f"column '{column.name}' has no value in any training row: name it in source.ignore")
-        found = cls(_seen(columns, values, missing), scaling, _scaler(scaling, len(values)), np.zeros(0))
+        found = cls(_seen(columns, values, missing), scaling, _scaler(scaling.method, len(values)), np.zeros(0))
         numbers = np.where(missing, np.nan, values)[:, found._numeric]
         if numbers.shape[1]:
             found.scaler.fit(numbers)
@@ -95,17 +96,18 @@ class Encoding:
         """Plain values, from which `from_dict` makes it again to the bit."""
         fitted = {name: np.asarray(value).tolist() for name, value in vars(self.scaler).items() if _is_fitted(name)}
         columns = [asdict(column) for column in self.columns]
-        return {"scaling": self.scaling, "columns": columns, "scaler": fitted, "fill": self.fill.tolist()}
+        return {"scaling": asdict(self.scaling), "columns": columns, "scaler": fitted, "fill": self.fill.tolist()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Encoding:
         """What `to_dict` gave."""
-        scaler = _scaler(values["scaling"], MOST_QUANTILES)
+        scaling = Scaling(**values["scaling"])
+        scaler = _scaler(scaling.method, MOST_QUANTILES)
         for name, fitted in values["scaler"].items():
             array = np.asarray(fitted)
             setattr(scaler, name, array if array.ndim else array.item())
         columns = [TableColumn(**column) for column in values["columns"]]
-        return cls(columns, values["scaling"], scaler, np.asarray(values["fill"], dtype=np.float64))
+        return cls(columns, scaling, scaler, np.asarray(values["fill"], dtype=np.float64))
 
     @property
     def _numeric(self) -> list[int]:
@@ -113,23 +115,28 @@ class Encoding:
 
     def _encoded(self, values: Matrix, missing: Mask) -> tuple[Matrix, Mask]:
         numbers = np.where(missing, np.nan, values)[:, self._numeric]
-        scaled = iter(self.scaler.transform(numbers).T if numbers.size else numbers.T)
+        scaled = self.scaler.transform(numbers) if numbers.size else numbers
+        if self.scaling.clip is not None:
+            scaled = np.clip(scaled, -self.scaling.clip, self.scaling.clip)
+        by_column = iter(scaled.T)
         pieces = [
-            next(scaled)[:, None] if column.kind == "numeric" else _spread(column, cells)
+            next(by_column)[:, None] if column.kind == "numeric" else _spread(column, cells)
             for column, cells in zip(self.columns, values.T, strict=True)
         ]
         widths = [_width(column) for column in self.columns]
         return np.hstack(pieces), np.repeat(missing, widths, axis=1)
 
 
-def encode(columns: Sequence[TableColumn], splits: dict[str, Split], scaling: str) -> tuple[Encoding, dict[str, Split]]:
+def encode(
+    columns: Sequence[TableColumn], splits: dict[str, Split], scaling: Scaling
+) -> tuple[Encoding, dict[str, Split]]:
     """The encoding fitted on the train split, and every split through it.
 
     Raises:
         UserError: see `Encoding.fit`; also a value that scaling makes infinite.
     """
     train = _cells(splits["train"])
-    fitted = Encoding.fit(columns, *train, scaling)  # type: ignore[arg-type]
+    fitted = Encoding.fit(columns, *train, scaling)
     done = {}
     for name, split in splits.items():
         values, missing = _cells(split)
@@ -153,10 +160,10 @@ def _report_unseen(values: Matrix, columns: Sequence[TableColumn], name: str) ->
     counts = {c.name: int((cells < 0).sum()) for c, cells in zip(columns, values.T, strict=True) if c.levels}
     told = ", ".join(f"{count} in '{column}'" for column, count in counts.items() if count)
     if told:
-        log.warning("the %s split has categories that no training row has, served as zeros: %s", name, told)
+        log.warning("the %s split has categories that no training row has, served as 'other': %s", name, told)
 
 
-def _scaler(scaling: TableScaling, rows: int) -> Any:
+def _scaler(method: ScalingMethod, rows: int) -> Any:
     return {
         "none": lambda: FunctionTransformer(),
         "standard": lambda: StandardScaler(),
@@ -165,7 +172,7 @@ def _scaler(scaling: TableScaling, rows: int) -> Any:
         "quantile": lambda: QuantileTransformer(
             n_quantiles=min(MOST_QUANTILES, rows), output_distribution="normal", subsample=None
         ),
-    }[scaling]()
+    }[method]()
 
 
 def _is_fitted(name: str) -> bool:
@@ -195,22 +202,22 @@ def _renumbered(values: Matrix, old: Sequence[TableColumn], new: Sequence[TableC
 
 
 def _width(column: TableColumn) -> int:
-    return len(column.levels) if column.kind == "categorical" else 1
+    return len(column.levels) + 1 if column.kind == "categorical" else 1
 
 
 def _names(column: TableColumn) -> list[str]:
     if column.kind != "categorical":
         return [column.name]
-    return [f"{column.name}={level}" for level in column.levels]
+    return [f"{column.name}={level}" for level in (*column.levels, OTHER)]
 
 
 def _spread(column: TableColumn, cells: Matrix) -> Matrix:
     if column.kind == "binary":
         return cells[:, None]
-    return (cells[:, None] == np.arange(len(column.levels))).astype(np.float64)
+    return (cells[:, None] == [*range(len(column.levels)), -1]).astype(np.float64)
 
 
 def _likeliest(column: TableColumn, piece: Matrix) -> Any:
     levels: list[Any] = [*column.levels] or [0, 1]
-    places = piece.argmax(1) if column.kind == "categorical" else (piece[:, 0] > 0.5).astype(int)
+    places = piece[:, : len(levels)].argmax(1) if column.kind == "categorical" else (piece[:, 0] > 0.5).astype(int)
     return np.asarray(levels, dtype=object)[places]

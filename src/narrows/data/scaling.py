@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Packed, Stream
+from narrows.data.contents import Packed, Standardise, Stream
 from narrows.data.loader import unit
 from narrows.data.splits import Split
 from narrows.errors import require
@@ -30,7 +30,7 @@ def hold(splits: dict[str, Split]) -> dict[str, Split]:
     return {name: _with(split, unit(_memory(split))) if _bytes(split) else split for name, split in splits.items()}
 
 
-def standardise(splits: dict[str, Split], how: str) -> dict[str, Split]:
+def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
     """Every split by the statistics of the training rows, one per feature or channel (axis 1).
 
     `standard`: `(x - mean) / deviation`; `minmax`: `(x - smallest) / (largest - smallest)`. An axis that does

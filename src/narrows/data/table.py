@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from narrows.data.columns import TableColumn, complaint, infer, to_cells
-from narrows.data.contents import Contents, Part, TableScaling
+from narrows.data.contents import Contents, Part, Scaling
 from narrows.data.files import existing
 from narrows.data.table_files import Format, read_chunks
 from narrows.errors import UserError, nearest, require
@@ -54,7 +54,7 @@ class Label:
 
 
 @dataclass
-class TestRows:
+class HeldOutRows:
     """Where the test split of `Table` comes from.
 
     Args:
@@ -81,7 +81,6 @@ class Table:
         ignore: columns that no model reads.
         kinds: of columns that are not what they look like, such as numbers that are names:
             `{column: numeric | binary | categorical}`.
-        standardise: of the numeric columns: `standard`, `minmax`, `robust`, `quantile` or `none`.
 
     Raises:
         UserError: (`load`) a file, a column or a cell that cannot be what was asked for.
@@ -93,17 +92,17 @@ class Table:
         label: Label | None = None,
         ignore: Sequence[Name] = (),
         kinds: Mapping[str, str] | None = None,
-        standardise: TableScaling = "standard",
+        scaling: Scaling | None = None,
         format: Format | None = None,
-        test: TestRows | None = None,
+        test: HeldOutRows | None = None,
     ) -> None:
         self.path = path
         self.label = label or Label()
         self.ignore = ignore
         self.kinds = {str(name): kind for name, kind in (kinds or {}).items()}
-        self.standardise = standardise
+        self.scaling = scaling or Scaling()
         self.format = format or Format()
-        self.test = test or TestRows()
+        self.test = test or HeldOutRows()
 
     def load(self) -> Contents:
         frames = {"train": _read(existing(self.path, "source.path"), self.format)}
@@ -126,8 +125,8 @@ class Table:
             test_fraction=None if "test" in parts else self.test.fraction,
             rest_to_test=self.test.rest,
             train_labels=coded.trained,
-            standardise=self.standardise,
             columns=columns,
+            scaling=self.scaling,
         )
 
     def split(self, frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, pd.Series | None]:
