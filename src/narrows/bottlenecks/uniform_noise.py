@@ -50,8 +50,8 @@ class SmoothedLogistics(Distribution):
 
 
 class UniformNoise(Bottleneck):
-    """`z = y + u` with `y = W h + b` and u uniform in [-1/2, 1/2] for every value, under a learnt factorised density:
-    the noise stands for rounding to whole numbers, so that the KL is the rate in nats of the rounded latents.
+    """`z = y + u` with `y = gain (W h + b)` and u uniform in [-1/2, 1/2] for every value, under a learnt factorised
+    density: the noise stands for rounding to whole numbers, so that the KL is the rate in nats of the rounded latents.
 
     `point` is y; `step` says that compression rounds it to multiples of 1. The density is a mixture of logistics for
     every entry of axis 1 (`SmoothedLogistics`), the same at all positions; its KL needs `loss=elbo` or another term
@@ -64,7 +64,8 @@ class UniformNoise(Bottleneck):
     Args:
         dim: of y.
         components: logistics of each density.
-        spread: standard deviation at which the densities start.
+        spread: standard deviation at which the densities start, in steps.
+        gain: constant factor; at 1 the latents start far below a step, drowned in the noise, and are slow to leave it.
 
     Raises:
         UserError: a value out of its range.
@@ -73,11 +74,15 @@ class UniformNoise(Bottleneck):
     returns = LearntPriorLatent
     step = 1.0
 
-    def __init__(self, in_shape: Shape, *, dim: int = 16, components: int = 3, spread: float = 4.0) -> None:
+    def __init__(
+        self, in_shape: Shape, *, dim: int = 16, components: int = 3, spread: float = 2.0, gain: float = 10.0
+    ) -> None:
         require(dim >= 1, f"bottleneck uniform_noise: dim must be at least 1, not {dim}")
         require(components >= 1, f"bottleneck uniform_noise: components must be at least 1, not {components}")
         require(spread > 0, f"bottleneck uniform_noise: spread must be above 0, not {spread}")
+        require(gain > 0, f"bottleneck uniform_noise: gain must be above 0, not {gain}")
         super().__init__(in_shape, dim)
+        self.gain = gain
         self.projection = AxisLinear(in_shape[0], dim)
         self.logits = nn.Parameter(torch.zeros(dim, components))
         # Apart, or all components would move alike.
@@ -91,7 +96,7 @@ class UniformNoise(Bottleneck):
         return SmoothedLogistics(self.logits, self.mean, self.log_scale.exp(), self.out_shape[1:])
 
     def forward(self, h: Tensor) -> LearntPriorLatent:
-        y = self.projection(h).float()
+        y = self.gain * self.projection(h).float()
         posterior = Uniform(y - 0.5, y + 0.5, validate_args=False)
         # Rounding may put a draw on the open end, where its density would be 0.
         inside = torch.nextafter(posterior.high, posterior.low).detach()
