@@ -114,14 +114,16 @@ def _labelled(labels: Sequence[str], strips: Sequence[Picture], title: str, head
     return _render(figure)
 
 
-def lines(rows: Sequence[Row], title: str, columns: int = 4) -> Picture:
-    """Series `[N, C, T]`: one panel per example, every row of it on the same axes in the palette's colours."""
+def lines(rows: Sequence[Row], title: str, columns: int = 4, heads: Sequence[str] = ()) -> Picture:
+    """Series `[N, C, T]`: one panel per example, its head above, every row of it on the same axes in the palette's
+    colours."""
     count = len(rows[0][1])
     columns = min(columns, count)
     figure, axes = _panels(-(-count // columns), columns, (2.3, 1.5), title)
     styles = {"input": (TRUTH, 2.2), "corrupted": (NOISE, 0.7)}
     for position, axis in enumerate(axes):
         axis.set_visible(position < count)
+        axis.set_title(heads[position] if position < len(heads) else "", fontsize=8, color=MUTED, loc="left")
         for label, values in rows if position < count else ():
             color, width = styles.get(label, (MODEL, 1.2))
             for channel, line in enumerate(values[position]):

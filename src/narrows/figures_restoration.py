@@ -20,20 +20,22 @@ from narrows.figures import (
 from narrows.labels import CLASSICS
 from narrows.types import DataSpec
 
-OVERLAID = ("clean", "noisy input", "model")
+OVERLAID = ("input", "clean", "truth", "noisy input", "visible", "model")
 """What is drawn of a series, whose rows share their axes."""
 
 
 def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Sequence[str] = ()) -> Picture:
     """The same examples `[N, *shape]` once per method: images as a grid, a line per method in every panel of a
-    series, vectors as heat rows. Labels are names of methods; `heads` stand above the columns of a grid."""
+    series, vectors as heat rows. Labels are names of methods; `heads` name the examples."""
     named = [(CLASSICS.get(name, name), values) for name, values in rows.items()]
     if spec.kind == "image":
         return image_grid(named, title, spec.value_range, heads=heads)
     if len(spec.shape) == 2:
-        renamed = {"clean": "input", CLASSICS["noisy"]: "corrupted"}
-        return lines([(renamed.get(label, label), values) for label, values in named if label in OVERLAID], title)
-    return heat_maps(named, title, spec.feature_names)
+        renamed = {"clean": "input", "truth": "input", CLASSICS["noisy"]: "corrupted", "visible": "corrupted"}
+        return lines(
+            [(renamed.get(label, label), values) for label, values in named if label in OVERLAID], title, heads=heads
+        )
+    return heat_maps(named, title, spec.feature_names, rows=heads)
 
 
 def level_lines(

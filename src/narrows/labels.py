@@ -16,6 +16,11 @@ ROWS = {
     "test/bce": "BCE per value (nats)",
     "test/psnr": "PSNR (dB)",
     "test/variance_unexplained": "variance unexplained",
+    "test/ssim": "SSIM",
+    "test/ms_ssim": "MS-SSIM",
+    "test/nats": "-log p(x|z) at the point (nats)",
+    "test/bits_per_dim": "bits per dimension of x given z",
+    "test/density_bits_per_dim": "bits per dimension of x given z, density",
     "test/corrupted/psnr": "corrupted input: PSNR (dB)",
     "test/denoised/mse": "denoised: MSE per value",
     "test/denoised/bce": "denoised: BCE per value (nats)",
@@ -92,6 +97,10 @@ ROWS = {
     "test/interpretation/active_units": "active units",
     "test/interpretation/arithmetic": "arithmetic: shifted to another class, has it",
     # task transfer
+    "test/transfer/*/mse": "transfer, {}: MSE per value",
+    "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
+    "test/transfer/*/variance_unexplained": "transfer, {}: variance unexplained",
+    "test/transfer/*/auroc": "transfer, {}: AUROC against the own data",
 }
 """The figures worth a row, and what they are called. A `*` stands for one part of a name, which `{}` repeats."""
 

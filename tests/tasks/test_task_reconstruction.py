@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
+from pathlib import Path
 
 import instances
 import pytest
 import torch
 from tasks.standins import Always, Rows, Same, context
+from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Normal
 
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
-from narrows.likelihoods import GaussianLikelihood
+from narrows.likelihoods import GaussianLikelihood, LevelCategorical
+from narrows.losses.similarity import structure
 from narrows.model import Autoencoder, Stages
 from narrows.tasks import classics
 from narrows.tasks.base import run_tasks
 from narrows.tasks.reconstruction import Reconstruction
-from narrows.tasks.scores import ErrorSums
+from narrows.tasks.scores import (
+    ErrorSums,
+    bits_name,
+    example_ms_ssim,
+    example_ssim,
+    has_ssim,
+    ms_ssim_scales,
+)
 from narrows.types import Batch, DataSpec
 
 
@@ -161,3 +172,91 @@ def test_missing_training_values_are_filled_with_the_mean() -> None:
     torch.testing.assert_close(torch.from_numpy(training.mean).float(), mean)
     filled = torch.where(observed, x, mean)
     torch.testing.assert_close(torch.from_numpy(training.clean).float(), filled)
+
+
+def test_standard_errors_are_those_of_independent_examples() -> None:
+    truth, guess = torch.rand(50, 4), torch.rand(50, 4)
+    sums = ErrorSums(span=1.0, unit=True)
+    for rows in (slice(0, 30), slice(30, 50)):
+        sums.add(guess[rows], truth[rows])
+    each = (guess - truth).square().mean(1).double()
+    found = sums.deviations("a")
+    assert found["a/mse_stderr"] == pytest.approx(float(each.std() / 50**0.5), rel=1e-5)
+    assert found["a/psnr_stderr"] == pytest.approx(float((10 * torch.log10(1 / each)).std() / 50**0.5), rel=1e-5)
+    torch.testing.assert_close(sums.example_errors, each, rtol=1e-5, atol=1e-8)
+
+
+def test_the_error_of_a_ratio_of_sums_knows_that_rows_differ_in_length() -> None:
+    source = torch.Generator().manual_seed(0)
+    found, expected = [], []
+    for _ in range(200):
+        observed = torch.rand(60, 6, generator=source) < torch.linspace(0.1, 1, 60)[:, None]
+        sums = ErrorSums(span=1.0, unit=False)
+        sums.add(torch.randn(60, 6, generator=source), torch.zeros(60, 6), observed)
+        found.append(sums.deviations("a")["a/mse_stderr"])
+        expected.append(sums.mse)
+    assert float(torch.tensor(found).mean()) == pytest.approx(float(torch.tensor(expected).std()), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("p_x", "truth", "name"),
+    [
+        (Bernoulli(probs=torch.tensor(0.5)), torch.tensor([0.0, 1.0]), "bits_per_dim"),
+        (Bernoulli(probs=torch.tensor(0.5)), torch.tensor([0.0, 0.4]), None),
+        (Normal(torch.zeros(2), torch.ones(2)), torch.tensor([0.0, 0.4]), "density_bits_per_dim"),
+        (ContinuousBernoulli(probs=torch.tensor([0.3, 0.3])), torch.tensor([0.0, 0.4]), "density_bits_per_dim"),
+        (LevelCategorical(torch.zeros(1, 2, 4), 0.0, 1.0), torch.tensor([[0.0, 1.0]]), "bits_per_dim"),
+    ],
+)
+def test_bits_are_named_after_what_the_likelihood_is_of_such_data(
+    p_x: Distribution, truth: torch.Tensor, name: str | None
+) -> None:
+    assert bits_name(p_x, truth) == name
+
+
+def test_a_coin_per_value_costs_one_bit_per_dimension() -> None:
+    x = (torch.rand(40, 1, 8, 8) < 0.5).float()
+    data = Rows({name: Batch(x) for name in ("train", "validation", "test")}, kind="image", value_range=(0.0, 1.0))
+    model = Autoencoder(
+        data.spec,
+        Stages(
+            encoder=Same,
+            bottleneck=partial(Deterministic, dim=3),
+            decoder=partial(Always, values=torch.zeros(1, 8, 8)),
+            likelihood=instances.LIKELIHOODS["bernoulli"],
+            corruption=instances.CORRUPTIONS["clean"],
+        ),
+    )
+    found = run_tasks({"r": Reconstruction()}, context(model, data))
+    assert found["test/bits_per_dim"] == pytest.approx(1)
+    assert found["test/nats"] == pytest.approx(64 * math.log(2), rel=1e-5)
+    assert found["test/nats_stderr"] == pytest.approx(0, abs=1e-4)
+    assert "test/density_bits_per_dim" not in found
+    assert "test/ssim" not in found, "8 pixels have no room for the window"
+
+
+def test_similarity_is_one_for_equal_images_and_falls_with_noise() -> None:
+    spec = DataSpec(shape=(2, 24, 24), kind="image", size=5, value_range=(0.0, 1.0))
+    x = torch.rand(5, 2, 24, 24)
+    noisy = [x + sigma * torch.randn_like(x) for sigma in (0.0, 0.1, 0.3)]
+    assert has_ssim(spec)
+    assert ms_ssim_scales(spec) == 2
+    for similarity in (example_ssim, partial(example_ms_ssim, scales=2)):
+        found = [similarity(guess, x, 1.0) for guess in noisy]
+        torch.testing.assert_close(found[0], torch.ones(5, dtype=torch.float64))
+        assert (found[1] > found[2]).all()
+        alone = torch.cat([similarity(noisy[1][i : i + 1], x[i : i + 1], 1.0) for i in range(5)])
+        torch.testing.assert_close(found[1], alone)
+    torch.testing.assert_close(example_ssim(noisy[1], x, 1.0).float(), structure(noisy[1], x, 1.0, 11)[0])
+    assert not has_ssim(DataSpec(shape=(1, 8, 8), kind="image", size=1))
+    assert ms_ssim_scales(DataSpec(shape=(3, 176, 200), kind="image", size=1)) == 5
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("image", (1, 8, 8)), ("series", (2, 12)), ("vector", (5,))])
+def test_worst_and_best_are_shown(kind: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    x = torch.rand(30, *shape)
+    data = Rows({name: Batch(x) for name in ("train", "validation", "test")}, kind=kind)
+    judged = context(_constant_model(data.spec, torch.zeros(shape)), data)
+    judged.directory = tmp_path
+    run_tasks({"r": Reconstruction()}, judged)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["worst_and_best.png"]

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 
+import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from narrows.errors import require
-from narrows.model import Autoencoder
-from narrows.tasks.base import Task, TaskContext
+from narrows.model import Autoencoder, unseen
+from narrows.tasks.base import Task, TaskContext, subset
 from narrows.tasks.classics import Classics, fit_classics
-from narrows.tasks.scores import ErrorSums
+from narrows.tasks.rows import joined
+from narrows.tasks.scores import (
+    ErrorSums,
+    bits_name,
+    example_ms_ssim,
+    example_nats,
+    example_ssim,
+    has_ssim,
+    ms_ssim_scales,
+    value_counts,
+)
+from narrows.tasks.uncertainty import standard_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
+
+SHOWN = 4
+"""Examples that were rebuilt worst, and as many that were rebuilt best."""
 
 
 class Reconstruction(Task):
@@ -25,6 +42,10 @@ class Reconstruction(Task):
     beside that input itself (`test/corrupted/...`), its PCA projection and ridge regression from
     corrupted to clean; one whose corruption hides values also on these alone (`test/hidden/...`), beside the mean
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
+
+    `nats` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is a mass
+    or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least 11 pixels
+    a side have `ssim`, of at least 22 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
@@ -57,12 +78,17 @@ class Reconstruction(Task):
         bounds = context.spec.value_range
         unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
         sums: dict[str, ErrorSums] = {}
+        closer = _Closer(context.spec, classics.span)
         for batch in context.batches("test"):
-            for name, (guess, judged) in _guesses(context, classics, batch).items():
-                sums.setdefault(name, ErrorSums(classics.span, unit)).add(guess, batch.truth, judged)
+            p_x, guess = _decoded(context.model, batch)
+            guesses = {"test": (guess, batch.observed)} | _guesses(context, classics, batch)
+            for name, (found, judged) in guesses.items():
+                sums.setdefault(name, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
+            closer.add(batch, p_x, {name: guesses[name][0] for name in ("test", "test/pca")})
         require(bool(sums), "task reconstruction: the test split is empty")
         self._compare(context, sums, classics.pca.n_components_)
-        return _figures(sums, classics.pca.n_components_)
+        _show(context, sums["test"].example_errors)
+        return _figures(sums, classics.pca.n_components_) | closer.figures()
 
     def _compare(self, context: TaskContext, sums: dict[str, ErrorSums], components: int) -> None:
         judged, beside = ("test/hidden", "test/hidden/mean") if "test/hidden" in sums else ("test", "test/mean")
@@ -82,18 +108,85 @@ def warn_if_worse_than_mean(context: TaskContext, judged: str, model: float, mea
     return worse
 
 
+def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
+    """p(x|z) at the noise-free latent, under teacher forcing where autoregressive, and its mean, free running."""
+    point = model.encode(batch.x, batch.label, unseen(None, batch.observed)).point
+    free = model.decode(point, label=batch.label)
+    p_x = model.decode(point, batch.truth, batch.label) if model.decoder.autoregressive else free
+    return p_x, free.mean
+
+
+class _Closer:
+    """Streams the figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
+
+    def __init__(self, spec: DataSpec, span: float) -> None:
+        self.span, self.ssim, self.scales = span, has_ssim(spec), ms_ssim_scales(spec)
+        self.rows: dict[str, list[Tensor]] = {}
+        self.values = 0.0
+        self.bits: set[str | None] = set()
+
+    def add(self, batch: Batch, p_x: Distribution, guesses: dict[str, Tensor]) -> None:
+        self._keep("test/nats", example_nats(p_x, batch.truth, batch.observed))
+        self.values += float(value_counts(batch.truth, batch.observed).sum())
+        self.bits.add(bits_name(p_x, batch.truth))
+        if not self.ssim or batch.observed is not None:
+            return
+        for name, guess in guesses.items():
+            self._keep(f"{name}/ssim", example_ssim(guess, batch.truth, self.span))
+            if self.scales > 1:
+                self._keep(f"{name}/ms_ssim", example_ms_ssim(guess, batch.truth, self.span, self.scales))
+
+    def _keep(self, name: str, values: Tensor) -> None:
+        self.rows.setdefault(name, []).append(values)
+
+    def figures(self) -> dict[str, float]:
+        """Means over examples with their standard errors; bits over all observed values."""
+        found: dict[str, float] = {}
+        for name, parts in self.rows.items():
+            values = torch.cat(parts)
+            found |= {name: float(values.mean()), f"{name}_stderr": standard_error(values.numpy())}
+        (kind,) = self.bits if len(self.bits) == 1 else (None,)
+        if kind is not None:
+            total = float(torch.cat(self.rows["test/nats"]).sum())
+            found[f"test/{kind}"] = total / (max(self.values, 1) * math.log(2))
+        return found
+
+
+def _show(context: TaskContext, errors: Tensor) -> None:
+    """The test examples that are rebuilt worst and best, and how they are rebuilt."""
+    if context.directory is None:
+        return
+    from narrows import figures_restoration
+
+    order = errors.argsort(descending=True)
+    ends = torch.cat([order[:SHOWN], order[-SHOWN:]]) if len(order) > 2 * SHOWN else order
+    rows = ends.sort()
+    batch = joined(subset(context.batches("test"), rows.values))
+    _, guess = _decoded(context.model, batch)
+    back = rows.indices.argsort()
+    pairs = {"input": batch.truth[back.to(batch.x.device)].cpu(), "model": guess.cpu()[back]}
+    context.show(
+        "worst_and_best",
+        figures_restoration.examples(
+            {name: values.float().numpy() for name, values in pairs.items()},
+            "Test examples by error: the worst first, the best last; MSE per value above",
+            context.spec,
+            heads=[f"{float(errors[row]):.2g}" for row in ends],
+        ),
+    )
+
+
 def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """By name, a guess at the truth and the values that it is judged by (None for all)."""
+    """By name, a guess at the truth beside the model's and the values that it is judged by (None for all)."""
     model, x, observed = context.model, batch.x, batch.observed
     guesses = {
-        "test": model.reconstruct(x, batch.label),
         "test/pca": classics.guess_pca(x, observed),
         "test/mean": classics.guess_mean(x),
     }
     hidden = None
     if not getattr(model.corruption, "identity", False):
         x_in, hidden = model.corruption(x)
-        guesses["test/denoised"] = model.reconstruct(x_in, batch.label, hidden)
+        guesses["test/denoised"] = model.reconstruct(x_in, batch.label, unseen(hidden, observed))
         guesses["test/corrupted"] = x_in
         guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:
@@ -110,6 +203,8 @@ def _figures(sums: dict[str, ErrorSums], components: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, errors in sums.items():
         found |= errors.figures(name)
+    for name in ("test", "test/pca"):
+        found |= sums[name].deviations(name)
     # A denoiser's input is no prediction of probabilities.
     found.pop("test/corrupted/bce", None)
     smallest = 1e-30

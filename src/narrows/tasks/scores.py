@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.nn.functional import binary_cross_entropy
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     structural_similarity_index_measure,
 )
 
+from narrows.likelihoods import LevelCategorical
 from narrows.tasks.base import per_example
+from narrows.tasks.uncertainty import standard_error
 from narrows.types import DataSpec
 
 BEST_PSNR = 100.0
@@ -33,9 +38,29 @@ def example_mse(guess: Tensor, truth: Tensor, observed: Tensor | None) -> Tensor
     return per_example((guess - truth).square(), observed) / counts.clamp_min(1)
 
 
+def example_nats(p_x: Distribution, truth: Tensor, observed: Tensor | None) -> Tensor:
+    """`-log p(x|z)` of each example's observed values, `[B]`, float64 on the CPU."""
+    return -per_example(p_x.log_prob(truth), observed)
+
+
+def bits_name(p_x: Distribution, truth: Tensor) -> str | None:
+    """What nats over `ln 2` and the number of values are called: `bits_per_dim` of a probability mass, whose values are
+    at least 0; `density_bits_per_dim` of a density in the data's units, which another scale shifts; None where p is no
+    distribution over such data (a Bernoulli of grey values)."""
+    if isinstance(p_x, LevelCategorical):
+        return "bits_per_dim"
+    support: Any = p_x.support
+    if not bool(support.check(truth).all()):
+        return None
+    return "bits_per_dim" if support.is_discrete else "density_bits_per_dim"
+
+
 def example_psnr(guess: Tensor, truth: Tensor, span: float, observed: Tensor | None = None) -> Tensor:
     """`10 log10(span^2 / MSE)` of each example in dB, `[B]`, at most `BEST_PSNR`."""
-    mse = example_mse(guess.float(), truth.float(), observed)
+    return _decibels(example_mse(guess.float(), truth.float(), observed), span)
+
+
+def _decibels(mse: Tensor, span: float) -> Tensor:
     return 10 * torch.log10(span**2 / mse.clamp_min(span**2 * 10 ** (-BEST_PSNR / 10)))
 
 
@@ -46,7 +71,7 @@ def has_ssim(spec: DataSpec) -> bool:
 
 def example_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
     """SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics: a Gaussian window of 11 pixels with sigma
-    1.5, K1 = 0.01, K2 = 0.03, mean over channels and over the places where the window lies inside.
+    1.5, K1 = 0.01, K2 = 0.03, mean over channels and positions, borders mirrored.
 
     "Image Quality Assessment: From Error Visibility to Structural Similarity" (Wang et al., 2004), equation 13.
     """
@@ -99,15 +124,16 @@ class ErrorSums:
         self.squared = self.cross_entropy = self.decibels = 0.0
         self.values = 0.0
         self.examples = 0
+        self._rows: list[Tensor] = []
 
     def add(self, guess: Tensor, truth: Tensor, observed: Tensor | None = None) -> None:
         guess, truth = guess.float(), truth.float()
         counts = value_counts(truth, observed)
         squared = per_example((guess - truth).square(), observed)
         seen = counts > 0
-        floor = self.span**2 * 10 ** (-BEST_PSNR / 10)
-        mse = (squared[seen] / counts[seen]).clamp_min(floor)
-        self.decibels += float((10 * torch.log10(self.span**2 / mse)).sum())
+        decibels = _decibels(squared / counts.clamp_min(1), self.span)
+        self._rows.append(torch.stack([squared, counts, decibels]))
+        self.decibels += float(decibels[seen].sum())
         self.examples += int(seen.sum())
         self.squared += float(squared.sum())
         self.values += float(counts.sum())
@@ -115,6 +141,23 @@ class ErrorSums:
             probability = guess.clamp(_PROBABILITY, 1 - _PROBABILITY)
             loss = binary_cross_entropy(probability, truth.clamp(0, 1), reduction="none")
             self.cross_entropy += float(per_example(loss, observed).sum())
+
+    @property
+    def example_errors(self) -> Tensor:
+        """The mean squared error of every example, `[N]`, in the order in which they came; 0 for one without values."""
+        squared, counts, _ = torch.cat(self._rows, 1)
+        return squared / counts.clamp_min(1)
+
+    def deviations(self, prefix: str) -> dict[str, float]:
+        """Standard errors over examples, `{prefix}/mse_stderr` and `/psnr_stderr`; that of the MSE, a ratio of sums,
+        by linearisation ("Sampling Techniques", Cochran, 1977, section 6.3)."""
+        rows = torch.cat(self._rows, 1)
+        squared, counts, decibels = rows[:, rows[1] > 0]
+        residual = (squared - self.mse * counts) / counts.mean()
+        return {
+            f"{prefix}/mse_stderr": standard_error(residual.numpy()),
+            f"{prefix}/psnr_stderr": standard_error(decibels.numpy()),
+        }
 
     @property
     def mse(self) -> float:

@@ -1,0 +1,186 @@
+"""How specific a model is to its data: the same model on other data, beside PCA fitted to the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from narrows import figures_restoration
+from narrows.config import build, config_dir
+from narrows.errors import nearest, require
+from narrows.model import Autoencoder
+from narrows.tasks.base import Task, TaskContext, subset
+from narrows.tasks.classics import Classics, fit_classics
+from narrows.tasks.rows import chosen, joined, reconstructed, sampled
+from narrows.tasks.scores import ErrorSums, example_mse
+from narrows.tasks.uncertainty import Rows, bootstrap
+from narrows.types import Batch, DataSpec
+
+OWN = "own"
+SHOWN = 8
+
+
+@dataclass
+class Rebuilt:
+    """Rows of one data set, and what the model and PCA make of them, by name, the model's as ""."""
+
+    batch: Batch
+    guesses: dict[str, Tensor]
+
+    def errors(self, name: str) -> Rows:
+        """Squared error per value of each row, `[N]`."""
+        return example_mse(self.guesses[name], self.batch.truth, self.batch.observed).numpy()
+
+
+class Transfer(Task):
+    """MSE, PSNR and unexplained variance of the model's test split (`test/transfer/own/...`) and of those of other data
+    sets of the same shape (`test/transfer/<name>/...`), the model and its weights being the same; and the AUROC with
+    which the reconstruction error per value tells their examples from its own, which is what an anomaly score is worth
+    on data that are all foreign.
+
+    Beside it PCA fitted to the run's training split with as many components as the latent has dimensions
+    (`.../pca/mse`). `variance_unexplained` is the MSE over that of the data set's own mean, here of its test rows, so
+    that sets of unlike contrast compare. Standard errors are over examples, of the AUROC by bootstrap.
+
+    Args:
+        others: names of `datamodule` choices, or such configs with a `_target_`. They are read where they lie and not
+            downloaded.
+        data_dir: where they lie; null for where the run's own source looks.
+        max_examples: a seeded subset of every test split; null for all.
+        max_rows: training rows that PCA may read; null for all.
+
+    Raises:
+        UserError: no other data, an unknown choice, data of another shape or kind.
+    """
+
+    name = "transfer"
+
+    def __init__(
+        self,
+        *,
+        others: Sequence[str | Mapping[str, Any]] = ("fashion_mnist", "kmnist"),
+        data_dir: str | None = None,
+        max_examples: int | None = 1000,
+        max_rows: int | None = None,
+    ) -> None:
+        require(len(others) > 0, "task transfer: others must name at least one datamodule")
+        known = [path.stem for path in (config_dir() / "datamodule").glob("*.yaml")]
+        for other in others:
+            if isinstance(other, str):
+                require(other in known, f"task transfer: there is no datamodule '{other}': {nearest(other, known)}")
+        for argument, value in {"max_examples": max_examples, "max_rows": max_rows}.items():
+            require(value is None or value >= 1, f"task transfer: {argument} must be at least 1 or null, not {value}")
+        self.others, self.data_dir = list(others), data_dir
+        self.max_examples, self.max_rows = max_examples, max_rows
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        return "tokens have no squared error" if spec.kind == "tokens" else None
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        # Before PCA is fitted, so that a mistake in the options costs no minute.
+        foreign = {name: self._loaded(context, name, other) for name, other in self._named()}
+        classics = fit_classics(context, self.max_rows)
+        own = joined(sampled(context, "test", self.max_examples, "transfer rows"))
+        sets = {name: self._rebuilt(context, classics, batch) for name, batch in ({OWN: own} | foreign).items()}
+        found: dict[str, float] = {}
+        for name, rebuilt in sets.items():
+            figures = _errors(rebuilt, classics.span)
+            if name != OWN:
+                figures |= _separation(sets[OWN], rebuilt, context.seed)
+            found |= {f"test/transfer/{name}/{figure}": value for figure, value in figures.items()}
+        _show(context, sets)
+        return found
+
+    def _named(self) -> Iterable[tuple[str, str | Mapping[str, Any]]]:
+        for place, other in enumerate(self.others):
+            yield (other if isinstance(other, str) else f"other{place}"), other
+
+    def _loaded(self, context: TaskContext, name: str, other: str | Mapping[str, Any]) -> Batch:
+        data = build(self._config(context, other), f"task.others, {name}")
+        data.setup()
+        spec, own = data.spec, context.spec
+        require(
+            (spec.kind, tuple(spec.shape)) == (own.kind, tuple(own.shape)),
+            f"task transfer: {name} has examples of kind {spec.kind} and shape {list(spec.shape)}, but the model reads "
+            f"{own.kind} of shape {list(own.shape)}; name data of that shape",
+        )
+        rows = chosen(data, "test", self.max_examples, context.seed, "transfer rows")
+        return joined(subset(data.ordered_loader("test"), rows)).to(context.device)
+
+    def _config(self, context: TaskContext, other: str | Mapping[str, Any]) -> Any:
+        if isinstance(other, str):
+            node = OmegaConf.load(config_dir() / "datamodule" / f"{other}.yaml").datamodule
+        else:
+            node = OmegaConf.create(dict(other))
+        source: Any = getattr(context.datamodule, "source", None)
+        folder = self.data_dir or getattr(source, "data_dir", "data")
+        whole: Any = OmegaConf.create({"datamodule": node, "data_dir": str(folder), "seed": context.seed})
+        if OmegaConf.select(whole, "datamodule.source.download") is not None:
+            whole.datamodule.source.download = False
+        OmegaConf.resolve(whole)
+        return whole.datamodule
+
+    def _rebuilt(self, context: TaskContext, classics: Classics, batch: Batch) -> Rebuilt:
+        guesses = {"": reconstructed(context.model, batch), "pca": classics.guess_pca(batch.x, batch.observed).cpu()}
+        return Rebuilt(batch.to("cpu"), guesses)
+
+
+def _errors(rebuilt: Rebuilt, span: float) -> dict[str, float]:
+    batch = rebuilt.batch
+    found: dict[str, float] = {}
+    flat = np.broadcast_to(_mean(batch), batch.truth.shape)
+    around = ErrorSums(span, False)
+    around.add(torch.from_numpy(flat.copy()), batch.truth, batch.observed)
+    for name, guess in rebuilt.guesses.items():
+        sums = ErrorSums(span, False)
+        sums.add(guess, batch.truth, batch.observed)
+        prefix = name or "model"
+        figures = sums.figures(prefix) | sums.deviations(prefix)
+        figures[f"{prefix}/variance_unexplained"] = sums.mse / max(around.mse, 1e-30)
+        found |= {key.removeprefix("model/"): value for key, value in figures.items()}
+    return found
+
+
+def _mean(batch: Batch) -> Rows:
+    """Of the observed values, `[*shape]`."""
+    truth = batch.truth.float().numpy()
+    if batch.observed is None:
+        return truth.mean(0)
+    seen = batch.observed.numpy()
+    return (truth * seen).sum(0) / np.maximum(seen.sum(0), 1)
+
+
+def _separation(own: Rebuilt, other: Rebuilt, seed: int) -> dict[str, float]:
+    """AUROC of the error per value, the other set's examples being the positives."""
+    foreign = np.repeat([False, True], [len(own.batch), len(other.batch)])
+    found = {}
+    for name in other.guesses:
+        scores = np.concatenate([own.errors(name), other.errors(name)])
+        prefix = f"{name}/" if name else ""
+        found[f"{prefix}auroc"] = _auroc(foreign, scores)
+        found[f"{prefix}auroc_stderr"] = bootstrap(_auroc, foreign, scores, seed=seed)
+    return found
+
+
+def _auroc(foreign: Rows, scores: Rows) -> float:
+    return float(roc_auc_score(foreign, scores)) if 0 < foreign.sum() < len(foreign) else float("nan")
+
+
+def _show(context: TaskContext, sets: dict[str, Rebuilt]) -> None:
+    if context.spec.kind != "image":
+        return
+    rows: dict[str, Rows] = {}
+    for name, rebuilt in sets.items():
+        rows[name] = rebuilt.batch.truth[:SHOWN].float().numpy()
+        rows |= {
+            f"{name}: {guess.upper() or 'model'}": values[:SHOWN].numpy() for guess, values in rebuilt.guesses.items()
+        }
+    title = "Transfer: trained on the first set, which every other is rebuilt by"
+    context.show("transfer", figures_restoration.examples(rows, title, context.spec))
