@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal, Normal
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Clean
 from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.stages import Decoder, Encoder
 from narrows.tasks.base import TaskContext
 from narrows.types import Batch, DataSpec, VariationalLatent
@@ -78,11 +78,13 @@ class PPCA:
         spec = DataSpec(shape=(len(self.bias),), kind="vector", size=1)
         return Autoencoder(
             spec,
-            encoder=Same,
-            bottleneck=partial(_Posterior, truth=self, widen=widen),
-            decoder=partial(_Linear, truth=self),
-            likelihood=partial(GaussianLikelihood, sigma=self.sigma),
-            corruption=Clean,
+            Stages(
+                encoder=Same,
+                bottleneck=partial(_Posterior, truth=self, widen=widen),
+                decoder=partial(_Linear, truth=self),
+                likelihood=partial(GaussianLikelihood, sigma=self.sigma),
+                corruption=Clean,
+            ),
         )
 
 

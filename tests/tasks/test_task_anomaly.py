@@ -13,7 +13,7 @@ from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Clean
 from narrows.errors import UserError
 from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.tasks.anomaly import Anomaly, detection_figures
 from narrows.tasks.base import run_tasks
 from narrows.types import Batch
@@ -37,11 +37,13 @@ def _data() -> Rows:
 def _zero_model(data: Rows) -> Autoencoder:
     return Autoencoder(
         data.spec,
-        encoder=Same,
-        bottleneck=partial(Deterministic, dim=1),
-        decoder=partial(Always, values=torch.zeros(4)),
-        likelihood=GaussianLikelihood,
-        corruption=Clean,
+        Stages(
+            encoder=Same,
+            bottleneck=partial(Deterministic, dim=1),
+            decoder=partial(Always, values=torch.zeros(4)),
+            likelihood=GaussianLikelihood,
+            corruption=Clean,
+        ),
     )
 
 
