@@ -15,7 +15,8 @@ from tasks.standins import PPCA, Rows, context
 from narrows import evaluate
 from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
-from narrows.tasks.features import Features, labelled
+from narrows.tasks.codes import fit_probe
+from narrows.tasks.features import Classifier, Features, labelled
 from narrows.types import Batch, DataSpec
 
 
@@ -107,6 +108,21 @@ def test_a_network_learns_and_the_run_s_model_stays_as_it_was(caplog: pytest.Log
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not any(parameter.grad is not None for parameter in network.parameters())
     assert run_tasks({"f": task}, context(network, data)) == found, "the same question, the same answer"
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2, 3], [1, 3], [2]])
+def test_a_network_starts_as_the_probe(classes: list[int]) -> None:
+    truth, data = clusters()
+    model, train = truth.model(), data.splits["train"]
+    kept = torch.isin(train.label, torch.tensor(classes))
+    codes, label = model.embed(train.x[kept]).numpy(), train.label[kept].numpy()
+    probe = fit_probe(codes, label)
+    network = Classifier(model, 4)
+    network.start_from(probe)
+    logits = network(data.splits["test"].x)
+    told = probe.tell(model.embed(data.splits["test"].x).numpy())
+    assert np.array_equal(logits.argmax(1).numpy(), told)
+    assert set(told) == set(classes)
 
 
 def test_on_a_real_run_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from instances import BOTTLENECKS, LIKELIHOODS
+from instances import BOTTLENECKS, CORRUPTIONS, DECODER, ENCODER, LIKELIHOODS
 from instances import model as small_model
 from PIL import Image
 from sklearn.decomposition import PCA
@@ -194,17 +194,8 @@ def test_a_latent_of_more_than_two_has_three_maps(tmp_path: Path) -> None:
 
 def test_a_model_that_is_told_the_label_is_not_asked_for_it(caplog: pytest.LogCaptureFixture) -> None:
     spec = DataSpec((1, 8, 8), "image", 60, num_classes=3, value_range=(0.0, 1.0))
-    network = small_model(spec)
-    told = ConditionalAutoencoder(
-        spec,
-        Stages(
-            encoder=lambda shape: type(network.encoder)(shape, widths=[8]),
-            bottleneck=BOTTLENECKS["gaussian"],
-            decoder=lambda inner, outer: type(network.decoder)(inner, outer, widths=[8]),
-            likelihood=LIKELIHOODS["bernoulli"],
-            corruption=lambda _: network.corruption,
-        ),
-    )
+    stages = Stages(ENCODER, BOTTLENECKS["gaussian"], DECODER, LIKELIHOODS["bernoulli"], CORRUPTIONS["clean"])
+    told = ConditionalAutoencoder(spec, stages)
     split = Batch(x=torch.rand(60, 1, 8, 8), label=torch.arange(60) % 3)
     data = Rows(dict.fromkeys(("train", "test"), split), kind="image", num_classes=3, value_range=(0.0, 1.0))
     with caplog.at_level("INFO"):

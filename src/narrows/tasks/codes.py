@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,25 +71,50 @@ def neighbour_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDAr
     return (voters.predict(test) == truth).astype(np.float64)
 
 
-def probe_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDArray[Any]) -> Matrix:
-    """1. for every test row that a linear probe of the training rows tells, else 0., `[M]`.
+@dataclass
+class Probe:
+    """A linear layer that tells labels: the class of the largest of `W z + b`."""
 
-    Multinomial logistic regression with an L2 penalty of 1 on codes that are centred and divided by one number, the
-    root of their columns' mean variance: a turn of the axes changes nothing, and a column that hardly varies is not
-    blown up (scaling every column takes ten points from 50 principal components of 100 MNIST digits). Of a single
-    label it always says that one. "Understanding intermediate layers using linear classifier probes" (Alain and
-    Bengio, 2016).
+    classes: NDArray[Any]
+    """The labels that it knows, `[C]`, ascending."""
+    weight: Matrix
+    """`[C, D]`."""
+    bias: Matrix
+    """`[C]`."""
+
+    def tell(self, codes: Matrix) -> NDArray[Any]:
+        """The labels of codes `[N, D]`, `[N]`."""
+        return self.classes[(codes @ self.weight.T + self.bias).argmax(1)]
+
+
+def fit_probe(codes: Matrix, label: NDArray[Any]) -> Probe:
+    """Multinomial logistic regression with an L2 penalty of 1 on codes `[N, D]` that are centred and divided by one
+    number, the root of their columns' mean variance.
+
+    So a turn of the axes changes nothing, and a column that hardly varies is not blown up (scaling every column takes
+    ten points from 50 principal components of 100 MNIST digits). Of a single label it always says that one.
+    "Understanding intermediate layers using linear classifier probes" (Alain and Bengio, 2016).
     """
-    if len(np.unique(label)) == 1:
-        return (truth == label[0]).astype(np.float64)
+    classes = np.unique(label)
+    if len(classes) == 1:
+        return Probe(classes, np.zeros((1, codes.shape[1])), np.zeros(1))
     centre, scale = codes.mean(0), max(float(np.sqrt(codes.var(0).mean())), 1e-12)
-    probe = LogisticRegression(max_iter=ITERATIONS)
+    fitted = LogisticRegression(max_iter=ITERATIONS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        probe.fit((codes - centre) / scale, label)
+        fitted.fit((codes - centre) / scale, label)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
         log.info("a linear probe has not converged after %d iterations: its figure is that of the last", ITERATIONS)
-    return (probe.predict((test - centre) / scale) == truth).astype(np.float64)
+    weight, bias = fitted.coef_ / scale, fitted.intercept_
+    if len(classes) == 2:
+        # scikit-learn keeps the second class's alone.
+        weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    return Probe(classes, weight, bias - weight @ centre)
+
+
+def probe_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDArray[Any]) -> Matrix:
+    """1. for every test row that a linear probe of the training rows tells, else 0., `[M]`; see `fit_probe`."""
+    return (fit_probe(codes, label).tell(test) == truth).astype(np.float64)
 
 
 def trust(original: Matrix, codes: Matrix, neighbours: int = NEIGHBOURS) -> float:

@@ -19,7 +19,7 @@ from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext, evaluating
 from narrows.tasks.classics import fit_classics
 from narrows.tasks.classifier import BATCH, descend
-from narrows.tasks.codes import Matrix, Reader, embedding, labels, probe_hits, read_split, told_the_label
+from narrows.tasks.codes import Matrix, Probe, Reader, embedding, fit_probe, labels, read_split, told_the_label
 from narrows.tasks.uncertainty import standard_error
 from narrows.types import DataSpec
 
@@ -27,16 +27,19 @@ log = logging.getLogger(__name__)
 
 ALL = "all"
 CHUNK = 1000
+UNSEEN = -10.0
+"""Logit of a class without a labelled example."""
 
 
 class Features(Task):
     """The label-efficiency curve: test accuracy with 10, 100, ... and all labels of the training split.
 
-    - `test/features/<n>_labels/probe`: a linear probe (`narrows.tasks.codes.probe_hits`) of the embeddings, beside one
+    - `test/features/<n>_labels/probe`: a linear probe (`narrows.tasks.codes.fit_probe`) of the embeddings, beside one
       of the raw values (`.../raw/probe`) and of as many principal components as there are latents (`.../pca/probe`).
-    - `test/features/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a new linear layer, all trained
-      on the labels; beside the same network from new random weights (`.../scratch/finetuned`). Both see the same
-      batches. The run's model is not touched: a copy is trained.
+    - `test/features/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
+      the probe, all trained on the labels ("Fine-Tuning can Distort Pretrained Features", Kumar et al., 2022); beside
+      the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
+      not touched: a copy is trained.
 
     The labelled rows are drawn class by class in turn, so that classes are as even as they can be, anew for each of
     `draws`, the same rows for everything in a row; standard errors are over the draws and, with all labels, which are
@@ -128,19 +131,16 @@ class Features(Task):
     ) -> dict[str, Matrix]:
         """1. for every test row that is told rightly, else 0., by kind."""
         label = train["label"][chosen]
-        found = {
-            kind: probe_hits(train[kind][chosen], label, test[kind], test["label"])
-            for kind in train
-            if kind.endswith("probe")
-        }
-        for kind, network in self._networks(context, draw).items() if self.networks else ():
+        probes = {kind: fit_probe(train[kind][chosen], label) for kind in train if kind.endswith("probe")}
+        found = {kind: _hits(probe.tell(test[kind]), test) for kind, probe in probes.items()}
+        for kind, network in self._networks(context, probes["probe"], draw).items() if self.networks else ():
             examples = torch.from_numpy(train["x"][chosen]), torch.from_numpy(label).long()
             self._train(context, network, examples, draw)
             told = np.concatenate([_told(network, part, context) for part in torch.from_numpy(test["x"]).split(CHUNK)])
-            found[kind] = (told == test["label"]).astype(np.float64)
+            found[kind] = _hits(told, test)
         return found
 
-    def _networks(self, context: TaskContext, draw: int) -> dict[str, Classifier]:
+    def _networks(self, context: TaskContext, probe: Probe, draw: int) -> dict[str, Classifier]:
         models = {"finetuned": copy.deepcopy(context.model)}
         if context.directory is not None:
             from narrows.runs.load import untrained
@@ -151,6 +151,7 @@ class Features(Task):
         for kind, model in models.items():
             seed_default(context.seed, "features head", draw)
             found[kind] = Classifier(model, context.spec.num_classes).to(context.device)
+        found["finetuned"].start_from(probe)
         return found
 
     def _train(self, context: TaskContext, network: Classifier, examples: tuple[Tensor, Tensor], draw: int) -> None:
@@ -193,6 +194,15 @@ class Classifier(nn.Module):
         self.model = model
         self.head = nn.Linear(math.prod(model.latent_shape), classes)
 
+    @torch.no_grad()
+    def start_from(self, probe: Probe) -> None:
+        """Say what a probe of these latents says, and of classes that it never saw, no."""
+        self.head.weight.zero_()
+        self.head.bias.fill_(UNSEEN)
+        for row, kind in enumerate(probe.classes):
+            self.head.weight[kind] = torch.from_numpy(probe.weight[row])
+            self.head.bias[kind] = float(probe.bias[row])
+
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.model.encode(x).point.flatten(1))
 
@@ -206,6 +216,10 @@ def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int6
         place[mine] = np.arange(len(mine))
     # Which classes come first in the last, unfinished turn is as random as the order.
     return np.sort(order[np.argsort(place[order], kind="stable")][:size])
+
+
+def _hits(told: NDArray, test: dict[str, NDArray]) -> Matrix:
+    return (told == test["label"]).astype(np.float64)
 
 
 def _told(network: Classifier, x: Tensor, context: TaskContext) -> NDArray:

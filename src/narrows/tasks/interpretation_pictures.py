@@ -106,7 +106,9 @@ def _traversal(
 
 def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
     rows: list[Row] = []
-    for first, last in _pairs(test, context.seed):
+    # Curves and heat maps have a panel for each way, images a row.
+    pairs = PAIRS if layout_of(context.spec) in ("image", "roll") else 1
+    for first, last in _pairs(test, context.seed)[:pairs]:
         start, end = (torch.from_numpy(test["model"][place]) for place in (first, last))
         ends = f" {test['label'][first]} to {test['label'][last]}" if "label" in test else ""
         told = _repeated(test, first, STEPS)

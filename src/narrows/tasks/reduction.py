@@ -123,17 +123,8 @@ class Reduction(Task):
         readers: dict[str, Reader] = {"model": embedding(context)}
         readers |= {name: _reader(classics, reducer) for name, reducer in reducers.items()}
         known = _known_labels(context)
+        look = _Look(train=self._train_codes(context, readers, reducers) if known else {})
         named: dict[str, Reader] = {"label": labels} if known else {}
-        positions = _some(context.spec.size, self.max_rows, context.seed)
-        asked = {name: read for name, read in readers.items() if name == "model" or reducers[name].fitted is None}
-        train = read_split(context, "train", asked | named, positions)
-        label = train.pop("label", None)
-        look = _Look(train={name: (codes, label) for name, codes in train.items()})
-        for name, reducer in reducers.items():
-            if reducer.fitted is not None:
-                codes, rows = reducer.fitted
-                theirs = read_split(context, "train", named, torch.from_numpy(rows)) if known else {}
-                look.train[name] = (codes, theirs.get("label"))
         errors = {f"error {name}": read for name, read in _errors(context, classics, reducers).items()}
         raw: dict[str, Reader] = {"raw": lambda batch: classics.flat(batch.x, batch.observed)}
         test = read_split(context, "test", readers | named | errors | raw)
@@ -141,6 +132,20 @@ class Reduction(Task):
         look.errors = {name.removeprefix("error "): test[name] for name in errors}
         look.raw, look.label = test["raw"], test.get("label")
         return look
+
+    def _train_codes(
+        self, context: TaskContext, readers: dict[str, Reader], reducers: dict[str, Reducer]
+    ) -> dict[str, tuple[Matrix, NDArray]]:
+        """By reduction, codes of training rows and their labels; of one that was fitted on some rows, of these."""
+        known = {name: reducer.fitted for name, reducer in reducers.items() if reducer.fitted is not None}
+        asked = {name: read for name, read in readers.items() if name not in known} | {"label": labels}
+        train = read_split(context, "train", asked, _some(context.spec.size, self.max_rows, context.seed))
+        label = train.pop("label")
+        found = {name: (codes, label) for name, codes in train.items()}
+        for name, (codes, rows) in known.items():
+            theirs = read_split(context, "train", {"label": labels}, torch.from_numpy(rows))
+            found[name] = (codes, theirs["label"])
+        return found
 
     def _neighbourhoods(self, raw: Matrix, codes: Matrix, seed: int) -> dict[str, float]:
         order = torch.randperm(len(raw), generator=generator(seed, "neighbourhoods"))[: self.neighbour_rows].numpy()
@@ -172,9 +177,10 @@ class Reduction(Task):
 
 @dataclass
 class _Look:
-    """By reduction: codes of training rows with their labels, codes of test rows, squared error of test examples."""
+    """By reduction: codes of training rows with their labels, where there are any, codes of test rows, squared error
+    of test examples."""
 
-    train: dict[str, tuple[Matrix, NDArray | None]]
+    train: dict[str, tuple[Matrix, NDArray]]
     test: dict[str, Matrix] = field(default_factory=dict)
     errors: dict[str, Matrix] = field(default_factory=dict)
     raw: Matrix = field(default_factory=lambda: np.empty((0, 0)))
@@ -226,9 +232,9 @@ def _mse(guess: torch.Tensor, batch: Batch) -> Matrix:
 
 
 def _label_figures(look: _Look, name: str) -> dict[str, float]:
-    codes, label = look.train[name]
-    if label is None or look.label is None:
+    if look.label is None:
         return {}
+    codes, label = look.train[name]
     found: dict[str, float] = {}
     for kind, measure in {"knn": neighbour_hits, "probe": probe_hits}.items():
         hits = measure(codes, label, look.test[name], look.label)
