@@ -147,7 +147,10 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
 def join(batches: Sequence[Batch]) -> Batch:
     """The batches as one, with what all of them have."""
     parts = {f.name: [getattr(batch, f.name) for batch in batches] for f in fields(Batch)}
-    return Batch(**{k: torch.cat(v) for k, v in parts.items() if all(isinstance(part, Tensor) for part in v)})
+    joined: dict[str, Any] = {
+        name: torch.cat(values) for name, values in parts.items() if all(isinstance(value, Tensor) for value in values)
+    }
+    return Batch(**joined)
 
 
 def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
