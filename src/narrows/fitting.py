@@ -76,6 +76,7 @@ def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path
         quieten()
         if directory is None:
             config.callbacks = {name: node for name, node in config.callbacks.items() if name not in SHOWING}
+            config.logger = {}
             with open_dict(config.trainer):
                 config.trainer.enable_checkpointing = False
             data = in_memory(config, rows)
@@ -116,14 +117,14 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             config = compose("train", list(overrides), return_hydra_config=True)
+        choices = {key: str(name) for key, name in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
+        with open_dict(config):
+            del config["hydra"]
+        return checked(config), choices
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error)) from error
     finally:
         holder.hydra = before
-    choices = {key: str(value) for key, value in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
-    with open_dict(config):
-        del config["hydra"]
-    return checked(config), choices
 
 
 def in_memory(config: DictConfig, rows: NDArray[np.float32]) -> DataModule:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from narrows.errors import require
 from narrows.fitting import fit
@@ -68,7 +68,7 @@ class _Trained(BaseEstimator):
         rows = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
         require(not isinstance(self.overrides, str), "overrides is a list, such as ['bottleneck.dim=8'], not one text")
         done = fit(rows, self._composed(), self.directory)
-        self.model_, self.run_ = done.module.model.double().eval(), done.directory
+        self.model_, self.run_ = _in_double(done.module.model.eval()), done.directory
         return rows, done.held
 
     def _composed(self) -> list[str]:
@@ -198,6 +198,18 @@ class AutoencoderDetector(OutlierMixin, _Trained):
     def predict(self, X: Any) -> NDArray[np.integer]:
         """1 for inliers and -1 for outliers, `[N]`."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+
+def _in_double(model: Autoencoder) -> Autoencoder:
+    """The model in double precision, also between stages that give single precision whatever they are given."""
+    for part in model.double().modules():
+        if next(part.parameters(recurse=False), None) is not None:
+            part.register_forward_pre_hook(_widened)
+    return model
+
+
+def _widened(part: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in arguments)
 
 
 def _in_batches(function: Callable[[Tensor], Tensor], rows: Matrix) -> Matrix:

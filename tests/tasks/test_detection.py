@@ -67,11 +67,11 @@ def test_standard_errors_are_the_spread_over_fresh_test_sets() -> None:
         anomalous = source.random(400) < 0.3
         return source.normal(size=400) + 1.2 * anomalous, anomalous
 
-    many = [detection_figures(*fresh(), threshold=1.0) for _ in range(300)]
+    many = [detection_figures(*fresh(), threshold=1.0) for _ in range(150)]
     one = detection_figures(*fresh(), threshold=1.0, seed=0)
     for name in ("auroc", "average_precision", "false_alarm_rate", "recall", "precision", "f1"):
         spread = np.std([found[name] for found in many])
-        assert one[f"{name}_stderr"] == pytest.approx(spread, rel=0.3), name
+        assert one[f"{name}_stderr"] == pytest.approx(spread, rel=0.35), name
     assert "threshold_stderr" not in one
     assert not [name for name in many[0] if name.endswith("_stderr")]
 
@@ -88,8 +88,8 @@ def test_the_conformal_threshold_is_the_named_order_statistic() -> None:
 def test_the_conformal_threshold_keeps_its_promise_where_the_quantile_does_not() -> None:
     """Few normals: over many draws a new normal is above the quantile too often, above the conformal one never."""
     source = np.random.default_rng(2)
-    draws = source.normal(size=(20_000, 40))
-    new = source.normal(size=20_000)
+    draws = source.normal(size=(4000, 40))
+    new = source.normal(size=4000)
     plain = np.mean([value > quantile_threshold(row, 0.95) for value, row in zip(new, draws, strict=True)])
     kept = np.mean([value > conformal_threshold(row, 0.05) for value, row in zip(new, draws, strict=True)])
     assert plain > 0.06

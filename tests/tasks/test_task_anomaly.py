@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 from tasks.standins import Always, Rows, Same, context
 
 from narrows.bottlenecks.deterministic import Deterministic
@@ -14,8 +20,10 @@ from narrows.corruptions import Clean
 from narrows.errors import UserError
 from narrows.likelihoods import GaussianLikelihood
 from narrows.model import Autoencoder, Stages
-from narrows.tasks.anomaly import Anomaly, detection_figures
+from narrows.tasks.anomaly import Anomaly
+from narrows.tasks.attribution import value_errors
 from narrows.tasks.base import run_tasks
+from narrows.tasks.novelty import SCORES
 from narrows.types import Batch
 
 
@@ -40,22 +48,11 @@ def _zero_model(data: Rows) -> Autoencoder:
         Stages(
             encoder=Same,
             bottleneck=partial(Deterministic, dim=1),
-            decoder=partial(Always, values=torch.zeros(4)),
+            decoder=partial(Always, values=torch.zeros(data.spec.shape)),
             likelihood=GaussianLikelihood,
             corruption=Clean,
         ),
     )
-
-
-def test_figures_against_slow_counts() -> None:
-    scores, anomalous = np.array([0.1, 0.4, 0.35, 0.8, 0.9]), np.array([False, False, True, True, True])
-    found = detection_figures(scores, anomalous, threshold=0.38)
-    pairs = [(a > n) for a in scores[anomalous] for n in scores[~anomalous]]
-    assert found["auroc"] == pytest.approx(np.mean(pairs))
-    assert found["false_alarm_rate"] == 0.5
-    assert found["recall"] == pytest.approx(2 / 3)
-    assert found["precision"] == pytest.approx(2 / 3)
-    assert found["f1"] == pytest.approx(2 / 3)
 
 
 def test_the_classics_stand_beside_the_model_and_the_threshold_comes_from_validation_normals() -> None:
@@ -86,3 +83,111 @@ def test_data_that_cannot_be_judged() -> None:
         Anomaly(normal_labels=[7]).run(context(model, data))
     with pytest.raises(UserError, match="all normal"):
         Anomaly(normal_labels=[0, 1]).run(context(model, data))
+
+
+def test_conformal_thresholds_and_their_promise() -> None:
+    data = _data()
+    model = _zero_model(data)
+    found = Anomaly(false_alarms=0.05, classics=[]).run(context(model, data))
+    held = data.splits["validation"]
+    score = np.sort(held.x.square().mean(1)[held.label == 1].numpy())
+    assert found["test/anomaly/threshold"] == pytest.approx(float(score[math.ceil(201 * 0.95) - 1]))
+    with pytest.raises(UserError, match="cannot be promised from 200 validation normals"):
+        Anomaly(false_alarms=0.001, classics=[]).run(context(model, data))
+
+
+def test_only_the_classics_that_are_asked_for() -> None:
+    data = _data()
+    found = Anomaly(classics=["knn"]).run(context(_zero_model(data), data))
+    assert {name.split("/")[2] for name in found if name.count("/") == 3} == {"pca", "mean", "knn"}
+    assert set(Anomaly.figures) <= found.keys()
+    assert found["test/anomaly/knn/auroc_stderr"] > 0
+
+
+def test_outliers_come_from_another_datamodule() -> None:
+    data, others = _data(), _data()
+    data.spec.num_classes = None
+    for batch in data.splits.values():
+        batch.label = None
+    off = Batch(1.5 * torch.randn(70, 4) + 4)
+    others.splits["test"] = off
+    task = Anomaly(normal_labels=None, outliers=others, classics=[])
+    model = _zero_model(data)
+    assert task.fits(data.spec, model) is None
+    found = task.run(context(model, data))
+    assert found["test/anomaly/prevalence"] == pytest.approx(70 / 470)
+    both = torch.cat([data.splits["test"].x, off.x]).square().mean(1).numpy()
+    assert found["test/anomaly/auroc"] == pytest.approx(roc_auc_score(np.arange(470) >= 400, both))
+    others.spec.shape = (5,)
+    with pytest.raises(UserError, match=r"the outliers have shape \[5\] .* but the run's data \[4\]"):
+        task.run(context(model, data))
+
+
+def test_labels_beside_outliers() -> None:
+    """What the run's own labels call anomalous stays so."""
+    data, others = _data(), _data()
+    found = Anomaly(outliers=others, classics=[]).run(context(_zero_model(data), data))
+    assert found["test/anomaly/prevalence"] == 0.75
+
+
+def test_a_model_worse_than_the_mean_is_a_loud_warning() -> None:
+    data = _data()
+    model = _zero_model(data)
+    judged = context(model, data)
+    Anomaly(classics=[]).run(judged)
+    judged.model.decoder.values += 5
+    judged.warnings.clear()
+    Anomaly(classics=[]).run(judged)
+    assert "WORSE THAN THE TRAINING MEAN" in judged.warnings[0]
+    judged.warnings.clear()
+    Anomaly(classics=[], score="latent").run(judged)
+    assert not judged.warnings, "a latent distance says nothing of reconstruction"
+
+
+def test_a_score_that_the_model_has_not() -> None:
+    data = _data()
+    reason = Anomaly(score="elbo").fits(data.spec, _zero_model(data))
+    assert reason == "score=elbo needs a posterior and a prior, which Deterministic has not"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"score": "latnt"}, "no score 'latnt': did you mean 'latent'"),
+        ({"classics": ["nkk"]}, "no classic 'nkk'"),
+        ({"quantile": 1.0}, r"quantile must be in \(0, 1\)"),
+        ({"false_alarms": 0.0}, r"false_alarms must be in \(0, 1\)"),
+        ({"pair_rows": 0}, "pair_rows must be at least 1"),
+        ({"normal_labels": None}, "normal_labels must name at least one label"),
+        ({"normal_labels": []}, "normal_labels must name at least one label"),
+    ],
+)
+def test_options_that_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Anomaly(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("vector", (4,)), ("image", (1, 2, 2)), ("series", (1, 4)), ("series", (2, 2))]
+)
+def test_pictures_of_every_kind(kind: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    source = _data()
+    splits = {name: replace(part, x=part.x.reshape(-1, *shape)) for name, part in source.splits.items()}
+    data = Rows(splits, batch_size=64, num_classes=2, kind=kind)
+    Anomaly(classics=["knn"]).run(replace(context(_zero_model(data), data), directory=tmp_path))
+    for name in ("anomaly_scores", "anomaly_roc", "anomaly_top"):
+        pixels = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png"))
+        assert pixels.shape[2] == 3
+        assert len(np.unique(pixels)) > 10
+
+
+def test_the_error_map_s_mean_over_observed_values_is_the_score() -> None:
+    data = _data()
+    rows = data.splits["test"]
+    rows.observed = torch.rand(rows.x.shape) < 0.8
+    judged = context(_zero_model(data), data)
+    guess, error = value_errors(judged, rows)
+    assert error[~rows.observed.numpy()].max() == 0
+    mean = error.sum(1) / rows.observed.sum(1).clamp_min(1).numpy()
+    assert mean == pytest.approx(SCORES["reconstruction"](judged)(rows), rel=1e-5)
+    assert guess.shape == error.shape == rows.x.shape

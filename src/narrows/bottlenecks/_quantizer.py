@@ -83,7 +83,7 @@ class Codebook(nn.Module):
     def nearest(self, rows: Tensor) -> Tensor:
         """`[N, d] -> [N]`; of equally near codes the first."""
         with torch.autocast(rows.device.type, enabled=False):
-            gaps = torch.addmm(self.vectors.square().sum(1), rows.float(), self.vectors.t(), alpha=-2)
+            gaps = torch.addmm(self.vectors.square().sum(1), rows.to(self.vectors.dtype), self.vectors.t(), alpha=-2)
         return gaps.argmin(1)
 
     def lookup(self, codes: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from narrows.errors import UserError, nearest, require
 from narrows.labels import CLASSICS
 from narrows.model import Autoencoder
 from narrows.tasks import novelty
-from narrows.tasks.base import EvaluationData, Task, TaskContext, join
+from narrows.tasks.base import EvaluationData, Task, TaskContext
 from narrows.tasks.detection import (
     Flags,
     Scores,
@@ -24,6 +24,7 @@ from narrows.tasks.detection import (
 )
 from narrows.tasks.detectors import GUESSED, NAMES, fit_detectors
 from narrows.tasks.novelty import Score
+from narrows.tasks.rows import joined
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class Anomaly(Task):
             own.append(scores[MODEL](batch))
             parts.append(batch.to("cpu"))
         require(bool(parts), f"task anomaly: the {split} split is empty")
-        rows = join(parts)
+        rows = joined(parts)
         others = {name: score(rows) for name, score in scores.items() if name != MODEL}
         return _Judged(rows, np.concatenate(labels), {MODEL: np.concatenate(own)} | others)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -150,13 +150,6 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
         f.name: value[rows] for f in fields(batch) for value in [getattr(batch, f.name)] if isinstance(value, Tensor)
     }
     return replace(batch, **parts)
-
-
-def join(batches: Sequence[Batch]) -> Batch:
-    """The batches as one, with what all of them have."""
-    parts = {f.name: [getattr(batch, f.name) for batch in batches] for f in fields(Batch)}
-    whole: dict[str, Any] = {k: torch.cat(v) for k, v in parts.items() if all(isinstance(part, Tensor) for part in v)}
-    return Batch(**whole)
 
 
 def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:

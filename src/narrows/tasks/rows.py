@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -32,14 +32,13 @@ def sampled(context: TaskContext, split: str, most: int | None, purpose: str) ->
 
 
 def joined(batches: Iterable[Batch]) -> Batch:
-    """One batch of all rows."""
+    """One batch of all rows, with what all of them have."""
     found = list(batches)
-    parts: dict[str, Any] = {
-        f.name: torch.cat([getattr(batch, f.name) for batch in found])
-        for f in fields(Batch)
-        if isinstance(getattr(found[0], f.name), Tensor)
+    parts = {f.name: [getattr(batch, f.name) for batch in found] for f in fields(Batch)}
+    whole: dict[str, Any] = {
+        name: torch.cat(values) for name, values in parts.items() if all(isinstance(value, Tensor) for value in values)
     }
-    return replace(found[0], **parts)
+    return Batch(**whole)
 
 
 def reconstructed(model: Autoencoder, batch: Batch, hidden: Tensor | None = None) -> Tensor:
