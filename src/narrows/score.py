@@ -80,14 +80,13 @@ def score(options: argparse.Namespace) -> Path:
     Raises:
         UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
     """
-    from narrows.data.files import existing
-
     places = [argument for argument in options.arguments if "=" not in argument]
     overrides = [argument for argument in options.arguments if "=" in argument]
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
-    run, new = Path(places[0]), existing(places[1], "NEW")
+    run, new = Path(places[0]), Path(places[1])
     require(run.is_dir(), f"there is no run directory {run}")
+    require(new.is_file(), f"there is no file {new}")
     out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
     allow = [name for text in options.allow for name in text.split(",") if name]

@@ -18,7 +18,7 @@ from narrows.data.contents import Scaling
 from narrows.data.datamodule import DataModule
 from narrows.data.encoding import Encoding
 from narrows.data.table import HeldOutRows, Label, Table
-from narrows.data.table_files import Format
+from narrows.data.table_files import Format, read_chunks
 from narrows.errors import UserError
 from narrows.types import Column, DataSpec
 
@@ -193,6 +193,13 @@ def test_the_same_table_however_it_is_written(tmp_path: Path) -> None:
     assert torch.equal(x, everything(prepared(tmp_path / "odd.txt", options))[0])
 
 
+def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("skipped\na,b\n\n\n\n1,2\n\n3,4\n\n\n5\n")
+    chunks = list(read_chunks(tmp_path / "a.csv", Format(skip_rows=1), rows=2))
+    assert [line for chunk in chunks for line in chunk.lines] == [6, 8, 11]
+    assert chunks[1].broken == {0: "1 cells in place of 2"}
+
+
 def test_arrays_are_tables_too(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     np.savez(tmp_path / "a.npz", X=random.normal(size=(40, 3)), y=random.integers(2, size=40))
@@ -246,6 +253,14 @@ def test_settings_that_contradict_each_other() -> None:
         Scaling("log")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="must be above 0, or null"):
         Scaling(clip=0)
+    contradictions = [
+        (HeldOutRows(rest=True, path="b.csv"), "is of the training file, but test.path is another"),
+        (HeldOutRows(skip_rows=1), "test.skip_rows is of the file test.path"),
+        (HeldOutRows(rest=True), "set both"),
+    ]
+    for test, message in contradictions:
+        with pytest.raises(UserError, match=message):
+            Table("a.csv", test=test)
     with pytest.raises(UserError, match="set one of them"):
         Format(names=["a"])
 

@@ -187,7 +187,7 @@ def test_many_chunks_are_one_answer(place: Path, monkeypatch: pytest.MonkeyPatch
 REFUSALS: dict[tuple[str, ...], str] = {
     ("run",): "name the run and one file",
     ("nowhere", "new.csv"): "there is no run directory nowhere",
-    ("run", "missing.csv"): "missing.csv does not exist",
+    ("run", "missing.csv"): "there is no file missing.csv",
     ("run", "new.csv", "--quantile", "1"): r"--quantile must be in \(0, 1\), not 1",
     ("run", "new.csv", "-o", "new.csv"): "is the file to be scored",
     ("run", "less.csv"): "less.csv has no column 'paid, colour'",

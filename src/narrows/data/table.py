@@ -103,6 +103,15 @@ class Table:
         self.scaling = scaling or Scaling()
         self.format = format or Format()
         self.test = test or HeldOutRows()
+        own = self.test.path is not None
+        require(
+            not own or not self.test.rest, "test.rest=true joins rows of the training file, but test.path is another"
+        )
+        require(own or self.test.skip_rows is None, "test.skip_rows is of the file test.path, which is null")
+        require(
+            not self.test.rest or (self.label.train is not None and self.test.fraction is not None),
+            "test.rest=true joins the rows that label.train leaves out to test.fraction: set both",
+        )
 
     def load(self) -> Contents:
         frames = {"train": _read(existing(self.path, "source.path"), self.format)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import lzma
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -135,13 +135,10 @@ def _text(path: Path, how: Format, rows: int) -> Iterator[Chunk]:
             for _ in range(how.skip_rows):
                 file.readline()
             reader = csv.reader(file, delimiter=how.separator, skipinitialspace=True)
-            names, found = _names(reader, how, path)
-            while True:
-                found += [(reader.line_num + how.skip_rows, row) for row in islice(reader, rows) if row]
-                if not found:
-                    return
+            names, first = _names(reader, how, path)
+            filled = itertools.chain(first, ((reader.line_num + how.skip_rows, row) for row in reader if row))
+            while found := list(itertools.islice(filled, rows)):
                 yield _chunk(found, names, how.missing, raw.tell() / size)
-                found = []
     except (UnicodeError, LookupError, csv.Error, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise UserError(f"{path} cannot be read as text in {how.encoding} ({error})") from error
 
