@@ -125,12 +125,17 @@ class Compression(Task):
                 f"{found[f'{PREFIX}/mse']:.6g} against {error:.6g}, and the mean needs no file"
             )
 
-    def across(self, runs: Sequence[Path]) -> Path:
-        """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first."""
+    def across(self, runs: Sequence[Path]) -> Path | None:
+        """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first; none where
+        they were judged on different examples."""
         from narrows.figures import save
         from narrows.figures_compression import rate_distortion
 
-        found = [read_json(run / "tasks" / f"{self.name}.json")["figures"] for run in runs]
+        records = [read_json(run / "tasks" / f"{self.name}.json") for run in runs]
+        if len({(record["data"], record["options"]["max_examples"]) for record in records}) > 1:
+            log.info("no picture of these runs together: they were judged on different examples")
+            return None
+        found = [record["figures"] for record in records]
         curves = {run.resolve().name: curve_of(figures) for run, figures in zip(runs, found, strict=True)}
         path = runs[0] / "figures" / "compression_runs.png"
         save(rate_distortion(curves, _classic_curves(*found), "Rate and distortion on the test split"), path)
@@ -287,5 +292,5 @@ def _show(
         (f"{name}, {_bpp(part.size, truth):.3f} bpp" if part.size else name, part.pictures[:count].astype(np.float32))
         for name, part in shown.items()
     ]
-    title = f"{len(truth)} test examples at equal bytes"
+    title = f"{len(truth)} test examples at equal bytes, or at a codec's fewest"
     context.show("compression_examples", figures.image_grid(rows, title, (0, 255)))
