@@ -59,7 +59,7 @@ class Tables:
 
 
 def file_of(step: float | None) -> str:
-    return "codes.json" if step is None else f"step_{step:g}.json"
+    return "codes.json" if step is None else f"step_{step!r}.json"
 
 
 def store(tables: Tables, folder: Path) -> None:
