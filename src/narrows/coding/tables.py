@@ -122,7 +122,7 @@ class Fitted:
         model = self.codec.model
         if asked is not None or discrete(model):
             check_step(model, asked)
-            return asked
+            return None if asked is None else float(asked)
         if model.bottleneck.step is not None:
             return model.bottleneck.step
         path = None if self.folder is None else self.folder / DEFAULT
