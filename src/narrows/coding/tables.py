@@ -2,6 +2,9 @@
 
 `codes.json`, or `step_STEP.json` for every step that was asked for; `default.json` holds the step that is used where
 none is. Each file says for which weights it is, and carries its own checksum.
+
+A density that a run fitted to its codes (`prior=autoregressive`) is not used: its probabilities are floating-point
+sums, whose last bits depend on threads and machines, and one bit that differs loses the rest of a file.
 """
 
 from __future__ import annotations
