@@ -75,7 +75,7 @@ def compress(options: argparse.Namespace) -> None:
         UserError: a run that cannot compress, or whose data are not here; an input that is not of its kind.
     """
     from narrows.coding import files
-    from narrows.coding.packing import packed
+    from narrows.coding.packing import packed, whole_numbers
     from narrows.runs.directory import write_atomically
 
     strange = [argument for argument in options.overrides if "=" not in argument]
@@ -84,7 +84,8 @@ def compress(options: argparse.Namespace) -> None:
     codec = loaded(options.run, options.allow)
     spec = codec.model.spec
     examples = files.read(options.source, spec)
-    data = packed(codec, _prepared(options, codec), examples)
+    tables = _prepared(options, codec)
+    data = packed(tables, whole_numbers(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.target, data)
     values = sum(group.numel() for group in examples.groups)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from narrows.figures import CLASSES, MODEL, MUTED, Picture, _render, _single
 from narrows.labels import CLASSICS
@@ -18,7 +18,7 @@ def rate_distortion(runs: Mapping[str, Points], classics: Mapping[str, Points], 
     thin one for every classic. A codec that cannot be as small as the runs' files begins further to the right."""
     figure, axis = _single((7.4, 4.6), title, ("bits per pixel, from bytes on disk", "PSNR (dB)"), "")
     axis.grid(color=MUTED, lw=0.4, alpha=0.3)
-    axis.set_xscale("log", base=2)
+    axis.set_xscale("log")
     colours = [colour for colour in CLASSES if colour != MODEL]
     for number, (name, points) in enumerate(classics.items()):
         if points:
@@ -28,7 +28,7 @@ def rate_distortion(runs: Mapping[str, Points], classics: Mapping[str, Points], 
         rate, psnr = zip(*points, strict=True)
         style = STYLES[number % len(STYLES)]
         axis.plot(rate, psnr, color=MODEL, lw=2.2, ls=style, marker="o", ms=5, label=name, zorder=3)
-    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside right center", frameon=False, fontsize=8)

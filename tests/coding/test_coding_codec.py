@@ -49,6 +49,10 @@ def fitted(net: Autoencoder, folder: Path | None = None) -> Fitted:
     return Fitted(Codec(net), folder, lambda: data)  # type: ignore[arg-type, return-value]
 
 
+def compressed(codec: Codec, tables: Tables, examples: Examples) -> bytes:
+    return packed(tables, whole_numbers(codec, examples, tables.step), examples)
+
+
 def examples_of(*groups: torch.Tensor) -> Examples:
     shapes = [list(picture.shape) for group in groups for picture in group]
     return Examples({"kind": "folder", "names": [f"{i}.png" for i in range(len(shapes))], "shapes": shapes}, [*groups])
@@ -60,7 +64,7 @@ def test_the_numbers_come_back_and_the_latent_is_what_the_decoder_reads(name: st
     fit = fitted(net)
     tables = fit.tables(fit.step())
     examples = Examples({"kind": "npy", "shape": [1, 8, 8]}, [batch(n=9).x])
-    header, streams = unpacked(fit.codec, tables, packed(fit.codec, tables, examples), "f")
+    header, streams = unpacked(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
     for found, sent in zip(streams, whole_numbers(fit.codec, examples, tables.step), strict=True):
         np.testing.assert_array_equal(found, sent)
     (back,) = rebuilt(fit.codec, header, streams)
@@ -77,7 +81,7 @@ def test_a_series_is_coded_like_a_picture() -> None:
     fit = fitted(net)
     x = batch(SERIES, 4).x
     header, streams = unpacked(
-        fit.codec, fit.tables(0.01), packed(fit.codec, fit.tables(0.01), Examples({"shape": [2, 12]}, [x])), "f"
+        fit.codec, fit.tables(0.01), compressed(fit.codec, fit.tables(0.01), Examples({"shape": [2, 12]}, [x])), "f"
     )
     with torch.no_grad():
         torch.testing.assert_close(rebuilt(fit.codec, header, streams)[0], net.reconstruct(x), rtol=0, atol=0.02)
@@ -91,12 +95,12 @@ def test_pictures_of_any_size_are_padded_and_cropped_where_all_is_convolution(na
     sizes = [(16, 24), (16, 24), (1, 1), (5, 31), (40, 40)]
     pictures = [torch.rand(3, *size) for size in sizes]
     examples = examples_of(torch.stack(pictures[:2]), *(picture[None] for picture in pictures[2:]))
-    header, streams = unpacked(fit.codec, tables, packed(fit.codec, tables, examples), "f")
+    header, streams = unpacked(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
     back = [picture for group in rebuilt(fit.codec, header, streams) for picture in group]
     assert [tuple(picture.shape[1:]) for picture in back] == sizes
     for picture, found in zip(pictures, back, strict=True):
         alone = examples_of(picture[None])
-        header, streams = unpacked(fit.codec, tables, packed(fit.codec, tables, alone), "f")
+        header, streams = unpacked(fit.codec, tables, compressed(fit.codec, tables, alone), "f")
         torch.testing.assert_close(rebuilt(fit.codec, header, streams)[0][0], found)
     height, width = sizes[3]
     padded = torch.nn.functional.pad(pictures[3][None], (0, 1, 0, 3), mode="replicate")
@@ -129,7 +133,7 @@ def test_a_finer_step_costs_more_and_loses_less() -> None:
     sizes, errors = [], []
     for step in (0.4, 0.1, 0.02):
         tables = fit.tables(step)
-        data = packed(fit.codec, tables, examples)
+        data = compressed(fit.codec, tables, examples)
         header, streams = unpacked(fit.codec, tables, data, "f")
         sizes.append(len(data))
         errors.append(float((rebuilt(fit.codec, header, streams)[0] - exact).square().mean()))
@@ -143,7 +147,7 @@ def test_codes_never_need_an_escape_and_an_unseen_code_still_comes_back() -> Non
     codec = Codec(net)
     tables = Tables(fingerprint(net), None, tuple(Table(0, (*[2] * 6, 2**24 - 13, 1)) for _ in codec.alphabets or ()))
     examples = Examples({"shape": [1, 8, 8]}, [batch(n=30).x])
-    _, streams = unpacked(codec, tables, packed(codec, tables, examples), "f")
+    _, streams = unpacked(codec, tables, compressed(codec, tables, examples), "f")
     np.testing.assert_array_equal(streams[0], codec.sources(examples.groups[0])[0])
     assert fitted(net).tables(None).tables[0].escape == 7
 
@@ -186,7 +190,7 @@ def test_damaged_tables_and_those_of_another_version_are_refused(tmp_path: Path)
 def test_files_of_another_model_or_other_tables_are_refused(tmp_path: Path) -> None:
     net, other = network("fsq"), network("lfq")
     fit = fitted(net, tmp_path)
-    data = packed(fit.codec, fit.tables(None), Examples({"shape": [1, 8, 8]}, [batch().x]))
+    data = compressed(fit.codec, fit.tables(None), Examples({"shape": [1, 8, 8]}, [batch().x]))
     assert tables_of(fit.codec, tmp_path, data, "f") == fit.tables(None)
     with pytest.raises(UserError, match="f was written by another model"):
         tables_of(Codec(other), tmp_path, data, "f")

@@ -22,7 +22,7 @@ from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.tasks.base import TaskContext
 from narrows.tasks.codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
-from narrows.tasks.compression import Compression, decoder_cost
+from narrows.tasks.compression import Compression, curve_of, decoder_cost
 from narrows.types import Batch, DataSpec
 
 SPEC = DataSpec(shape=(1, 8, 8), kind="image", size=60, value_range=(0.0, 1.0))
@@ -68,7 +68,7 @@ def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
         assert found["test/compression/psnr"] == pytest.approx(float((-10 * errors.log10()).mean()), rel=1e-5)
         assert found["test/compression/mse"] == pytest.approx(float(errors.mean()), rel=1e-5)
     else:
-        assert stems == {"step_1", "step_0.25"}
+        assert stems == {"step_1.0", "step_0.25"}
         assert found["test/compression/step_0.25/bpp"] > found["test/compression/bpp"]
         assert found["test/compression/step_0.25/jpeg/psnr"] > 0
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
@@ -184,16 +184,25 @@ def test_pca_codes_what_varies_and_nothing_else(shape: tuple[int, ...]) -> None:
 # ── several runs ────────────────────────────────────────────────────────────────────────────────────────
 
 
+def recorded(run: Path, rate: float, data: str) -> Path:
+    """A run that was judged: three steps, of which a classic has each too."""
+    figures = {}
+    for step, factor in (("", 1.0), ("/step_2", 0.5), ("/step_0.5", 2.0)):
+        for codec in ("", "/jpeg", "/pca"):
+            prefix = f"test/compression{step}{codec}"
+            figures |= {f"{prefix}/bpp": rate * factor, f"{prefix}/psnr": 20 + 6 * rate * factor + len(codec)}
+    (run / "tasks").mkdir(parents=True)
+    record = {"figures": figures, "data": data, "options": {"max_examples": 1000}}
+    (run / "tasks" / "compression.json").write_text(json.dumps(record))
+    return run
+
+
 def test_the_curves_of_several_runs_are_one_picture(tmp_path: Path) -> None:
-    for name, rate in (("one", 0.1), ("two", 0.4)):
-        (tmp_path / name / "tasks").mkdir(parents=True)
-        figures = {}
-        for step, factor in (("", 1.0), ("/step_2", 0.5), ("/step_0.5", 2.0)):
-            for codec in ("", "/jpeg", "/pca"):
-                prefix = f"test/compression{step}{codec}"
-                figures |= {f"{prefix}/bpp": rate * factor, f"{prefix}/psnr": 20 + 6 * rate * factor + len(codec)}
-        (tmp_path / name / "tasks" / "compression.json").write_text(json.dumps({"figures": figures}))
-    path = Compression().across([tmp_path / "one", tmp_path / "two"])
-    assert path == tmp_path / "one" / "figures" / "compression_runs.png"
+    one, two = recorded(tmp_path / "one", 0.1, "digits"), recorded(tmp_path / "two", 0.4, "digits")
+    figures = json.loads((one / "tasks" / "compression.json").read_text())["figures"]
+    assert curve_of(figures) == [(0.05, pytest.approx(20.3)), (0.1, pytest.approx(20.6)), (0.2, pytest.approx(21.2))]
+    path = Compression().across([one, two])
+    assert path == one / "figures" / "compression_runs.png"
     with Image.open(path) as image:
         assert image.width > 600
+    assert Compression().across([one, recorded(tmp_path / "three", 0.2, "photographs")]) is None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.coding.ans import Whole
-from narrows.errors import require
+from narrows.errors import UserError, require
 from narrows.model import Autoencoder
 from narrows.types import DataSpec, Latent, QuantizedLatent, Shape
 
@@ -121,8 +121,7 @@ class Codec:
         if shape == own:
             return x
         if self._multiple is None or len(shape) != 3 or shape[0] != own[0]:
-            require(False, _refusal(shape, own, self._multiple is not None))
-        assert self._multiple is not None
+            raise UserError(_refusal(shape, own, self._multiple is not None))
         (down, right) = (-side % each for side, each in zip(shape[1:], self._multiple, strict=True))
         return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
@@ -131,10 +130,12 @@ def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
     found, wanted = " x ".join(map(str, shape)), " x ".join(map(str, own))
     if convolutional:
         return f"examples of shape {found} do not fit a model of {own[0]}-channel pictures of any size"
-    return (
-        f"examples of shape {found} do not fit a model of {wanted}; only one of convolutions alone "
-        "(encoder=conv encoder.flatten=false decoder=conv) takes other sizes"
+    hint = (
+        "; only one of convolutions alone (encoder=conv encoder.flatten=false decoder=conv) takes other sizes"
+        if len(own) == 3
+        else ""
     )
+    return f"examples of shape {found} do not fit a model of {wanted}{hint}"
 
 
 def rounded(sources: Sequence[Source], step: float | None) -> list[Whole]:

@@ -52,10 +52,13 @@ def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
     Raises:
         UserError: a layout that does not say so.
     """
-    listed = [tuple(shape) for shape in layout.get("shapes", ())] or [tuple(layout.get("shape", ()))] * count
-    whole = all(shape and all(isinstance(side, int) and side > 0 for side in shape) for shape in listed)
-    require(len(listed) == count and whole, "the file's header does not say how large its examples are")
-    return [(len(list(same)), shape) for shape, same in itertools.groupby(listed)]
+    listed = [tuple(shape) for shape in layout.get("shapes", ())]
+    groups = [(len(list(same)), shape) for shape, same in itertools.groupby(listed)]
+    groups = groups or [(count, tuple(layout.get("shape", ())))]
+    whole = all(shape and all(isinstance(side, int) and side > 0 for side in shape) for _, shape in groups)
+    right = whole and sum(number for number, _ in groups) == count
+    require(right, "the file's header does not say how large its examples are")
+    return groups
 
 
 def read(path: Path, spec: DataSpec) -> Examples:

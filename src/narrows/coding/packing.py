@@ -23,9 +23,9 @@ def whole_numbers(codec: Codec, examples: Examples, step: float | None) -> list[
     return [np.concatenate(stream) for stream in zip(*parts, strict=True)]
 
 
-def packed(codec: Codec, tables: Tables, examples: Examples) -> bytes:
-    """The compressed file of the examples."""
-    code = tables.encode(whole_numbers(codec, examples, tables.step))
+def packed(tables: Tables, streams: list[Whole], examples: Examples) -> bytes:
+    """The compressed file of the examples, whose whole numbers are `streams`."""
+    code = tables.encode(streams)
     header = Header(tables.model, tables.checksum, tables.step, examples.count, examples.layout)
     return pack(header, code)
 

@@ -2,6 +2,9 @@
 
 `codes.json`, or `step_STEP.json` for every step that was asked for; `default.json` holds the step that is used where
 none is. Each file says for which weights it is, and carries its own checksum.
+
+A density that a run fitted to its codes (`prior=autoregressive`) is not used: its probabilities are floating-point
+sums, whose last bits depend on threads and machines, and one bit that differs loses the rest of a file.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ class Tables:
 
 
 def file_of(step: float | None) -> str:
-    return "codes.json" if step is None else f"step_{step:g}.json"
+    return "codes.json" if step is None else f"step_{step!r}.json"
 
 
 def store(tables: Tables, folder: Path) -> None:
@@ -122,7 +125,7 @@ class Fitted:
         model = self.codec.model
         if asked is not None or discrete(model):
             check_step(model, asked)
-            return asked
+            return None if asked is None else float(asked)
         if model.bottleneck.step is not None:
             return model.bottleneck.step
         path = None if self.folder is None else self.folder / DEFAULT
