@@ -19,7 +19,7 @@ from torch.distributions import Normal
 from narrows import figures
 from narrows.errors import require
 from narrows.figures import Array, Picture
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, unseen
 from narrows.tasks.base import EvaluationData, evaluating, subset
 from narrows.types import Batch, DataSpec, VariationalLatent
 
@@ -166,7 +166,7 @@ def _reconstruction(scene: _Scene) -> Picture:
         title += " from the corrupted input"
     if scene.shown.target is not None:
         rows.append(("target", _array(scene.shown.target)))
-    rows.append(("model", _array(scene.model.reconstruct(x, scene.shown.label, hidden))))
+    rows.append(("model", _array(scene.model.reconstruct(x, scene.shown.label, unseen(hidden, scene.shown.observed)))))
     layout = _layout(scene.spec)
     if layout == "image":
         return figures.image_grid(rows, title, scene.spec.value_range)
