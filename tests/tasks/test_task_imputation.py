@@ -81,7 +81,7 @@ def test_a_hole_in_the_same_place_has_ridge_and_biharmonic_beside_it(tmp_path: P
     slope = torch.rand(60, 2, 1, 1)
     x = (slope[:, :1] * grid[:, None] + slope[:, 1:] * grid).reshape(60, 1, 10, 10) / 2
     data = Rows(
-        {"train": Batch(x), "validation": Batch(x[:9]), "test": Batch(x[:8])}, kind="image", value_range=(0.0, 1.0)
+        {"train": Batch(x), "validation": Batch(x[:9]), "test": Batch(x[:4])}, kind="image", value_range=(0.0, 1.0)
     )
     hole = partial(Block, size=0.4, place="centre", value=0.7)
     model = instances.model(data.spec, bottleneck=instances.BOTTLENECKS["deterministic"], corruption=hole)
@@ -130,7 +130,7 @@ def test_values_missing_on_purpose_are_judged_on_test_and_training_rows() -> Non
     assert len(train) == data.spec.size
     for rows in ("missing", "missing_train"):
         at = f"test/imputation/{rows}"
-        assert found[f"{at}/mean/rmse"] == pytest.approx(1, abs=0.15), "standardised units"
+        assert found[f"{at}/mean/nrmse"] == pytest.approx(1, abs=0.15), "standardised units"
         assert found[f"{at}/iterative/rmse"] < found[f"{at}/mean/rmse"]
     assert "test/imputation/mcar_0.5/rmse" not in found
 
@@ -179,3 +179,16 @@ def test_trees_fill_what_no_line_can() -> None:
     }
     assert rmse["forest"] < 0.3 * rmse["iterative"]
     assert rmse["iterative"] == pytest.approx(rmse["mean"], rel=0.1)
+
+
+def test_errors_in_standard_deviations_do_not_depend_on_the_features_units() -> None:
+    data = _linear()
+    wide = Rows({name: Batch(split.x * torch.tensor([1, 10, 100, 1, 1, 1.0])) for name, split in data.splits.items()})
+    found = []
+    for rows in (data, wide):
+        model = instances.model(rows.spec, likelihood=instances.LIKELIHOODS["gaussian_fixed"])
+        found.append(run_tasks({"i": Imputation(rates=[0.3], draws=0, max_features=1)}, context(model, rows)))
+    at = "test/imputation/mcar_0.3/mean"
+    assert found[0][f"{at}/nrmse"] == pytest.approx(found[1][f"{at}/nrmse"], rel=1e-5)
+    assert found[0][f"{at}/nrmse"] == pytest.approx(1, abs=0.15)
+    assert found[1][f"{at}/rmse"] > 5 * found[0][f"{at}/rmse"]

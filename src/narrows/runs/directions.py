@@ -20,7 +20,7 @@ HIGHER = {
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
-    *("bound", "nats", "bits_per_dim"),
+    *("bound", "nats", "bits_per_dim", "nrmse"),
 }
 HEADLINES = 6
 """Metrics beside the config keys when the user names none: more do not fit a terminal."""

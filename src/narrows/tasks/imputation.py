@@ -49,6 +49,8 @@ class Case:
     hide: Hide | None
     """How training rows are given the same gaps; None where the data have them."""
     fixed: bool = False
+    deviation: Tensor | None = None
+    """Of each feature of a vector over the training rows, hidden values and all, `[D]`: a unit for errors."""
 
     @property
     def known(self) -> Matrix:
@@ -58,7 +60,9 @@ class Case:
 
 
 class Imputation(Task):
-    """RMSE and MAE over hidden values, accuracy too where all values are 0 or 1, in the data's own units.
+    """RMSE and MAE over hidden values, accuracy too where all values are 0 or 1, in the data's own units; of vectors
+    also `nrmse`, the RMSE in units of each feature's deviation over the training rows with nothing hidden (features
+    that do not vary left out), in which predicting the mean scores 1.
 
     Of complete data, values are hidden completely at random (`test/imputation/mcar_0.5/rmse`) and in blocks
     (`.../centre_0.5/...`, `.../random_0.3/...`, images and series). Of data with values that are missing on purpose
@@ -127,8 +131,10 @@ class Imputation(Task):
         values = _gapped(train.x, None if train.observed is None else ~train.observed.cpu())
         cases = list(_given(context, self.max_examples) if train.observed is not None else self._made(context))
         require(bool(cases), "task imputation: nothing is hidden; name task.rates or task.blocks")
+        deviation = _deviation(context.spec, train, cases)
         found: dict[str, float] = {}
         for case in cases:
+            case.deviation = deviation
             guesses, drawn = self._of_model(context, case, values)
             guesses |= self._of_classics(context, case, train.x, values)
             figures = _figures(case, guesses, context.seed)
@@ -269,8 +275,19 @@ def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, flo
     for name, guess in guesses.items():
         truth, hidden = case.truth[: len(guess)], case.hidden[: len(guess)]
         figures = errors(guess, truth, hidden, seed, binary)
+        if case.deviation is not None:
+            unit, varies = case.deviation.clamp_min(1e-12), hidden & (case.deviation > 0)
+            standard = errors(guess / unit, truth / unit, varies, seed, binary=False)
+            figures |= {"nrmse": standard["rmse"], "nrmse_stderr": standard["rmse_stderr"]}
         found |= {f"{name}/{figure}" if name else figure: value for figure, value in figures.items()}
     return found
+
+
+def _deviation(spec: DataSpec, train: Batch, cases: Sequence[Case]) -> Tensor | None:
+    if len(spec.shape) > 1:
+        return None
+    whole = next((case.truth for case in cases if case.name == "missing_train"), train.x.float().cpu())
+    return whole.double().std(0, correction=0).to(whole.dtype)
 
 
 def errors(guess: Tensor, truth: Tensor, hidden: Tensor, seed: int, binary: bool) -> dict[str, float]:
