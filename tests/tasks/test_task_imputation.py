@@ -21,7 +21,8 @@ from narrows.model import Stages
 from narrows.models.missing_indicator import MissingIndicatorAutoencoder
 from narrows.tasks import imputers
 from narrows.tasks.base import run_tasks
-from narrows.tasks.imputation import Case, Imputation, _intervals, errors
+from narrows.tasks.hiding import Case
+from narrows.tasks.imputation import Imputation, _intervals, errors
 from narrows.types import Batch
 
 
@@ -135,14 +136,15 @@ def test_values_missing_on_purpose_are_judged_on_test_and_training_rows() -> Non
     assert "test/imputation/mcar_0.5/rmse" not in found
 
 
-def test_missing_values_that_nobody_knows_cannot_be_judged() -> None:
-    x = torch.randn(20, 4)
-    split = Batch(x, observed=torch.rand(20, 4) < 0.5)
+def test_where_nobody_knows_the_missing_values_others_are_hidden_and_judged() -> None:
+    x = torch.randn(60, 4)
+    observed = torch.rand(60, 4) < 0.6
+    split = Batch(torch.where(observed, x, 99.0), observed=observed)
     data = Rows({"train": split, "validation": split, "test": split})
     data.revealed_loader = data.ordered_loader  # type: ignore[attr-defined]
     model = instances.model(data.spec, likelihood=instances.LIKELIHOODS["gaussian_fixed"])
-    with pytest.raises(UserError, match="none that is missing on purpose"):
-        Imputation().run(context(model, data))
+    found = run_tasks({"i": Imputation(rates=[0.3], draws=0)}, context(model, data))
+    assert found["test/imputation/mcar_0.3/mean/rmse"] == pytest.approx(1, abs=0.3), "no 99 is judged or learned from"
 
 
 @pytest.mark.parametrize(
