@@ -74,6 +74,7 @@ ROWS = {
     "test/denoising/*/lead": "denoising {}: lead on the best classic (dB)",
     # task imputation
     "test/imputation/*/rmse": "imputation {}: RMSE",
+    "test/imputation/*/nrmse": "imputation {}: RMSE in standard deviations",
     "test/imputation/*/mae": "imputation {}: MAE",
     "test/imputation/*/accuracy": "imputation {}: accuracy",
     "test/imputation/*/multiple/rmse": "imputation {}: RMSE of the mean of the draws",

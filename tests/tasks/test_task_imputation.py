@@ -21,7 +21,8 @@ from narrows.model import Stages
 from narrows.models.missing_indicator import MissingIndicatorAutoencoder
 from narrows.tasks import imputers
 from narrows.tasks.base import run_tasks
-from narrows.tasks.imputation import Case, Imputation, _intervals, errors
+from narrows.tasks.hiding import Case
+from narrows.tasks.imputation import Imputation, _intervals, errors
 from narrows.types import Batch
 
 
@@ -81,7 +82,7 @@ def test_a_hole_in_the_same_place_has_ridge_and_biharmonic_beside_it(tmp_path: P
     slope = torch.rand(60, 2, 1, 1)
     x = (slope[:, :1] * grid[:, None] + slope[:, 1:] * grid).reshape(60, 1, 10, 10) / 2
     data = Rows(
-        {"train": Batch(x), "validation": Batch(x[:9]), "test": Batch(x[:8])}, kind="image", value_range=(0.0, 1.0)
+        {"train": Batch(x), "validation": Batch(x[:9]), "test": Batch(x[:4])}, kind="image", value_range=(0.0, 1.0)
     )
     hole = partial(Block, size=0.4, place="centre", value=0.7)
     model = instances.model(data.spec, bottleneck=instances.BOTTLENECKS["deterministic"], corruption=hole)
@@ -130,19 +131,20 @@ def test_values_missing_on_purpose_are_judged_on_test_and_training_rows() -> Non
     assert len(train) == data.spec.size
     for rows in ("missing", "missing_train"):
         at = f"test/imputation/{rows}"
-        assert found[f"{at}/mean/rmse"] == pytest.approx(1, abs=0.15), "standardised units"
+        assert found[f"{at}/mean/nrmse"] == pytest.approx(1, abs=0.15), "standardised units"
         assert found[f"{at}/iterative/rmse"] < found[f"{at}/mean/rmse"]
     assert "test/imputation/mcar_0.5/rmse" not in found
 
 
-def test_missing_values_that_nobody_knows_cannot_be_judged() -> None:
-    x = torch.randn(20, 4)
-    split = Batch(x, observed=torch.rand(20, 4) < 0.5)
+def test_where_nobody_knows_the_missing_values_others_are_hidden_and_judged() -> None:
+    x = torch.randn(60, 4)
+    observed = torch.rand(60, 4) < 0.6
+    split = Batch(torch.where(observed, x, 99.0), observed=observed)
     data = Rows({"train": split, "validation": split, "test": split})
     data.revealed_loader = data.ordered_loader  # type: ignore[attr-defined]
     model = instances.model(data.spec, likelihood=instances.LIKELIHOODS["gaussian_fixed"])
-    with pytest.raises(UserError, match="none that is missing on purpose"):
-        Imputation().run(context(model, data))
+    found = run_tasks({"i": Imputation(rates=[0.3], draws=0)}, context(model, data))
+    assert found["test/imputation/mcar_0.3/mean/rmse"] == pytest.approx(1, abs=0.3), "no 99 is judged or learned from"
 
 
 @pytest.mark.parametrize(
@@ -179,3 +181,16 @@ def test_trees_fill_what_no_line_can() -> None:
     }
     assert rmse["forest"] < 0.3 * rmse["iterative"]
     assert rmse["iterative"] == pytest.approx(rmse["mean"], rel=0.1)
+
+
+def test_errors_in_standard_deviations_do_not_depend_on_the_features_units() -> None:
+    data = _linear()
+    wide = Rows({name: Batch(split.x * torch.tensor([1, 10, 100, 1, 1, 1.0])) for name, split in data.splits.items()})
+    found = []
+    for rows in (data, wide):
+        model = instances.model(rows.spec, likelihood=instances.LIKELIHOODS["gaussian_fixed"])
+        found.append(run_tasks({"i": Imputation(rates=[0.3], draws=0, max_features=1)}, context(model, rows)))
+    at = "test/imputation/mcar_0.3/mean"
+    assert found[0][f"{at}/nrmse"] == pytest.approx(found[1][f"{at}/nrmse"], rel=1e-5)
+    assert found[0][f"{at}/nrmse"] == pytest.approx(1, abs=0.15)
+    assert found[1][f"{at}/rmse"] > 5 * found[0][f"{at}/rmse"]

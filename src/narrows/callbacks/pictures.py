@@ -20,7 +20,7 @@ from narrows import figures
 from narrows.errors import require
 from narrows.figures import Picture
 from narrows.figures_examples import array, flat, layout_of, panels, paths, rolls, sheet
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, unseen
 from narrows.tasks.base import EvaluationData, evaluating, subset
 from narrows.types import Batch, DataSpec, VariationalLatent
 
@@ -165,7 +165,7 @@ def _reconstruction(scene: _Scene) -> Picture:
         title += " from the corrupted input"
     if scene.shown.target is not None:
         rows.append(("target", array(scene.shown.target)))
-    rows.append(("model", array(scene.model.reconstruct(x, scene.shown.label, hidden))))
+    rows.append(("model", array(scene.model.reconstruct(x, scene.shown.label, unseen(hidden, scene.shown.observed)))))
     layout = layout_of(scene.spec)
     if layout == "image":
         return figures.image_grid(rows, title, scene.spec.value_range)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows import figures_restoration
-from narrows.corruptions import Block
 from narrows.errors import require
 from narrows.model import Autoencoder, unseen
 from narrows.random import derive, seed_default
 from narrows.tasks import imputers
-from narrows.tasks.base import Task, TaskContext, select, subset
+from narrows.tasks.base import Task, TaskContext, select
+from narrows.tasks.hiding import Case, flat, gapped, given, patterns
 from narrows.tasks.imputers import Known, Matrix
-from narrows.tasks.rows import chosen, joined, reconstructed, sampled
+from narrows.tasks.rows import joined, reconstructed, sampled
 from narrows.tasks.uncertainty import bootstrap, standard_error
 from narrows.types import Batch, DataSpec
 
@@ -33,34 +32,15 @@ SHOWN, SHOWN_DRAWS = 8, 3
 PIXELS = 100
 """Examples that biharmonic inpainting, which is slow, is judged on."""
 PLACES = ("centre", "random")
-Hide = Callable[[Tensor], Tensor]
-
-
-@dataclass
-class Case:
-    """Test examples with something hidden."""
-
-    name: str
-    batch: Batch
-    """What the model is given, but for `hidden`; on the device."""
-    truth: Tensor
-    hidden: Tensor
-    """bool, `[N, *shape]` on the CPU: what is judged."""
-    hide: Hide | None
-    """How training rows are given the same gaps; None where the data have them."""
-    fixed: bool = False
-
-    @property
-    def known(self) -> Matrix:
-        """`[N, D]`, NaN where nobody may look."""
-        gone = self.hidden if self.batch.observed is None else self.hidden | ~self.batch.observed.cpu()
-        return _gapped(self.batch.x, gone)
 
 
 class Imputation(Task):
-    """RMSE and MAE over hidden values, accuracy too where all values are 0 or 1, in the data's own units.
+    """RMSE and MAE over hidden values, accuracy too where all values are 0 or 1, in the data's own units; of vectors
+    also `nrmse`, the RMSE in units of each feature's deviation over the training rows with nothing hidden (features
+    that do not vary left out), in which predicting the mean scores 1.
 
-    Of complete data, values are hidden completely at random (`test/imputation/mcar_0.5/rmse`) and in blocks
+    Of complete data, and of those whose missing values nobody knows, values are hidden completely at random
+    (`test/imputation/mcar_0.5/rmse`) and in blocks
     (`.../centre_0.5/...`, `.../random_0.3/...`, images and series). Of data with values that are missing on purpose
     (`narrows.data.missing`), those: on test rows (`.../missing/...`) and on the training rows
     (`.../missing_train/...`), whose observed values were learned from, as benchmarks of imputation have it. Standard
@@ -124,11 +104,14 @@ class Imputation(Task):
 
     def run(self, context: TaskContext) -> dict[str, float]:
         train = joined(sampled(context, "train", self.max_rows, "imputation training rows"))
-        values = _gapped(train.x, None if train.observed is None else ~train.observed.cpu())
-        cases = list(_given(context, self.max_examples) if train.observed is not None else self._made(context))
+        values = gapped(train.x, None if train.observed is None else ~train.observed.cpu())
+        cases = [] if train.observed is None else list(given(context, self.max_examples))
+        cases = cases or list(self._made(context))
         require(bool(cases), "task imputation: nothing is hidden; name task.rates or task.blocks")
+        deviation = _deviation(context.spec, train, cases)
         found: dict[str, float] = {}
         for case in cases:
+            case.deviation = deviation
             guesses, drawn = self._of_model(context, case, values)
             guesses |= self._of_classics(context, case, train.x, values)
             figures = _figures(case, guesses, context.seed)
@@ -148,20 +131,10 @@ class Imputation(Task):
 
     def _made(self, context: TaskContext) -> Iterator[Case]:
         batch = joined(sampled(context, "test", self.max_examples, "imputation rows"))
-        for name, hide, fixed in self._patterns(context.spec):
+        for name, hide, fixed in patterns(context.spec, self.rates, self.blocks):
             seed_default(context.seed, "imputation", name)
-            yield Case(name, batch, batch.x.float().cpu(), hide(batch.x).cpu(), hide, fixed)
-
-    def _patterns(self, spec: DataSpec) -> Iterator[tuple[str, Hide, bool]]:
-        for rate in self.rates:
-            yield f"mcar_{rate:g}", partial(_at_random, rate), False
-        for place, sides in self.blocks.items():
-            if len(spec.shape) == 1:
-                log.info("imputation: blocks are left out: the data are vectors")
-                return
-            for side in sides:
-                block = Block(spec, size=side, place="centre" if place == "centre" else "random")
-                yield f"{place}_{side:g}", partial(_mask_of, block), place == "centre"
+            hidden = hide(batch.x) if batch.observed is None else hide(batch.x) & batch.observed
+            yield Case(name, batch, batch.x.float().cpu(), hidden.cpu(), hide, fixed)
 
     def _of_model(
         self, context: TaskContext, case: Case, train: Matrix
@@ -184,8 +157,8 @@ class Imputation(Task):
 
     def _of_classics(self, context: TaskContext, case: Case, x: Tensor, train: Matrix) -> dict[str, Tensor]:
         seed_default(context.seed, "imputation training gaps", case.name)
-        gapped = train if case.hide is None else np.where(_flat(case.hide(x)).astype(bool), np.nan, train)
-        known = Known(train, gapped, derive(context.seed, "imputation") % 2**32)
+        train_gapped = train if case.hide is None else np.where(flat(case.hide(x)).astype(bool), np.nan, train)
+        known = Known(train, train_gapped, derive(context.seed, "imputation") % 2**32)
         rows, found = case.known, {}
         wanted = imputers.imputers_for(rows.shape[1], self.max_features, case.fixed, self.forest)
         for name, imputer in wanted.items():
@@ -194,46 +167,6 @@ class Imputation(Task):
             filled = case.truth.masked_fill(case.hidden, 0.0)[:PIXELS].double().numpy()
             found["biharmonic"] = torch.from_numpy(imputers.biharmonic(filled, case.hidden[:PIXELS].numpy())).float()
         return found
-
-
-def _given(context: TaskContext, most: int | None) -> Iterator[Case]:
-    """What is missing on purpose, on test rows and on training rows."""
-    for split, name in (("test", "missing"), ("train", "missing_train")):
-        rows = chosen(context.datamodule, split, most, context.seed, "imputation rows")
-        batch = joined(subset(context.batches(split), rows))
-        whole = joined(subset(context.datamodule.revealed_loader(split), rows))
-        require(
-            batch.observed is not None and whole.observed is not None,
-            f"task imputation: values are missing in the training split and none in the {split} split",
-        )
-        assert batch.observed is not None
-        assert whole.observed is not None
-        hidden = whole.observed.cpu() & ~batch.observed.cpu()
-        require(
-            bool(hidden.any()),
-            "task imputation: the data have missing values and none that is missing on purpose, so that nothing can be "
-            "judged; hide some with narrows.data.missing.Missing around the source",
-        )
-        yield Case(name, batch, whole.x.float().cpu(), hidden, None)
-
-
-def _at_random(rate: float, x: Tensor) -> Tensor:
-    return torch.rand_like(x) < rate
-
-
-def _mask_of(block: Block, x: Tensor) -> Tensor:
-    hidden = block(x)[1]
-    assert hidden is not None
-    return hidden
-
-
-def _flat(x: Tensor) -> Matrix:
-    return x.flatten(1).double().cpu().numpy()
-
-
-def _gapped(x: Tensor, gone: Tensor | None) -> Matrix:
-    """`[N, D]` float64, NaN where `gone`."""
-    return _flat(x) if gone is None else np.where(gone.flatten(1).numpy(), np.nan, _flat(x))
 
 
 def _filled(context: TaskContext, case: Case, train: Matrix) -> Tensor:
@@ -269,8 +202,19 @@ def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, flo
     for name, guess in guesses.items():
         truth, hidden = case.truth[: len(guess)], case.hidden[: len(guess)]
         figures = errors(guess, truth, hidden, seed, binary)
+        if case.deviation is not None:
+            unit, varies = case.deviation.clamp_min(1e-12), hidden & (case.deviation > 0)
+            standard = errors(guess / unit, truth / unit, varies, seed, binary=False)
+            figures |= {"nrmse": standard["rmse"], "nrmse_stderr": standard["rmse_stderr"]}
         found |= {f"{name}/{figure}" if name else figure: value for figure, value in figures.items()}
     return found
+
+
+def _deviation(spec: DataSpec, train: Batch, cases: Sequence[Case]) -> Tensor | None:
+    if len(spec.shape) > 1:
+        return None
+    whole = next((case.truth for case in cases if case.name == "missing_train"), train.x.float().cpu())
+    return whole.double().std(0, correction=0).to(whole.dtype)
 
 
 def errors(guess: Tensor, truth: Tensor, hidden: Tensor, seed: int, binary: bool) -> dict[str, float]:

@@ -182,5 +182,5 @@ def _show(context: TaskContext, sets: dict[str, Rebuilt]) -> None:
         rows |= {
             f"{name}: {guess.upper() or 'model'}": values[:SHOWN].numpy() for guess, values in rebuilt.guesses.items()
         }
-    title = "Transfer: trained on the first set, which every other is rebuilt by"
+    title = "Transfer: other data, rebuilt by what was trained on its own"
     context.show("transfer", figures_restoration.examples(rows, title, context.spec))
