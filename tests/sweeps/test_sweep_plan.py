@@ -34,11 +34,21 @@ def test_the_zoo_has_every_variant() -> None:
         assert f"variant={name}" in lines
 
 
-@pytest.mark.parametrize("choice", ["grid", "random", "folds", "seeds_x_variants", "optuna", "pareto", "zoo"])
+@pytest.mark.parametrize(
+    "choice", ["grid", "random", "folds", "seeds_x_variants", "optuna", "pareto", "zoo", "disentangling"]
+)
 def test_every_sweep_has_a_plan(choice: str) -> None:
     plan = make_plan(composed(f"sweep={choice}").sweep, ["seed=0,1"] if choice == "grid" else [])
     assert plan.size >= 2
     assert json.dumps(plan.identity())
+
+
+def test_disentangling_is_two_variants_over_three_seeds() -> None:
+    jobs = list(make_plan(composed("sweep=disentangling").sweep, []).jobs())
+    assert len(set(jobs)) == 6
+    assert sum("variant=vae" in job for job in jobs) == 3
+    assert {job[-1] for job in jobs} == {"seed=0", "seed=1", "seed=2"}
+    assert all("experiment=beta_tcvae_dsprites" in job for job in jobs)
 
 
 def test_recipes_are_run_under_every_combination() -> None:
