@@ -48,7 +48,7 @@ from narrows.loggers import CSVHistory, TensorBoard
 from narrows.losses import Objective
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.module import AutoencoderModule
 from narrows.trainer import quieten
 
@@ -72,11 +72,13 @@ def datamodule(batch_size: int) -> DataModule:
 def autoencoder(data: DataModule) -> Autoencoder:
     return Autoencoder(
         data.spec,
-        encoder=lambda shape: MLPEncoder(shape, widths=[400]),
-        bottleneck=lambda shape: Gaussian(shape, dim=20),
-        decoder=lambda shape, out: MLPDecoder(shape, out, widths=[400]),
-        likelihood=BernoulliLikelihood,
-        corruption=Clean,
+        Stages(
+            encoder=lambda shape: MLPEncoder(shape, widths=[400]),
+            bottleneck=lambda shape: Gaussian(shape, dim=20),
+            decoder=lambda shape, out: MLPDecoder(shape, out, widths=[400]),
+            likelihood=BernoulliLikelihood,
+            corruption=Clean,
+        ),
     )
 
 

@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -62,9 +64,15 @@ def run_in_process(*arguments: str, cwd: Path) -> Finished:
     """`narrows train ARGUMENTS` in `cwd`, without a new process; a traceback stands in `err`, as in a shell."""
     out, err = io.StringIO(), io.StringIO()
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    with _as_new_process(cwd, ["narrows.train", *arguments]), streams[0], streams[1]:
+    # Hydra composes everything once more to learn a mode that only `hydra.mode` could set: half of a tiny run.
+    once = patch.object(Hydra, "get_mode", _no_mode)
+    with _as_new_process(cwd, ["narrows.train", *arguments]), streams[0], streams[1], once:
         code = call()
     return Finished(code, out.getvalue(), err.getvalue())
+
+
+def _no_mode(*_: Any, **__: Any) -> None:
+    return None
 
 
 def call() -> int:

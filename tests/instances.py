@@ -47,7 +47,7 @@ from narrows.losses.sparsity import (
     NestedReconstruction,
     SparseKL,
 )
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.priors.autoregressive import AutoregressiveCodes
 from narrows.priors.flow import FlowDensity
 from narrows.priors.gaussians import GaussianDensity, MixtureDensity
@@ -248,7 +248,14 @@ def model(
 ) -> Autoencoder:
     """A small autoencoder; every stage can be exchanged."""
     return Autoencoder(
-        spec, encoder=encoder, bottleneck=bottleneck, decoder=decoder, likelihood=likelihood, corruption=corruption
+        spec,
+        Stages(
+            encoder=encoder,
+            bottleneck=bottleneck,
+            decoder=decoder,
+            likelihood=likelihood,
+            corruption=corruption,
+        ),
     )
 
 

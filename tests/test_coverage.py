@@ -61,9 +61,8 @@ OTHER_DEFAULTS = {
 }
 # What code, not a config, gives.
 FROM_CODE = {"self", "in_shape", "out_shape", "data_shape", "spec", "save_dir"}
-STAGES = {"encoder", "bottleneck", "decoder", "likelihood", "corruption"}
 FROM_CODE_OF: dict[type, set[str]] = {
-    Autoencoder: STAGES,
+    Autoencoder: {"stages"},
     Density: {"model"},
     AutoencoderModule: {"model", "objective", "optimizer", "scheduler", "seed"},
 }

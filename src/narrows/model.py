@@ -6,6 +6,7 @@ batch.x ─ corruption ─▶ x_in ─ encoder ─▶ h ─ bottleneck ─▶ la
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,16 +26,31 @@ if TYPE_CHECKING:
 Builder = Callable[..., Any]
 
 
-class Autoencoder(nn.Module):
-    """Wires the stages; each is built from the shape before it.
+@dataclass(frozen=True)
+class Stages:
+    """What builds the five stages, once the shapes are known.
 
     Args:
-        spec: of the data, after `datamodule.setup()`.
         encoder: `encoder(in_shape)`.
         bottleneck: `bottleneck(in_shape)`.
         decoder: `decoder(in_shape, out_shape)`, and `data_shape` where it is autoregressive.
         likelihood: `likelihood(spec)`.
         corruption: `corruption(spec)`.
+    """
+
+    encoder: Builder
+    bottleneck: Builder
+    decoder: Builder
+    likelihood: Builder
+    corruption: Builder
+
+
+class Autoencoder(nn.Module):
+    """Wires the stages; each is built from the shape before it.
+
+    Args:
+        spec: of the data, after `datamodule.setup()`.
+        stages: what builds them.
         init: `torch`, every layer as torch draws it, or `glorot`, linear and convolutional weights drawn as
             TensorFlow and Keras do ("Understanding the difficulty of training deep feedforward neural
             networks", Glorot and Bengio, 2010, equation 16) and their biases 0.
@@ -46,22 +62,18 @@ class Autoencoder(nn.Module):
     def __init__(
         self,
         spec: DataSpec,
+        stages: Stages,
         *,
-        encoder: Builder,
-        bottleneck: Builder,
-        decoder: Builder,
-        likelihood: Builder,
-        corruption: Builder,
         init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         super().__init__()
         require(init in ("torch", "glorot"), f"model.init must be torch or glorot, not '{init}'")
         self.spec = spec
-        self.corruption: Corruption = corruption(spec)
-        self.likelihood: Likelihood = likelihood(spec)
-        self.encoder: Encoder = encoder(self.seen_shape)
-        self.bottleneck: Bottleneck = bottleneck(self.encoder.out_shape)
-        self.decoder: Decoder = self._build_decoder(decoder)
+        self.corruption: Corruption = stages.corruption(spec)
+        self.likelihood: Likelihood = stages.likelihood(spec)
+        self.encoder: Encoder = stages.encoder(self.seen_shape)
+        self.bottleneck: Bottleneck = stages.bottleneck(self.encoder.out_shape)
+        self.decoder: Decoder = self._build_decoder(stages.decoder)
         self.density: Density | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init == "glorot":

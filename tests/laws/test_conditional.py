@@ -13,6 +13,7 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.losses.importance import log_joint
+from narrows.model import Stages
 from narrows.models.conditional import ConditionalAutoencoder
 from narrows.types import DataSpec, VariationalLatent
 
@@ -24,11 +25,13 @@ def conditional(spec: DataSpec = CLASSES, convolutional: bool = False) -> Condit
     encoder, decoder = conv if convolutional else (ENCODER, DECODER)
     return ConditionalAutoencoder(
         spec,
-        encoder=encoder,
-        bottleneck=BOTTLENECKS["gaussian"],
-        decoder=decoder,
-        likelihood=LIKELIHOODS["gaussian_fixed"],
-        corruption=CORRUPTIONS["clean"],
+        Stages(
+            encoder=encoder,
+            bottleneck=BOTTLENECKS["gaussian"],
+            decoder=decoder,
+            likelihood=LIKELIHOODS["gaussian_fixed"],
+            corruption=CORRUPTIONS["clean"],
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +20,7 @@ from narrows.errors import UserError
 from narrows.losses.discrepancy import MMD
 from narrows.losses.divergence import evidence_lower_bound, posterior_kl
 from narrows.losses.importance import ImportanceWeighted, log_joint, log_posterior
+from narrows.model import Stages
 from narrows.models.hamiltonian import HamiltonianAutoencoder, _Leapfrog
 from narrows.types import DataSpec, GaussianLatent, MomentumLatent
 
@@ -33,14 +35,15 @@ def _double() -> Iterator[None]:
 
 
 def hamiltonian(spec: DataSpec = IMAGE, **options: Any) -> HamiltonianAutoencoder:
-    parts = {
-        "encoder": ENCODER,
-        "bottleneck": BOTTLENECKS["gaussian"],
-        "decoder": DECODER,
-        "likelihood": LIKELIHOODS["gaussian_fixed"],
-        "corruption": CORRUPTIONS["clean"],
-    }
-    found = HamiltonianAutoencoder(spec, **(parts | options))
+    stages = Stages(
+        encoder=ENCODER,
+        bottleneck=BOTTLENECKS["gaussian"],
+        decoder=DECODER,
+        likelihood=LIKELIHOODS["gaussian_fixed"],
+        corruption=CORRUPTIONS["clean"],
+    )
+    exchanged = {name: options.pop(name) for name in vars(stages) if name in options}
+    found = HamiltonianAutoencoder(spec, replace(stages, **exchanged), **options)
     # Smooth, so that energy errors have the order that the theory says.
     for module in list(found.decoder.modules()):
         for name, child in list(module.named_children()):

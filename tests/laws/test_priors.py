@@ -19,6 +19,7 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, Capacity, posterior_kl
 from narrows.losses.reconstruction import NegativeLogLikelihood
+from narrows.model import Stages
 from narrows.priors.vamp import VampAutoencoder
 from narrows.types import DataSpec, JointLatent, row_sums
 
@@ -29,11 +30,13 @@ LEARNT = ["gaussian_mixture", "categorical", "joint"]
 def vamp(spec: DataSpec = IMAGE, bottleneck: str = "gaussian", pseudo_inputs: int = 4) -> VampAutoencoder:
     return VampAutoencoder(
         spec,
-        encoder=ENCODER,
-        bottleneck=BOTTLENECKS[bottleneck],
-        decoder=DECODER,
-        likelihood=LIKELIHOODS["gaussian_fixed"],
-        corruption=Clean,
+        Stages(
+            encoder=ENCODER,
+            bottleneck=BOTTLENECKS[bottleneck],
+            decoder=DECODER,
+            likelihood=LIKELIHOODS["gaussian_fixed"],
+            corruption=Clean,
+        ),
         pseudo_inputs=pseudo_inputs,
     )
 

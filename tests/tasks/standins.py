@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
 from narrows.bottlenecks.base import Bottleneck
+from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Clean
 from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.stages import Decoder, Encoder
 from narrows.tasks.base import TaskContext
 from narrows.types import Batch, DataSpec, VariationalLatent
@@ -61,6 +62,20 @@ class Always(Decoder):
         return self.values.expand(len(z), *self.out_shape)
 
 
+def zero_model(data: Rows) -> Autoencoder:
+    """One latent, and zeros for a reconstruction: its squared error is the example's own square."""
+    return Autoencoder(
+        data.spec,
+        Stages(
+            encoder=Same,
+            bottleneck=partial(Deterministic, dim=1),
+            decoder=partial(Always, values=torch.zeros(data.spec.shape)),
+            likelihood=GaussianLikelihood,
+            corruption=Clean,
+        ),
+    )
+
+
 class PPCA:
     """x = W z + b + sigma eps with orthogonal columns in W, so that the posterior is diagonal."""
 
@@ -78,11 +93,13 @@ class PPCA:
         spec = DataSpec(shape=(len(self.bias),), kind="vector", size=1)
         return Autoencoder(
             spec,
-            encoder=Same,
-            bottleneck=partial(_Posterior, truth=self, widen=widen),
-            decoder=partial(_Linear, truth=self),
-            likelihood=partial(GaussianLikelihood, sigma=self.sigma),
-            corruption=Clean,
+            Stages(
+                encoder=Same,
+                bottleneck=partial(_Posterior, truth=self, widen=widen),
+                decoder=partial(_Linear, truth=self),
+                likelihood=partial(GaussianLikelihood, sigma=self.sigma),
+                corruption=Clean,
+            ),
         )
 
 

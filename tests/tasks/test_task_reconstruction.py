@@ -13,7 +13,7 @@ from tasks.standins import Always, Rows, Same, context
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
 from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.tasks import classics
 from narrows.tasks.base import run_tasks
 from narrows.tasks.reconstruction import Reconstruction
@@ -32,11 +32,13 @@ def _constant_model(
 ) -> Autoencoder:
     return Autoencoder(
         spec,
-        encoder=Same,
-        bottleneck=partial(Deterministic, dim=3),
-        decoder=partial(Always, values=values),
-        likelihood=GaussianLikelihood,
-        corruption=corruption,
+        Stages(
+            encoder=Same,
+            bottleneck=partial(Deterministic, dim=3),
+            decoder=partial(Always, values=values),
+            likelihood=GaussianLikelihood,
+            corruption=corruption,
+        ),
     )
 
 

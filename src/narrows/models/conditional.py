@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.model import Autoencoder, Builder
+from narrows.model import Autoencoder, Stages
 from narrows.types import DataSpec, Shape
 
 
@@ -30,12 +30,8 @@ class ConditionalAutoencoder(Autoencoder):
     def __init__(
         self,
         spec: DataSpec,
+        stages: Stages,
         *,
-        encoder: Builder,
-        bottleneck: Builder,
-        decoder: Builder,
-        likelihood: Builder,
-        corruption: Builder,
         init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         require(
@@ -43,15 +39,7 @@ class ConditionalAutoencoder(Autoencoder):
             "model conditional needs data with classes, but these have none; use model=autoencoder",
         )
         require(spec.kind != "tokens", "model conditional cannot stand classes beside tokens; use model=autoencoder")
-        super().__init__(
-            spec,
-            encoder=encoder,
-            bottleneck=bottleneck,
-            decoder=decoder,
-            likelihood=likelihood,
-            corruption=corruption,
-            init=init,
-        )
+        super().__init__(spec, stages, init=init)
 
     @property
     def seen_shape(self) -> Shape:

@@ -13,7 +13,7 @@ from torch.distributions import Independent, Normal
 from narrows.bottlenecks._pushforward import Pushforward
 from narrows.encoders._layers import choose
 from narrows.errors import require
-from narrows.model import Autoencoder, Builder
+from narrows.model import Autoencoder, Stages
 from narrows.stages import still
 from narrows.types import DataSpec, GaussianLatent, Latent, MomentumLatent, row_sums
 
@@ -50,12 +50,8 @@ class HamiltonianAutoencoder(Autoencoder):
     def __init__(
         self,
         spec: DataSpec,
+        stages: Stages,
         *,
-        encoder: Builder,
-        bottleneck: Builder,
-        decoder: Builder,
-        likelihood: Builder,
-        corruption: Builder,
         init: Literal["torch", "glorot"] = "torch",
         steps: int = 3,
         tempering: Literal["none", "fixed", "quadratic"] = "quadratic",
@@ -65,15 +61,7 @@ class HamiltonianAutoencoder(Autoencoder):
         require(largest_step > 0, f"{PART}: largest_step must be above 0, not {largest_step}")
         choose(tempering, TEMPERINGS, "tempering", PART)
         require(steps > 0 or tempering == "none", f"{PART}: without steps nothing is tempered; use tempering=none")
-        super().__init__(
-            spec,
-            encoder=encoder,
-            bottleneck=bottleneck,
-            decoder=decoder,
-            likelihood=likelihood,
-            corruption=corruption,
-            init=init,
-        )
+        super().__init__(spec, stages, init=init)
         name, returns = type(self.bottleneck).__name__, self.bottleneck.returns
         require(
             returns is GaussianLatent,

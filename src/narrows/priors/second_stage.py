@@ -16,7 +16,7 @@ from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import require
 from narrows.likelihoods import OptimalGaussianLikelihood
 from narrows.losses.divergence import evidence_lower_bound
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.priors.base import StandardisedDensity
 from narrows.priors.budget import Budget
 from narrows.tasks.likelihood import log_weights
@@ -65,11 +65,13 @@ class SecondStage(StandardisedDensity):
         self.budget = Budget("second_stage", epochs, batch_size, lr, patience)
         self.stage = Autoencoder(
             DataSpec(shape=(self.width,), kind="vector", size=1),
-            encoder=partial(MLPEncoder, widths=widths),
-            bottleneck=partial(Gaussian, dim=dim or self.width),
-            decoder=partial(MLPDecoder, widths=list(reversed(widths))),
-            likelihood=OptimalGaussianLikelihood,
-            corruption=Clean,
+            Stages(
+                encoder=partial(MLPEncoder, widths=widths),
+                bottleneck=partial(Gaussian, dim=dim or self.width),
+                decoder=partial(MLPDecoder, widths=list(reversed(widths))),
+                likelihood=OptimalGaussianLikelihood,
+                corruption=Clean,
+            ),
         )
 
     def learn_standard(self, train: Tensor, held: Tensor) -> None:

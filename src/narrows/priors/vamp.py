@@ -10,7 +10,7 @@ from torch.distributions import MixtureSameFamily
 
 from narrows.bottlenecks.mixture import mixture_of_normals, under_prior
 from narrows.errors import require
-from narrows.model import Autoencoder, Builder
+from narrows.model import Autoencoder, Stages
 from narrows.types import DataSpec, GaussianLatent, Latent
 
 
@@ -31,26 +31,14 @@ class VampAutoencoder(Autoencoder):
     def __init__(
         self,
         spec: DataSpec,
+        stages: Stages,
         *,
-        encoder: Builder,
-        bottleneck: Builder,
-        decoder: Builder,
-        likelihood: Builder,
-        corruption: Builder,
         init: Literal["torch", "glorot"] = "torch",
         pseudo_inputs: int = 500,
     ) -> None:
         require(pseudo_inputs >= 1, f"model vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
         require(spec.kind != "tokens", "model vamp: tokens have no learnt inputs between them; use model=autoencoder")
-        super().__init__(
-            spec,
-            encoder=encoder,
-            bottleneck=bottleneck,
-            decoder=decoder,
-            likelihood=likelihood,
-            corruption=corruption,
-            init=init,
-        )
+        super().__init__(spec, stages, init=init)
         name = type(self.bottleneck).__name__
         require(
             issubclass(self.bottleneck.returns, GaussianLatent),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -11,13 +12,11 @@ from omegaconf import DictConfig
 
 from narrows.config import build, check_keys
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, Stages
 from narrows.random import seed_default
 from narrows.runs import checkpoints, densities, trust
 from narrows.runs.directory import CONFIG, MANIFEST, read_json
 from narrows.types import DataSpec
-
-STAGES = ("encoder", "bottleneck", "decoder", "likelihood", "corruption")
 
 
 def read_config(run_dir: Path) -> DictConfig:
@@ -39,8 +38,8 @@ def build_model(config: DictConfig, spec: DataSpec) -> Autoencoder:
         UserError: stages that do not fit the data or each other.
     """
     seed_default(config.seed, "init")
-    stages = {name: build(config[name], name) for name in STAGES}
-    return build(config.model, "model", spec, **stages)
+    stages = Stages(**{field.name: build(config[field.name], field.name) for field in fields(Stages)})
+    return build(config.model, "model", spec, stages)
 
 
 def _without_start(config: DictConfig) -> DictConfig:
