@@ -15,12 +15,8 @@ from sklearn.metrics import roc_auc_score
 from tasks.standins import Rows, context, zero_model
 
 from narrows.errors import UserError
-<<<<<<< HEAD
 from narrows.tasks.anomaly import Anomaly
 from narrows.tasks.attribution import value_errors
-=======
-from narrows.tasks.anomaly import Anomaly, detection_figures
->>>>>>> main
 from narrows.tasks.base import run_tasks
 from narrows.tasks.novelty import SCORES
 from narrows.types import Batch
