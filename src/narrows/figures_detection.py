@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
@@ -97,7 +98,9 @@ def error_lines(truth: Array, guess: Array, error: Array, heads: Sequence[str], 
         axis.set_visible(False)
     figure.supxlabel("time step", fontsize=9, color=INK)
     figure.supylabel("value", fontsize=9, color=INK)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=8)
+    handles, names = axes[0].get_legend_handles_labels()
+    handles.append(Patch(color=colormaps["Reds"](0.6)))
+    figure.legend(handles, [*names, "squared error"], loc="outside upper right", ncols=3, frameon=False, fontsize=8)
     return _render(figure)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
 from narrows.bottlenecks.base import Bottleneck
+from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Clean
 from narrows.likelihoods import GaussianLikelihood
 from narrows.model import Autoencoder, Stages
@@ -59,6 +60,20 @@ class Always(Decoder):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.values.expand(len(z), *self.out_shape)
+
+
+def zero_model(data: Rows) -> Autoencoder:
+    """One latent, and zeros for a reconstruction: its squared error is the example's own square."""
+    return Autoencoder(
+        data.spec,
+        Stages(
+            encoder=Same,
+            bottleneck=partial(Deterministic, dim=1),
+            decoder=partial(Always, values=torch.zeros(data.spec.shape)),
+            likelihood=GaussianLikelihood,
+            corruption=Clean,
+        ),
+    )
 
 
 class PPCA:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from tasks.standins import Always, Rows, Same, context
+from tasks.standins import Rows, context, zero_model
 
-from narrows.bottlenecks.deterministic import Deterministic
-from narrows.corruptions import Clean
-from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder, Stages
 from narrows.tasks.base import TaskContext
 from narrows.tasks.detectors import NAMES, fit_detectors
 from narrows.types import Batch
@@ -28,17 +23,7 @@ def ring(n: int, dims: int = 3) -> torch.Tensor:
 
 def judged(train: Batch, seed: int = 0) -> TaskContext:
     data = Rows({"train": train})
-    model = Autoencoder(
-        data.spec,
-        Stages(
-            encoder=Same,
-            bottleneck=partial(Deterministic, dim=1),
-            decoder=partial(Always, values=torch.zeros(train.x.shape[1])),
-            likelihood=GaussianLikelihood,
-            corruption=Clean,
-        ),
-    )
-    return context(model, data, seed)
+    return context(zero_model(data), data, seed)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,9 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
-from tasks.standins import Always, Rows, Same, context
+from tasks.standins import Rows, context, zero_model
 
-from narrows.bottlenecks.deterministic import Deterministic
-from narrows.corruptions import Clean
 from narrows.errors import UserError
-from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder, Stages
 from narrows.tasks.anomaly import Anomaly
 from narrows.tasks.attribution import value_errors
 from narrows.tasks.base import run_tasks
@@ -42,22 +37,9 @@ def _data() -> Rows:
     return Rows({"train": train, "validation": mixed(200), "test": mixed(200)}, batch_size=64, num_classes=2)
 
 
-def _zero_model(data: Rows) -> Autoencoder:
-    return Autoencoder(
-        data.spec,
-        Stages(
-            encoder=Same,
-            bottleneck=partial(Deterministic, dim=1),
-            decoder=partial(Always, values=torch.zeros(data.spec.shape)),
-            likelihood=GaussianLikelihood,
-            corruption=Clean,
-        ),
-    )
-
-
 def test_the_classics_stand_beside_the_model_and_the_threshold_comes_from_validation_normals() -> None:
     data = _data()
-    found = run_tasks({"a": Anomaly()}, context(_zero_model(data), data))
+    found = run_tasks({"a": Anomaly()}, context(zero_model(data), data))
     held = data.splits["validation"]
     score = held.x.square().mean(1)[held.label == 1].numpy()
     assert found["test/anomaly/threshold"] == pytest.approx(float(np.quantile(score, 0.95)), rel=1e-5)
@@ -73,7 +55,7 @@ def test_the_classics_stand_beside_the_model_and_the_threshold_comes_from_valida
 
 def test_data_that_cannot_be_judged() -> None:
     data = _data()
-    model = _zero_model(data)
+    model = zero_model(data)
     data.spec.num_classes = None
     assert Anomaly().fits(data.spec, model) == "the data have no labels"
     data.spec.factor_sizes = [3, 4]
@@ -87,7 +69,7 @@ def test_data_that_cannot_be_judged() -> None:
 
 def test_conformal_thresholds_and_their_promise() -> None:
     data = _data()
-    model = _zero_model(data)
+    model = zero_model(data)
     found = Anomaly(false_alarms=0.05, classics=[]).run(context(model, data))
     held = data.splits["validation"]
     score = np.sort(held.x.square().mean(1)[held.label == 1].numpy())
@@ -98,7 +80,7 @@ def test_conformal_thresholds_and_their_promise() -> None:
 
 def test_only_the_classics_that_are_asked_for() -> None:
     data = _data()
-    found = Anomaly(classics=["knn"]).run(context(_zero_model(data), data))
+    found = Anomaly(classics=["knn"]).run(context(zero_model(data), data))
     assert {name.split("/")[2] for name in found if name.count("/") == 3} == {"pca", "mean", "knn"}
     assert set(Anomaly.figures) <= found.keys()
     assert found["test/anomaly/knn/auroc_stderr"] > 0
@@ -112,7 +94,7 @@ def test_outliers_come_from_another_datamodule() -> None:
     off = Batch(1.5 * torch.randn(70, 4) + 4)
     others.splits["test"] = off
     task = Anomaly(normal_labels=None, outliers=others, classics=[])
-    model = _zero_model(data)
+    model = zero_model(data)
     assert task.fits(data.spec, model) is None
     found = task.run(context(model, data))
     assert found["test/anomaly/prevalence"] == pytest.approx(70 / 470)
@@ -126,13 +108,13 @@ def test_outliers_come_from_another_datamodule() -> None:
 def test_labels_beside_outliers() -> None:
     """What the run's own labels call anomalous stays so."""
     data, others = _data(), _data()
-    found = Anomaly(outliers=others, classics=[]).run(context(_zero_model(data), data))
+    found = Anomaly(outliers=others, classics=[]).run(context(zero_model(data), data))
     assert found["test/anomaly/prevalence"] == 0.75
 
 
 def test_a_model_worse_than_the_mean_is_a_loud_warning() -> None:
     data = _data()
-    model = _zero_model(data)
+    model = zero_model(data)
     judged = context(model, data)
     Anomaly(classics=[]).run(judged)
     judged.model.decoder.values += 5
@@ -146,7 +128,7 @@ def test_a_model_worse_than_the_mean_is_a_loud_warning() -> None:
 
 def test_a_score_that_the_model_has_not() -> None:
     data = _data()
-    reason = Anomaly(score="elbo").fits(data.spec, _zero_model(data))
+    reason = Anomaly(score="elbo").fits(data.spec, zero_model(data))
     assert reason == "score=elbo needs a posterior and a prior, which Deterministic has not"
 
 
@@ -174,7 +156,7 @@ def test_pictures_of_every_kind(kind: str, shape: tuple[int, ...], tmp_path: Pat
     source = _data()
     splits = {name: replace(part, x=part.x.reshape(-1, *shape)) for name, part in source.splits.items()}
     data = Rows(splits, batch_size=64, num_classes=2, kind=kind)
-    Anomaly(classics=["knn"]).run(replace(context(_zero_model(data), data), directory=tmp_path))
+    Anomaly(classics=["knn"]).run(replace(context(zero_model(data), data), directory=tmp_path))
     for name in ("anomaly_scores", "anomaly_roc", "anomaly_top"):
         pixels = np.asarray(Image.open(tmp_path / "figures" / f"{name}.png"))
         assert pixels.shape[2] == 3
@@ -185,7 +167,7 @@ def test_the_error_map_s_mean_over_observed_values_is_the_score() -> None:
     data = _data()
     rows = data.splits["test"]
     rows.observed = torch.rand(rows.x.shape) < 0.8
-    judged = context(_zero_model(data), data)
+    judged = context(zero_model(data), data)
     guess, error = value_errors(judged, rows)
     assert error[~rows.observed.numpy()].max() == 0
     mean = error.sum(1) / rows.observed.sum(1).clamp_min(1).numpy()

@@ -32,7 +32,9 @@ def adapt(
     """
     mine = {key: value for key, _, value in map(split, given)}
     adapted = {"output_dir": quoted(root)} if "output_dir" in config else {}
-    for place, name, value in _leaves(config.get("datamodule"), "datamodule"):
+    # Tasks may read data of their own: outliers.
+    rooms = ("datamodule", "tasks")
+    for place, name, value in (leaf for room in rooms for leaf in _leaves(config.get(room), room)):
         if name == "data_dir" and "data_dir" in mine and value == config.get("data_dir"):
             adapted[place] = mine["data_dir"]
         elif name == "download" and value is True and "data_dir" not in mine:
