@@ -4,7 +4,8 @@
 
 A task reads the run's own data and its chosen weights, and trains nothing of the model. Its figures are printed,
 written to the run's `tasks/NAME.json` with what they depend on, and merged into its `metrics.json`, so that
-`narrows compare` and sweeps can rank by them; its pictures lie among the run's `figures/`.
+`narrows compare` and sweeps can rank by them; its pictures lie among the run's `figures/`. Of several runs a task may
+draw one picture more, in the first run's `figures/`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import narrows
-from narrows import compress, decompress
+from narrows import compress, decompress, evaluate
 from narrows.coding.codec import Codec
 
 SMALL = (*TINY, *NO_TASKS, "logger=csv", "hydra.run.dir=run")
@@ -181,3 +182,19 @@ def test_files_that_cannot_be_trusted_are_refused(
         error = refusal(capsys, "decompress", *arguments)
         assert re.search(sentence, error), error
     assert not (tmp_path / "out.npy").exists()
+
+
+def test_runs_are_judged_beside_one_another(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copies = [shutil.copytree(run, tmp_path / name) for name, run in runs.items()]
+    evaluate.main([*map(str, copies), "task=compression", "task.factors=[]", "task.max_examples=20"])
+    printed = capsys.readouterr().out
+    assert "compressed file: bits per pixel" in printed
+    assert str(copies[0] / "figures" / "compression_runs.png") in printed.replace("\n", "")
+    assert (copies[0] / "figures" / "compression_runs.png").is_file()
+    for copy in copies:
+        figures = json.loads((copy / "tasks" / "compression.json").read_text())["figures"]
+        ranked = json.loads((copy / "metrics.json").read_text())
+        assert ranked | figures == ranked
+        assert figures["test/compression/jpeg/bpp"] > 0
