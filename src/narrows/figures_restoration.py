@@ -67,5 +67,5 @@ def level_lines(
         axis.set_xlabel(f"level: {names[kind]}", fontsize=8, color=INK)
         axis.set_ylabel("PSNR (dB)", fontsize=8, color=INK)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, 2 * columns), frameon=False, fontsize=8)
     return _render(figure)

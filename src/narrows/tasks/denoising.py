@@ -199,7 +199,9 @@ def _own(corruption: Corruption) -> tuple[str, float] | None:
 
 def _trained_with(model: Autoencoder) -> str:
     own = _own(model.corruption)
-    return f"{type(model.corruption).__name__}" if own is None else f"{own[0]} {own[1]:g}"
+    if own is not None:
+        return f"{own[0].replace('_', ' ')} {own[1]:g}"
+    return "no noise" if model.corruption.identity else type(model.corruption).__name__
 
 
 def _unfit(kind: str, spec: DataSpec) -> str | None:
