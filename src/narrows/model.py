@@ -155,9 +155,9 @@ class Autoencoder(nn.Module):
         return self.variational or self.density is not None
 
     @torch.no_grad()
-    def embed(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """The noise-free latent, `[B, D]` (maps and sequences flattened)."""
-        return self.encode(x, label).point.flatten(1)
+    def embed(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
+        """The noise-free latent, `[B, D]` (maps and sequences flattened). Arguments as of `encode`."""
+        return self.encode(x, label, hidden).point.flatten(1)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:

@@ -48,6 +48,11 @@ class Batch:
         """What the decoder is judged against."""
         return self.x if self.target is None else self.target
 
+    @property
+    def missing(self) -> Tensor | None:
+        """bool, x's shape: what no encoder can know; None where nothing is missing."""
+        return None if self.observed is None else ~self.observed
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 

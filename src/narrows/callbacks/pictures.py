@@ -136,7 +136,7 @@ def _look(model: Autoencoder, data: EvaluationData, device: torch.device, exampl
     labels: list[Tensor] = []
     for batch in subset(data.ordered_loader("validation"), positions):
         batch = batch.to(device)
-        codes.append(model.embed(batch.x, batch.label).float().cpu())
+        codes.append(model.embed(batch.x, batch.label, batch.missing).float().cpu())
         if batch.label is not None:
             labels.append(batch.label.cpu())
     parts = list(subset(data.ordered_loader("validation"), few))

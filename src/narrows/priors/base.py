@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError, require
-from narrows.model import Autoencoder
+from narrows.model import Autoencoder, unseen
 from narrows.tasks.base import EvaluationData, evaluating
 from narrows.types import Latent
 
@@ -87,7 +87,7 @@ class Density(nn.Module):
         for batch in data.ordered_loader(split):
             batch = batch.to(device)
             x, hidden = model.corruption(batch.x)
-            found.append(self.read(model.encode(x, batch.label, hidden)).cpu())
+            found.append(self.read(model.encode(x, batch.label, unseen(hidden, batch.observed))).cpu())
         return torch.cat(found) if found else torch.empty(0)
 
     def read(self, latent: Latent) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
@@ -16,29 +15,22 @@ from narrows.runs import checkpoints
 from narrows.runs import data as data_of
 from narrows.runs.directory import read_json, write_json
 from narrows.runs.load import checkpoint_path
+from narrows.tasks import rows
 from narrows.tasks.base import evaluating
 from narrows.tasks.scores import example_mse
+from narrows.types import Batch
 
 FILE = "calibration.json"
-AT_ONCE = 1000
-"""Rows reconstructed together."""
 
 Scores = NDArray[np.float64]
 
 
 def reconstructed(model: Autoencoder, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Scores]:
     """Reconstructions `[N, *shape]` and anomaly scores `[N]` (see `narrows.tasks.anomaly`), on the CPU."""
-    device = next(model.parameters()).device
-    parts, scores = [], []
+    batch = Batch(x, observed=observed)
     with evaluating(model, 0, "score"):
-        for start in range(0, len(x), AT_ONCE):
-            rows = slice(start, start + AT_ONCE)
-            seen = None if observed is None else observed[rows].to(device)
-            given = x[rows].to(device)
-            guess = model.reconstruct(given)
-            parts.append(guess.cpu())
-            scores.append(example_mse(guess, given, seen).numpy())
-    return torch.cat(parts), np.concatenate(scores)
+        guess = rows.reconstructed(model, batch.to(next(model.parameters()).device))
+    return guess, example_mse(guess, x, observed).numpy()
 
 
 def calibrated(run: Path, config: DictConfig, model: Autoencoder) -> Scores:

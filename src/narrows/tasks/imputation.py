@@ -192,7 +192,7 @@ def _draw(model: Autoencoder, batch: Batch, hidden: Tensor, steps: int) -> Tenso
     x, masked = batch.x, unseen(hidden, batch.observed)
     for _ in range(steps):
         x = torch.where(hidden, model.decode(model.encode(x, batch.label, masked).z, label=batch.label).sample(), x)
-        masked = unseen(None, batch.observed)
+        masked = batch.missing
     return model.decode(model.encode(x, batch.label, masked).z, label=batch.label).sample().float().cpu()
 
 

@@ -39,7 +39,7 @@ def likelihood(context: TaskContext) -> Score:
     """`-log p(x|z)` at the noise-free latent, in nats, summed over observed values."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        latent = context.model.encode(batch.x, batch.label)
+        latent = context.model.encode(batch.x, batch.label, batch.missing)
         p_x = context.model.decode(latent.point, batch.truth, batch.label)
         return -per_example(p_x.log_prob(batch.truth), batch.observed).numpy()
 
@@ -50,7 +50,7 @@ def elbo(context: TaskContext) -> Score:
     """`-E_q(z|x) [log p(x|z) + log p(z) - log q(z|x)]`, in nats, the mean of `DRAWS` draws; observed values only."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        latent = context.model.encode(batch.x, batch.label)
+        latent = context.model.encode(batch.x, batch.label, batch.missing)
         assert isinstance(latent, VariationalLatent)
         return -log_weights(context.model, batch, latent, DRAWS).mean(0).numpy()
 
@@ -62,7 +62,7 @@ def latent(context: TaskContext) -> Score:
     covariance, shrunk as Ledoit and Wolf (2004) do."""
 
     def codes(batch: Batch) -> Tensor:
-        return context.model.embed(batch.x, batch.label).cpu().double()
+        return context.model.embed(batch.x, batch.label, batch.missing).cpu().double()
 
     training = torch.cat([codes(batch) for batch in context.batches("train")])
     covariance = LedoitWolf().fit(training.numpy())

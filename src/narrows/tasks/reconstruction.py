@@ -110,7 +110,7 @@ def warn_if_worse_than_mean(context: TaskContext, judged: str, model: float, mea
 
 def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
     """p(x|z) at the noise-free latent, under teacher forcing where autoregressive, and its mean, free running."""
-    point = model.encode(batch.x, batch.label, unseen(None, batch.observed)).point
+    point = model.encode(batch.x, batch.label, batch.missing).point
     free = model.decode(point, label=batch.label)
     p_x = model.decode(point, batch.truth, batch.label) if model.decoder.autoregressive else free
     return p_x, free.mean
