@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from narrows.labels import CLASSICS, ROWS, STDERR, is_silent, named
+from narrows.runs.directions import higher_is_better
+
+MOST_COLUMNS = 4
+"""Classic answers that get a column each."""
 
 
 def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:
@@ -40,16 +44,29 @@ def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
 
 
 def figure_table(figures: dict[str, float]) -> Table:
-    """The test figures of a run, the classic answers beside them."""
+    """The test figures of a run, the classic answers beside them: a column each, or one cell for all of them, the best
+    first, where there are more than fit."""
     rows = _labelled(figures)
     kinds = [kind for kind in CLASSICS if any(_classic(key, kind) in figures for key in rows)]
+    many = len(kinds) > MOST_COLUMNS
     table = Table(header_style="bold")
     table.add_column("on the test split")
-    for heading in ("this run", *(CLASSICS[kind] for kind in kinds)):
-        table.add_column(heading, justify="right")
+    table.add_column("this run", justify="right", no_wrap=True)
+    for heading in ["beside it"] if many else [CLASSICS[kind] for kind in kinds]:
+        table.add_column(heading, justify="left" if many else "right")
     for key, label in rows.items():
-        table.add_row(label, *(_number(figures, name) for name in (key, *(_classic(key, k) for k in kinds))))
+        beside = [_number(figures, _classic(key, kind)) for kind in kinds]
+        table.add_row(label, _number(figures, key), *([_beside(figures, key, kinds)] if many else beside))
     return table
+
+
+def _beside(figures: dict[str, float], key: str, kinds: Sequence[str]) -> str:
+    """`ridge 17.70 ± 0.08, median 14.20 ± 0.05`, the best first where one side is better."""
+    present = [kind for kind in kinds if _classic(key, kind) in figures]
+    better = higher_is_better(key)
+    if better is not None:
+        present.sort(key=lambda kind: figures[_classic(key, kind)], reverse=better)
+    return ", ".join(f"{CLASSICS[kind]} {_number(figures, _classic(key, kind))}" for kind in present)
 
 
 def _labelled(figures: dict[str, float]) -> dict[str, str]:
