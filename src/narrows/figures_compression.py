@@ -31,5 +31,6 @@ def rate_distortion(runs: Mapping[str, Points], classics: Mapping[str, Points], 
     axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(which="minor", length=0)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return _render(figure)
