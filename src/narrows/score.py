@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from narrows.data.encoding import Encoding
     from narrows.data.table_files import Chunk
     from narrows.model import Autoencoder
+    from narrows.runs.calibration import Calibration
 
 DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table."
 EPILOG = """\
@@ -114,9 +115,10 @@ def _prepared(run: Path, overrides: Sequence[str], allow: Sequence[str], quantil
     data.find(config, run, overrides)
     check_keys(config)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    threshold = float(np.quantile(calibrated(run, config, model), quantile))
+    calibration = calibrated(run, config, model)
+    threshold = float(np.quantile(calibration.normals, quantile))
     log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run)
-    return Scorer(model, encoding, threshold), build(config.datamodule.source, "datamodule.source").format
+    return Scorer(model, encoding, calibration, threshold), build(config.datamodule.source, "datamodule.source").format
 
 
 @dataclass
@@ -125,6 +127,7 @@ class Scorer:
 
     model: Autoencoder
     encoding: Encoding
+    calibration: Calibration
     threshold: float
 
     @property
@@ -181,10 +184,8 @@ class Scorer:
         """Score, flag and reconstruction of rows without problems, as objects `[N, added - 1]`."""
         import numpy as np
 
-        from narrows.runs.calibration import reconstructed
-
         x, observed = self.encoding.encode(values, missing)
-        rebuilt, scores = reconstructed(self.model, x, observed)
+        rebuilt, scores = self.calibration.judge(self.model, x, observed)
         decoded = self.encoding.decode(rebuilt.double().numpy())
         found = np.empty((len(x), len(self.added) - 1), dtype=object)
         found[:, 0], found[:, 1] = scores, (scores > self.threshold).astype(int)

@@ -38,6 +38,20 @@ def test_reconstruction_is_the_squared_error_per_observed_value(law: PPCA) -> No
     assert scored("reconstruction", judged, Batch(x, observed=observed)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_standardised_divides_every_value_by_its_usual_error(law: PPCA) -> None:
+    train, x = torch.randn(50, 6) * torch.tensor([1.0, 10.0, 1.0, 1.0, 1.0, 0.0]), torch.randn(5, 6)
+    observed = torch.rand(5, 6) < 0.7
+    observed[:, 0] = True
+    judged = of(law, train)
+    usual = (judged.model.reconstruct(train) - train).square().mean(0)
+    usual = usual.clamp_min(0.01 * float(usual.mean()))
+    errors = (judged.model.reconstruct(x) - x).square() / usual
+    expected = [float(errors[i, observed[i]].mean()) for i in range(5)]
+    assert scored("standardised", judged, Batch(x, observed=observed)) == pytest.approx(expected, rel=1e-4)
+    # In units of the training rows' own errors, these score 1 on average, whatever the units of a column.
+    assert scored("standardised", judged, Batch(train)).mean() == pytest.approx(1, abs=0.2)
+
+
 def test_likelihood_is_the_gaussian_s_nats_at_the_noise_free_latent(law: PPCA) -> None:
     x, judged = torch.randn(5, 6), of(law)
     squared = (judged.model.reconstruct(x) - x).square().sum(1)

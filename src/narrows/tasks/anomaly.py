@@ -29,7 +29,7 @@ from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
-ScoreName = Literal["reconstruction", "likelihood", "elbo", "latent"]
+ScoreName = Literal["reconstruction", "standardised", "likelihood", "elbo", "latent"]
 MODEL = "model"
 OUTLIER = np.iinfo(np.int64).min
 """The label of an outlier: no data set has it."""
@@ -53,7 +53,7 @@ class Anomaly(Task):
         normal_labels: labels of the normal classes; null, with `outliers` alone: all.
         quantile: of the validation normals' scores: the threshold; 0.95 asks for 5% false alarms.
         false_alarms: a false-alarm rate to keep to conservatively, in the place of `quantile`: the conformal threshold.
-        score: `reconstruction`, `likelihood`, `elbo` or `latent`, see `narrows.tasks.novelty`.
+        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `narrows.tasks.novelty`.
         classics: which beside PCA and the mean: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
         max_rows: training rows that any classic may read; null for all.
         pair_rows: training rows that knn, lof and ocsvm (at most 5,000), which compare rows in pairs, may read.

@@ -18,7 +18,7 @@ def value_errors(context: TaskContext, rows: Batch) -> tuple[NDArray[np.floating
     """The noise-free reconstruction and the squared error of every value, `[B, *shape]` each; the error is 0 where the
     value was not observed. Its mean over observed values is the score `reconstruction`."""
     on_device = rows.to(context.device)
-    guess = context.model.reconstruct(on_device.x, on_device.label).cpu()
+    guess = context.model.reconstruct(on_device.x, on_device.label, on_device.missing).cpu()
     error = (guess - rows.truth).square()
     if rows.observed is not None:
         error = error.masked_fill(~rows.observed, 0.0)

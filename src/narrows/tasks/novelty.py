@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from narrows.types import Batch, VariationalLatent
 
 DRAWS = 10
 """From the posterior, per example, for `elbo`."""
+FLOOR = 0.01
+"""Of `usual_errors`."""
 
 Score = Callable[[Batch], NDArray[np.floating]]
 """`[B]` scores of a batch."""
@@ -29,10 +31,41 @@ def reconstruction(context: TaskContext) -> Score:
     """Squared error of the noise-free reconstruction over observed values / their number."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        guess = context.model.reconstruct(batch.x, batch.label)
-        return example_mse(guess, batch.truth, batch.observed).numpy()
+        return example_mse(_rebuilt(context.model, batch), batch.truth, batch.observed).numpy()
 
     return score
+
+
+def standardised(context: TaskContext) -> Score:
+    """As `reconstruction`, every value's squared error over its `usual_errors` in the training split."""
+    usual = usual_errors(context.model, context.batches("train"))
+
+    def score(batch: Batch) -> NDArray[np.floating]:
+        return standardised_mse(_rebuilt(context.model, batch), batch.truth, batch.observed, usual).numpy()
+
+    return score
+
+
+def usual_errors(model: Autoencoder, batches: Iterable[Batch]) -> Tensor:
+    """Mean squared error of every value where it was observed, `[*shape]`, float64 on the CPU; none below `FLOOR` of
+    their mean, so that a value that never varied does not decide alone."""
+    squared, counts = torch.zeros(()).double(), torch.zeros(()).double()
+    for batch in batches:
+        errors = (_rebuilt(model, batch) - batch.truth).cpu().double().square()
+        seen = torch.ones_like(errors) if batch.observed is None else batch.observed.cpu().double()
+        squared, counts = squared + (errors * seen).sum(0), counts + seen.sum(0)
+    usual = squared / counts.clamp_min(1)
+    return usual.clamp_min(FLOOR * float(usual.mean()))
+
+
+def standardised_mse(guess: Tensor, truth: Tensor, observed: Tensor | None, usual: Tensor) -> Tensor:
+    """The mean over observed values of squared error / usual squared error, `[B]`: about 1 for training examples."""
+    width = usual.sqrt().to(guess)
+    return example_mse(guess / width, truth / width, observed)
+
+
+def _rebuilt(model: Autoencoder, batch: Batch) -> Tensor:
+    return model.reconstruct(batch.x, batch.label, batch.missing)
 
 
 def likelihood(context: TaskContext) -> Score:
@@ -71,12 +104,14 @@ def latent(context: TaskContext) -> Score:
 
 SCORES: dict[str, Callable[[TaskContext], Score]] = {
     "reconstruction": reconstruction,
+    "standardised": standardised,
     "likelihood": likelihood,
     "elbo": elbo,
     "latent": latent,
 }
 AXES = {
     "reconstruction": "squared error per value",
+    "standardised": "squared error per value, over that of training rows",
     "likelihood": "-log p(x|z) (nats)",
     "elbo": "negative ELBO (nats)",
     "latent": "squared Mahalanobis distance of the latent",
