@@ -13,6 +13,8 @@ from rich.table import Table
 from narrows.labels import CLASSICS, ROWS, STDERR, is_silent, named
 from narrows.runs.directions import higher_is_better
 
+MOST_PLACES = 6
+"""Digits behind the point, after which a figure is written with a power of ten."""
 MOST_COLUMNS = 4
 """Classic answers that get a column each."""
 
@@ -91,6 +93,8 @@ def _number(figures: dict[str, float], key: str) -> str:
     if error is None or not 0 < error < math.inf:
         return _plain(figures[key])
     places = max(0, 1 - math.floor(math.log10(error)))
+    if places > MOST_PLACES:
+        return f"{figures[key]:.3g} ± {error:.2g}"
     return f"{figures[key]:.{places}f} ± {error:.{places}f}"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from narrows.labels import CLASSICS
 from narrows.report import figure_table
 from narrows.tasks.uncertainty import bootstrap, standard_error
 
@@ -35,6 +36,16 @@ def test_nothing_is_known_from_one_row() -> None:
 
 
 def test_a_table_shows_the_error_behind_its_figure() -> None:
-    table = figure_table({"test/nll": 93.123, "test/nll_stderr": 0.2345, "test/mse": 0.5})
+    tiny = {"test/psnr": 1.234e-30, "test/psnr_stderr": 5.67e-33}
+    table = figure_table({"test/nll": 93.123, "test/nll_stderr": 0.2345, "test/mse": 0.5} | tiny)
     cells = list(table.columns[1].cells)
-    assert cells == ["93.12 ± 0.23", "0.5"]
+    assert cells == ["93.12 ± 0.23", "0.5", "1.23e-30 ± 5.7e-33"]
+
+
+def test_many_classics_stand_in_one_cell_the_best_first() -> None:
+    found = {"test/psnr": 3.0} | {f"test/{kind}/psnr": value for value, kind in enumerate(list(CLASSICS)[:6])}
+    table = figure_table(found)
+    assert [column.header for column in table.columns] == ["on the test split", "this run", "beside it"]
+    (cell,) = table.columns[2].cells
+    names = [CLASSICS[kind] for kind in list(CLASSICS)[:6]]
+    assert cell == ", ".join(f"{name} {value}" for value, name in reversed(list(enumerate(names))))
