@@ -254,7 +254,7 @@ def test_settings_that_contradict_each_other() -> None:
     with pytest.raises(UserError, match="must be above 0, or null"):
         Scaling(clip=0)
     contradictions = [
-        (HeldOutRows(rest=True, path="b.csv"), "is of the training file, but test.path is another"),
+        (HeldOutRows(rest=True, path="b.csv"), "joins rows of the training file, but test.path is another"),
         (HeldOutRows(skip_rows=1), "test.skip_rows is of the file test.path"),
         (HeldOutRows(rest=True), "set both"),
     ]

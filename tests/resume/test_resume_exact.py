@@ -51,7 +51,17 @@ def go_on(server: Server, run: Path, **options: str) -> None:
     assert manifest(run)["status"] == "completed"
 
 
-@pytest.mark.parametrize("kill", PLACES.values(), ids=PLACES)
+# Neighbours of the others in time.
+SLOW = {
+    *("the first step of an epoch", "the last step of an epoch", "the end of validation"),
+    *("previous is in place, last is not", "all files are in place"),
+}
+
+
+@pytest.mark.parametrize(
+    "kill",
+    [pytest.param(kill, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, kill in PLACES.items()],
+)
 def test_killed_and_continued_is_never_stopped(kill: KillAt, server: Server, whole: Path, tmp_path: Path) -> None:
     run = stopped(server, tmp_path, kill)
     assert manifest(run)["status"] == "running", "nobody could write what SIGKILL did"

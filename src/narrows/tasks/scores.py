@@ -14,6 +14,7 @@ from torchmetrics.functional.image import (
 )
 
 from narrows.likelihoods import LevelCategorical
+from narrows.mixed import MixedDistribution
 from narrows.tasks.base import per_example
 from narrows.tasks.uncertainty import standard_error
 from narrows.types import DataSpec
@@ -49,6 +50,8 @@ def bits_name(p_x: Distribution, truth: Tensor) -> str | None:
     distribution over such data (a Bernoulli of grey values)."""
     if isinstance(p_x, LevelCategorical):
         return "bits_per_dim"
+    if isinstance(p_x, MixedDistribution):  # some columns have a mass, others a density
+        return None
     support: Any = p_x.support
     if not bool(support.check(truth).all()):
         return None
