@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from narrows.allowed import add_allow, packages
 from narrows.compare import explained
 from narrows.errors import require
 
@@ -55,9 +56,7 @@ def add_places(made: argparse.ArgumentParser, source: str, target: str) -> None:
     made.add_argument("source", type=Path, metavar="IN", help=source)
     made.add_argument("target", type=Path, metavar="OUT", help=target)
     made.add_argument("--run", type=Path, required=True, metavar="RUN", help="the directory of the trained run")
-    made.add_argument(
-        "--allow", action="append", default=[], metavar="PKG", help="a package that the run's config may use"
-    )
+    add_allow(made)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -107,8 +106,7 @@ def loaded(run: Path, allow: Sequence[str]) -> Codec:
     from narrows.runs.load import load, read_config
 
     require(run.is_dir(), f"there is no run directory {run}")
-    packages = [name for text in allow for name in text.split(",") if name]
-    return Codec(load(run, checkpoint=read_config(run).checkpoint, allow=packages))
+    return Codec(load(run, checkpoint=read_config(run).checkpoint, allow=packages(allow)))
 
 
 def _prepared(options: argparse.Namespace, codec: Codec) -> Tables:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from narrows.allowed import add_allow, packages
 from narrows.compare import explained
 from narrows.errors import nearest, require
 
@@ -58,9 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "narrows evaluate", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("arguments", nargs="+", metavar="RUN KEY=VALUE", help="run directories, task=NAME, and options")
-    made.add_argument(
-        "--allow", action="append", default=[], metavar="PKG", help="a package that a run's config may use"
-    )
+    add_allow(made, "a run's config")
     return made
 
 
@@ -95,8 +94,7 @@ def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
         f"task.{options[0] if options else ''} belongs to one task, but {len(tasks)} were named",
     )
     others = [f"{key}={value}" for key, _, value in pairs if key != "task" and not key.startswith("task.")]
-    packages = [name for text in allow for name in text.split(",") if name]
-    return Asked(runs, tasks, options, others, packages, every=named[0] == ALL)
+    return Asked(runs, tasks, options, others, packages(allow), every=named[0] == ALL)
 
 
 def choices() -> dict[str, Path]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from narrows.allowed import add_allow, packages
 from narrows.config import run_dir, title
 from narrows.errors import UserError, require
 from narrows.runs.adapt import adapt, split
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--from-config", type=Path, metavar="FILE", help="start from a resolved config instead of RUN")
     made.add_argument("--against", type=Path, metavar="RUN", help="with --from-config: the run to compare with")
     made.add_argument("--into", type=Path, metavar="DIR", help="the new run's directory (outputs/reproductions/...)")
-    made.add_argument("--allow", action="append", default=[], metavar="PKG", help="a package that the config may use")
+    add_allow(made, "the config")
     made.add_argument("--tolerance", type=float, default=1e-6, metavar="X", help="relative, of a figure (1e-6)")
     made.add_argument("--threads", type=int, metavar="N", help="threads (as recorded)")
     made.add_argument("--keep-loggers", action="store_true", help="also those that write elsewhere, such as mlflow")
@@ -101,7 +102,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
     file = run / CONFIG if options.from_config is None else options.from_config
     config = read_config(file)
     root = next((value for key, _, value in map(split, arguments) if key == "output_dir"), "outputs")
-    allow = [name for text in options.allow for name in text.split(",") if name]
+    allow = packages(options.allow)
     adapted, left_out = adapt(config, str(manifest.get("directory") or "."), arguments, root, options.keep_loggers)
     for name in left_out:
         console.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it", markup=False)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from narrows.allowed import add_allow, packages
 from narrows.compare import explained
 from narrows.errors import UserError, nearest, require
 
@@ -55,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--label", type=int, metavar="Y", help="of a class-conditional model; by default its classes in turn")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (0)")
     add("--out", type=Path, metavar="DIR", help="where the files go (RUN/samples)")
-    add("--allow", action="append", default=[], metavar="PKG", help="a package that the run's config may use")
+    add_allow(made)
     return made
 
 
@@ -102,7 +103,7 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
     require("=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
     strange = [argument for argument in overrides if "=" not in argument]
     require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is sampled at a time")
-    allow = [name for text in options.allow for name in text.split(",") if name]
+    allow = packages(options.allow)
     model = load(run, allow=allow)
     labels_of(model, 1, options.label)
     if options.prior in (None, OWN):

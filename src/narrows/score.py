@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from narrows.allowed import add_allow, packages
 from narrows.compare import explained
 from narrows.errors import nearest, require
 
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run directory, a file, values of the run's config")
     add("-o", "--out", type=Path, metavar="OUT.csv", help="where the result goes (NEW.scored.csv)")
     add("--quantile", type=float, default=0.95, metavar="Q", help="of the normal scores: the threshold (0.95)")
-    add("--allow", action="append", default=[], metavar="PKG", help="a package that the run's config may use")
+    add_allow(made)
     return made
 
 
@@ -90,7 +91,7 @@ def score(options: argparse.Namespace) -> Path:
     require(new.is_file(), f"there is no file {new}")
     out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
-    allow = [name for text in options.allow for name in text.split(",") if name]
+    allow = packages(options.allow)
     scorer, how = _prepared(run, overrides, allow, options.quantile)
     with replacing(out) as file:
         counts = _stream(scorer, new, how, file)

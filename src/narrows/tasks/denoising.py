@@ -20,7 +20,7 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import MAX_SQUARE, gather_training, ridge_to_clean
 from narrows.tasks.rows import joined, reconstructed, sampled
 from narrows.tasks.scores import example_psnr, example_ssim, has_ssim
-from narrows.tasks.uncertainty import standard_error
+from narrows.tasks.uncertainty import with_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -253,13 +253,9 @@ def _figures(restored: Restored, span: float, ssim: bool) -> dict[str, float]:
         if ssim and restored.observed is None:
             examples["ssim"] = example_ssim(rows, restored.clean, span)
         for figure, values in examples.items():
-            found |= _with_error(_under(name, figure), values)
+            found |= with_error(_under(name, figure), values)
     best = max((name for name in decibels if name), key=lambda name: float(decibels[name].mean()))
-    return found | _with_error("lead", decibels[""] - decibels[best])
-
-
-def _with_error(name: str, values: Tensor) -> dict[str, float]:
-    return {name: float(values.mean()), f"{name}_stderr": standard_error(values.numpy())}
+    return found | with_error("lead", decibels[""] - decibels[best])
 
 
 def _show(context: TaskContext, condition: Condition, restored: Restored) -> None:

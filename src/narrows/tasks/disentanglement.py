@@ -15,8 +15,9 @@ from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext, subset
 from narrows.tasks.classics import fit_classics
 from narrows.tasks.factors import TREES, Matrix, Table, Whole, dci, explicitness, mig, modularity, sap, top_gap
-from narrows.tasks.independent import fit_ica, random_positions
+from narrows.tasks.independent import fit_ica
 from narrows.tasks.interventions import beta_vae, factor_vae
+from narrows.tasks.rows import drawn
 from narrows.types import DataSpec
 
 METRICS: dict[str, Callable[[Table], dict[str, float]]] = {
@@ -124,7 +125,7 @@ class Disentanglement(Task):
         classics = fit_classics(context, self.max_rows)
         size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
         require(size >= 12, f"task disentanglement: {size} test examples are too few: 12 at least")
-        positions = random_positions(size, self.samples, context.seed, "test")
+        positions = drawn(size, self.samples, context.seed, "factors", "test")
         ours, theirs, labels = [], [], []
         for batch in subset(context.datamodule.ordered_loader("test"), positions):
             batch = batch.to(context.device)

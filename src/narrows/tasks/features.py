@@ -20,6 +20,7 @@ from narrows.tasks.base import Task, TaskContext, evaluating
 from narrows.tasks.classics import fit_classics
 from narrows.tasks.classifier import BATCH, descend
 from narrows.tasks.codes import Matrix, Probe, Reader, embedding, fit_probe, labels, read_split, told_the_label
+from narrows.tasks.rows import drawn
 from narrows.tasks.uncertainty import standard_error
 from narrows.types import DataSpec
 
@@ -122,8 +123,7 @@ class Features(Task):
         positions = None
         if split == "train" and self.max_rows is not None and self.max_rows < context.spec.size:
             log.info("task features reads %d of the %d training rows", self.max_rows, context.spec.size)
-            order = torch.randperm(context.spec.size, generator=generator(context.seed, "features"))
-            positions = order[: self.max_rows].sort().values
+            positions = drawn(context.spec.size, self.max_rows, context.seed, "features")
         return read_split(context, split, readers, positions)
 
     def _judge(

@@ -17,10 +17,10 @@ from narrows.errors import require
 from narrows.model import Autoencoder, unseen
 from narrows.random import derive, seed_default
 from narrows.tasks import imputers
-from narrows.tasks.base import Task, TaskContext, select
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.hiding import Case, flat, gapped, given, patterns
 from narrows.tasks.imputers import Known, Matrix
-from narrows.tasks.rows import joined, reconstructed, sampled
+from narrows.tasks.rows import CHUNK, joined, parts, reconstructed, sampled
 from narrows.tasks.uncertainty import bootstrap, standard_error
 from narrows.types import Batch, DataSpec
 
@@ -147,9 +147,9 @@ class Imputation(Task):
             return guesses, None
         seed_default(context.seed, "imputation draws", case.name)
         total = torch.zeros_like(case.truth)
-        drawn = []
+        drawn, cut = [], list(zip(parts(batch), hidden.split(CHUNK), strict=True))
         for _ in range(self.draws):
-            sample = torch.cat([_draw(model, part, gone, self.gibbs) for part, gone in _parts(batch, hidden)])
+            sample = torch.cat([_draw(model, part, gone, self.gibbs) for part, gone in cut])
             total += sample
             drawn.append(sample[case.hidden].numpy())
         guesses["multiple"] = total / self.draws
@@ -179,12 +179,6 @@ def _filled(context: TaskContext, case: Case, train: Matrix) -> Tensor:
         return x.masked_fill(hidden, value)
     mean = torch.as_tensor(np.nan_to_num(np.nanmean(train, 0)), dtype=x.dtype, device=x.device).reshape(x.shape[1:])
     return torch.where(hidden, mean, x)
-
-
-def _parts(batch: Batch, hidden: Tensor, rows: int = 500) -> Iterator[tuple[Batch, Tensor]]:
-    for start in range(0, len(batch), rows):
-        part = slice(start, start + rows)
-        yield select(batch, part), hidden[part]
 
 
 def _draw(model: Autoencoder, batch: Batch, hidden: Tensor, steps: int) -> Tensor:

@@ -7,15 +7,15 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from narrows.random import derive, generator
+from narrows.random import derive
 from narrows.tasks.base import TaskContext, subset
 from narrows.tasks.classics import Classics
 from narrows.tasks.factors import Matrix
+from narrows.tasks.rows import drawn
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,9 @@ class Independent:
         return found
 
 
-def random_positions(size: int, count: int, seed: int, split: str) -> torch.Tensor:
-    """Ascending positions of so many random rows."""
-    return torch.randperm(size, generator=generator(seed, "factors", split))[:count].sort().values
-
-
 def fit_ica(context: TaskContext, classics: Classics, samples: int) -> Independent:
     """Fitted on so many random training rows; said where it has not converged."""
-    positions = random_positions(context.spec.size, samples, context.seed, "train")
+    positions = drawn(context.spec.size, samples, context.seed, "factors", "train")
     rows = np.concatenate(
         [
             classics.pca.transform(classics.flat(batch.truth, batch.observed))

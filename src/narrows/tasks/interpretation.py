@@ -20,9 +20,10 @@ from narrows.tasks.arithmetic import class_means, fit_judge, other_classes, shif
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import Classics, fit_classics
 from narrows.tasks.codes import Matrix, Reader, embedding, labels, read_split, told_the_label
-from narrows.tasks.independent import fit_ica, random_positions
+from narrows.tasks.independent import fit_ica
 from narrows.tasks.reconstruction import warn_if_worse_than_mean
-from narrows.tasks.uncertainty import bootstrap, standard_error
+from narrows.tasks.rows import drawn
+from narrows.tasks.uncertainty import bootstrap, with_error
 from narrows.types import DataSpec, QuantizedLatent
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Interpretation(Task):
         classics = fit_classics(context, self.max_rows)
         train = self._read(context, classics, "train", None)
         size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
-        test = self._read(context, classics, "test", random_positions(size, self.rows, context.seed, "test"))
+        test = self._read(context, classics, "test", drawn(size, self.rows, context.seed, "factors", "test"))
         self._compare(context, classics, test)
         spread = train["model"].std(0)
         ours = _sensitivity(context, test, spread, self.examples)
@@ -143,7 +144,7 @@ class Interpretation(Task):
         if classes is None or told_the_label(context.model) is not None or len(np.unique(train["label"])) < 2:
             return {}
         size = sum(len(batch) for batch in context.datamodule.ordered_loader("validation"))
-        positions = random_positions(size, self.rows, context.seed, "validation")
+        positions = drawn(size, self.rows, context.seed, "factors", "validation")
         held_out = self._read(context, classics, "validation", positions)
         judge = fit_judge(held_out["raw"], held_out["label"], context.seed)
         found = {"judge_accuracy": float((judge(test["raw"]) == test["label"]).mean())}
@@ -158,7 +159,7 @@ class Interpretation(Task):
             target = other_classes(label, means, context.seed)
             hits = (judge(decode(shift(test[kind][known], label, target, means))) == target).astype(np.float64)
             key = "arithmetic" if kind == "model" else f"{kind}/arithmetic"
-            found |= {key: float(hits.mean()), f"{key}_stderr": standard_error(hits)}
+            found |= with_error(key, hits)
         return found
 
 

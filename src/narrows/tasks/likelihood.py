@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,8 +10,8 @@ from torch import Tensor
 from narrows.errors import require
 from narrows.losses.importance import log_joint, log_posterior
 from narrows.model import Autoencoder
-from narrows.tasks.base import Task, TaskContext, select
-from narrows.tasks.rows import sampled
+from narrows.tasks import rows
+from narrows.tasks.base import Task, TaskContext
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 MAX_VALUES = 2**26
@@ -59,13 +58,13 @@ class Likelihood(Task):
         return f"bottleneck {type(model.bottleneck).__name__} has no posterior and prior"
 
     def run(self, context: TaskContext) -> dict[str, float]:
-        parts = [
+        found = [
             self.negative_log_likelihood(context.model, part)
-            for batch in sampled(context, "test", self.max_examples, "likelihood rows")
-            for part in _slices(batch, self.rows)
+            for batch in rows.sampled(context, "test", self.max_examples, "likelihood rows")
+            for part in rows.parts(batch, self.rows)
         ]
-        require(bool(parts), "task likelihood: the test split is empty")
-        nll = torch.cat(parts)
+        require(bool(found), "task likelihood: the test split is empty")
+        nll = torch.cat(found)
         error = float(nll.std()) / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
         return {"test/nll": float(nll.mean()), "test/nll_stderr": error}
 
@@ -87,8 +86,3 @@ def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, dra
     """`log p(x|z) + log p(z) - log q(z|x)` at fresh draws of z, `[draws, B]`, float64 on the CPU."""
     z = latent.posterior.sample(torch.Size((draws,)))
     return (log_joint(model, batch, latent, z) - log_posterior(latent, z)).cpu().double()
-
-
-def _slices(batch: Batch, rows: int) -> Iterator[Batch]:
-    for start in range(0, len(batch), rows):
-        yield select(batch, slice(start, start + rows))

@@ -24,7 +24,7 @@ from narrows.tasks.scores import (
     ms_ssim_scales,
     value_counts,
 )
-from narrows.tasks.uncertainty import standard_error
+from narrows.tasks.uncertainty import with_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -143,8 +143,7 @@ class _Closer:
         """Means over examples with their standard errors; bits over all observed values."""
         found: dict[str, float] = {}
         for name, parts in self.rows.items():
-            values = torch.cat(parts)
-            found |= {name: float(values.mean()), f"{name}_stderr": standard_error(values.numpy())}
+            found |= with_error(name, torch.cat(parts))
         (kind,) = self.bits if len(self.bits) == 1 else (None,)
         if kind is not None:
             total = float(torch.cat(self.rows["test/nats"]).sum())

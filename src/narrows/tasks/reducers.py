@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import KernelPCA
 from sklearn.metrics import euclidean_distances
 from sklearn.random_projection import GaussianRandomProjection
 
-from narrows.random import derive, generator
+from narrows.random import derive
 from narrows.tasks.base import TaskContext
 from narrows.tasks.classics import Classics
 from narrows.tasks.codes import Matrix, read_split
+from narrows.tasks.rows import drawn
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _some_rows(context: TaskContext, classics: Classics, rows: int, purpose: str
     size = context.spec.size
     if rows < size:
         log.info("%s is fitted on %d of the %d training rows", purpose, rows, size)
-    positions = torch.randperm(size, generator=generator(context.seed, purpose))[:rows].sort().values
+    positions = drawn(size, rows, context.seed, purpose)
     flat = read_split(context, "train", {"raw": lambda batch: classics.flat(batch.x, batch.observed)}, positions)
     return flat["raw"], positions.numpy()
 

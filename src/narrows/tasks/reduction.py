@@ -33,8 +33,9 @@ from narrows.tasks.codes import (
 )
 from narrows.tasks.reconstruction import warn_if_worse_than_mean
 from narrows.tasks.reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
+from narrows.tasks.rows import drawn
 from narrows.tasks.scores import example_mse
-from narrows.tasks.uncertainty import bootstrap, standard_error
+from narrows.tasks.uncertainty import bootstrap, standard_error, with_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ def _some(size: int, rows: int | None, seed: int) -> torch.Tensor | None:
     if rows is None or rows >= size:
         return None
     log.info("neighbours and probes read %d of the %d training rows", rows, size)
-    return torch.randperm(size, generator=generator(seed, "reduction"))[:rows].sort().values
+    return drawn(size, rows, seed, "reduction")
 
 
 def _reader(classics: Classics, reducer: Reducer) -> Reader:
@@ -238,7 +239,7 @@ def _label_figures(look: _Look, name: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for kind, measure in {"knn": neighbour_hits, "probe": probe_hits}.items():
         hits = measure(codes, label, look.test[name], look.label)
-        found |= {kind: float(hits.mean()), f"{kind}_stderr": standard_error(hits)}
+        found |= with_error(kind, hits)
     return found
 
 
@@ -251,8 +252,7 @@ def _error_figures(look: _Look, name: str, seed: int) -> dict[str, float]:
         return 1 - float(rows.sum() / max(reference.sum(), 1e-30))
 
     return {
-        "mse": float(ours.mean()),
-        "mse_stderr": standard_error(ours),
+        **with_error("mse", ours),
         "explained_variance": explained(ours, mean),
         "explained_variance_stderr": bootstrap(explained, ours, mean, seed=seed),
     }

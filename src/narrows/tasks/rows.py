@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from narrows.model import Autoencoder, unseen
-from narrows.random import generator
+from narrows.random import Counter, generator
 from narrows.tasks.base import EvaluationData, TaskContext, select, subset
 from narrows.types import Batch
 
@@ -18,12 +19,16 @@ CHUNK = 500
 """Rows that pass through a model together."""
 
 
-def chosen(data: EvaluationData, split: str, most: int | None, seed: int, purpose: str) -> Tensor:
-    """Ascending positions in the split: all, or `most` that (seed, purpose) draw."""
-    size = sum(len(batch) for batch in data.ordered_loader(split))
+def drawn(size: int, most: int | None, seed: int, *counters: Counter) -> Tensor:
+    """Ascending positions of rows: all `size`, or `most` that (seed, counters) draw."""
     if most is None or most >= size:
         return torch.arange(size)
-    return torch.randperm(size, generator=generator(seed, purpose))[:most].sort().values
+    return torch.randperm(size, generator=generator(seed, *counters))[:most].sort().values
+
+
+def chosen(data: EvaluationData, split: str, most: int | None, seed: int, purpose: str) -> Tensor:
+    """Ascending positions in the split; see `drawn`."""
+    return drawn(sum(len(batch) for batch in data.ordered_loader(split)), most, seed, purpose)
 
 
 def sampled(context: TaskContext, split: str, most: int | None, purpose: str) -> Iterator[Batch]:
@@ -41,6 +46,12 @@ def joined(batches: Iterable[Batch]) -> Batch:
     return Batch(**whole)
 
 
+def parts(batch: Batch, rows: int = CHUNK) -> Iterator[Batch]:
+    """The batch, at most `rows` of it at a time."""
+    for start in range(0, len(batch), rows):
+        yield select(batch, slice(start, start + rows))
+
+
 def reconstructed(model: Autoencoder, batch: Batch, hidden: Tensor | None = None) -> Tensor:
     """`model.reconstruct` of `batch.x`, chunk by chunk, on the CPU.
 
@@ -50,9 +61,8 @@ def reconstructed(model: Autoencoder, batch: Batch, hidden: Tensor | None = None
         hidden: bool, `x`'s shape, what is hidden beside what is missing.
     """
     found = []
-    for start in range(0, len(batch), CHUNK):
-        rows = slice(start, start + CHUNK)
-        part = select(batch, rows)
-        masked = unseen(None if hidden is None else hidden[rows], part.observed)
+    gone = itertools.repeat(None) if hidden is None else hidden.split(CHUNK)
+    for part, here in zip(parts(batch), gone, strict=False):
+        masked = unseen(here, part.observed)
         found.append(model.reconstruct(part.x, part.label, masked).float().cpu())
     return torch.cat(found)

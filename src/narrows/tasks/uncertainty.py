@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from narrows.labels import STDERR
 from narrows.random import derive
 
 Rows = NDArray[Any]
@@ -18,6 +20,11 @@ DRAWS = 200
 def standard_error(values: Rows) -> float:
     """Of the mean of independent `values`, `[N]`: `std / sqrt(N)` with N - 1 degrees of freedom; NaN for one."""
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def with_error(name: str, values: Rows | Tensor) -> dict[str, float]:
+    """The mean of independent values `[N]` under `name`, and its `standard_error`."""
+    return {name: float(values.mean()), f"{name}{STDERR}": standard_error(np.asarray(values))}
 
 
 def bootstrap(statistic: Callable[..., float], *rows: Rows, seed: int, draws: int = DRAWS) -> float:
