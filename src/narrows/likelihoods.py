@@ -43,6 +43,10 @@ class Likelihood(nn.Module):
     def forward(self, params: Tensor) -> Distribution:
         raise NotImplementedError
 
+    def params_of_mean(self, mean: Tensor) -> Tensor | None:
+        """The parameters, `mean`'s shape, at which p(x|z) has that mean; None where they are not its alone."""
+        return None
+
 
 def _inside_unit(spec: DataSpec) -> bool:
     return spec.value_range is not None and spec.value_range[0] >= 0 and spec.value_range[1] <= 1
@@ -62,6 +66,10 @@ class BernoulliLikelihood(Likelihood):
 
     def forward(self, params: Tensor) -> Distribution:
         return Bernoulli(logits=params.float(), validate_args=False)
+
+    def params_of_mean(self, mean: Tensor) -> Tensor:
+        """Logits, no further from 0 than those of 0.001 and 0.999."""
+        return mean.clamp(1e-3, 1 - 1e-3).logit()
 
 
 class ContinuousBernoulliLikelihood(Likelihood):
@@ -116,6 +124,9 @@ class GaussianLikelihood(Likelihood):
         if self.scope == "shared":
             return Normal(params, self.log_sigma.exp().clamp_min(self.minimum).expand_as(params), validate_args=False)
         return Normal(params, torch.full_like(params, self.sigma), validate_args=False)
+
+    def params_of_mean(self, mean: Tensor) -> Tensor | None:
+        return None if self.scope == "value" else mean
 
 
 def _mean_over_processes(values: Tensor) -> Tensor:
@@ -176,6 +187,9 @@ class OptimalGaussianLikelihood(Likelihood):
     def forward(self, params: Tensor) -> Distribution:
         return _OptimalNormal(params.float(), self)
 
+    def params_of_mean(self, mean: Tensor) -> Tensor:
+        return mean
+
 
 def log_prob_of(p_x: Distribution, value: Tensor, judged: Tensor) -> Tensor:
     """log p(value), elementwise, and 0 where not `judged`; what is fitted to a batch is fitted to the judged values."""
@@ -198,6 +212,9 @@ class LaplaceLikelihood(Likelihood):
     def forward(self, params: Tensor) -> Distribution:
         params = params.float()
         return Laplace(params, torch.full_like(params, self.scale), validate_args=False)
+
+    def params_of_mean(self, mean: Tensor) -> Tensor:
+        return mean
 
 
 class LevelCategorical(Distribution):

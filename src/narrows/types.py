@@ -138,6 +138,8 @@ class SparseLatent(Latent):
     """Activations before the selection, `z`'s shape."""
     idle: Tensor | None = field(default=None, kw_only=True)
     """`[D]`, training passes since each latent (entry of axis 1) was last active; None where nobody counts."""
+    read: Tensor | None = field(default=None, kw_only=True)
+    """What the bottleneck read, `[B, C, *positions]`; None where nobody learns from it."""
 
 
 @dataclass

@@ -91,7 +91,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("callbacks=resample", "callbacks.progress.enable=false", "callbacks.resample.every_n_steps=1"),
     ),
     "jumprelu": ("variant=jumprelu", *NARROW, "corruption=block"),
-    "gated_sae": ("variant=gated_sae", *NARROW, "corruption=feature_dropout"),
+    "gated_sae": (
+        *("variant=gated_sae", *NARROW, "corruption=feature_dropout"),
+        *("callbacks=start_at_mean", "callbacks.progress.enable=false"),
+    ),
     "matryoshka_sae": ("variant=matryoshka_sae", "encoder.widths=[]", "decoder.widths=[]", "decoder.unit_norm=true"),
     "aae": ("variant=aae", *NARROW, "loss.adversary.critic.lr=1e-4", "loss.adversary.critic.r1=1.0"),
     "wae_gan": ("variant=wae_gan", *NARROW, "loss.adversary.critic.spectral_norm=true", "module.clip_norm=1.0"),

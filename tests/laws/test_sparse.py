@@ -34,6 +34,35 @@ def gradients(value: Tensor, net: Autoencoder) -> dict[str, Tensor]:
     return {name: g for name, g in zip(names, found, strict=True) if g is not None and g.any()}
 
 
+# ── what is projected ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("positions", [(), (4,), (2, 3)])
+def test_the_centre_is_the_mean_of_what_training_batches_read(name: str, positions: tuple[int, ...]) -> None:
+    bottleneck = BOTTLENECKS[name]((7, *positions))
+    read = [torch.randn(5, 7, *positions) + 3 for _ in range(4)]
+    for h in read:
+        bottleneck.learn(bottleneck(h))
+        bottleneck(h + 100)
+    mean = torch.cat(read).transpose(0, 1).flatten(1).mean(1)
+    torch.testing.assert_close(bottleneck.centre, mean)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_what_all_inputs_share_changes_no_code(name: str) -> None:
+    """A dictionary spends no latent on a constant: the decoder's bias has it."""
+    plain, shifted = BOTTLENECKS[name]((7,)), BOTTLENECKS[name]((7,))
+    shifted.load_state_dict(plain.state_dict())
+    h, offset = torch.randn(64, 7), 10 * torch.randn(7)
+    h = h - h.mean(0)
+    for bottleneck, rows in ((plain, h), (shifted, h + offset)):
+        for _ in range(2):
+            bottleneck.learn(bottleneck(rows))
+    torch.testing.assert_close(shifted.centre - plain.centre, offset, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(shifted.project(h + offset), plain.project(h), rtol=1e-4, atol=1e-4)
+
+
 # ── batch top-k ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -112,6 +141,7 @@ def test_jumprelu_s_threshold_and_kernel_are_in_units_of_the_activations() -> No
     with torch.no_grad():
         large.projection.bias.mul_(10)
     h, found = torch.randn(64, 7), []
+    h = h - h.mean(0)
     for bottleneck, size in ((small, 1.0), (large, 10.0)):
         rows = h * size
         bottleneck.learn(bottleneck(rows))
@@ -372,5 +402,5 @@ def test_the_auxiliary_loss_revives_dead_latents_and_reconstruction_gains() -> N
     dead, unexplained = _dead_after_training(0.0)
     revived, better = _dead_after_training(1 / 32)
     assert dead >= 0.5
-    assert revived < 0.1
+    assert revived < dead / 3
     assert better < 0.8 * unexplained

@@ -14,26 +14,48 @@ from narrows.stages import AxisLinear
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent
 
 MOMENTUM = 0.02
-"""Of the average of the activations' size."""
+"""Of the averages over training batches."""
 
 
 class _Sparse(Bottleneck):
-    """A linear projection to `dim` latents, and in the buffer `idle` for how many training passes each of them
-    has been 0 at every position of every example."""
+    """A linear projection of `h - centre` to `dim` latents; the buffer `idle` counts for how many training passes
+    each of them has been 0 at every position of every example.
+
+    `centre [C]` is the average of h over training batches and positions, where the papers' encoders subtract the
+    decoder's bias: latents selected by their size would else all compete along that one direction, and most die.
+    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), equation 1 and appendix A.1.
+    """
 
     returns: type[Latent] = SparseLatent
     idle: Tensor
+    centre: Tensor
+    passes: Tensor
 
     def __init__(self, in_shape: Shape, dim: int, name: str, *, bias: bool = True) -> None:
         require(dim >= 1, f"bottleneck {name}: dim must be at least 1, not {dim}")
         super().__init__(in_shape, dim)
         self.projection = AxisLinear(in_shape[0], dim, bias=bias)
         self.register_buffer("idle", torch.zeros(dim, dtype=torch.long))
+        self.register_buffer("centre", torch.zeros(in_shape[0]))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def project(self, h: Tensor) -> Tensor:
+        """`h [B, C, *positions]` to activations `[B, dim, *positions]`."""
+        return self.projection(h - _over_positions(self.centre, h))
 
     @torch.no_grad()
     def learn(self, latent: Latent) -> None:
+        assert isinstance(latent, SparseLatent)
+        assert latent.read is not None
         fired = (latent.z != 0).transpose(0, 1).flatten(1).any(1)
         self.idle.add_(1).masked_fill_(sum_over_processes(fired.long()) > 0, 0)
+        self.passes.add_(1)
+        self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self._rate)
+
+    @property
+    def _rate(self) -> Tensor:
+        """Of this training pass in an average: the plain mean of the first ones, exponential later."""
+        return (1 / self.passes).clamp_min(MOMENTUM)
 
 
 class TopK(_Sparse):
@@ -51,9 +73,9 @@ class TopK(_Sparse):
         self.k = k
 
     def forward(self, h: Tensor) -> SparseLatent:
-        pre = self.projection(h)
+        pre = self.project(h)
         z = _largest(pre, self.k)
-        return SparseLatent(z=z, point=z, pre=pre, idle=self.idle)
+        return SparseLatent(z=z, point=z, pre=pre, idle=self.idle, read=h)
 
 
 class BatchTopK(_Sparse):
@@ -72,7 +94,6 @@ class BatchTopK(_Sparse):
     """
 
     threshold: Tensor
-    passes: Tensor
 
     def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16, momentum: float = 0.02) -> None:
         super().__init__(in_shape, dim, "batch_topk")
@@ -80,13 +101,12 @@ class BatchTopK(_Sparse):
         require(0 < momentum <= 1, f"bottleneck batch_topk: momentum must be in (0, 1], not {momentum}")
         self.k, self.momentum = k, momentum
         self.register_buffer("threshold", torch.tensor(0.0))
-        self.register_buffer("passes", torch.tensor(0))
 
     def forward(self, h: Tensor) -> SparseLatent:
-        pre = self.projection(h)
+        pre = self.project(h)
         point = pre * (pre > self.threshold)
         z = _largest(pre.reshape(1, -1), self._kept(pre)).reshape(pre.shape) if self.training else point
-        return SparseLatent(z=z, point=point, pre=pre, idle=self.idle)
+        return SparseLatent(z=z, point=point, pre=pre, idle=self.idle, read=h)
 
     def _kept(self, pre: Tensor) -> int:
         return self.k * pre.numel() // pre.shape[1]
@@ -96,10 +116,8 @@ class BatchTopK(_Sparse):
         super().learn(latent)
         assert isinstance(latent, SparseLatent)
         border = latent.pre.flatten().float().topk(self._kept(latent.pre) + 1).values[-2:].mean()
-        sums = sum_over_processes(torch.stack([border, torch.ones_like(border)]))
-        self.passes.add_(1)
         rate = (1 / self.passes).clamp_min(self.momentum)
-        self.threshold.add_(rate * (sums[0] / sums[1] - self.threshold))
+        self.threshold.lerp_(_mean(border.reshape(1, 1)).squeeze(0), rate)
 
 
 class JumpReLU(_Sparse):
@@ -123,7 +141,6 @@ class JumpReLU(_Sparse):
 
     returns = JumpLatent
     scale: Tensor
-    passes: Tensor
 
     def __init__(self, in_shape: Shape, *, dim: int = 256, threshold: float = 1.0, bandwidth: float = 0.5) -> None:
         super().__init__(in_shape, dim, "jumprelu")
@@ -132,10 +149,9 @@ class JumpReLU(_Sparse):
         self.bandwidth = bandwidth
         self.log_threshold = nn.Parameter(torch.full((dim,), math.log(threshold)))
         self.register_buffer("scale", torch.tensor(1.0))
-        self.register_buffer("passes", torch.tensor(0))
 
     def forward(self, h: Tensor) -> JumpLatent:
-        pre = self.projection(h)
+        pre = self.project(h)
         # A copy, because `learn` moves it before this batch's backward reads it.
         scale = self.scale.clone()
         theta = _over_positions(self.log_threshold.exp() * scale, pre)
@@ -144,17 +160,14 @@ class JumpReLU(_Sparse):
         ramp = ((pre.detach() - theta) / (self.bandwidth * scale) + 0.5).clamp(0, 1)
         step = ramp - ramp.detach()
         z = pre * active + theta.detach() * step
-        return JumpLatent(z=z, point=z, pre=pre, idle=self.idle, active=active + step)
+        return JumpLatent(z=z, point=z, pre=pre, idle=self.idle, read=h, active=active + step)
 
     @torch.no_grad()
     def learn(self, latent: Latent) -> None:
         super().learn(latent)
         assert isinstance(latent, JumpLatent)
-        square = latent.pre.float().square().sum()
-        sums = sum_over_processes(torch.stack([square, square.new_tensor(latent.pre.numel())]))
-        self.passes.add_(1)
-        rate = (1 / self.passes).clamp_min(MOMENTUM)
-        self.scale.lerp_((sums[0] / sums[1]).sqrt(), rate)
+        square = _mean(latent.pre.float().square().reshape(1, -1)).squeeze(0)
+        self.scale.lerp_(square.sqrt(), self._rate)
 
 
 class GatedSAE(_Sparse):
@@ -178,19 +191,26 @@ class GatedSAE(_Sparse):
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
     def forward(self, h: Tensor) -> GatedLatent:
-        shared = self.projection(h)
+        shared = self.project(h)
         gate_bias, magnitude_bias, log_scale = (
             _over_positions(values, shared) for values in (self.gate_bias, self.magnitude_bias, self.log_scale)
         )
         gate = shared + gate_bias
         z = (gate > 0) * (log_scale.exp() * shared + magnitude_bias).relu()
-        return GatedLatent(z=z, point=z, pre=gate, idle=self.idle)
+        return GatedLatent(z=z, point=z, pre=gate, idle=self.idle, read=h)
 
 
 def _largest(values: Tensor, k: int) -> Tensor:
     """`values` with all but the `k` largest along axis 1 set to 0."""
     kept, index = values.topk(k, dim=1)
     return torch.zeros_like(values).scatter(1, index, kept)
+
+
+def _mean(values: Tensor) -> Tensor:
+    """`[N, M]` to `[N]`, over M and all processes."""
+    values = values.float()
+    sums = sum_over_processes(torch.cat([values.sum(1), values.new_tensor([values.shape[1]])]))
+    return sums[:-1] / sums[-1]
 
 
 def _over_positions(values: Tensor, like: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from narrows.types import Batch
 class ResampleDead(L.Callback):
     """Every so many steps, gives dead latents of a sparse bottleneck the direction of badly rebuilt examples.
 
-    A latent that has been 0 for `dead_after` training passes gets an encoder row along the encoder's output for an
-    example drawn in proportion to its squared loss, `scale` times as long as the living rows on average, and no bias.
-    Where the decoder's layer that reads the latent is linear, its column becomes a random direction as long as the
-    living columns are on average. The optimiser forgets what it knew of both. The draws are a function of the
+    A latent that has been 0 for `dead_after` training passes gets an encoder row along the encoder's centred output for
+    an example drawn in proportion to its squared loss, `scale` times as long as the living rows are on average, and no
+    bias. Where the decoder's layer that reads the latent is linear, its column becomes a random direction as long as
+    the living columns are on average. The optimiser forgets what it knew of both. The draws are a function of the
     module's seed and the step; under DDP they are those of the first process.
 
     "Towards Monosemanticity: Decomposing Language Models With Dictionary Learning" (Bricken et al., 2023), section
@@ -83,7 +83,7 @@ class ResampleDead(L.Callback):
             _forget(cast(Any, module.optimizers()).optimizer, parameter, dead, axis)
 
     def _directions(self, module: AutoencoderModule, batch: Batch, count: int) -> Tensor:
-        """`[count, C]`, of norm 1: the encoder's output at one position of badly rebuilt examples."""
+        """`[count, C]`, of norm 1: what the projection reads at one position of badly rebuilt examples."""
         model = module.model
         training = model.training
         model.eval()
@@ -94,7 +94,8 @@ class ResampleDead(L.Callback):
         chosen = torch.multinomial((loss - loss.min() + 1e-6).square(), count, replacement=True)
         h = h[chosen].flatten(2) if h.ndim > 2 else h[chosen].unsqueeze(2)
         place = torch.randint(h.shape[2], (count, 1, 1), device=h.device).expand(-1, h.shape[1], 1)
-        return nn.functional.normalize(h.gather(2, place).squeeze(2), dim=1)
+        bottleneck: Any = model.bottleneck
+        return nn.functional.normalize(h.gather(2, place).squeeze(2) - bottleneck.centre, dim=1)
 
     def _renew_columns(self, module: AutoencoderModule, dead: Tensor, living: Tensor) -> list[tuple[Tensor, int]]:
         reader = next((layer for layer in module.model.decoder.modules() if isinstance(layer, nn.Linear)), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ BATCH = 128
 
 
 def descend(
-    logits: Callable[[Tensor], Tensor],
+    logits: Callable[..., Tensor],
     parameters: Iterable[nn.Parameter],
-    examples: tuple[Tensor, Tensor],
+    examples: Sequence[Tensor],
     *counters: Counter,
     steps: int,
     rate: float,
@@ -25,18 +25,18 @@ def descend(
     """Adam on the cross-entropy of batches of 128 that are drawn with replacement, as `(seed, *counters, step)` say.
 
     Args:
-        logits: `[B, *shape] -> [B, classes]`, on the parameters' device.
+        logits: of what comes before the labels in `examples`, `[B, classes]`, on the parameters' device.
         parameters: those that are trained.
-        examples: `[N, *shape]` and their labels `[N]`, on the CPU.
+        examples: what `logits` reads, `[N, *shape]` each, and last the labels `[N]`, on the CPU.
     """
-    x, y = examples
     trained = list(parameters)
     device = trained[0].device
     optimizer = torch.optim.Adam(trained, lr=rate)
     with torch.enable_grad():
         for step in range(steps):
-            rows = torch.randint(len(x), (BATCH,), generator=generator(seed, *counters, step))
-            loss = F.cross_entropy(logits(x[rows].to(device)), y[rows].to(device))
+            rows = torch.randint(len(examples[0]), (BATCH,), generator=generator(seed, *counters, step))
+            *given, label = (part[rows].to(device) for part in examples)
+            loss = F.cross_entropy(logits(*given), label)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

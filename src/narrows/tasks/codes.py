@@ -100,7 +100,8 @@ def fit_probe(codes: Matrix, label: NDArray[Any]) -> Probe:
         return Probe(classes, np.zeros((1, codes.shape[1])), np.zeros(1))
     centre, scale = codes.mean(0), max(float(np.sqrt(codes.var(0).mean())), 1e-12)
     fitted = LogisticRegression(max_iter=ITERATIONS)
-    with warnings.catch_warnings(record=True) as caught:
+    # BLAS kernels that read past a narrow float32 row raise "invalid value" about numbers that are all finite.
+    with warnings.catch_warnings(record=True) as caught, np.errstate(invalid="ignore"):
         warnings.simplefilter("always", ConvergenceWarning)
         fitted.fit((codes - centre) / scale, label)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):

@@ -22,12 +22,14 @@ from narrows.tasks.classifier import BATCH, descend
 from narrows.tasks.codes import Matrix, Probe, Reader, embedding, fit_probe, labels, read_split, told_the_label
 from narrows.tasks.rows import drawn
 from narrows.tasks.uncertainty import standard_error
-from narrows.types import DataSpec
+from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
 ALL = "all"
 CHUNK = 1000
+READ = ("x", "missing")
+"""What a network is given, in this order, of what is read of a split."""
 UNSEEN = -10.0
 """Logit of a class without a labelled example."""
 
@@ -120,6 +122,8 @@ class Features(Task):
         }
         if self.networks:
             readers["x"] = lambda batch: batch.x.cpu().numpy()
+            if next(iter(context.batches(split))).missing is not None:
+                readers["missing"] = _missing
         positions = None
         if split == "train" and self.max_rows is not None and self.max_rows < context.spec.size:
             log.info("task features reads %d of the %d training rows", self.max_rows, context.spec.size)
@@ -134,10 +138,9 @@ class Features(Task):
         probes = {kind: fit_probe(train[kind][chosen], label) for kind in train if kind.endswith("probe")}
         found = {kind: _hits(probe.tell(test[kind]), test) for kind, probe in probes.items()}
         for kind, network in self._networks(context, probes["probe"], draw).items() if self.networks else ():
-            examples = torch.from_numpy(train["x"][chosen]), torch.from_numpy(label).long()
-            self._train(context, network, examples, draw)
-            told = np.concatenate([_told(network, part, context) for part in torch.from_numpy(test["x"]).split(CHUNK)])
-            found[kind] = _hits(told, test)
+            given = [torch.from_numpy(train[name][chosen]) for name in READ if name in train]
+            self._train(context, network, [*given, torch.from_numpy(label).long()], draw)
+            found[kind] = _hits(_told(network, test, context), test)
         return found
 
     def _networks(self, context: TaskContext, probe: Probe, draw: int) -> dict[str, Classifier]:
@@ -154,7 +157,7 @@ class Features(Task):
         found["finetuned"].start_from(probe)
         return found
 
-    def _train(self, context: TaskContext, network: Classifier, examples: tuple[Tensor, Tensor], draw: int) -> None:
+    def _train(self, context: TaskContext, network: Classifier, examples: list[Tensor], draw: int) -> None:
         steps = max(self.steps, math.ceil(self.epochs * len(examples[0]) / BATCH))
         network.train()
         seed_default(context.seed, "features network", draw)
@@ -203,8 +206,8 @@ class Classifier(nn.Module):
             self.head.weight[kind] = torch.from_numpy(probe.weight[row])
             self.head.bias[kind] = float(probe.bias[row])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.model.encode(x).point.flatten(1))
+    def forward(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
+        return self.head(self.model.encode(x, hidden=missing).point.flatten(1))
 
 
 def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int64]:
@@ -222,9 +225,16 @@ def _hits(told: NDArray, test: dict[str, NDArray]) -> Matrix:
     return (told == test["label"]).astype(np.float64)
 
 
-def _told(network: Classifier, x: Tensor, context: TaskContext) -> NDArray:
+def _missing(batch: Batch) -> NDArray[np.bool_]:
+    assert batch.missing is not None
+    return batch.missing.cpu().numpy()
+
+
+def _told(network: Classifier, test: dict[str, NDArray], context: TaskContext) -> NDArray:
+    parts = zip(*(torch.from_numpy(test[name]).split(CHUNK) for name in READ if name in test), strict=True)
     with evaluating(network, context.seed, "features told"):
-        return network(x.to(context.device)).argmax(1).cpu().numpy()
+        logits = [network(*(rows.to(context.device) for rows in part)) for part in parts]
+    return torch.cat(logits).argmax(1).cpu().numpy()
 
 
 def _figures(hits: dict[str, list[Matrix]]) -> dict[str, float]:

@@ -150,7 +150,8 @@ def _of_model(model: Autoencoder, n: int, binary: bool) -> Tensor:
 
 
 def _rebuilt(context: TaskContext, test: Tensor, binary: bool) -> Tensor:
-    means = (context.model.reconstruct(batch.x, batch.label) for batch in context.batches("test"))
+    batches = context.batches("test")
+    means = (context.model.reconstruct(batch.x, batch.label, batch.missing) for batch in batches)
     return _first((part.clamp(0, 1).bernoulli() if binary else part for part in means), len(test))
 
 
