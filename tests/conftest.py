@@ -16,6 +16,16 @@ import narrows  # noqa: F401 (first: it lets torchvision, and with it lightning,
 ROOT = Path(__file__).resolve().parents[1]
 
 
+LONG = ("test_documents", "test_resume_exact", "test_sweep_scheduler", "test_ddp", "test_sweep_commands")
+"""Files of few tests that take a minute; begun last, one of them would keep the other core waiting."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those first, and all else in its order."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
     """One thread and one seed: no test depends on the machine or on the test before it."""

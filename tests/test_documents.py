@@ -58,10 +58,13 @@ def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
         runs = [str(run) for run in run_directories(tmp_path)]
         for name, run in {"RUN_A": runs[:1], "RUN_B": runs[1:2], "RUN": runs[:1]}.items():
             line = re.sub(rf"\b{name}\b", "".join(run), line)
-        line = line.replace("bottleneck.dim=4,16", "bottleneck.dim=4")
-        _, command, *arguments = shlex.split(re.sub(r"sweep.trials=\d+", "sweep.trials=2", line))
+        line = line.replace("bottleneck.dim=4,16 seed=0,1", "bottleneck.dim=4 seed=0,1")
+        _, command, *arguments = shlex.split(re.sub(r"sweep.trials=\d+", "sweep.trials=1", line))
         small = SMALL if "-m" in arguments else ()
-        done = run_command(command, *arguments, *small, cwd=tmp_path, timeout=300)
+        if command == "train":
+            done = run_in_process(*arguments, *small, cwd=tmp_path)
+        else:
+            done = run_command(command, *arguments, cwd=tmp_path, timeout=300)
         assert done.code == 0, f"{line}\n{done.err}\n{done.out}"
         assert done.out.strip(), line
     assert "bitwise equal" in next(tmp_path.rglob("reproduction.json")).read_text()
@@ -98,21 +101,16 @@ def test_a_newcomer_adds_a_bottleneck_by_the_book(tmp_path: Path) -> None:
     table.write_text(text.replace(imported, "from narrows.bottlenecks.simplex import Simplex\n" + imported))
 
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "tests/test_command.py").write_text(f"""
+from command import run_in_process
+def test_simplex_trains(tmp_path):
+    done = run_in_process("variant=undercomplete", "bottleneck=simplex", *{SMALL}, cwd=tmp_path)
+    assert done.code == 0, done.err
+""")
     run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
-    laws = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "simplex",
-        "tests/laws/test_bottlenecks.py",
-    ]
-    asked = subprocess.run(laws, **run)
+    options = ["-v", "-n0", "-p", "no:cacheprovider", "-k", "simplex"]
+    files = ["tests/laws/test_bottlenecks.py", "tests/test_command.py"]
+    asked = subprocess.run([sys.executable, "-m", "pytest", *options, *files], **run)
     assert asked.returncode == 0, asked.stdout
     assert "[simplex]" in asked.stdout
-    line = [sys.executable, "-m", "narrows.train", "variant=undercomplete", "bottleneck=simplex", *SMALL]
-    trained = subprocess.run(line, **run)
-    assert trained.returncode == 0, trained.stderr
+    assert "test_simplex_trains PASSED" in asked.stdout

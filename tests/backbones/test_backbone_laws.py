@@ -137,7 +137,7 @@ TRACED = [
 # warning in a way that does not help where warnings are errors.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @over(TRACED)
-@pytest.mark.parametrize("batch", [4, 1])
+@pytest.mark.parametrize("batch", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_compiled_equals_eager(side: str, name: str, batch: int) -> None:
     module, inputs = build(side, name, batch)
     if "deep" in name:

@@ -121,6 +121,7 @@ def test_one_process_keeps_the_record(together: Path) -> None:
     assert files == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
 
+@pytest.mark.slow
 def test_accumulation_in_two_processes_is_the_global_batch(alone: Path, tmp_path: Path) -> None:
     """Half the batch and twice the batches to a step."""
     run = in_two_processes(tmp_path, "module.accumulate=2", "datamodule.batch_size=121")

@@ -53,6 +53,7 @@ def go_on(server: Server, run: Path, **options: str) -> None:
 
 # Neighbours of the others in time.
 SLOW = {
+    *("the first step", "validation", "SIGINT in an epoch's last step", "SIGHUP in validation"),
     *("the first step of an epoch", "the last step of an epoch", "the end of validation"),
     *("previous is in place, last is not", "all files are in place"),
 }
@@ -70,7 +71,10 @@ def test_killed_and_continued_is_never_stopped(kill: KillAt, server: Server, who
     assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
 
 
-@pytest.mark.parametrize(("kill", "step"), SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize(
+    ("kill", "step"),
+    [pytest.param(*case, id=n, marks=[pytest.mark.slow] if n in SLOW else []) for n, case in SIGNALS.items()],
+)
 def test_a_signal_saves_at_once_and_is_recorded(
     kill: KillAt, step: int, server: Server, whole: Path, tmp_path: Path
 ) -> None:
@@ -86,7 +90,11 @@ def test_a_signal_saves_at_once_and_is_recorded(
 
 @pytest.mark.parametrize(
     "mechanism",
-    ["narrows.module:seed_default", "narrows.runs.positions:rewind", "narrows.history:StepHistory.restore"],
+    [
+        "narrows.module:seed_default",
+        pytest.param("narrows.runs.positions:rewind", marks=pytest.mark.slow),
+        pytest.param("narrows.history:StepHistory.restore", marks=pytest.mark.slow),
+    ],
 )
 def test_the_comparison_fails_without(mechanism: str, server: Server, whole: Path, tmp_path: Path) -> None:
     run = stopped(server, tmp_path, KillAt(f"{MODULE}.training_step", 9))
