@@ -9,11 +9,12 @@ import inspect
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -245,6 +246,33 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {error.msg or error}".partition("\n")[0]
     return _first_line(error)
+
+
+def check_overrides(arguments: Iterable[str]) -> None:
+    """Refuse what Hydra would end in a traceback: no key, or a group whose choice is no name.
+
+    Raises:
+        UserError: names the override and what would be right.
+    """
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if argument.startswith("-"):
+            continue
+        try:
+            override = parser.parse_override(argument)
+        except HydraException:
+            continue  # Hydra says what is wrong with it, when it comes to it.
+        group = override.key_or_group
+        require(bool(group), f"'{argument}' names no key: write KEY=VALUE")
+        whole = override.is_delete() and override.value() is None
+        if whole or override.is_sweep_override() or not (config_dir() / group).is_dir():
+            continue
+        value = override.value()
+        names = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) for name in names):
+            valid = [path.stem for path in (config_dir() / group).glob("*.yaml")]
+            given = argument.partition("=")[2]
+            raise UserError(f"there is no {group} '{given}': {nearest(given, valid)}")
 
 
 def group_names() -> list[str]:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from narrows import errors, replay
-from narrows.config import config_dir, explain, register_resolvers
+from narrows.config import check_overrides, config_dir, explain, register_resolvers
 from narrows.errors import Pruned, require
 from narrows.runs.job import Job, SweepJob
 
@@ -86,6 +86,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
+    with explained():
+        check_overrides(sys.argv[1:])
     if replay.is_asked(sys.argv[1:]):
         with explained():
             replay.main(sys.argv[1:])

@@ -47,6 +47,10 @@ NAMES: dict[str, tuple[tuple[str, ...], str]] = {
     "taken away": (("~optimizer",), "the config has no 'optimizer'"),
     "no checkpoint": (("~callbacks.checkpoint",), "callbacks has no 'checkpoint'"),
     "null": (("loss.kl=null",), "loss.kl is no component"),
+    "no key": (("=3",), "'=3' names no key: write KEY=VALUE"),
+    "number for a choice": (("datamodule=3",), "there is no datamodule '3': valid: "),
+    "null for a choice": (("variant=null",), "there is no variant 'null': "),
+    "numbers for choices": (("callbacks=[1]",), "there is no callbacks '[1]': "),
 }
 VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "k": (("variant=topk", "bottleneck.dim=4", "bottleneck.k=9"), "k must be between 1 and dim=4, not 9"),
