@@ -158,6 +158,8 @@ class _Leapfrog:
     def _whole(self, z: Tensor, rho: Tensor, like: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cat([z, rho], 1).reshape(like.shape), log_det
 
+    # What torch.compile has compiled has no second derivative.
+    @torch.compiler.disable
     def _force(self, z: Tensor) -> Tensor:
         """`-grad U(z)`, itself differentiable while gradients are recorded."""
         if self.model.steps == 0:
