@@ -40,8 +40,8 @@ def gradients(value: Tensor, net: Autoencoder) -> dict[str, Tensor]:
 @pytest.mark.parametrize("name", SPARSE)
 @pytest.mark.parametrize("positions", [(), (4,), (2, 3)])
 def test_the_centre_is_the_mean_of_what_training_batches_read(name: str, positions: tuple[int, ...]) -> None:
-    bottleneck = BOTTLENECKS[name]((7, *positions))
-    read = [torch.randn(5, 7, *positions) + 3 for _ in range(4)]
+    bottleneck = BOTTLENECKS[name]((7, *positions)).double()
+    read = [torch.randn(5, 7, *positions, dtype=torch.float64) + 3 for _ in range(4)]
     for h in read:
         bottleneck.learn(bottleneck(h))
         bottleneck(h + 100)

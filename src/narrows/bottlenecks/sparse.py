@@ -115,9 +115,9 @@ class BatchTopK(_Sparse):
     def learn(self, latent: Latent) -> None:
         super().learn(latent)
         assert isinstance(latent, SparseLatent)
-        border = latent.pre.flatten().float().topk(self._kept(latent.pre) + 1).values[-2:].mean()
+        border = latent.pre.flatten().topk(self._kept(latent.pre) + 1).values[None, -2:]
         rate = (1 / self.passes).clamp_min(self.momentum)
-        self.threshold.lerp_(_mean(border.reshape(1, 1)).squeeze(0), rate)
+        self.threshold.lerp_(_mean(border).squeeze(0), rate)
 
 
 class JumpReLU(_Sparse):
@@ -166,7 +166,7 @@ class JumpReLU(_Sparse):
     def learn(self, latent: Latent) -> None:
         super().learn(latent)
         assert isinstance(latent, JumpLatent)
-        square = _mean(latent.pre.float().square().reshape(1, -1)).squeeze(0)
+        square = _mean(_wide(latent.pre).square().reshape(1, -1)).squeeze(0)
         self.scale.lerp_(square.sqrt(), self._rate)
 
 
@@ -208,9 +208,14 @@ def _largest(values: Tensor, k: int) -> Tensor:
 
 def _mean(values: Tensor) -> Tensor:
     """`[N, M]` to `[N]`, over M and all processes."""
-    values = values.float()
+    values = _wide(values)
     sums = sum_over_processes(torch.cat([values.sum(1), values.new_tensor([values.shape[1]])]))
     return sums[:-1] / sums[-1]
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In single precision at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _over_positions(values: Tensor, like: Tensor) -> Tensor:
