@@ -120,7 +120,7 @@ def test_a_model_worse_than_the_mean_is_a_loud_warning() -> None:
     judged.model.decoder.values += 5
     judged.warnings.clear()
     Anomaly(classics=[]).run(judged)
-    assert "WORSE THAN THE TRAINING MEAN" in judged.warnings[0]
+    assert "WORSE THAN PREDICTING THE TRAINING MEAN" in judged.warnings[0]
     judged.warnings.clear()
     Anomaly(classics=[], score="latent").run(judged)
     assert not judged.warnings, "a latent distance says nothing of reconstruction"

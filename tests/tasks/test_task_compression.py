@@ -81,7 +81,7 @@ def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
 def test_the_same_question_has_the_same_answer_and_an_untrained_model_is_warned_of() -> None:
     one, two = judged(network()), judged(network())
     assert Compression().run(one) == Compression().run(two)
-    assert "WORSE THAN THE TRAINING MEAN" in one.warnings[0]
+    assert "WORSE THAN PREDICTING THE TRAINING MEAN" in one.warnings[0]
 
 
 def test_only_the_first_examples_are_compressed() -> None:

@@ -106,7 +106,7 @@ def test_a_hole_in_the_same_place_has_ridge_and_biharmonic_beside_it(tmp_path: P
         "imputation_centre_0.4",
         "imputation_random_0.3",
     }
-    assert any("WORSE THAN THE TRAINING MEAN" in warning for warning in judged.warnings)
+    assert any("WORSE THAN PREDICTING THE TRAINING MEAN" in warning for warning in judged.warnings)
 
 
 def _table(share: float) -> DataModule:

@@ -71,6 +71,26 @@ class TaskContext:
         log.warning(message)
         self.warnings.append(message)
 
+    def warn_if_worse_than_mean(
+        self,
+        subject: str,
+        figure: str,
+        model: float,
+        mean: float,
+        moral: str = "it has learned nothing, whatever its other figures say",
+    ) -> bool:
+        """Warn, loudly, where an error of the model is above that of predicting the training mean; whether it is.
+
+        Args:
+            subject: and verb, such as "the model is".
+            figure: what is compared, such as "test MSE".
+        """
+        worse = not model <= mean * (1 + 1e-6)
+        if worse:
+            against = f"{figure} {model:.6g} against {mean:.6g}"
+            self.warn(f"{subject} WORSE THAN PREDICTING THE TRAINING MEAN: {against}; {moral}")
+        return worse
+
 
 class Task:
     """A plug-in evaluator: `run(context)` gives flat, named figures; nothing of it enters the training module."""

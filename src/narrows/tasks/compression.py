@@ -119,11 +119,8 @@ class Compression(Task):
         x = _unit(truth)
         mean = fit_classics(context, PCA_ROWS).guess_mean(x)
         error = float(example_mse(mean, x, None).mean())
-        if not found[f"{PREFIX}/mse"] <= error:
-            context.warn(
-                f"what comes back from the compressed file is WORSE THAN THE TRAINING MEAN: MSE "
-                f"{found[f'{PREFIX}/mse']:.6g} against {error:.6g}, and the mean needs no file"
-            )
+        subject, moral = "what comes back from the compressed file is", "and the mean needs no file"
+        context.warn_if_worse_than_mean(subject, "MSE", found[f"{PREFIX}/mse"], error, moral)
 
     def across(self, runs: Sequence[Path]) -> Path | None:
         """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first; none where

@@ -123,11 +123,9 @@ class Imputation(Task):
         return found
 
     def _compare(self, context: TaskContext, case: Case, figures: dict[str, float]) -> None:
-        model, mean = figures["rmse"], figures["mean/rmse"]
-        if not model <= mean * (1 + 1e-6):
-            context.warn(
-                f"the model imputes WORSE THAN THE TRAINING MEAN: {case.name} RMSE {model:.6g} against {mean:.6g}"
-            )
+        context.warn_if_worse_than_mean(
+            "the model imputes", f"{case.name} RMSE", figures["rmse"], figures["mean/rmse"], "leave it to the mean"
+        )
 
     def _made(self, context: TaskContext) -> Iterator[Case]:
         batch = joined(sampled(context, "test", self.max_examples, "imputation rows"))

@@ -21,7 +21,6 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import Classics, fit_classics
 from narrows.tasks.codes import Matrix, Reader, embedding, labels, read_split, told_the_label
 from narrows.tasks.independent import fit_ica
-from narrows.tasks.reconstruction import warn_if_worse_than_mean
 from narrows.tasks.rows import drawn
 from narrows.tasks.uncertainty import bootstrap, with_error
 from narrows.types import DataSpec, QuantizedLatent
@@ -134,8 +133,8 @@ class Interpretation(Task):
 
     def _compare(self, context: TaskContext, classics: Classics, test: dict[str, NDArray]) -> None:
         guess = decoded(context, test["model"], test.get("label")).reshape(test["raw"].shape)
-        errors = (float(np.square(rows - test["raw"]).mean()) for rows in (guess, classics.mean))
-        warn_if_worse_than_mean(context, "test", *errors)
+        model, mean = (float(np.square(rows - test["raw"]).mean()) for rows in (guess, classics.mean))
+        context.warn_if_worse_than_mean("the model is", "test MSE", model, mean)
 
     def _arithmetic(
         self, context: TaskContext, classics: Classics, train: dict[str, NDArray], test: dict[str, NDArray]

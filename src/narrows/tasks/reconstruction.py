@@ -93,19 +93,9 @@ class Reconstruction(Task):
     def _compare(self, context: TaskContext, sums: dict[str, ErrorSums], components: int) -> None:
         judged, beside = ("test/hidden", "test/hidden/mean") if "test/hidden" in sums else ("test", "test/mean")
         pca = sums["test/pca"].mse
-        if not warn_if_worse_than_mean(context, judged, sums[judged].mse, sums[beside].mse) and pca < sums["test"].mse:
+        worse = context.warn_if_worse_than_mean("the model is", f"{judged} MSE", sums[judged].mse, sums[beside].mse)
+        if not worse and pca < sums["test"].mse:
             log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, sums["test"].mse)
-
-
-def warn_if_worse_than_mean(context: TaskContext, judged: str, model: float, mean: float) -> bool:
-    """Warn, loudly, of a model whose MSE is above that of predicting the training mean; whether it is."""
-    worse = not model <= mean * (1 + 1e-6)
-    if worse:
-        context.warn(
-            f"the model is WORSE THAN PREDICTING THE TRAINING MEAN: {judged} MSE {model:.6g} against {mean:.6g}; "
-            "it has learned nothing, whatever its other figures say"
-        )
-    return worse
 
 
 def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:

@@ -31,7 +31,6 @@ from narrows.tasks.codes import (
     told_the_label,
     trust,
 )
-from narrows.tasks.reconstruction import warn_if_worse_than_mean
 from narrows.tasks.reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
 from narrows.tasks.rows import drawn
 from narrows.tasks.scores import example_mse
@@ -110,7 +109,8 @@ class Reduction(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         classics = fit_classics(context, self.max_rows)
         look = self._look(context, classics, fit_reducers(context, classics, self.kernel_rows, self.umap_rows))
-        warn_if_worse_than_mean(context, "test", float(look.errors["model"].mean()), float(look.errors["mean"].mean()))
+        model, mean = (float(look.errors[name].mean()) for name in ("model", "mean"))
+        context.warn_if_worse_than_mean("the model is", "test MSE", model, mean)
         found: dict[str, float] = {}
         for name, codes in look.test.items():
             prefix = "test/reduction" if name == "model" else f"test/reduction/{name}"
