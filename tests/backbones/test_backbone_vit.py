@@ -55,9 +55,10 @@ def test_positions_are_those_of_the_paper() -> None:
     assert len(found.unique(dim=0)) == 6
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("padded", [False, True])
-def test_attention_is_torchs(padded: bool) -> None:
-    ours, theirs = SelfAttention(8, 2), nn.MultiheadAttention(8, 2, batch_first=True)
+def test_attention_is_torchs(padded: bool, causal: bool) -> None:
+    ours, theirs = SelfAttention(8, 2, causal), nn.MultiheadAttention(8, 2, batch_first=True)
     theirs.load_state_dict(
         {
             **{f"in_proj_{key}": value for key, value in ours.inputs.state_dict().items()},
@@ -66,7 +67,9 @@ def test_attention_is_torchs(padded: bool) -> None:
     )
     x = torch.randn(3, 5, 8)
     padding = torch.arange(5) >= torch.tensor([[5], [3], [1]]) if padded else None
-    torch.testing.assert_close(ours(x, padding), theirs(x, x, x, key_padding_mask=padding)[0])
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1) if causal else None
+    expected = theirs(x, x, x, key_padding_mask=padding, attn_mask=later, need_weights=False)[0]
+    torch.testing.assert_close(ours(x, padding), expected)
 
 
 def test_a_block_is_torchs_pre_norm_layer() -> None:
