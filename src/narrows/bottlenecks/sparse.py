@@ -21,9 +21,11 @@ class _Sparse(Bottleneck):
     """A linear projection of `h - centre` to `dim` latents; the buffer `idle` counts for how many training passes
     each of them has been 0 at every position of every example.
 
-    `centre [C]` is the average of h over training batches and positions, where the papers' encoders subtract the
-    decoder's bias: latents selected by their size would else all compete along that one direction, and most die.
-    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), equation 1 and appendix A.1.
+    Where it is `centred`, `centre [C]` is the average of h over training batches and positions, as the papers'
+    encoders subtract the decoder's bias; else it is 0. A dictionary of the data themselves needs it: latents selected
+    by their size would else all compete along that one direction, and most die. Behind a deep encoder, whose biases
+    can do the same, it moves while they learn and costs more than it gains. "Scaling and Evaluating Sparse
+    Autoencoders" (Gao et al., 2024), equation 1 and appendix A.1.
     """
 
     returns: type[Latent] = SparseLatent
@@ -31,9 +33,10 @@ class _Sparse(Bottleneck):
     centre: Tensor
     passes: Tensor
 
-    def __init__(self, in_shape: Shape, dim: int, name: str, *, bias: bool = True) -> None:
+    def __init__(self, in_shape: Shape, dim: int, name: str, *, centred: bool, bias: bool = True) -> None:
         require(dim >= 1, f"bottleneck {name}: dim must be at least 1, not {dim}")
         super().__init__(in_shape, dim)
+        self.centred = centred
         self.projection = AxisLinear(in_shape[0], dim, bias=bias)
         self.register_buffer("idle", torch.zeros(dim, dtype=torch.long))
         self.register_buffer("centre", torch.zeros(in_shape[0]))
@@ -50,7 +53,8 @@ class _Sparse(Bottleneck):
         fired = (latent.z != 0).transpose(0, 1).flatten(1).any(1)
         self.idle.add_(1).masked_fill_(sum_over_processes(fired.long()) > 0, 0)
         self.passes.add_(1)
-        self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self._rate)
+        if self.centred:
+            self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self._rate)
 
     @property
     def _rate(self) -> Tensor:
@@ -67,8 +71,8 @@ class TopK(_Sparse):
         UserError: `dim` below 1, or `k` outside 1..dim.
     """
 
-    def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16) -> None:
-        super().__init__(in_shape, dim, "topk")
+    def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16, centred: bool = False) -> None:
+        super().__init__(in_shape, dim, "topk", centred=centred)
         require(1 <= k <= dim, f"bottleneck topk: k must be between 1 and dim={dim}, not {k}")
         self.k = k
 
@@ -95,8 +99,10 @@ class BatchTopK(_Sparse):
 
     threshold: Tensor
 
-    def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16, momentum: float = 0.02) -> None:
-        super().__init__(in_shape, dim, "batch_topk")
+    def __init__(
+        self, in_shape: Shape, *, dim: int = 256, k: int = 16, momentum: float = 0.02, centred: bool = False
+    ) -> None:
+        super().__init__(in_shape, dim, "batch_topk", centred=centred)
         require(1 <= k < dim, f"bottleneck batch_topk: k must be between 1 and dim - 1 = {dim - 1}, not {k}")
         require(0 < momentum <= 1, f"bottleneck batch_topk: momentum must be in (0, 1], not {momentum}")
         self.k, self.momentum = k, momentum
@@ -142,8 +148,16 @@ class JumpReLU(_Sparse):
     returns = JumpLatent
     scale: Tensor
 
-    def __init__(self, in_shape: Shape, *, dim: int = 256, threshold: float = 1.0, bandwidth: float = 0.5) -> None:
-        super().__init__(in_shape, dim, "jumprelu")
+    def __init__(
+        self,
+        in_shape: Shape,
+        *,
+        dim: int = 256,
+        threshold: float = 1.0,
+        bandwidth: float = 0.5,
+        centred: bool = False,
+    ) -> None:
+        super().__init__(in_shape, dim, "jumprelu", centred=centred)
         for name, value in {"threshold": threshold, "bandwidth": bandwidth}.items():
             require(value > 0, f"bottleneck jumprelu: {name} must be above 0, not {value}")
         self.bandwidth = bandwidth
@@ -184,8 +198,8 @@ class GatedSAE(_Sparse):
 
     returns = GatedLatent
 
-    def __init__(self, in_shape: Shape, *, dim: int = 256) -> None:
-        super().__init__(in_shape, dim, "gated", bias=False)
+    def __init__(self, in_shape: Shape, *, dim: int = 256, centred: bool = False) -> None:
+        super().__init__(in_shape, dim, "gated", centred=centred, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(dim))
         self.magnitude_bias = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.zeros(dim))
