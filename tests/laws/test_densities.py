@@ -17,6 +17,7 @@ from torch.distributions import MultivariateNormal
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import VectorQuantizer
 from narrows.bottlenecks.gaussian import Gaussian
+from narrows.bottlenecks.hierarchical import HierarchicalVQ
 from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.priors.autoregressive import AutoregressiveCodes
@@ -274,6 +275,19 @@ def test_a_pattern_is_learnt_and_drawn() -> None:
     follows = (drawn[:, 0, 1:] == (drawn[:, 0, :-1] + 2) % 5).float().mean()
     assert follows > 0.95
     assert (drawn[:, 0] == drawn[:, 1]).float().mean() > 0.95
+
+
+def test_codes_on_two_scales_are_one_sequence() -> None:
+    """Coarse and fine maps have places of their own, and no position in common."""
+    bottleneck = HierarchicalVQ((4, 4, 4), dim=5, codes=6)
+    net = model(bottleneck=partial(VectorQuantizer, dim=4, codes=3))
+    net.bottleneck = bottleneck
+    density = AutoregressiveCodes(net, width=8, layers=1, heads=2)
+    codes = bottleneck(torch.randn(3, 4, 4, 4)).codes
+    assert density.length == codes.shape[1] == 4 + 16
+    assert density.log_prob(codes).isfinite().all()
+    assert density.sample_codes(2).shape == (2, 20)
+    assert density.sample(2).shape == (2, 10, 4, 4)
 
 
 # ── (d) with models ─────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ class Bottleneck(nn.Module):
     It acts on axis 1 at every position, so one class serves vectors, maps and sequences alike. It says
     what the latent *is* and computes no loss; `returns` is the kind of `Latent` that terms may rely on.
     A bottleneck with a prior also has `sample_prior(n) -> [n, *out_shape]`; one that quantises has the `sizes` of
-    its alphabets and `decode_codes(codes [B, len(sizes), *positions]) -> [B, *out_shape]`.
+    its alphabets and `decode_codes(codes [B, len(sizes), *code_positions]) -> [B, *out_shape]`.
     """
 
     returns: type[Latent] = Latent
@@ -30,6 +30,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.in_shape = tuple(in_shape)
         self.out_shape = (dim, *self.in_shape[1:])
+
+    @property
+    def code_positions(self) -> Shape:
+        """Where every alphabet has a code; empty where every place has an alphabet of its own."""
+        return self.out_shape[1:]
 
     def learn(self, latent: Latent) -> None:
         """Update what is learnt without gradients from the latent of one training batch.

@@ -94,6 +94,10 @@ class HierarchicalVQ(CodebookBottleneck):
         parts = [(high, high_vectors), (low, low_vectors)]
         return self.returns(z=z, point=z, codes=codes, sizes=self.sizes, parts=parts, maps=self.maps)
 
+    @property
+    def code_positions(self) -> Shape:
+        return ()
+
     def _join(self, top: Tensor, bottom: Tensor) -> Tensor:
         return torch.cat([self.up(top).float(), bottom], dim=1)
 

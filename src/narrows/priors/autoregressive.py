@@ -63,7 +63,7 @@ class AutoregressiveCodes(Density):
         require(right, f"prior autoregressive: heads must be at least 1 and divide width={width}, not {heads}")
         super().__init__(model)
         self.sizes: tuple[int, ...] = model.bottleneck.sizes  # type: ignore[assignment]
-        self.positions = self.latent_shape[1:]
+        self.positions = model.bottleneck.code_positions
         self.length = math.prod(self.positions) * len(self.sizes)
         _refuse_large(self.sizes, self.length)
         self.budget = Budget("autoregressive", epochs, batch_size, lr, patience)
