@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from narrows.config import config_dir, register_resolvers, targets
+from narrows.config import choice_files, config_dir, register_resolvers, targets
 
 README = Path(__file__).parents[1] / "configs" / "README.md"
 STAGES = ("model", "bottleneck", "loss", "corruption", "prior", "critic", "encoder", "decoder", "likelihood")
@@ -148,8 +148,7 @@ def cost_table() -> list[str]:
     lines = [_line(heads), _line(["---"] * len(heads))]
     # The plain ones first: what they use is there already.
     first = ["undercomplete", "vae", "linear"]
-    names = sorted(path.stem for path in (config_dir() / "variant").glob("*.yaml"))
-    for name in [*first, *(n for n in names if n not in first)]:
+    for name in [*first, *(n for n in choice_files("variant") if n not in first)]:
         classes = [c for c in components(composed(name)) if c not in known]
         new = sorted({inspect.getfile(c) for c in classes} - files)
         known.update(classes)

@@ -270,9 +270,13 @@ def check_overrides(arguments: Iterable[str]) -> None:
         value = override.value()
         names = value if isinstance(value, list) else [value]
         if not all(isinstance(name, str) for name in names):
-            valid = [path.stem for path in (config_dir() / group).glob("*.yaml")]
             given = argument.partition("=")[2]
-            raise UserError(f"there is no {group} '{given}': {nearest(given, valid)}")
+            raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group))}")
+
+
+def choice_files(group: str) -> dict[str, Path]:
+    """The yaml of every choice of a config group, by name, in the order of names."""
+    return {path.stem: path for path in sorted((config_dir() / group).glob("*.yaml"))}
 
 
 def group_names() -> list[str]:

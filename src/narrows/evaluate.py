@@ -99,9 +99,9 @@ def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
 
 def choices() -> dict[str, Path]:
     """The tasks that narrows ships, by name."""
-    from narrows.config import config_dir
+    from narrows.config import choice_files
 
-    return {path.stem: path for path in sorted((config_dir() / "task").glob("*.yaml"))}
+    return choice_files("task")
 
 
 def evaluate(asked: Asked) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.config import build, checked, config_dir, explain, register_resolvers, run_dir
+from narrows.config import build, check_overrides, checked, config_dir, explain, register_resolvers, run_dir
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
@@ -112,6 +112,7 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
         UserError: a group, choice or key that does not exist.
     """
     register_resolvers()
+    check_overrides(overrides)
     holder = GlobalHydra.instance()
     before, holder.hydra = holder.hydra, None
     try:

@@ -12,10 +12,11 @@ import torch
 from instances import LIKELIHOODS, model
 from module.module_helpers import SPEC, SaveAt, adam, datamodule, fit, module, quiet, weights
 
-from narrows.callbacks.start import StartAtMean, _mean
+from narrows.callbacks.start import StartAtMean
 from narrows.decoders.mlp import MLPDecoder
 from narrows.errors import UserError
 from narrows.module import AutoencoderModule
+from narrows.tasks.observed import Statistics
 from narrows.types import Batch
 
 pytestmark = quiet
@@ -56,8 +57,10 @@ def test_no_latent_decodes_to_the_training_mean(likelihood: str) -> None:
 def test_values_that_are_missing_are_left_out_of_the_mean() -> None:
     x = torch.tensor([[1.0, 9.0, 9.0], [3.0, 4.0, 9.0]])
     observed = torch.tensor([[True, False, False], [True, True, False]])
-    parts = [Batch(x=x[[row]], observed=observed[[row]]) for row in (0, 1)]
-    assert _mean(parts).tolist() == [2.0, 4.0, 0.0]
+    statistics = Statistics(3)
+    for row in (0, 1):
+        statistics.add(Batch(x=x[[row]], observed=observed[[row]]))
+    assert statistics.mean.tolist() == [2.0, 4.0, 0.0]
 
 
 def test_a_resumed_run_goes_on_where_it_was(tmp_path: Path) -> None:

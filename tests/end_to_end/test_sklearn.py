@@ -158,6 +158,7 @@ def test_quiet_and_nothing_left_behind(
     [
         ({"variant": "masked"}, "encoder.patch"),
         ({"variant": "vea"}, "there is no variant 'vea': did you mean 'vae'"),
+        ({"overrides": ["encoder=3"]}, "there is no encoder '3': valid: "),
         ({"overrides": ["bottleneck.dims=2"]}, "there is no config key 'dims' in 'bottleneck': did you mean 'dim'"),
         ({"overrides": "bottleneck.dim=2"}, r"overrides is a list, such as \['bottleneck.dim=8'\]"),
         (

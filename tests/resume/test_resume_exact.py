@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import manifest
@@ -59,10 +60,11 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize(
-    "kill",
-    [pytest.param(kill, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, kill in PLACES.items()],
-)
+def cases(table: dict[str, Any]) -> list[Any]:
+    return [pytest.param(*case, id=n, marks=[pytest.mark.slow] if n in SLOW else []) for n, case in table.items()]
+
+
+@pytest.mark.parametrize("kill", cases({name: (kill,) for name, kill in PLACES.items()}))
 def test_killed_and_continued_is_never_stopped(kill: KillAt, server: Server, whole: Path, tmp_path: Path) -> None:
     run = stopped(server, tmp_path, kill)
     assert manifest(run)["status"] == "running", "nobody could write what SIGKILL did"
@@ -71,10 +73,7 @@ def test_killed_and_continued_is_never_stopped(kill: KillAt, server: Server, who
     assert not list((run / "checkpoints").glob(".*")), "nothing half-written is left"
 
 
-@pytest.mark.parametrize(
-    ("kill", "step"),
-    [pytest.param(*case, id=n, marks=[pytest.mark.slow] if n in SLOW else []) for n, case in SIGNALS.items()],
-)
+@pytest.mark.parametrize(("kill", "step"), cases(SIGNALS))
 def test_a_signal_saves_at_once_and_is_recorded(
     kill: KillAt, step: int, server: Server, whole: Path, tmp_path: Path
 ) -> None:

@@ -44,7 +44,7 @@ class _Sparse(Bottleneck):
 
     def project(self, h: Tensor) -> Tensor:
         """`h [B, C, *positions]` to activations `[B, dim, *positions]`."""
-        return self.projection(h - _over_positions(self.centre, h))
+        return self.projection(h - _over_positions(self.centre, h) if self.centred else h)
 
     @torch.no_grad()
     def learn(self, latent: Latent) -> None:
@@ -54,12 +54,11 @@ class _Sparse(Bottleneck):
         self.idle.add_(1).masked_fill_(sum_over_processes(fired.long()) > 0, 0)
         self.passes.add_(1)
         if self.centred:
-            self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self._rate)
+            self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self.rate())
 
-    @property
-    def _rate(self) -> Tensor:
+    def rate(self, momentum: float = MOMENTUM) -> Tensor:
         """Of this training pass in an average: the plain mean of the first ones, exponential later."""
-        return (1 / self.passes).clamp_min(MOMENTUM)
+        return (1 / self.passes).clamp_min(momentum)
 
 
 class TopK(_Sparse):
@@ -122,8 +121,7 @@ class BatchTopK(_Sparse):
         super().learn(latent)
         assert isinstance(latent, SparseLatent)
         border = latent.pre.flatten().topk(self._kept(latent.pre) + 1).values[None, -2:]
-        rate = (1 / self.passes).clamp_min(self.momentum)
-        self.threshold.lerp_(_mean(border).squeeze(0), rate)
+        self.threshold.lerp_(_mean(border).squeeze(0), self.rate(self.momentum))
 
 
 class JumpReLU(_Sparse):
@@ -181,7 +179,7 @@ class JumpReLU(_Sparse):
         super().learn(latent)
         assert isinstance(latent, JumpLatent)
         square = _mean(_wide(latent.pre).square().reshape(1, -1)).squeeze(0)
-        self.scale.lerp_(square.sqrt(), self._rate)
+        self.scale.lerp_(square.sqrt(), self.rate())
 
 
 class GatedSAE(_Sparse):

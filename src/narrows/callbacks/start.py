@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from typing import Any, cast
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from narrows.errors import require
 from narrows.module import AutoencoderModule
-from narrows.types import Batch
+from narrows.tasks.observed import Statistics
 
 
 class StartAtMean(L.Callback):
@@ -33,17 +33,20 @@ class StartAtMean(L.Callback):
         if trainer.global_step > 0:
             return
         module, data = cast(AutoencoderModule, pl_module), cast(Any, trainer).datamodule
-        params = module.model.likelihood.params_of_mean(_mean(data.ordered_loader("train")))
+        statistics = Statistics(math.prod(module.model.spec.shape))
+        for batch in data.ordered_loader("train"):
+            statistics.add(batch)
+        mean = torch.from_numpy(statistics.mean).float().reshape(module.model.spec.shape)
+        params = module.model.likelihood.params_of_mean(mean)
         assert params is not None
-        bias = _bias(module)
         with torch.no_grad():
-            bias.copy_(params.flatten())
+            _bias(module).copy_(params.flatten())
 
 
 def _bias(module: AutoencoderModule) -> nn.Parameter:
     model = module.model
     biases = [getattr(layer, "bias", None) for layer in model.decoder.modules() if hasattr(layer, "weight")]
-    bias, values = biases[-1] if biases else None, torch.Size(model.likelihood.out_shape).numel()
+    bias, values = biases[-1] if biases else None, math.prod(model.likelihood.out_shape)
     require(
         isinstance(bias, nn.Parameter) and bias.numel() == values,
         f"callbacks.start needs a decoder whose last layer has a bias for each of the {values} values (decoder=mlp), "
@@ -55,12 +58,3 @@ def _bias(module: AutoencoderModule) -> nn.Parameter:
         f"{type(model.likelihood).__name__}",
     )
     return cast(nn.Parameter, bias)
-
-
-def _mean(batches: Iterable[Batch]) -> Tensor:
-    """Of every value, over the examples in which it is observed; 0 where it never is."""
-    total, count = torch.zeros(()), torch.zeros(())
-    for batch in batches:
-        seen = torch.ones_like(batch.truth) if batch.observed is None else batch.observed.to(batch.truth.dtype)
-        total, count = total + (batch.truth * seen).double().sum(0), count + seen.double().sum(0)
-    return (total / count.clamp_min(1)).float()

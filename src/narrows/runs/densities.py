@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config import build, check_keys, config_dir
+from narrows.config import build, check_keys, choice_files
 from narrows.errors import UserError
 from narrows.model import Autoencoder
 from narrows.priors.base import Density
@@ -117,8 +117,7 @@ def _config(state: dict[str, Any], path: Path) -> DictConfig:
 
 def choices() -> dict[str, DictConfig]:
     """The priors that narrows ships, by name."""
-    files = sorted((config_dir() / "prior").glob("*.yaml"))
-    return {path.stem: OmegaConf.load(path) for path in files}  # type: ignore[misc]
+    return {name: OmegaConf.load(path) for name, path in choice_files("prior").items()}  # type: ignore[misc]
 
 
 def fitting(model: Autoencoder) -> list[str]:

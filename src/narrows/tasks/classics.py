@@ -20,7 +20,7 @@ from torch import Tensor
 from narrows.corruptions import Corruption
 from narrows.random import derive, generator
 from narrows.tasks.base import TaskContext
-from narrows.types import Batch
+from narrows.tasks.observed import Statistics, flat
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Training:
 
     def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
         """`[B, *shape]` as `[B, D]`, missing values filled with the mean."""
-        return _filled(_flat(x), observed, self.mean)
+        return _filled(flat(x), observed, self.mean)
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Classics:
     ridge: Ridge | None
 
     def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
-        return _filled(_flat(x), observed, self.mean)
+        return _filled(flat(x), observed, self.mean)
 
     def guess_mean(self, x: Tensor) -> Tensor:
         return _like(np.broadcast_to(self.mean, (len(x), len(self.mean))), x)
@@ -126,19 +126,19 @@ def gather_training(context: TaskContext, max_rows: int | None, corruption: Corr
     clean: Matrix = np.empty((int(kept.sum()), dims), dtype=width)
     noisy: Matrix | None = None if corruption is None else np.empty_like(clean)
     missing: NDArray[np.bool_] | None = None
-    statistics = _Statistics(dims)
+    statistics = Statistics(dims)
     row = filled = 0
     for batch in context.batches("train"):
         statistics.add(batch)
         chosen = kept[row : row + len(batch)]
         part = slice(filled, filled + int(chosen.sum()))
-        clean[part] = _flat(batch.truth)[chosen]
+        clean[part] = flat(batch.truth)[chosen]
         if noisy is not None:
             assert corruption is not None
-            noisy[part] = _flat(corruption(batch.x)[0])[chosen]
+            noisy[part] = flat(corruption(batch.x)[0])[chosen]
         if batch.observed is not None:
             missing = np.zeros(clean.shape, dtype=bool) if missing is None else missing
-            missing[part] = ~_flat(batch.observed)[chosen]
+            missing[part] = ~flat(batch.observed)[chosen]
         row, filled = row + len(batch), part.stop
     assert row == context.spec.size, f"the training loader gave {row} rows, its spec says {context.spec.size}"
     mean = statistics.mean
@@ -146,32 +146,6 @@ def gather_training(context: TaskContext, max_rows: int | None, corruption: Corr
         if matrix is not None and missing is not None:
             np.copyto(matrix, mean, where=missing)
     return Training(clean=clean, corrupted=noisy, mean=mean, low=statistics.low, high=statistics.high)
-
-
-class _Statistics:
-    """Mean and range of the observed values."""
-
-    def __init__(self, dims: int) -> None:
-        self.sums, self.counts = np.zeros(dims), np.zeros(dims)
-        self.low, self.high = math.inf, -math.inf
-
-    def add(self, batch: Batch) -> None:
-        values = _flat(batch.truth)
-        if batch.observed is None:
-            self.sums += values.sum(0, dtype=np.float64)
-            self.counts += len(values)
-            present = values
-        else:
-            seen = _flat(batch.observed)
-            self.sums += np.where(seen, values, 0).sum(0, dtype=np.float64)
-            self.counts += seen.sum(0)
-            present = values[seen]
-        if present.size:
-            self.low, self.high = min(self.low, float(present.min())), max(self.high, float(present.max()))
-
-    @property
-    def mean(self) -> Matrix:
-        return self.sums / np.maximum(self.counts, 1)
 
 
 def _kept_rows(context: TaskContext, max_rows: int | None, dims: int) -> NDArray[np.bool_]:
@@ -185,13 +159,8 @@ def _kept_rows(context: TaskContext, max_rows: int | None, dims: int) -> NDArray
     return kept
 
 
-def _flat(x: Tensor) -> NDArray:
-    flat = x.flatten(1).cpu()
-    return (flat if flat.dtype == torch.bool else flat.float()).numpy()
-
-
 def _filled(values: Matrix, observed: Tensor | None, mean: Matrix) -> Matrix:
-    return values if observed is None else np.where(_flat(observed), values, mean)
+    return values if observed is None else np.where(flat(observed), values, mean)
 
 
 def _like(values: Matrix, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from narrows import figures_restoration
-from narrows.config import build, config_dir
+from narrows.config import build, choice_files
 from narrows.errors import nearest, require
 from narrows.model import Autoencoder
 from narrows.tasks.base import Task, TaskContext, subset
@@ -71,7 +71,7 @@ class Transfer(Task):
         max_rows: int | None = None,
     ) -> None:
         require(len(others) > 0, "task transfer: others must name at least one datamodule")
-        known = [path.stem for path in (config_dir() / "datamodule").glob("*.yaml")]
+        known = choice_files("datamodule")
         for other in others:
             if isinstance(other, str):
                 require(other in known, f"task transfer: there is no datamodule '{other}': {nearest(other, known)}")
@@ -116,7 +116,7 @@ class Transfer(Task):
 
     def _config(self, context: TaskContext, other: str | Mapping[str, Any]) -> Any:
         if isinstance(other, str):
-            node = OmegaConf.load(config_dir() / "datamodule" / f"{other}.yaml").datamodule
+            node = OmegaConf.load(choice_files("datamodule")[other]).datamodule
         else:
             node = OmegaConf.create(dict(other))
         source: Any = getattr(context.datamodule, "source", None)

@@ -1,0 +1,45 @@
+"""What is observed of a split's values, without those that are missing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from narrows.types import Batch
+
+
+def flat(x: Tensor) -> NDArray:
+    """`[B, *shape]` as `[B, D]`, bool or single precision, on the CPU."""
+    rows = x.flatten(1).cpu()
+    return (rows if rows.dtype == torch.bool else rows.float()).numpy()
+
+
+class Statistics:
+    """Mean and range of the observed values of `dims`, over all batches that are added."""
+
+    def __init__(self, dims: int) -> None:
+        self.sums, self.counts = np.zeros(dims), np.zeros(dims)
+        self.low, self.high = math.inf, -math.inf
+
+    def add(self, batch: Batch) -> None:
+        values = flat(batch.truth)
+        if batch.observed is None:
+            self.sums += values.sum(0, dtype=np.float64)
+            self.counts += len(values)
+            present = values
+        else:
+            seen = flat(batch.observed)
+            self.sums += np.where(seen, values, 0).sum(0, dtype=np.float64)
+            self.counts += seen.sum(0)
+            present = values[seen]
+        if present.size:
+            self.low, self.high = min(self.low, float(present.min())), max(self.high, float(present.max()))
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """`[D]`; 0 where nothing was ever observed."""
+        return self.sums / np.maximum(self.counts, 1)
