@@ -84,7 +84,7 @@ class LookupFreeEntropy(Term):
 
     requires = BitLatent
 
-    def __init__(self, weight: float | Schedule = 0.1, diversity: float = 1.0, temperature: float = 1.0) -> None:
+    def __init__(self, weight: float | Schedule = 1.0, diversity: float = 1.0, temperature: float = 1.0) -> None:
         super().__init__(weight)
         require(diversity >= 0, f"term lfq_entropy: diversity must be at least 0, not {diversity}")
         require(temperature > 0, f"term lfq_entropy: temperature must be above 0, not {temperature}")
