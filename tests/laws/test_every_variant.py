@@ -6,6 +6,7 @@ fails.
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 from collections.abc import Iterator
@@ -173,29 +174,34 @@ def test_the_noise_is_the_same_for_all() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_evaluation_repeats_and_weights_are_all_there_is(variant: str) -> None:
     one = trained(variant)
-    one.model.eval()
+    one.model.eval(), one.objective.eval()
     data = one.batch()
-    state = {name: value.clone() for name, value in one.model.state_dict().items()}
+    state = copy.deepcopy(whole_state(one))
     embedded, rebuilt = one.model.embed(data.x, data.label), one.model.reconstruct(data.x, data.label)
     assert torch.equal(one.model.embed(data.x, data.label), embedded)
     assert embedded.shape == (len(data), embedded.shape[1])
     assert rebuilt.shape == data.x.shape
     with torch.no_grad():
         loss = one.loss(data)
-    assert all(torch.equal(value, state[name]) for name, value in one.model.state_dict().items()), "nothing learns"
+    now = whole_state(one)
+    assert all(torch.equal(now[part][name], value) for part in state for name, value in state[part].items())
 
     file = io.BytesIO()
-    torch.save({"model": one.model.state_dict(), "objective": one.objective.state_dict()}, file)
+    torch.save(now, file)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
     again = case(variant)
     again.model.load_state_dict(saved["model"])
     again.objective.load_state_dict(saved["objective"])
-    again.model.eval()
+    again.model.eval(), again.objective.eval()
     assert torch.equal(again.model.embed(data.x, data.label), embedded)
     assert torch.equal(again.model.reconstruct(data.x, data.label), rebuilt)
     with torch.no_grad():
         assert torch.equal(again.loss(data), loss)
+
+
+def whole_state(one: Case) -> dict[str, dict[str, Tensor]]:
+    return {"model": one.model.state_dict(), "objective": one.objective.state_dict()}
 
 
 # ── compilation ─────────────────────────────────────────────────────────────────────────────────────────
