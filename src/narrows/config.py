@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -235,6 +235,10 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"there is no {group or 'config'} '{choice}': {nearest(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        what = str(error).removeprefix(f"Error parsing override '{error.override}'\n").partition("\n")[0]
+        quoted = "in quotes where the value holds more than words and numbers: 'KEY=\"a=b\"'"
+        return f"'{error.override}' cannot be read, {what}: write KEY=VALUE, {quoted}"
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
             names = [str(key) for key in cause.parent_node if key not in {*HYDRA_KEYS, "hydra"}]

@@ -2,7 +2,8 @@
 
     narrows evaluate RUN [RUN ...] task=NAME[,NAME] | task=all [task.OPTION=VALUE ...] [KEY=VALUE ...] [--allow PKG]
 
-A task reads the run's own data and its chosen weights, and trains nothing of the model. Its figures are printed,
+A task reads the run's own data and its chosen weights, and trains nothing of the model. Where the run's config has the
+same task, its options are those, else what narrows ships; task.OPTION=VALUE changes them. Its figures are printed,
 written to the run's `tasks/NAME.json` with what they depend on, and merged into its `metrics.json`, so that
 `narrows compare` and sweeps can rank by them; its pictures lie among the run's `figures/`. Of several runs a task may
 draw one picture more, in the first run's `figures/`.
@@ -113,7 +114,7 @@ def evaluate(asked: Asked) -> None:
     from narrows.report import print_figures
 
     tasks = {name: _configured(name, asked.options) for name in asked.tasks}
-    found = {run: evaluate_run(run, tasks, asked) for run in asked.runs}
+    found = {run: evaluate_run(run, asked) for run in asked.runs}
     print_figures({str(run): figures for run, figures in found.items()})
     if len(asked.runs) > 1:
         for path in _across(tasks, asked.runs):
@@ -131,21 +132,26 @@ def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
                 yield path
 
 
-def _configured(name: str, options: Sequence[str]) -> Any:
+def _configured(name: str, options: Sequence[str], run: DictConfig | None = None) -> Any:
+    """A task's options: those of the run's own config, else as shipped, and then those of the command line."""
     from omegaconf import OmegaConf
 
     from narrows import replay
     from narrows.config import check_keys
 
-    config: Any = OmegaConf.create({"task": OmegaConf.load(choices()[name])})
+    shipped: Any = OmegaConf.load(choices()[name])
+    recorded = ((run and run.get("tasks")) or {}).values()
+    same = [node for node in recorded if node.get("_target_") == shipped._target_]
+    # Of two alike nobody knows which is meant.
+    config: Any = OmegaConf.create({"task": same[0] if len(same) == 1 else shipped})
     for text in options:
         replay.override(config, f"task.{text}")
     check_keys(config)
     return config.task
 
 
-def evaluate_run(run: Path, tasks: dict[str, Any], asked: Asked) -> dict[str, float]:
-    """The figures of the tasks on one run, which are recorded there.
+def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
+    """The figures of the tasks asked for on one run, which are recorded there.
 
     Raises:
         UserError: see `evaluate`; also a run that another process is writing.
@@ -163,6 +169,7 @@ def evaluate_run(run: Path, tasks: dict[str, Any], asked: Asked) -> dict[str, fl
     model = load(run, checkpoint=config.checkpoint, allow=asked.allow)
     data_of.find(config, run, asked.overrides)
     check_keys(config)
+    tasks = {name: _configured(name, asked.options, config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
     data = data_of.load(config, run)
     directory = RunDirectory(run)

@@ -24,6 +24,11 @@ NAMES: dict[str, tuple[tuple[str, ...], str]] = {
     "added group": (("+encodre=conv",), "did you mean 'encoder'?"),
     "key": (("bottleneck.dimm=3",), "there is no config key 'dimm' in 'bottleneck': did you mean 'dim'?"),
     "added key": (("+bottleneck.dimm=3",), "bottleneck has no option 'dimm': did you mean 'dim'?"),
+    "grammar": (
+        ("optimizer.lr=a=b",),
+        "'optimizer.lr=a=b' cannot be read, mismatched input '=' expecting <EOF>: write",
+    ),
+    "no value": (("foo",), "'foo' cannot be read, missing EQUAL at '<EOF>': write KEY=VALUE"),
     "term": (("loss.kll.weight=1",), "there is no config key 'kll' in 'loss': did you mean 'kl'?"),
     "added term": (("+loss.kll.weight=1",), "loss.kll is no component: it has no _target_; did you mean 'kl'?"),
     "term option": (("loss.kl.weigth=1",), "did you mean 'weight'?"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import NO_TASKS, TINY, manifest, run_in_process
+from omegaconf import OmegaConf
 
 from narrows import evaluate
 from narrows.errors import UserError
@@ -50,6 +51,17 @@ def test_figures_are_printed_recorded_and_ranked_by(one: Path, capsys: pytest.Ca
     assert (one / "checkpoints" / "best.ckpt").read_bytes() == weights
     evaluate.main([str(one), "task=likelihood", "task.samples=7", "task.max_examples=11"])
     assert json.loads((one / "tasks" / "likelihood.json").read_text()) == record, "the same question, the same answer"
+
+
+def test_a_task_of_the_run_keeps_the_options_that_it_had_there(one: Path) -> None:
+    config = OmegaConf.load(one / "config.yaml")
+    config.tasks = {"nll": {**OmegaConf.load(evaluate.choices()["likelihood"]), "samples": 3, "max_examples": 5}}
+    OmegaConf.save(config, one / "config.yaml")
+    options = []
+    for given in ((), ("task.samples=4",)):
+        evaluate.main([str(one), "task=likelihood", *given])
+        options.append(json.loads((one / "tasks" / "likelihood.json").read_text())["options"])
+    assert [(each["samples"], each["max_examples"]) for each in options] == [(3, 5), (4, 5)]
 
 
 def test_all_that_fit_and_several_runs_side_by_side(one: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ def find(config: DictConfig, run: Path, overrides: Sequence[str] = ()) -> None:
     """
     started = str(read_json(run / MANIFEST).get("directory") or ".")
     adapted, _ = adapt(config, started, overrides, "outputs", keep_loggers=True)
-    moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith("datamodule.")]
+    moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]
     for text in [*moved, *overrides]:
         replay.override(config, text)
 
