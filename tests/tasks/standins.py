@@ -62,13 +62,13 @@ class Always(Decoder):
         return self.values.expand(len(z), *self.out_shape)
 
 
-def zero_model(data: Rows) -> Autoencoder:
-    """One latent, and zeros for a reconstruction: its squared error is the example's own square."""
+def zero_model(data: Rows, dim: int = 1) -> Autoencoder:
+    """`dim` latents, and zeros for a reconstruction: its squared error is the example's own square."""
     return Autoencoder(
         data.spec,
         Stages(
             encoder=Same,
-            bottleneck=partial(Deterministic, dim=1),
+            bottleneck=partial(Deterministic, dim=dim),
             decoder=partial(Always, values=torch.zeros(data.spec.shape)),
             likelihood=GaussianLikelihood,
             corruption=Clean,

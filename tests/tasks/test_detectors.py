@@ -11,6 +11,7 @@ import torch
 from tasks.standins import Rows, context, zero_model
 
 from narrows.tasks.base import TaskContext
+from narrows.tasks.classics import fit_classics
 from narrows.tasks.detectors import NAMES, fit_detectors
 from narrows.types import Batch
 
@@ -21,9 +22,9 @@ def ring(n: int, dims: int = 3) -> torch.Tensor:
     return torch.randn(n, dims) * torch.tensor([1.0, 2.0, 0.1])[:dims]
 
 
-def judged(train: Batch, seed: int = 0) -> TaskContext:
+def judged(train: Batch, seed: int = 0, dim: int = 1) -> TaskContext:
     data = Rows({"train": train})
-    return context(zero_model(data), data, seed)
+    return context(zero_model(data, dim), data, seed)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -50,6 +51,18 @@ def test_each_against_its_definition() -> None:
     axis = torch.linalg.svd(train - train.mean(0)).Vh[0]
     residual = centred - (centred @ axis)[:, None] * axis
     assert found["pca"] == pytest.approx(residual.square().mean(1).numpy(), rel=1e-4)
+
+
+def test_pca_that_would_be_exact_keeps_nine_tenths_of_the_variance() -> None:
+    torch.manual_seed(0)
+    train = torch.randn(500, 3) * torch.tensor([3.0, 1.0, 0.5])
+    asked = judged(Batch(train), dim=3)
+    classics = fit_classics(asked, None)
+    assert (classics.pca.n_components_, classics.leading) == (3, 2)
+    x = torch.tensor([[50.0, 0.0, 0.0], [0.0, 0.0, 4.0]])
+    usual, odd = fit_detectors(asked, ["pca"], None, None)["pca"](Batch(x))
+    assert odd == pytest.approx(16 / 3, rel=0.05)
+    assert usual < 0.1
 
 
 def test_isolation_forest_and_the_seed() -> None:

@@ -32,6 +32,8 @@ MAX_DOUBLE = 50_000_000
 """Matrices up to here are kept in float64, which makes PCA by covariance exact to the figures printed."""
 MAX_SQUARE = 4096
 """Dimensions up to which a D x D matrix is inverted."""
+EXACT, MOST = 1 - 1e-6, 0.9
+"""Shares of the variance: what leaves rounding errors alone, and what principal components are cut back to then."""
 
 
 @dataclass
@@ -69,6 +71,19 @@ class Classics:
     def guess_pca(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         codes = self.pca.transform(self.flat(x, observed))
         return _like(self.pca.inverse_transform(codes), x)
+
+    def guess_usual(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """PCA's guess by its `leading` components."""
+        codes = self.pca.transform(self.flat(x, observed))
+        codes[:, self.leading :] = 0
+        return _like(self.pca.inverse_transform(codes), x)
+
+    @property
+    def leading(self) -> int:
+        """Principal components that tell the unusual by what they leave: all, but where these leave nothing of the
+        training split, those of 90% of its variance ("PCA-90")."""
+        shares = self.pca.explained_variance_ratio_.cumsum()
+        return int((shares < MOST).sum()) + 1 if shares[-1] >= EXACT else len(shares)
 
     def guess_ridge(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         assert self.ridge is not None

@@ -139,13 +139,17 @@ def fit_detectors(
     They score whole splits at once: ECOD's answer depends on what it is asked together.
     """
     classics = fit_classics(context, max_rows)
+    if classics.leading < classics.pca.n_components_:
+        log.info(
+            "as many components as the latent has leave PCA no error: it has %d, 90%% of the variance", classics.leading
+        )
     rows = Rows(context, max_rows, pair_rows)
     ranked: dict[str, Ranked | None] = {name: fit(rows) for name, fit in RANKED.items() if name in names}
     if "mahalanobis" in names:
         covariance = fit_mahalanobis(context, max_rows)
         ranked = {"mahalanobis": None if covariance is None else covariance.mahalanobis} | ranked
     guessed: dict[str, Score] = {
-        "pca": lambda batch: _error(batch, classics.guess_pca(batch.x, batch.observed)),
+        "pca": lambda batch: _error(batch, classics.guess_usual(batch.x, batch.observed)),
         "mean": lambda batch: _error(batch, classics.guess_mean(batch.x)),
     }
     distances = {name: _of_rows(rank, classics.flat) for name, rank in ranked.items() if rank is not None}

@@ -128,7 +128,7 @@ class Transfer(Task):
         return whole.datamodule
 
     def _rebuilt(self, context: TaskContext, classics: Classics, batch: Batch) -> Rebuilt:
-        guesses = {"": reconstructed(context.model, batch), "pca": classics.guess_pca(batch.x, batch.observed).cpu()}
+        guesses = {"": reconstructed(context.model, batch), "pca": classics.guess_usual(batch.x, batch.observed).cpu()}
         return Rebuilt(batch.to("cpu"), guesses)
 
 
