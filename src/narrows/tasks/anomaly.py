@@ -43,8 +43,9 @@ class Anomaly(Task):
     comes from the scores of *validation normals*: no anomaly and no test example is looked at.
     The same figures stand beside it for classic detectors (`test/anomaly/<classic>/...`, see
     `narrows.tasks.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
-    as the latent has dimensions and the distance to the training mean, and those that `classics` names. All are fitted
-    on the training split as it is: for one-class detection it must hold normals only.
+    as the latent has dimensions (of 90% of the variance, where those would leave nothing) and the distance to the
+    training mean, and those that `classics` names. All are fitted on the training split as it is: for one-class
+    detection it must hold normals only.
 
     Draws `anomaly_scores`, `anomaly_roc` and `anomaly_top`, the most anomalous examples with the squared error of
     every value.
