@@ -69,13 +69,15 @@ class Classics:
         return _like(np.broadcast_to(self.mean, (len(x), len(self.mean))), x)
 
     def guess_pca(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        codes = self.pca.transform(self.flat(x, observed))
-        return _like(self.pca.inverse_transform(codes), x)
+        return self._rebuilt(x, observed, self.pca.n_components_)
 
     def guess_usual(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """PCA's guess by its `leading` components."""
+        return self._rebuilt(x, observed, self.leading)
+
+    def _rebuilt(self, x: Tensor, observed: Tensor | None, components: int) -> Tensor:
         codes = self.pca.transform(self.flat(x, observed))
-        codes[:, self.leading :] = 0
+        codes[:, components:] = 0
         return _like(self.pca.inverse_transform(codes), x)
 
     @property
