@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from narrows.allowed import add_allow, packages
+from narrows.arguments import places_and_overrides
 from narrows.compare import explained
 from narrows.errors import nearest, require
 
@@ -78,8 +79,8 @@ def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
     Raises:
         UserError: no run, no task, or an option without its one task.
     """
-    runs = [Path(argument) for argument in arguments if "=" not in argument]
-    pairs = [argument.partition("=") for argument in arguments if "=" in argument]
+    places, overrides = places_and_overrides(arguments)
+    runs, pairs = [Path(place) for place in places], [override.partition("=") for override in overrides]
     known = choices()
     named = [value for key, _, value in pairs if key == "task"]
     require(bool(runs), "name the runs to evaluate: narrows evaluate RUN task=NAME")

@@ -99,8 +99,8 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
 
     place, *overrides = options.arguments
     run = Path(place)
+    require(run.is_dir() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
     require(run.is_dir(), f"there is no run directory {run}")
-    require("=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
     strange = [argument for argument in overrides if "=" not in argument]
     require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is sampled at a time")
     allow = packages(options.allow)

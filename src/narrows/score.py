@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.allowed import add_allow, packages
+from narrows.arguments import places_and_overrides
 from narrows.compare import explained
 from narrows.errors import nearest, require
 
@@ -82,8 +83,7 @@ def score(options: argparse.Namespace) -> Path:
     Raises:
         UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
     """
-    places = [argument for argument in options.arguments if "=" not in argument]
-    overrides = [argument for argument in options.arguments if "=" in argument]
+    places, overrides = places_and_overrides(options.arguments)
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
     run, new = Path(places[0]), Path(places[1])

@@ -30,7 +30,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def one(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+    # A name as sweeps give it.
+    return Path(shutil.copytree(trained, tmp_path / "000_seed=0"))
 
 
 def test_figures_are_printed_recorded_and_ranked_by(one: Path, capsys: pytest.CaptureFixture[str]) -> None:

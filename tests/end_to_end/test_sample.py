@@ -46,7 +46,8 @@ def with_flow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(plain: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(plain, tmp_path / "run")
+    # A name as sweeps give it.
+    return shutil.copytree(plain, tmp_path / "000_seed=0")
 
 
 def drawn(run: Path) -> np.ndarray:

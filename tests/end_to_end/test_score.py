@@ -70,6 +70,13 @@ def scored(place: Path, *arguments: str, out: str = "out.csv") -> pd.DataFrame:
     return pd.read_csv(place / out)
 
 
+def test_a_run_of_a_sweep_has_an_equals_sign_in_its_name(place: Path) -> None:
+    rows(9).to_csv("new.csv", index=False)
+    (place / "run").rename("000_seed=0")
+    score.main(["000_seed=0", "new.csv", "-o", "out.csv"])
+    assert len(pd.read_csv("out.csv")) == 9
+
+
 def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = rows(120).drop(columns="kind").iloc[:, ::-1]
     new.to_csv("new.csv", index=False)
