@@ -16,7 +16,7 @@ from narrows.runs.directions import higher_is_better
 MOST_PLACES = 6
 """Digits behind the point, after which a figure is written with a power of ten."""
 MOST_COLUMNS = 4
-"""Classic answers that get a column each."""
+"""Classic answers, or runs, that get a column each in one table."""
 
 
 def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:
@@ -28,9 +28,14 @@ def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> 
 
 
 def print_figures(found: Mapping[str, dict[str, float]]) -> None:
-    """Print the figures of one run beside the classics, or those of several side by side."""
+    """Print the figures of one run beside the classics, or those of several side by side, as many as can be read."""
     console = Console(width=None if os.isatty(1) else 160, highlight=False)
-    console.print(figure_table(*found.values()) if len(found) == 1 else table_of_runs(found))
+    if len(found) == 1:
+        console.print(figure_table(*found.values()))
+        return
+    runs = list(found.items())
+    for start in range(0, len(runs), MOST_COLUMNS):
+        console.print(table_of_runs(dict(runs[start : start + MOST_COLUMNS])))
 
 
 def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:

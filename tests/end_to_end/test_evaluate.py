@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from narrows import evaluate
 from narrows.errors import UserError
 from narrows.evaluate import sorted_out
+from narrows.report import print_figures
 from narrows.runs.records import read_run
 
 
@@ -75,6 +76,15 @@ def test_all_that_fit_and_several_runs_side_by_side(one: Path, capsys: pytest.Ca
     for folder in (one, other):
         assert {path.stem for path in (folder / "tasks").iterdir()} == {"reconstruction", "latent"}
         assert "test/pca/mse" in json.loads((folder / "metrics.json").read_text())
+
+
+def test_many_runs_are_printed_in_tables_that_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    print_figures({f"sweep/{number:03d}_seed={number}": {"test/mse": number + 0.5} for number in range(9)})
+    printed = capsys.readouterr().out
+    assert printed.count("on the test split") == 3
+    for number in range(9):
+        assert f"sweep/{number:03d}_seed={number}" in printed
+        assert f" {number}.5 " in printed
 
 
 @pytest.mark.parametrize(
