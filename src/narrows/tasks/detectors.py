@@ -139,10 +139,6 @@ def fit_detectors(
     They score whole splits at once: ECOD's answer depends on what it is asked together.
     """
     classics = fit_classics(context, max_rows)
-    if classics.leading < classics.pca.n_components_:
-        log.info(
-            "as many components as the latent has leave PCA no error: it has %d, 90%% of the variance", classics.leading
-        )
     rows = Rows(context, max_rows, pair_rows)
     ranked: dict[str, Ranked | None] = {name: fit(rows) for name, fit in RANKED.items() if name in names}
     if "mahalanobis" in names:
