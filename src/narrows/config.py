@@ -7,18 +7,15 @@ import functools
 import importlib
 import inspect
 import logging
-import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from narrows.errors import UserError, nearest, require
 from narrows.options import check_types
@@ -167,7 +164,7 @@ def _locate(name: str, path: str) -> Any:
         module, _, wanted = name.rpartition(".")
         if names := _public_names(module):
             raise UserError(f"{path}._target_: {module} has no '{wanted}': {nearest(wanted, names)}") from error
-        raise UserError(f"{path}._target_: cannot import '{name}' ({_first_line(error)})") from error
+        raise UserError(f"{path}._target_: cannot import '{name}' ({first_line(error)})") from error
     finally:
         logger.disabled = disabled
 
@@ -206,11 +203,11 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from error
         if cause is not None and (_is_refusal(cause) or isinstance(cause, (TypeError, ArithmeticError))):
-            raise UserError(f"{path}: {_first_line(cause)}") from error
+            raise UserError(f"{path}: {first_line(cause)}") from error
         raise
     except Exception as error:
         if _is_refusal(error):
-            raise UserError(f"{path}: {_first_line(error)}") from error
+            raise UserError(f"{path}: {first_line(error)}") from error
         raise
 
 
@@ -225,57 +222,10 @@ def build_later(node: Any, path: str) -> Callable[..., Any]:
     return functools.partial(build, node, path)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 400 characters."""
     text = " ".join(str(error).split())
     return text if len(text) < 400 else text[:400] + " ..."
-
-
-def explain(error: HydraException | OmegaConfBaseException) -> str:
-    """One sentence for an error of Hydra's or OmegaConf's composition, with the nearest valid name."""
-    if isinstance(error, MissingConfigException) and error.options is not None:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"there is no {group or 'config'} '{choice}': {nearest(choice, error.options)}"
-    if isinstance(error, OverrideParseException):
-        what = str(error).removeprefix(f"Error parsing override '{error.override}'\n").partition("\n")[0]
-        quoted = "in quotes where the value holds more than words and numbers: 'KEY=\"a=b\"'"
-        return f"'{error.override}' cannot be read, {what}: write KEY=VALUE, {quoted}"
-    for cause in (error, error.__cause__, error.__context__):
-        if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-            names = [str(key) for key in cause.parent_node if key not in {*HYDRA_KEYS, "hydra"}]
-            where = f" in '{parent}'" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
-            if "not in struct" in str(cause) and names:
-                return f"there is no config key '{cause.key}'{where}: {nearest(str(cause.key), names)}"
-    if match := re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error)):
-        return f"there is no config group '{match[1]}': {nearest(match[1].split('@')[0], group_names())}"
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {error.msg or error}".partition("\n")[0]
-    return _first_line(error)
-
-
-def check_overrides(arguments: Iterable[str]) -> None:
-    """Refuse what Hydra would end in a traceback: no key, or a group whose choice is no name.
-
-    Raises:
-        UserError: names the override and what would be right.
-    """
-    parser = OverridesParser.create()
-    for argument in arguments:
-        if argument.startswith("-"):
-            continue
-        try:
-            override = parser.parse_override(argument)
-        except HydraException:
-            continue  # Hydra says what is wrong with it, when it comes to it.
-        group = override.key_or_group
-        require(bool(group), f"'{argument}' names no key: write KEY=VALUE")
-        whole = override.is_delete() and override.value() is None
-        if whole or override.is_sweep_override() or not (config_dir() / group).is_dir():
-            continue
-        value = override.value()
-        names = value if isinstance(value, list) else [value]
-        if not all(isinstance(name, str) for name in names):
-            given = argument.partition("=")[2]
-            raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group))}")
 
 
 def choice_files(group: str) -> dict[str, Path]:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.config import build, check_overrides, checked, config_dir, explain, register_resolvers, run_dir
+from narrows.config import build, checked, config_dir, register_resolvers, run_dir
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
 from narrows.experiment import build_module, check_composition
 from narrows.module import AutoencoderModule
+from narrows.overrides import check_overrides, explain
 from narrows.random import seed_default
 from narrows.runs.directory import CONFIG, RunDirectory, write_atomically
 from narrows.runs.job import Job

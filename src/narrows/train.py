@@ -18,8 +18,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from narrows import errors, replay
-from narrows.config import check_overrides, config_dir, explain, register_resolvers
+from narrows.config import config_dir, register_resolvers
 from narrows.errors import Pruned, require
+from narrows.overrides import check_overrides, explain
 from narrows.runs.job import Job, SweepJob
 
 if TYPE_CHECKING:
