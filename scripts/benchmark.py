@@ -36,21 +36,21 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.callbacks.checkpoint import Checkpoint, CheckpointFiles
-from narrows.callbacks.progress import Progress
 from narrows.corruptions import Clean
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
-from narrows.likelihoods import BernoulliLikelihood
-from narrows.loggers import CSVHistory, TensorBoard
+from narrows.likelihoods.elementwise import BernoulliLikelihood
 from narrows.losses import Objective
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Autoencoder, Stages
-from narrows.module import AutoencoderModule
-from narrows.trainer import quieten
+from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.training.callbacks.checkpoint import Checkpoint, CheckpointFiles
+from narrows.training.callbacks.progress import Progress
+from narrows.training.loggers import CSVHistory, TensorBoard
+from narrows.training.module import AutoencoderModule
+from narrows.training.trainer import quieten
 
 ROWS, VALIDATION = 54_000, 6_000  # MNIST's, as narrows splits it
 

@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from narrows.config import choice_files, config_dir, register_resolvers, targets
+from narrows.config.composition import choice_files, config_dir, register_resolvers, targets
 
 README = Path(__file__).parents[1] / "configs" / "README.md"
 STAGES = ("model", "bottleneck", "loss", "corruption", "prior", "critic", "encoder", "decoder", "likelihood")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    command = [sys.executable, "-m", "narrows.train", "-m", f"sweep.dir={options.into}"]
+    command = [sys.executable, "-m", "narrows.commands.train", "-m", f"sweep.dir={options.into}"]
     if (options.into / "sweep.yaml").is_file():
         command += ["sweep.resume=true", *options.overrides]
     else:

@@ -25,8 +25,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from narrows import train
-from narrows.config import config_dir, register_resolvers, run_dir
+from narrows.commands import train
+from narrows.config.composition import config_dir, register_resolvers, run_dir
 
 COMMAND = Path(sys.executable).with_name("narrows")
 
@@ -66,7 +66,7 @@ def run_in_process(*arguments: str, cwd: Path) -> Finished:
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
     # Hydra composes everything once more to learn a mode that only `hydra.mode` could set: half of a tiny run.
     once = patch.object(Hydra, "get_mode", _no_mode)
-    with _as_new_process(cwd, ["narrows.train", *arguments]), streams[0], streams[1], once:
+    with _as_new_process(cwd, ["narrows.commands.train", *arguments]), streams[0], streams[1], once:
         code = call()
     return Finished(code, out.getvalue(), err.getvalue())
 

@@ -110,7 +110,7 @@ def _child(request: dict[str, Any], output: Path) -> None:
     os.dup2(handle, 2)
     os.setsid()
     os.chdir(request["cwd"])
-    sys.argv = ["narrows.train", *request["arguments"]]
+    sys.argv = ["narrows.commands.train", *request["arguments"]]
     if request["kill"] is not None:
         _arm(request["kill"])
     if request["without"] is not None:
@@ -124,13 +124,9 @@ def _child(request: dict[str, Any], output: Path) -> None:
 
 
 def _serve() -> None:
-    import narrows
 
     # isort: split
     import command  # noqa: F401
-
-    import narrows.experiment
-    import narrows.train  # noqa: F401
 
     outputs: dict[int, Path] = {}
     for line in sys.stdin:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from narrows import corruptions, likelihoods
+from narrows import corruptions
 from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
@@ -26,7 +26,14 @@ from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
 from narrows.bottlenecks.uniform_noise import UniformNoise
 from narrows.decoders.mlp import MLPDecoder
+from narrows.densities.autoregressive import AutoregressiveCodes
+from narrows.densities.flow import FlowDensity
+from narrows.densities.gaussians import GaussianDensity, MixtureDensity
+from narrows.densities.pseudo_inputs import VampDensity
+from narrows.densities.second_stage import SecondStage
 from narrows.encoders.mlp import MLPEncoder
+from narrows.likelihoods import elementwise
+from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.losses import Objective, Term
 from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCorrelationCritic
 from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation
@@ -48,13 +55,7 @@ from narrows.losses.sparsity import (
     NestedReconstruction,
     SparseKL,
 )
-from narrows.mixed import MixedLikelihood
-from narrows.model import Autoencoder, Stages
-from narrows.priors.autoregressive import AutoregressiveCodes
-from narrows.priors.flow import FlowDensity
-from narrows.priors.gaussians import GaussianDensity, MixtureDensity
-from narrows.priors.pseudo_inputs import VampDensity
-from narrows.priors.second_stage import SecondStage
+from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.schedules import Constant, Cyclical, Linear
 from narrows.types import Batch, Column, DataSpec
 
@@ -112,14 +113,14 @@ MAP_BOTTLENECKS: dict[str, Build] = {
 }
 
 LIKELIHOODS: dict[str, Build] = {
-    "bernoulli": partial(likelihoods.BernoulliLikelihood),
-    "continuous_bernoulli": partial(likelihoods.ContinuousBernoulliLikelihood),
-    "gaussian_fixed": partial(likelihoods.GaussianLikelihood, sigma=0.7),
-    "gaussian_shared": partial(likelihoods.GaussianLikelihood, scope="shared"),
-    "gaussian_value": partial(likelihoods.GaussianLikelihood, scope="value"),
-    "gaussian_optimal": partial(likelihoods.OptimalGaussianLikelihood),
-    "laplace": partial(likelihoods.LaplaceLikelihood, scale=0.5),
-    "categorical": partial(likelihoods.CategoricalLikelihood, levels=8),
+    "bernoulli": partial(elementwise.BernoulliLikelihood),
+    "continuous_bernoulli": partial(elementwise.ContinuousBernoulliLikelihood),
+    "gaussian_fixed": partial(elementwise.GaussianLikelihood, sigma=0.7),
+    "gaussian_shared": partial(elementwise.GaussianLikelihood, scope="shared"),
+    "gaussian_value": partial(elementwise.GaussianLikelihood, scope="value"),
+    "gaussian_optimal": partial(elementwise.OptimalGaussianLikelihood),
+    "laplace": partial(elementwise.LaplaceLikelihood, scale=0.5),
+    "categorical": partial(elementwise.CategoricalLikelihood, levels=8),
 }
 
 # These need to know the columns of a table; their laws are in tests/laws/test_mixed.py.

@@ -34,24 +34,24 @@ from torch import Tensor
 import narrows
 from narrows import schedules
 from narrows.bottlenecks.base import Bottleneck
-from narrows.config import config_dir, targets
+from narrows.config.composition import config_dir, targets
 from narrows.corruptions import Corruption
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.vit import ViTDecoder
+from narrows.densities.base import Density, StandardisedDensity
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
-from narrows.likelihoods import Likelihood
+from narrows.layers.stages import Decoder, Encoder
+from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses import Objective, Term
-from narrows.model import Autoencoder
-from narrows.module import AutoencoderModule
-from narrows.priors.base import Density, StandardisedDensity
-from narrows.stages import Decoder, Encoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task
+from narrows.training.module import AutoencoderModule
 from narrows.types import Batch, DataSpec
 
 # What has no config, and why; an entry that is not needed any more fails.

@@ -19,12 +19,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from narrows.config import build, config_dir, register_resolvers
-from narrows.experiment import quieten
-from narrows.loggers import CSVHistory
+from narrows.config.composition import build, config_dir, register_resolvers
+from narrows.loading.load import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default
-from narrows.runs.load import build_model
+from narrows.training.experiment import quieten
+from narrows.training.loggers import CSVHistory
 
 GOLDENS = Path(__file__).parent / "goldens"
 VARIANTS = sorted(path.stem for path in (config_dir() / "variant").glob("*.yaml"))

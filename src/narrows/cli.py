@@ -42,7 +42,7 @@ def help_text() -> str:
 
 
 def main() -> None:
-    """Replace this process by `python -m narrows.<command>`.
+    """Replace this process by `python -m narrows.commands.<command>`.
 
     By exec, so that Lightning's relaunch for several devices, which repeats the main module with the same
     arguments, finds the same command.
@@ -60,7 +60,7 @@ def main() -> None:
     sys.stdout.flush()
     # A user's own classes lie where the user stands; a command that reads strangers' runs imports nothing from there.
     options = [] if command == "train" else ["-P"]
-    os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.{command}", *arguments])
+    os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments])
 
 
 if __name__ == "__main__":

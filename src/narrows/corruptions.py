@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError, require
-from narrows.patches import patch_grid
+from narrows.layers.patches import patch_grid
 from narrows.types import DataSpec
 
 Corrupted = tuple[Tensor, Tensor | None]

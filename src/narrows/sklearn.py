@@ -21,10 +21,10 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from narrows.errors import require
-from narrows.fitting import fit
-from narrows.model import Autoencoder
-from narrows.tasks.detection import quantile_threshold
-from narrows.tasks.scores import example_mse
+from narrows.models.autoencoder import Autoencoder
+from narrows.tasks.measures.detection_quality import quantile_threshold
+from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.training.in_memory import fit
 
 Matrix = NDArray[np.floating]
 BATCH = 1000
@@ -35,7 +35,7 @@ class _Trained(BaseEstimator):
     """What both estimators are: a composition, trained by `fit`.
 
     A tenth of the rows (`datamodule.validation`) validates and is not trained on; the last weights are kept. Equal
-    parameters and rows give an equal fit. After `fit`, `model_` is the `narrows.model.Autoencoder`, on the CPU and in
+    parameters and rows give an equal fit. After `fit`, `model_` is the `narrows.models.autoencoder.Autoencoder`, on the CPU and in
     double precision, so that a row's result does not depend on the rows beside it, and `run_` the run's directory or
     None.
     """

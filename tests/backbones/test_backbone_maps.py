@@ -11,9 +11,9 @@ from torch import nn
 
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.resnet import ResNetDecoder
-from narrows.encoders._layers import BatchNorm
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.resnet import ResNetEncoder
+from narrows.layers.blocks import BatchNorm
 from narrows.types import Shape
 
 HALVES: dict[str, tuple[Any, Any, dict[str, Any], dict[str, Any]]] = {

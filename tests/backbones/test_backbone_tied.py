@@ -15,7 +15,7 @@ from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 
 SHAPE = (1, 4, 5)
 

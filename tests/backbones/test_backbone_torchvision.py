@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torchvision import models
 
-from narrows.encoders._layers import BatchNorm
 from narrows.encoders.torchvision import MEAN, STD, TorchvisionEncoder
 from narrows.errors import UserError
+from narrows.layers.blocks import BatchNorm
+from narrows.loading.load import _without_start
 from narrows.losses.geometry import Contraction
-from narrows.runs.load import _without_start
 
 NAME = "shufflenet_v2_x0_5"
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.decoders.unet import UNetDecoder
-from narrows.encoders._attention import MapAttention
 from narrows.encoders.unet import UNetEncoder
-from narrows.model import Autoencoder
+from narrows.layers.attention import MapAttention
+from narrows.models.autoencoder import Autoencoder
 
 CHANNELS = [8, 12]
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from narrows import corruptions
 from narrows.decoders.vit import ViTDecoder
-from narrows.encoders._attention import Block, SelfAttention, Transformer, sines_and_cosines
 from narrows.encoders.vit import ViTEncoder
-from narrows.model import Autoencoder
-from narrows.patches import from_patches, patch_grid, to_patches
+from narrows.layers.attention import Block, SelfAttention, Transformer, sines_and_cosines
+from narrows.layers.patches import from_patches, patch_grid, to_patches
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import DataSpec
 
 SHAPE = (2, 6, 9)

@@ -8,8 +8,8 @@ import lightning as L
 import pytest
 import torch
 
-from narrows.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from narrows.errors import UserError
+from narrows.training.callbacks.checkpoint import Checkpoint, CheckpointFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*many workers.*", "ignore:.*logging interval.*")
 

@@ -15,12 +15,12 @@ from PIL import Image
 from tasks.standins import Rows
 from torch.utils.data import DataLoader
 
-from narrows import figures
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.callbacks.pictures import Pictures, draw, principal
+from narrows.drawing import canvas
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
+from narrows.training.callbacks.pictures import Pictures, draw, principal
 from narrows.types import Batch, DataSpec
 
 CPU = torch.device("cpu")
@@ -94,8 +94,8 @@ def test_maps_of_latents_are_traversed_along_principal_directions() -> None:
 
 def test_image_grids_show_each_pixel_enlarged_and_unsmoothed() -> None:
     x = torch.rand(5, 1, 8, 8).numpy()
-    picture = figures.image_grid([("input", x), ("model", 1 - x)], "t", (0, 1))
-    scale, gap = round(figures.TILE / 8), 6
+    picture = canvas.image_grid([("input", x), ("model", 1 - x)], "t", (0, 1))
+    scale, gap = round(canvas.TILE / 8), 6
     side = 20 + round(10.5 * len("input")) + 16
     assert picture.shape == (58 + 2 * 8 * scale + gap + 20, side + 5 * 8 * scale + 4 * gap + 20, 3)
     tile = picture[58 : 58 + 8 * scale, side : side + 8 * scale]

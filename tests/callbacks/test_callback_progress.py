@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from narrows.callbacks import progress
-from narrows.callbacks.progress import Progress
+from narrows.training.callbacks import progress
+from narrows.training.callbacks.progress import Progress
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec.*", "ignore:.*checkpoint directory.*", "ignore:.*batch_size.*", "ignore:.*many workers.*"

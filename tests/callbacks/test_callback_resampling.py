@@ -13,10 +13,10 @@ from instances import LIKELIHOODS, batch, model
 from module.module_helpers import SPEC, SaveAt, adam, fit, module, quiet, weights
 
 from narrows.bottlenecks.sparse import BatchTopK
-from narrows.callbacks.resampling import ResampleDead
 from narrows.decoders.mlp import MLPDecoder
 from narrows.errors import UserError
-from narrows.module import AutoencoderModule
+from narrows.training.callbacks.resample_dead import ResampleDead
+from narrows.training.module import AutoencoderModule
 
 pytestmark = quiet
 DEAD = [1, 4, 7]

@@ -12,11 +12,11 @@ import torch
 from instances import LIKELIHOODS, model
 from module.module_helpers import SPEC, SaveAt, adam, datamodule, fit, module, quiet, weights
 
-from narrows.callbacks.start import StartAtMean
 from narrows.decoders.mlp import MLPDecoder
 from narrows.errors import UserError
-from narrows.module import AutoencoderModule
-from narrows.tasks.observed import Statistics
+from narrows.tasks.measures.observed_values import Statistics
+from narrows.training.callbacks.start_at_mean import StartAtMean
+from narrows.training.module import AutoencoderModule
 from narrows.types import Batch
 
 pytestmark = quiet

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from narrows.coding.ans import TOTAL, Table, Whole, decode, encode, fit_table
-from narrows.coding.container import Header, pack, unpack
+from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError
 
 SOURCE = np.random.default_rng

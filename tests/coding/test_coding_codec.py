@@ -13,17 +13,17 @@ import torch
 from instances import BOTTLENECKS, IMAGE, LIKELIHOODS, MAP_BOTTLENECKS, SERIES, batch, model
 from tasks.standins import Rows
 
-from narrows.coding import files
+from narrows.coding import example_files
 from narrows.coding.ans import Table
 from narrows.coding.codec import Codec, fingerprint, rounded
-from narrows.coding.container import pack, unpack
-from narrows.coding.files import Examples
+from narrows.coding.coding_tables import Fitted, Tables, file_of, stored
+from narrows.coding.example_files import Examples
+from narrows.coding.nrwz_file import pack, unpack
 from narrows.coding.packing import packed, rebuilt, tables_of, unpacked, whole_numbers
-from narrows.coding.tables import Fitted, Tables, file_of, stored
 from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import DataSpec, QuantizedLatent
 
 CONV = {
@@ -242,7 +242,7 @@ def test_the_default_step_is_the_latents_own_or_a_quarter_of_their_spread() -> N
 def test_no_name_leads_out_of_the_folder(name: Any, tmp_path: Path) -> None:
     layout = {"kind": "folder", "names": ["fine.png", name], "shapes": [[1, 2, 2]] * 2}
     with pytest.raises(UserError, match=r"leads out of its folder or is no \.png"):
-        files.write(tmp_path / "out", layout, [torch.zeros(2, 1, 2, 2)])
+        example_files.write(tmp_path / "out", layout, [torch.zeros(2, 1, 2, 2)])
     assert not (tmp_path / "out").exists()
 
 
@@ -254,10 +254,10 @@ def test_arrays_keep_their_type_key_and_axes(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", digits=grey)
     np.savez(tmp_path / "f.npz", x=grey, y=np.arange(4))
     for name in (*cases, "e.npz", "f.npz"):
-        examples = files.read(tmp_path / name, IMAGE)
+        examples = example_files.read(tmp_path / name, IMAGE)
         assert examples.groups[0].shape == (4, 1, 8, 8)
         out = tmp_path / f"out{Path(name).suffix}"
-        files.write(out, examples.layout, examples.groups)
+        example_files.write(out, examples.layout, examples.groups)
         back, given = np.load(out), np.load(tmp_path / name)
         if name.endswith("npz"):
             (key,) = back.files

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from run_copies import MakeRun
 
-from narrows.runs.columns import differing_columns
-from narrows.runs.differences import MISSING
-from narrows.runs.records import Record, read_runs
+from narrows.compare.run_records import Record, read_runs
+from narrows.compare.two_runs import MISSING
+from narrows.compare.varied_keys import differing_columns
 
 MLP = {"encoder._target_": "narrows.encoders.mlp.MLPEncoder", "encoder.widths": [16], "encoder.norm": None}
 CONV = {"encoder._target_": "narrows.encoders.conv.ConvEncoder", "encoder.channels": [8, 16], "encoder.norm": "batch"}

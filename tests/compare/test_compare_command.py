@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from run_copies import MakeRun
 
-from narrows import compare
+from narrows.commands import compare
 
 
 def run(*arguments: object) -> None:
@@ -32,7 +32,7 @@ def test_three_hundred_runs_without_torch_or_a_network_of_imports(tmp_path: Path
     for i in range(300):
         make_run(tmp_path / str(i), {"seed": i % 3, "bottleneck.dim": 1 + i // 3}, {"val/loss": float(i)})
     script = (
-        "import sys; from narrows.compare import main; main(sys.argv[1:]); "
+        "import sys; from narrows.commands.compare import main; main(sys.argv[1:]); "
         "heavy = {'torch', 'lightning', 'hydra', 'numpy', 'omegaconf', 'pandas', 'optuna', 'sklearn', 'plotly'}; "
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

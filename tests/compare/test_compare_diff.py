@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from run_copies import MakeRun
 
-from narrows import diff
-from narrows.runs.differences import MISSING, config_differences, surroundings_differences
-from narrows.runs.records import read_run
+from narrows.commands import diff
+from narrows.compare.run_records import read_run
+from narrows.compare.two_runs import MISSING, config_differences, surroundings_differences
 
 SECTIONS = ["config", "command", "code", "versions", "hardware", "data", "status", "metrics"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from run_copies import MakeRun
 
+from narrows.compare.run_records import find_runs, natural, parse_yaml, read_history, read_run, read_runs
 from narrows.errors import UserError
-from narrows.runs.records import find_runs, natural, parse_yaml, read_history, read_run, read_runs
 
 
 def test_a_real_run_is_read_whole(real_run: Path) -> None:
@@ -126,7 +126,7 @@ def test_running_needs_a_process_that_holds_the_lock(tmp_path: Path, make_run: M
     run = make_run(tmp_path / "a", status="running")
     (run / ".lock").write_text("1@here\n")
     assert read_run(run).status == "killed"
-    script = "import sys; from pathlib import Path; from narrows.runs.records import read_run; "
+    script = "import sys; from pathlib import Path; from narrows.compare.run_records import read_run; "
     with open(run / ".lock", "r+") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         done = subprocess.run(

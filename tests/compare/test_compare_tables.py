@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 from run_copies import MakeRun
 
+from narrows.compare.better import choose_metrics, headline_metrics, higher_is_better
+from narrows.compare.ranking import compare, repeats
+from narrows.compare.run_records import read_runs
+from narrows.compare.table_formats import as_csv, as_json, as_markdown, number, terminal
 from narrows.errors import UserError
-from narrows.runs.comparison import compare, repeats
-from narrows.runs.directions import choose_metrics, headline_metrics, higher_is_better
-from narrows.runs.records import read_runs
-from narrows.runs.tables import as_csv, as_json, as_markdown, number, terminal
 
 
 def test_sorted_best_first_whichever_way_is_better(sweep: Path) -> None:

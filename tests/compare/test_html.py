@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from run_copies import MakeRun
 
-from narrows import compare
-from narrows.runs.comparison import compare as compared
-from narrows.runs.html import PICTURE, report
-from narrows.runs.importance import importances
-from narrows.runs.records import read_runs
+from narrows.commands import compare
+from narrows.compare.html_page import PICTURE, report
+from narrows.compare.key_importance import importances
+from narrows.compare.ranking import compare as compared
+from narrows.compare.run_records import read_runs
 
 
 def data_of(html: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_copies import MakeRun, picture, write_sweep
 
-from narrows import compare
+from narrows.commands import compare
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'narrows[test]'")
 from selenium.webdriver.chrome.service import Service  # noqa: E402

@@ -6,14 +6,14 @@ import instances
 import pytest
 import torch
 
-from narrows.data.bundled import Bundled
 from narrows.data.contents import Contents, Packed, Part
 from narrows.data.datamodule import DataModule
 from narrows.data.missing import Missing
+from narrows.data.sources.bundled import Bundled
 from narrows.errors import UserError
-from narrows.likelihoods import OptimalGaussianLikelihood
+from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Stages
+from narrows.models.autoencoder import Stages
 from narrows.models.missing_indicator import MissingIndicatorAutoencoder
 from narrows.types import Batch, DataSpec
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from narrows.data.binarized_mnist import PARTS, BinarizedMNIST
-from narrows.data.cifar10 import CIFAR10
 from narrows.data.contents import Contents, Packed
 from narrows.data.datamodule import DataModule
-from narrows.data.dsprites import FILE, DSprites
-from narrows.data.svhn import SVHN
+from narrows.data.sources.binarized_mnist import PARTS, BinarizedMNIST
+from narrows.data.sources.cifar10 import CIFAR10
+from narrows.data.sources.dsprites import FILE, DSprites
+from narrows.data.sources.svhn import SVHN
 from narrows.types import DataSpec
 
 

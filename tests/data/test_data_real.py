@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from narrows.data.arrays import Arrays, HeldOut
-from narrows.data.binarized_mnist import BinarizedMNIST
 from narrows.data.datamodule import DataModule
-from narrows.data.dsprites import DSprites
-from narrows.data.image_folder import ImageFolder
-from narrows.data.mnist import MNIST, FashionMNIST
-from narrows.data.series import Series
+from narrows.data.sources.arrays import Arrays, HeldOut
+from narrows.data.sources.binarized_mnist import BinarizedMNIST
+from narrows.data.sources.dsprites import DSprites
+from narrows.data.sources.image_folder import ImageFolder
+from narrows.data.sources.mnist import MNIST, FashionMNIST
+from narrows.data.sources.series import Series
 
 DATA = Path(os.environ.get("NARROWS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data: set NARROWS_DATA (looked in {DATA})")

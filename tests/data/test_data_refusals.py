@@ -15,18 +15,18 @@ import pytest
 import torch
 from PIL import Image
 
-from narrows.data.arrays import Arrays, HeldOut
-from narrows.data.binarized_mnist import BinarizedMNIST
-from narrows.data.celeba import CelebA
-from narrows.data.cifar10 import CIFAR10
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
-from narrows.data.digits import Digits
-from narrows.data.dsprites import FILE, DSprites
-from narrows.data.image_folder import ImageFolder
-from narrows.data.mnist import KMNIST, MNIST, FashionMNIST
-from narrows.data.series import Series
-from narrows.data.svhn import SVHN
+from narrows.data.sources.arrays import Arrays, HeldOut
+from narrows.data.sources.binarized_mnist import BinarizedMNIST
+from narrows.data.sources.celeba import CelebA
+from narrows.data.sources.cifar10 import CIFAR10
+from narrows.data.sources.digits import Digits
+from narrows.data.sources.dsprites import FILE, DSprites
+from narrows.data.sources.image_folder import ImageFolder
+from narrows.data.sources.mnist import KMNIST, MNIST, FashionMNIST
+from narrows.data.sources.series import Series
+from narrows.data.sources.svhn import SVHN
 from narrows.errors import UserError
 
 

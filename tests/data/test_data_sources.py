@@ -13,15 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-from narrows.data import synthetic
-from narrows.data.arrays import Arrays, HeldOut
-from narrows.data.celeba import CelebA
 from narrows.data.contents import Contents, Stream
 from narrows.data.datamodule import DataModule
-from narrows.data.digits import Digits
-from narrows.data.image_folder import ImageFolder
-from narrows.data.images import ImageReader
-from narrows.data.series import Series
+from narrows.data.image_files import ImageReader
+from narrows.data.sources import synthetic
+from narrows.data.sources.arrays import Arrays, HeldOut
+from narrows.data.sources.celeba import CelebA
+from narrows.data.sources.digits import Digits
+from narrows.data.sources.image_folder import ImageFolder
+from narrows.data.sources.series import Series
 from narrows.types import DataSpec
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from narrows.data.datamodule import DataModule
-from narrows.data.digits import Digits
+from narrows.data.sources.digits import Digits
 from narrows.errors import UserError
 from narrows.types import Batch
 

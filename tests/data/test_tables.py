@@ -16,8 +16,8 @@ from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, RobustScale
 
 from narrows.data.contents import Scaling
 from narrows.data.datamodule import DataModule
-from narrows.data.encoding import Encoding
-from narrows.data.table import HeldOutRows, Label, Table
+from narrows.data.sources.table import HeldOutRows, Label, Table
+from narrows.data.table_encoding import Encoding
 from narrows.data.table_files import Format, read_chunks
 from narrows.errors import UserError
 from narrows.types import Column, DataSpec

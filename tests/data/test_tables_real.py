@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from narrows.data.datamodule import DataModule
-from narrows.data.table import HeldOutRows, Label, Table
+from narrows.data.sources.table import HeldOutRows, Label, Table
 from narrows.data.table_files import Format
 
 

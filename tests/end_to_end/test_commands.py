@@ -28,7 +28,7 @@ from command import (
 from omegaconf import OmegaConf
 
 import narrows
-from narrows.config import config_dir
+from narrows.config.composition import config_dir
 
 # ── help and completion ─────────────────────────────────────────────────────────────────────────────────
 
@@ -105,7 +105,7 @@ def test_completion_in_bash(line: str, offered: list[str], tmp_path: Path) -> No
 OWN_CLASS = '''
 import torch
 from narrows.bottlenecks.base import Bottleneck
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 from narrows.types import Latent
 
 

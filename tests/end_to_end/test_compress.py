@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import narrows
-from narrows import compress, decompress, evaluate
 from narrows.coding.codec import Codec
+from narrows.commands import compress, decompress, evaluate
 
 SMALL = (*TINY, *NO_TASKS, "logger=csv", "hydra.run.dir=run")
 CONV = ("encoder=conv", "decoder=conv", "encoder.channels=[4]", "decoder.channels=[4]", "encoder.flatten=false")

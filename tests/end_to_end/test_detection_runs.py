@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from command import NARROW, TINY, only_run, run_in_process
 
-from narrows import evaluate
-from narrows.runs.adapt import adapt
-from narrows.runs.load import read_config
+from narrows.commands import evaluate
+from narrows.loading.adapt import adapt
+from narrows.loading.load import read_config
 
 CLASSES = ("auroc", "average_precision", "false_alarm_rate", "recall", "precision", "f1")
 
@@ -24,8 +24,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = (
         *("variant=vae", *NARROW, "datamodule.source.train_labels=[1]", "~tasks.reconstruction", "~tasks.latent"),
         *("+task@tasks.anomaly=anomaly", "trainer.limit_test_batches=null", "tasks.anomaly.classics=[knn]"),
-        "tasks.anomaly.outliers={_target_:narrows.data.datamodule.DataModule,source:{_target_:narrows.data.arrays.Arrays,"
-        "path:noise.npz,test:{_target_:narrows.data.arrays.HeldOut,fraction:0.5}}}",
+        "tasks.anomaly.outliers={_target_:narrows.data.datamodule.DataModule,source:{_target_:narrows.data.sources.arrays.Arrays,"
+        "path:noise.npz,test:{_target_:narrows.data.sources.arrays.HeldOut,fraction:0.5}}}",
     )
     done = run_in_process(*TINY, *arguments, "output_dir=outputs", cwd=folder)
     assert done.code == 0, done.err

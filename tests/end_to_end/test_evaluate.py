@@ -13,11 +13,11 @@ import pytest
 from command import NO_TASKS, TINY, manifest, run_in_process
 from omegaconf import OmegaConf
 
-from narrows import evaluate
+from narrows.commands import evaluate
+from narrows.commands.evaluate import sorted_out
+from narrows.compare.run_records import read_run
+from narrows.compare.run_summary import print_figures
 from narrows.errors import UserError
-from narrows.evaluate import sorted_out
-from narrows.report import print_figures
-from narrows.runs.records import read_run
 
 
 @pytest.fixture(scope="module")

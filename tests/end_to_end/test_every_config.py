@@ -16,9 +16,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from narrows.config import check_keys, config_dir
+from narrows.config.composition import check_keys, config_dir
+from narrows.loading.load import build_model
 from narrows.losses import Objective
-from narrows.runs.load import build_model
 
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import NO_TASKS, TINY, run_in_process
 
-from narrows import evaluate
+from narrows.commands import evaluate
 
 SMALL = ("encoder.widths=[16]", "decoder.widths=[16]", "hydra.run.dir=run", "trainer.limit_test_batches=1.0")
 

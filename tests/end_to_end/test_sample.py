@@ -16,12 +16,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import narrows
-from narrows import sample
-from narrows.config import checked
+from narrows.commands import sample
+from narrows.commands.reproduce import _weights
+from narrows.compare.equality import Verdict, judge_weights
+from narrows.config.composition import checked
 from narrows.errors import UserError
-from narrows.reproduce import _weights
-from narrows.runs import checkpoints, densities
-from narrows.runs.judge import Verdict, judge_weights
+from narrows.loading import fitted_density
+from narrows.runs import checkpoints
 
 SMALL = (*TINY, *NARROW, *NO_TASKS, "logger=csv")
 FLOW = ("prior=flow", "prior.epochs=2", "prior.widths=[8]", "prior.transforms=2")
@@ -87,7 +88,7 @@ def test_a_run_with_a_prior_reports_stores_and_loads_it(with_flow: Path) -> None
 
 
 def data(run: Path) -> Any:
-    from narrows.config import build
+    from narrows.config.composition import build
 
     found = build(OmegaConf.load(run / "config.yaml").datamodule, "datamodule")
     found.setup()
@@ -119,7 +120,7 @@ def test_a_reproduction_judges_the_density_too(with_flow: Path, tmp_path: Path) 
     judged = judge_weights(_weights(with_flow), _weights(again), 0.0)
     assert judged.verdict is Verdict.EQUAL
     assert sum(c.name.startswith("prior.") for c in judged.comparisons) > 5
-    path = densities.fitted_path(again)
+    path = fitted_density.fitted_path(again)
     state = checkpoints.read(path)
     state["state_dict"]["mean"] += 1e-3
     checkpoints.save_as(state, path)
@@ -129,20 +130,20 @@ def test_a_reproduction_judges_the_density_too(with_flow: Path, tmp_path: Path) 
 
 
 def test_a_run_that_ended_in_the_fit_goes_on(with_flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spend, calls = densities.Density.judge, []
+    spend, calls = fitted_density.Density.judge, []
 
     def dies(self: Any, values: torch.Tensor) -> float:
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(densities.Density, "judge", dies)
+    monkeypatch.setattr(fitted_density.Density, "judge", dies)
     with pytest.raises(KeyboardInterrupt):
         run_in_process(*SMALL, "variant=rae_l2", *FLOW, "hydra.run.dir=run", cwd=tmp_path)
-    monkeypatch.setattr(densities.Density, "judge", spend)
+    monkeypatch.setattr(fitted_density.Density, "judge", spend)
     run = tmp_path / "run"
     assert calls
     assert manifest(run)["status"] != "completed"
-    assert not densities.fitted_path(run).exists()
+    assert not fitted_density.fitted_path(run).exists()
     assert narrows.load(run).density is None
     done = run_in_process(f"resume={run}", cwd=tmp_path)
     assert done.code == 0, done.err
@@ -252,7 +253,7 @@ def test_mistakes_are_one_sentence(run: Path, capsys: Any) -> None:
 
 def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> None:
     weights = run / "checkpoints" / "best.ckpt"
-    path = densities.fitted_path(run)
+    path = fitted_density.fitted_path(run)
     evil = {"_target_": "shutil.rmtree", "_partial_": True, "path": str(tmp_path)}
     state = {"config": evil, "fitted_to": checkpoints.checksum(weights), "state_dict": {}}
     checkpoints.save_as(state, path)
@@ -261,7 +262,7 @@ def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> Non
     checkpoints.save_as(state | {"config": {"_target_": "narrows.encoders.mlp.MLPEncoder", "_partial_": True}}, path)
     with pytest.raises(UserError, match="is no density over latents"):
         narrows.load(run)
-    flow = {"_target_": "narrows.priors.flow.FlowDensity", "_partial_": True}
+    flow = {"_target_": "narrows.densities.flow.FlowDensity", "_partial_": True}
     checkpoints.save_as(state | {"config": flow}, path)
     with pytest.raises(UserError, match="does not fit its model"):
         narrows.load(run)

@@ -15,13 +15,13 @@ import torch
 from command import NARROW, NO_TASKS, run_in_process
 
 import narrows
-from narrows import score
-from narrows.data.columns import to_cells
+from narrows.commands import score
+from narrows.data.table_columns import to_cells
 from narrows.data.table_files import Format, read_chunks
-from narrows.runs import data as data_of
-from narrows.runs import encodings
-from narrows.runs.load import read_config
-from narrows.tasks.scores import example_mse
+from narrows.loading import recorded_encoding
+from narrows.loading import run_data as data_of
+from narrows.loading.load import read_config
+from narrows.tasks.measures.reconstruction_errors import example_mse
 
 TABLE = (
     *("datamodule=table", "datamodule.source.path=train.csv", "datamodule.source.label.column=kind"),
@@ -86,7 +86,7 @@ def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.Ca
     pd.testing.assert_frame_equal(found[list(new)], pd.read_csv("new.csv"))
     assert found["problem"].isna().all()
 
-    model, encoding = narrows.load("run"), encodings.load(Path("run"))
+    model, encoding = narrows.load("run"), recorded_encoding.load(Path("run"))
     (chunk,) = read_chunks(Path("new.csv"), Format())
     cells = to_cells(chunk.known, encoding.columns)
     x, observed = encoding.encode(cells.values, cells.missing)

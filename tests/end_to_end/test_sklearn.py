@@ -122,9 +122,9 @@ def test_a_directory_holds_real_runs(rows: np.ndarray, tmp_path: Path) -> None:
     loaded = narrows.load(run)
     embedded = loaded.embed(torch.from_numpy(rows).float()).numpy()
     assert embedded == pytest.approx(clone(tiny).fit(rows).transform(rows), abs=1e-5)
-    from narrows.config import check_keys
-    from narrows.runs import data as data_of
-    from narrows.runs.load import read_config
+    from narrows.config.composition import check_keys
+    from narrows.loading import run_data as data_of
+    from narrows.loading.load import read_config
 
     config = read_config(run)
     data_of.find(config, run)

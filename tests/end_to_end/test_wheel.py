@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from narrows.config import config_dir
+from narrows.config.composition import config_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,8 +58,11 @@ def test_it_runs_in_an_empty_directory_without_the_checkout(wheel: Path, tmp_pat
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = python("-c", "import narrows.config; print(narrows.__file__); print(narrows.config.config_dir())").split()
+    where = python(
+        "-c",
+        "import narrows.config.composition; print(narrows.__file__); print(narrows.config.composition.config_dir())",
+    ).split()
     assert where == [str(unpacked / "narrows" / "__init__.py"), str(unpacked / "narrows" / "configs")]
-    config = OmegaConf.create(python("-m", "narrows.train", "--cfg", "job", "variant=topk", "bottleneck.k=3"))
+    config = OmegaConf.create(python("-m", "narrows.commands.train", "--cfg", "job", "variant=topk", "bottleneck.k=3"))
     assert config.bottleneck.k == 3
     assert list(empty.iterdir()) == []

@@ -22,8 +22,8 @@ from narrows.losses.adversarial import LatentAdversary, OutputAdversary, shuffle
 from narrows.losses.critic import Critic
 from narrows.losses.isolation import frozen
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Autoencoder
-from narrows.module import AutoencoderModule
+from narrows.models.autoencoder import Autoencoder
+from narrows.training.module import AutoencoderModule
 from narrows.types import Batch, DataSpec, Output
 
 VECTOR = DataSpec(shape=(12,), kind="vector", size=100, value_range=(0.0, 1.0))

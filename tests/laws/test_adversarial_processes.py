@@ -16,7 +16,7 @@ from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.losses import Objective
 from narrows.losses.critic import Critic
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch
 
 ADVERSARIAL = ("latent_adversarial", "factor", "output_adversarial")

@@ -15,7 +15,7 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation, log_importance
 from narrows.losses.discrepancy import MMD, kernel_matrix, squared_mmd
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import GaussianLatent, Output
 
 PARTS = (MutualInformation, TotalCorrelation, DimensionwiseKL)

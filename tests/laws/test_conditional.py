@@ -13,7 +13,7 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.losses.importance import log_joint
-from narrows.model import Stages
+from narrows.models.autoencoder import Stages
 from narrows.models.conditional import ConditionalAutoencoder
 from narrows.types import DataSpec, VariationalLatent
 

@@ -20,7 +20,7 @@ from narrows.data import scaling
 from narrows.data.checks import fingerprint
 from narrows.data.contents import Contents, Packed, Part, pool
 from narrows.data.datamodule import DataModule, Loading
-from narrows.data.image_folder import ImageFolder
+from narrows.data.sources.image_folder import ImageFolder
 from narrows.types import Batch
 
 

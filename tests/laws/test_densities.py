@@ -18,14 +18,14 @@ from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import VectorQuantizer
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.hierarchical import HierarchicalVQ
+from narrows.densities.autoregressive import AutoregressiveCodes
+from narrows.densities.base import Density
+from narrows.densities.flow import FlowDensity
+from narrows.densities.gaussians import GaussianDensity, MixtureDensity
+from narrows.densities.pseudo_inputs import VampDensity
+from narrows.densities.second_stage import SecondStage
 from narrows.errors import UserError
-from narrows.model import Autoencoder
-from narrows.priors.autoregressive import AutoregressiveCodes
-from narrows.priors.base import Density
-from narrows.priors.flow import FlowDensity
-from narrows.priors.gaussians import GaussianDensity, MixtureDensity
-from narrows.priors.pseudo_inputs import VampDensity
-from narrows.priors.second_stage import SecondStage
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, CodebookLatent, QuantizedLatent
 
 PLANE = model(bottleneck=partial(Deterministic, dim=2))

@@ -20,15 +20,15 @@ from hydra.core.global_hydra import GlobalHydra
 from noise import SameNoise
 from torch import Tensor, nn
 
-from narrows.config import build, config_dir
+from narrows.config.composition import build, config_dir
+from narrows.loading.load import build_model
 from narrows.losses import Objective, Term
 from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation
 from narrows.losses.discrepancy import MMD
 from narrows.losses.divergence import KL, Capacity
 from narrows.losses.quantisation import LookupFreeEntropy
 from narrows.losses.sparsity import SparseKL
-from narrows.model import Autoencoder
-from narrows.runs.load import build_model
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import FINAL_STEP, Batch, DataSpec
 
 VARIANTS = sorted(path.stem for path in (config_dir() / "variant").glob("*.yaml"))

@@ -13,8 +13,9 @@ from scipy.optimize import minimize
 from scipy.stats import entropy
 from sklearn.linear_model import LogisticRegression
 
-from narrows.tasks import interventions
-from narrows.tasks.factors import (
+from narrows.tasks.measures import factor_interventions
+from narrows.tasks.measures.factor_interventions import beta_vae, factor_vae
+from narrows.tasks.measures.factor_scores import (
     Matrix,
     Table,
     Whole,
@@ -30,13 +31,12 @@ from narrows.tasks.factors import (
     top_gap,
     unspread,
 )
-from narrows.tasks.interventions import beta_vae, factor_vae
 
 
 @pytest.fixture(autouse=True)
 def _fewer_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interventions, "TRAIN_POINTS", 2000)
-    monkeypatch.setattr(interventions, "TEST_POINTS", 2000)
+    monkeypatch.setattr(factor_interventions, "TRAIN_POINTS", 2000)
+    monkeypatch.setattr(factor_interventions, "TEST_POINTS", 2000)
 
 
 def counted_information(first: Whole, second: Whole) -> float:
@@ -172,7 +172,7 @@ def drawn_slowly(truth: Whole, random: np.random.Generator, factor: int, like: i
 
 
 def test_factor_vae_by_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interventions, "DRAWN", 12)
+    monkeypatch.setattr(factor_interventions, "DRAWN", 12)
     truth = factors(60, (3, 4))
     codes = truth @ np.array([[1.0, 0.4, 0.6], [0.5, 0.6, 0.6]]) + noise(60, 3)
     random = np.random.default_rng(5)
@@ -182,7 +182,7 @@ def test_factor_vae_by_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         table = np.zeros((2, 3), int)
         for _ in range(number):
             factor, like = int(random.integers(2)), int(random.integers(60))
-            rows = [drawn_slowly(truth, random, factor, like) for _ in range(interventions.DRAWN)]
+            rows = [drawn_slowly(truth, random, factor, like) for _ in range(factor_interventions.DRAWN)]
             table[factor, np.argmin(codes[rows].var(0, ddof=1) / spread)] += 1
         return table
 
@@ -193,7 +193,7 @@ def test_factor_vae_by_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_beta_vae_by_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interventions, "DRAWN", 12)
+    monkeypatch.setattr(factor_interventions, "DRAWN", 12)
     truth = factors(60, (3, 4, 3))
     codes = truth @ np.linalg.qr(noise(3, 3, seed=3))[0] + 0.5 * noise(60, 3)
     random = np.random.default_rng(5)
@@ -202,7 +202,7 @@ def test_beta_vae_by_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         x, y = np.zeros((number, 3)), random.integers(3, size=number)
         standard = Table(codes, truth).standard
         for point in range(number):
-            first = random.integers(60, size=interventions.DRAWN)
+            first = random.integers(60, size=factor_interventions.DRAWN)
             second = [drawn_slowly(truth, random, y[point], like) for like in first]
             x[point] = np.abs(standard[first] - standard[second]).mean(0)
         return x, y
@@ -215,7 +215,7 @@ def test_beta_vae_by_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_draw_agrees_in_its_factor_and_is_uniform_among_those_rows() -> None:
     truth = factors(60, (2, 5))
-    draw = interventions._Fixed(truth, np.random.default_rng(0))
+    draw = factor_interventions._Fixed(truth, np.random.default_rng(0))
     rows = np.full(20_000, 7)
     drawn = draw.like(rows, 1)
     same = np.flatnonzero(truth[:, 1] == truth[7, 1])

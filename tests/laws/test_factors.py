@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from factor_tables import factors, noise
 
-from narrows.tasks import interventions
 from narrows.tasks.disentanglement import METRICS
-from narrows.tasks.factors import (
+from narrows.tasks.measures import factor_interventions
+from narrows.tasks.measures.factor_interventions import factor_vae
+from narrows.tasks.measures.factor_scores import (
     Matrix,
     Table,
     Whole,
     dci,
     read_by_forest,
 )
-from narrows.tasks.interventions import factor_vae
 
 
 def scores(codes: Matrix, truth: Whole) -> dict[str, float]:
@@ -36,8 +36,8 @@ def perfect() -> dict[str, float]:
 
 @pytest.fixture(autouse=True)
 def _fewer_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interventions, "TRAIN_POINTS", 2000)
-    monkeypatch.setattr(interventions, "TEST_POINTS", 2000)
+    monkeypatch.setattr(factor_interventions, "TRAIN_POINTS", 2000)
+    monkeypatch.setattr(factor_interventions, "TEST_POINTS", 2000)
 
 
 # ── latents whose score is known ────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ from narrows.errors import UserError
 from narrows.losses.discrepancy import MMD
 from narrows.losses.divergence import evidence_lower_bound, posterior_kl
 from narrows.losses.importance import ImportanceWeighted, log_joint, log_posterior
-from narrows.model import Stages
+from narrows.models.autoencoder import Stages
 from narrows.models.hamiltonian import HamiltonianAutoencoder, _Leapfrog
 from narrows.types import DataSpec, GaussianLatent, MomentumLatent
 

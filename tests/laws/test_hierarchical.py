@@ -17,7 +17,7 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.quantisation import CodebookDistance, Commitment
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.latent import _Sums
 from narrows.types import DataSpec
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from narrows.errors import UserError
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.losses.importance import ImportanceWeighted, log_joint, log_posterior
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, Output
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
-from narrows.likelihoods import GaussianLikelihood
+from narrows.likelihoods.elementwise import GaussianLikelihood
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, evidence_lower_bound
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec, Output
 
 

@@ -10,7 +10,7 @@ from instances import COLUMN_LIKELIHOODS, DECODER, ENCODER, LIKELIHOODS, TABLE, 
 from torch.distributions import Bernoulli, Normal, OneHotCategorical
 
 from narrows.errors import UserError
-from narrows.mixed import MixedDistribution, MixedLikelihood
+from narrows.likelihoods.table_row import MixedDistribution, MixedLikelihood
 from narrows.types import Batch, Column, DataSpec, Output
 
 # What `TABLE` has: a number, a category of three, a truth value, a number, a category of two.

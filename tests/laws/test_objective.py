@@ -12,7 +12,7 @@ from narrows.losses import Objective, Term
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
 from narrows.losses.sparsity import L1, SparseKL
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Constant, Cyclical, Linear
 from narrows.types import FINAL_STEP, Latent, Output, SparseLatent, UnitLatent, VariationalLatent
 

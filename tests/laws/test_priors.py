@@ -19,8 +19,8 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, Capacity, posterior_kl
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Stages
-from narrows.priors.vamp import VampAutoencoder
+from narrows.models.autoencoder import Stages
+from narrows.models.vamp import VampAutoencoder
 from narrows.types import DataSpec, JointLatent, row_sums
 
 SHAPES = [(7,), (7, 4), (7, 2, 3)]

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 from narrows.errors import UserError
 from narrows.losses.similarity import MultiScaleSSIM, scales_of, structure
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec, Output
 
 

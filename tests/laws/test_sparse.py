@@ -15,7 +15,7 @@ from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.losses.sparsity import L0, DeadReconstruction, GateL1, GateReconstruction, NestedReconstruction
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec, Output
 
 SPARSE = ("topk", "batch_topk", "jumprelu", "gated")

@@ -15,12 +15,12 @@ from instances import BOTTLENECKS, LIKELIHOODS, LOSSES, model
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from narrows.callbacks.checkpoint import CheckpointFiles
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.losses import Objective
-from narrows.model import Autoencoder
-from narrows.module import AutoencoderModule
+from narrows.models.autoencoder import Autoencoder
+from narrows.training.callbacks.checkpoint import CheckpointFiles
+from narrows.training.module import AutoencoderModule
 from narrows.types import DataSpec
 
 SPEC = DataSpec(shape=(12,), kind="vector", size=0, value_range=(0.0, 1.0))
@@ -39,7 +39,7 @@ quiet = [
     pytest.mark.filterwarnings(f"ignore:{message}")
     for message in (".*LeafSpec.*", ".*treespec.*", ".*does not have many workers.*", ".*smaller than the logging.*")
 ]
-"""What `narrows.experiment.quieten` silences in a run."""
+"""What `narrows.training.experiment.quieten` silences in a run."""
 constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0, total_iters=1)
 adam = partial(torch.optim.Adam, lr=1e-2)
 sgd = partial(torch.optim.SGD, lr=1e-2)

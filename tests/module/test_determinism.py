@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from narrows.config import config_dir, register_resolvers
-from narrows.runs.load import build_model, read_weights
+from narrows.config.composition import config_dir, register_resolvers
+from narrows.loading.load import build_model, read_weights
 from narrows.types import DataSpec
 
 RUN = (*NARROW, "trainer=cpu", "trainer.max_epochs=2", "callbacks=none", "corruption=gaussian")

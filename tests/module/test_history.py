@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from narrows.errors import NonFiniteError
-from narrows.history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.losses import Losses
+from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 
 
 def losses(reconstruction: float, kl: float) -> Losses:

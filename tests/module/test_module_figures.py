@@ -20,14 +20,14 @@ from module_helpers import (
     weights,
 )
 
-from narrows.callbacks.checkpoint import Checkpoint
 from narrows.errors import NonFiniteError
+from narrows.loading.load import read_weights
 from narrows.losses import Objective, Term
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.model import Autoencoder
-from narrows.runs.load import read_weights
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Linear
+from narrows.training.callbacks.checkpoint import Checkpoint
 from narrows.types import Batch, Output
 
 pytestmark = quiet

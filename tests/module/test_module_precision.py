@@ -9,8 +9,8 @@ import torch
 from instances import LIKELIHOODS, LOSSES
 from module_helpers import datamodule, deterministic, fit, module, network, quiet, weights
 
-from narrows.likelihoods import Likelihood
-from narrows.model import Autoencoder
+from narrows.likelihoods.elementwise import Likelihood
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch
 
 pytestmark = quiet

@@ -11,9 +11,9 @@ import torch
 from instances import CORRUPTIONS
 from module_helpers import SaveAt, fit, module, network, quiet, weights
 
-from narrows import module as training
-from narrows.callbacks.checkpoint import Checkpoint
-from narrows.module import AutoencoderModule
+from narrows.training import module as training
+from narrows.training.callbacks.checkpoint import Checkpoint
+from narrows.training.module import AutoencoderModule
 
 pytestmark = quiet
 

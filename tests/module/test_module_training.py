@@ -24,8 +24,8 @@ from module_helpers import (
 from torch.distributions import kl_divergence
 
 from narrows.errors import UserError
-from narrows.module import AutoencoderModule
 from narrows.random import generator, seed_default
+from narrows.training.module import AutoencoderModule
 from narrows.types import Batch
 
 pytestmark = quiet

@@ -19,11 +19,11 @@ import pytest
 from command import NARROW, NO_TASKS, TINY, Finished, manifest, only_run, run_in_process
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from narrows import reproduce
-from narrows.config import config_dir, run_dir
+from narrows.commands import reproduce
+from narrows.commands.reproduce import Plan
+from narrows.config.composition import config_dir, run_dir
 from narrows.errors import UserError
-from narrows.reproduce import Plan
-from narrows.runs.adapt import quoted
+from narrows.loading.adapt import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,7 +106,7 @@ def test_a_run_is_reproduced_to_the_bit(run: Path, tmp_path: Path) -> None:
     """In real processes, with the recorded number of threads, and nothing of the current directory imported."""
     (tmp_path / "torch.py").write_text("raise SystemExit('imported from the current directory')")
     recorded = manifest(run)["hardware"]["threads"]
-    program = "import sys; sys.path[:] = [p for p in sys.path if p]; import narrows.reproduce as r; r.main()"
+    program = "import sys; sys.path[:] = [p for p in sys.path if p]; import narrows.commands.reproduce as r; r.main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, str(run)],
         **{"cwd": tmp_path, "env": os.environ | {"OMP_NUM_THREADS": "3"}, "capture_output": True, "text": True},
@@ -376,8 +376,8 @@ def adapted(run: Path, changes: str, repeated: list[Plan], *arguments: str) -> d
     return {key: value for key, value in repeated[-1].adapted.items() if key != "output_dir"}
 
 
-ARRAYS = "    _target_: narrows.data.arrays.Arrays\n    path: table.npz\n    test: {path: null}\n"
-MNIST = "    _target_: narrows.data.mnist.MNIST\n    data_dir: data\n    download: true\n"
+ARRAYS = "    _target_: narrows.data.sources.arrays.Arrays\n    path: table.npz\n    test: {path: null}\n"
+MNIST = "    _target_: narrows.data.sources.mnist.MNIST\n    data_dir: data\n    download: true\n"
 
 
 def test_data_are_found_where_the_run_was_started(run: Path, repeated: list[Plan], tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_data_dir_reaches_the_source_and_permits_downloads(run: Path, repeated: 
 
 def test_loggers_that_write_elsewhere_are_left_out(run: Path, repeated: list[Plan], capsys: Any) -> None:
     text = (run / "config.yaml").read_text()
-    node = "logger:\n  far:\n    _target_: narrows.loggers.mlflow\n    _partial_: true\n    tracking_uri: http://far\n"
+    node = "logger:\n  far:\n    _target_: narrows.training.loggers.mlflow\n    _partial_: true\n    tracking_uri: http://far\n"
     (run / "config.yaml").write_text(text.replace("logger:\n", node))
     reproduce.reproduce([str(run)])
     assert "left out: logger 'far'" in capsys.readouterr().out
@@ -498,7 +498,7 @@ def test_one_edited_source_line_is_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_resumed_run_is_reproduced_like_any_other(tmp_path: Path) -> None:
     long = ("trainer.max_epochs=30", *NARROW, *NO_TASKS)
-    command = [sys.executable, "-m", "narrows.train", *long]
+    command = [sys.executable, "-m", "narrows.commands.train", *long]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         while child.poll() is None and not list(tmp_path.rglob("last.ckpt")):
             time.sleep(0.05)
@@ -515,7 +515,7 @@ def test_a_resumed_run_is_reproduced_like_any_other(tmp_path: Path) -> None:
 def test_a_signal_reaches_the_run(tmp_path: Path) -> None:
     long = trained(tmp_path, *NARROW, *NO_TASKS)
     edit = ["trainer.max_epochs=100000", "trainer.limit_train_batches=null"]
-    command = [sys.executable, "-m", "narrows.reproduce", str(long), "--into", str(tmp_path / "new"), *edit]
+    command = [sys.executable, "-m", "narrows.commands.reproduce", str(long), "--into", str(tmp_path / "new"), *edit]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as parent:
         while parent.poll() is None and not (tmp_path / "new" / "checkpoints" / "last.ckpt").exists():
             time.sleep(0.05)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from narrows.errors import UserError
-from narrows.runs.judge import (
+from narrows.compare.equality import (
     Verdict,
     judge,
     judge_value,
@@ -20,6 +19,7 @@ from narrows.runs.judge import (
     judged_metrics,
     relative_difference,
 )
+from narrows.errors import UserError
 
 NEXT = math.nextafter(1.0, 2.0)
 OTHER_NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000001))[0]

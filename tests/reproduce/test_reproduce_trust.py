@@ -19,10 +19,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import narrows
-from narrows.config import config_dir, targets
+from narrows.config.composition import config_dir, targets
 from narrows.errors import UserError
-from narrows.runs import trust
-from narrows.runs.trust import read_config, require_trusted, without_foreign_loggers
+from narrows.loading import trust
+from narrows.loading.trust import read_config, require_trusted, without_foreign_loggers
 
 Node = dict[str, Any]
 
@@ -78,10 +78,10 @@ CALLED_BY_HYDRA: dict[str, Callable[[Path], Node]] = {
         "path": {"_target_": "pathlib.Path", "_args_": [str(canary)]},
         "text": "x",
     },
-    "narrows.config.build": lambda canary: {"node": {"a": 1}, "path": "x"},
+    "narrows.config.composition.build": lambda canary: {"node": {"a": 1}, "path": "x"},
     "narrows.cli.main": lambda canary: {},
-    "narrows.data.files.fetch": lambda canary: {"_partial_": True},
-    "narrows.likelihoods.torch.load": lambda canary: {"f": pickled(canary), "weights_only": False},
+    "narrows.data.dataset_files.fetch": lambda canary: {"_partial_": True},
+    "narrows.likelihoods.elementwise.torch.load": lambda canary: {"f": pickled(canary), "weights_only": False},
     "narrows.losses.torch.hub.load": lambda canary: {"repo_or_dir": hub(canary), "source": "local", "model": "model"},
     "torch.nn.modules.module.warnings.sys.exit": lambda canary: {"_args_": [3]},
     "torch.optim.optimizer.torch.load": lambda canary: {"f": pickled(canary), "weights_only": False},
@@ -103,9 +103,13 @@ REFUSED = (
     *("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.profilers.SimpleProfiler", "lightning.Fabric"),
     *("lightning.pytorch.strategies.DeepSpeedStrategy", "lightning.pytorch.cli.LightningCLI"),
     *("lightning.LightningModule.load_from_checkpoint", "lightning.pytorch.plugins.io.TorchCheckpointIO"),
-    *("narrows.load", "narrows.runs.load.load", "narrows.runs.load.read_weights", "narrows.train.main"),
-    *("narrows.runs.summary.SweepSummary", "narrows.errors.UserError", "narrows.module.L.Trainer"),
-    *("narrows.encoders._layers.mlp", "narrows.data.mnist._MnistLike", "narrows.loggers.CSVHistory.log_metrics"),
+    *("narrows.load", "narrows.loading.load.load", "narrows.loading.load.read_weights", "narrows.commands.train.main"),
+    *("narrows.runs.summary.SweepSummary", "narrows.errors.UserError", "narrows.training.module.L.Trainer"),
+    *(
+        "narrows.layers.blocks.mlp",
+        "narrows.data.sources.mnist._MnistLike",
+        "narrows.training.loggers.CSVHistory.log_metrics",
+    ),
     *(
         "narrows.encoders.mlp.MLPEncoder.__init__.__globals__",
         "narrows",
@@ -113,11 +117,11 @@ REFUSED = (
         "",
         ".",
         "narrows.",
-        ".narrows.model",
+        ".narrows.models.autoencoder",
     ),
     *(
-        "narrows.model.Autoencoder ",
-        "narrows.model.Autoencoder\n",
+        "narrows.models.autoencoder.Autoencoder ",
+        "narrows.models.autoencoder.Autoencoder\n",
         "narrows..model.Autoencoder",
         "torch.nn.Lin\u0435ar",
     ),
@@ -316,8 +320,12 @@ def test_every_recipe_is_accepted(group: str) -> None:
         *("torch.nn.Linear", "torch.nn.modules.linear.Linear", "torch.optim.RMSprop", "torch.optim.NAdam"),
         *("torch.optim.lr_scheduler.ReduceLROnPlateau", "torchvision.transforms.v2.RandomHorizontalFlip"),
         *("lightning.Trainer", "lightning.pytorch.Trainer", "lightning.pytorch.callbacks.LearningRateMonitor"),
-        *("lightning.pytorch.strategies.DDPStrategy", "narrows.encoders.mlp.MLPEncoder", "narrows.loggers.mlflow"),
-        "narrows.data.arrays.Arrays",
+        *(
+            "lightning.pytorch.strategies.DDPStrategy",
+            "narrows.encoders.mlp.MLPEncoder",
+            "narrows.training.loggers.mlflow",
+        ),
+        "narrows.data.sources.arrays.Arrays",
     ],
 )
 def test_components_of_the_libraries_are_accepted(target: str) -> None:
@@ -401,7 +409,7 @@ def test_a_stranger_s_run_is_not_loaded(tmp_path: Path) -> None:
 
 def test_reading_a_config_imports_nothing_heavy() -> None:
     program = (
-        "import sys, narrows.runs.trust; print(sorted({'torch', 'lightning', 'torchvision'} & sys.modules.keys()))"
+        "import sys, narrows.loading.trust; print(sorted({'torch', 'lightning', 'torchvision'} & sys.modules.keys()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)

@@ -15,7 +15,7 @@ from command import manifest
 from forks import KillAt, Server
 from resume_runs import SETTINGS, assert_same, equal, state
 
-MODULE = "narrows.module:AutoencoderModule"
+MODULE = "narrows.training.module:AutoencoderModule"
 FILES = "narrows.runs.checkpoints"
 PLACES = {
     "the first step": KillAt(f"{MODULE}.training_step", 1),
@@ -28,7 +28,7 @@ PLACES = {
     "best is in place, last is not": KillAt(f"{FILES}:_place", 5),
     "previous is in place, last is not": KillAt(f"{FILES}:_place", 6),
     "all files are in place": KillAt(f"{FILES}:_synchronise", 4),
-    "a row of the history": KillAt("narrows.loggers:CSVHistory.log_metrics", 6),
+    "a row of the history": KillAt("narrows.training.loggers:CSVHistory.log_metrics", 6),
     "the test after training": KillAt(f"{MODULE}.test_step", 1),
 }
 # Where the signal comes, and the optimiser steps (of three batches each) that it must not cost.
@@ -90,9 +90,9 @@ def test_a_signal_saves_at_once_and_is_recorded(
 @pytest.mark.parametrize(
     "mechanism",
     [
-        "narrows.module:seed_default",
-        pytest.param("narrows.runs.positions:rewind", marks=pytest.mark.slow),
-        pytest.param("narrows.history:StepHistory.restore", marks=pytest.mark.slow),
+        "narrows.training.module:seed_default",
+        pytest.param("narrows.runs.history_positions:rewind", marks=pytest.mark.slow),
+        pytest.param("narrows.training.step_history:StepHistory.restore", marks=pytest.mark.slow),
     ],
 )
 def test_the_comparison_fails_without(mechanism: str, server: Server, whole: Path, tmp_path: Path) -> None:

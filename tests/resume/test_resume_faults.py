@@ -14,7 +14,7 @@ from resume_runs import SETTINGS, assert_same
 
 from narrows.runs.directory import is_held
 
-STEP = "narrows.module:AutoencoderModule.training_step"
+STEP = "narrows.training.module:AutoencoderModule.training_step"
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from narrows.sweeps import directory as directories
+from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.command import conduct
 from narrows.sweeps.local import Local
 from narrows.sweeps.plan import Plan
 from narrows.sweeps.proposals import Proposal
-from narrows.sweeps.space import parameter, parse
+from narrows.sweeps.search_space import parameter, parse
 
 FAKE = Path(__file__).with_name("fake_run.py")
 

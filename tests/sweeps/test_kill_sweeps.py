@@ -57,7 +57,7 @@ def kill_jobs(sweep: Path) -> None:
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with suppress(OSError):
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if "narrows.train" in line and str(sweep) in line:
+                if "narrows.commands.train" in line and str(sweep) in line:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 

@@ -10,7 +10,7 @@ import pytest
 from command import NARROW, NO_TASKS, TINY, manifest, recorded_config, run_command, run_directories, run_in_process
 from omegaconf import OmegaConf
 
-from narrows.sweeps.directory import FILE
+from narrows.sweeps.sweep_directory import FILE
 
 
 def test_a_sweep_and_its_resumption(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from torch.distributions import MultivariateNormal, Normal
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Clean
-from narrows.likelihoods import GaussianLikelihood
-from narrows.model import Autoencoder, Stages
-from narrows.stages import Decoder, Encoder
+from narrows.layers.stages import Decoder, Encoder
+from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.tasks.base import TaskContext
 from narrows.types import Batch, DataSpec, VariationalLatent
 

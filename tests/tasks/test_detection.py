@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from narrows.errors import UserError
-from narrows.tasks.detection import (
+from narrows.tasks.measures.detection_quality import (
     Ranking,
     conformal_threshold,
     detection_figures,

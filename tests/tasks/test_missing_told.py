@@ -10,12 +10,12 @@ from instances import IMAGE, LIKELIHOODS, model
 from tasks.standins import Rows, context
 from torch import Tensor
 
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks import generation
 from narrows.tasks.anomaly import Anomaly
 from narrows.tasks.base import Task, run_tasks
-from narrows.tasks.features import Features
 from narrows.tasks.latent import LatentFigures
+from narrows.tasks.probe import Features
 from narrows.tasks.reconstruction import Reconstruction
 from narrows.tasks.reduction import Reduction
 from narrows.types import Batch, DataSpec, Latent

@@ -10,7 +10,7 @@ import torch
 from tasks.standins import PPCA, Rows, context
 
 from narrows.tasks.base import TaskContext, evaluating
-from narrows.tasks.novelty import AXES, SCORES, unfit
+from narrows.tasks.measures.anomaly_scores import AXES, SCORES, unfit
 from narrows.types import Batch
 
 

@@ -19,9 +19,9 @@ from standins import Rows, context
 from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
-from narrows.tasks.codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
+from narrows.tasks.classics.codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
 from narrows.tasks.compression import Compression, curve_of, decoder_cost
 from narrows.types import Batch, DataSpec
 

@@ -13,9 +13,9 @@ from tasks.standins import Rows, context
 
 from narrows.corruptions import GaussianNoise
 from narrows.errors import UserError
-from narrows.model import Autoencoder
-from narrows.tasks import filters
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import run_tasks
+from narrows.tasks.classics import denoising_filters
 from narrows.tasks.denoising import KINDS, Denoising
 from narrows.types import Batch, DataSpec
 
@@ -70,10 +70,10 @@ def test_a_model_that_does_nothing_is_the_noisy_input(judged: dict[str, float]) 
 
 def test_every_classic_gains_on_smooth_pictures_and_ridge_most(judged: dict[str, float]) -> None:
     at = "test/denoising/gaussian_0.1"
-    for name in filters.FILTERS:
+    for name in denoising_filters.FILTERS:
         assert judged[f"{at}/{name}/gain"] > 1, name
         assert judged[f"{at}/{name}/ssim"] > judged[f"{at}/noisy/ssim"], name
-    best = max((*filters.FILTERS, "ridge"), key=lambda name: judged[f"{at}/{name}/psnr"])
+    best = max((*denoising_filters.FILTERS, "ridge"), key=lambda name: judged[f"{at}/{name}/psnr"])
     assert best == "ridge", "the pictures are linear in four numbers"
     assert judged[f"{at}/lead"] == pytest.approx(judged[f"{at}/noisy/psnr"] - judged[f"{at}/ridge/psnr"])
 
@@ -113,18 +113,18 @@ def test_series_have_filters_too() -> None:
     assert "test/denoising/gaussian_0.3/nlm/psnr" not in found
 
 
-@pytest.mark.parametrize("name", filters.FILTERS)
+@pytest.mark.parametrize("name", denoising_filters.FILTERS)
 def test_a_filter_leaves_a_constant_alone_in_any_range(name: str) -> None:
     rows = np.full((2, 1, 12, 12), -3.0)
-    assert filters.apply(name, rows, 3, (-5.0, 5.0)) == pytest.approx(rows)
+    assert denoising_filters.apply(name, rows, 3, (-5.0, 5.0)) == pytest.approx(rows)
 
 
 def test_the_strength_is_the_best_of_the_held_out_rows() -> None:
     rng = np.random.default_rng(0)
     clean = np.full((3, 1, 16, 16), 0.5)
     noisy = clean + 0.1 * rng.standard_normal(clean.shape)
-    assert filters.best_strength("gaussian_filter", noisy, clean, (0, 1)) == 1.5, "nothing to blur but noise"
-    assert filters.best_strength("gaussian_filter", noisy, noisy, (0, 1)) == 0.5
+    assert denoising_filters.best_strength("gaussian_filter", noisy, clean, (0, 1)) == 1.5, "nothing to blur but noise"
+    assert denoising_filters.best_strength("gaussian_filter", noisy, noisy, (0, 1)) == 0.5
 
 
 def test_the_same_command_gives_the_same_figures_and_pictures_of_each_condition(tmp_path: Path) -> None:

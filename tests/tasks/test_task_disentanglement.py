@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from tasks.standins import PPCA, Rows, context
 
-from narrows.callbacks.pictures import draw
 from narrows.errors import UserError
-from narrows.tasks import interventions
 from narrows.tasks.base import run_tasks
 from narrows.tasks.disentanglement import DCI, METRICS, Disentanglement
+from narrows.tasks.measures import factor_interventions
+from narrows.training.callbacks.pictures import draw
 from narrows.types import Batch, DataSpec
 
 SIZES = [4, 8]
@@ -24,8 +24,8 @@ SIZES = [4, 8]
 
 @pytest.fixture(autouse=True)
 def _fewer_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interventions, "TRAIN_POINTS", 500)
-    monkeypatch.setattr(interventions, "TEST_POINTS", 500)
+    monkeypatch.setattr(factor_interventions, "TRAIN_POINTS", 500)
+    monkeypatch.setattr(factor_interventions, "TEST_POINTS", 500)
 
 
 def factors(rows: int) -> torch.Tensor:

@@ -12,11 +12,11 @@ from command import NO_TASKS, TINY, run_in_process
 from instances import model as small_model
 from tasks.standins import PPCA, Rows, context
 
-from narrows import evaluate
+from narrows.commands import evaluate
 from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
-from narrows.tasks.codes import fit_probe
-from narrows.tasks.features import Classifier, Features, labelled
+from narrows.tasks.measures.embeddings import fit_probe
+from narrows.tasks.probe import Classifier, Features, labelled
 from narrows.types import Batch, DataSpec
 
 

@@ -14,10 +14,10 @@ from tasks.standins import Rows, context
 from torch import Tensor
 
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext, run_tasks
-from narrows.tasks.extractor import FEATURES, feature_extractor, name_of
 from narrows.tasks.generation import Generation, frechet, kernel, nearest, precision_recall
+from narrows.tasks.measures.feature_extractor import FEATURES, feature_extractor, name_of
 from narrows.types import Batch
 
 SPEC = {"kind": "image", "value_range": (0.0, 1.0), "fingerprint": "5ca1ab1e" * 8}
@@ -26,7 +26,7 @@ SPEC = {"kind": "image", "value_range": (0.0, 1.0), "fingerprint": "5ca1ab1e" * 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("narrows.tasks.extractor.STEPS", 150)
+    monkeypatch.setattr("narrows.tasks.measures.feature_extractor.STEPS", 150)
     return tmp_path / "narrows" / "extractors"
 
 

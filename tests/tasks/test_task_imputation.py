@@ -13,16 +13,16 @@ import torch
 from tasks.standins import PPCA, Rows, context
 
 from narrows.corruptions import Block
-from narrows.data.bundled import Bundled
 from narrows.data.datamodule import DataModule
 from narrows.data.missing import Missing
+from narrows.data.sources.bundled import Bundled
 from narrows.errors import UserError
-from narrows.model import Stages
+from narrows.models.autoencoder import Stages
 from narrows.models.missing_indicator import MissingIndicatorAutoencoder
-from narrows.tasks import imputers
 from narrows.tasks.base import run_tasks
-from narrows.tasks.hiding import Case
+from narrows.tasks.classics import imputers
 from narrows.tasks.imputation import Imputation, _intervals, errors
+from narrows.tasks.measures.hidden_values import Case
 from narrows.types import Batch
 
 

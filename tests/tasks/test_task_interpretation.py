@@ -18,11 +18,11 @@ from torch import nn
 from narrows.decoders.lstm import LSTMDecoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.errors import UserError
-from narrows.likelihoods import GaussianLikelihood
-from narrows.tasks import jacobians
-from narrows.tasks.arithmetic import class_means, linear, other_classes, shift, spherical
+from narrows.likelihoods.elementwise import GaussianLikelihood
 from narrows.tasks.base import run_tasks
 from narrows.tasks.interpretation import Interpretation, ranked
+from narrows.tasks.measures import jacobians
+from narrows.tasks.measures.latent_paths import class_means, linear, other_classes, shift, spherical
 from narrows.types import Batch, DataSpec
 
 # ── derivatives ─────────────────────────────────────────────────────────────────────────────────────────

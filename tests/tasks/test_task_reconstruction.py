@@ -15,13 +15,12 @@ from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, No
 
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
-from narrows.likelihoods import GaussianLikelihood, LevelCategorical
+from narrows.likelihoods.elementwise import GaussianLikelihood, LevelCategorical
 from narrows.losses.similarity import structure
-from narrows.model import Autoencoder, Stages
-from narrows.tasks import classics
+from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.tasks.base import run_tasks
-from narrows.tasks.reconstruction import Reconstruction
-from narrows.tasks.scores import (
+from narrows.tasks.classics import linear
+from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     bits_name,
     example_ms_ssim,
@@ -29,6 +28,7 @@ from narrows.tasks.scores import (
     has_ssim,
     ms_ssim_scales,
 )
+from narrows.tasks.reconstruction import Reconstruction
 from narrows.types import Batch, DataSpec
 
 
@@ -167,7 +167,7 @@ def test_missing_training_values_are_filled_with_the_mean() -> None:
     split = Batch(torch.where(observed, x, 0.0), observed=observed)
     data = Rows({"train": split, "validation": split, "test": split})
     spec_model = _constant_model(data.spec, torch.zeros(4))
-    training = classics.gather_training(context(spec_model, data), None)
+    training = linear.gather_training(context(spec_model, data), None)
     mean = torch.stack([x[observed[:, i], i].mean() for i in range(4)])
     torch.testing.assert_close(torch.from_numpy(training.mean).float(), mean)
     filled = torch.where(observed, x, mean)

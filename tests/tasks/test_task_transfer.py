@@ -22,8 +22,8 @@ def _arrays(path: Path, x: np.ndarray) -> dict[str, Any]:
     names = ("path", "x_key", "label_key")
     return {
         "_target_": "narrows.data.datamodule.DataModule",
-        "source": {"_target_": "narrows.data.arrays.Arrays", "path": str(path), "kind": "vector"}
-        | {"test": {"_target_": "narrows.data.arrays.HeldOut", "fraction": 0.5} | dict.fromkeys(names)},
+        "source": {"_target_": "narrows.data.sources.arrays.Arrays", "path": str(path), "kind": "vector"}
+        | {"test": {"_target_": "narrows.data.sources.arrays.HeldOut", "fraction": 0.5} | dict.fromkeys(names)},
     }
 
 

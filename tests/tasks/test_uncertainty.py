@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from narrows.labels import CLASSICS
-from narrows.report import figure_table
-from narrows.tasks.uncertainty import bootstrap, standard_error
+from narrows.compare.figure_names import CLASSICS
+from narrows.compare.run_summary import figure_table
+from narrows.tasks.measures.standard_errors import bootstrap, standard_error
 
 
 def test_the_bootstrap_of_a_mean_is_its_standard_error() -> None:

@@ -15,8 +15,8 @@ from zuko.nn import MLP, MaskedMLP
 from zuko.transforms import ComposedTransform
 
 from narrows.bottlenecks._pushforward import Map
-from narrows.encoders._layers import choose, counts
 from narrows.errors import require
+from narrows.layers.blocks import choose, counts
 
 Flow = Literal["iaf", "maf", "nsf", "planar"]
 FLOWS = ("iaf", "maf", "nsf", "planar")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
+from narrows.layers.stages import AxisLinear
 from narrows.processes import of_first_process, sum_over_processes
-from narrows.stages import AxisLinear
 from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape
 
 

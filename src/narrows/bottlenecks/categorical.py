@@ -13,7 +13,7 @@ from torch.distributions import Distribution, constraints, kl_divergence, regist
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.errors import require
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 from narrows.types import JointLatent, Shape, VariationalLatent, row_sums
 
 

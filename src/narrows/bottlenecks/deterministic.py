@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from narrows import stages
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
+from narrows.layers import stages
 from narrows.types import Latent, Shape, UnitLatent
 
 

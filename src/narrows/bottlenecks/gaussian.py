@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 from narrows.types import GaussianLatent, Shape
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from narrows.bottlenecks._quantizer import straight_through
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 from narrows.types import Latent, Shape, SoftCodeLatent
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks._quantizer import CodebookBottleneck, rotated, straight_through
-from narrows.encoders._layers import ResidualBlock, convolution, doubling, halvings
 from narrows.errors import require
-from narrows.stages import AxisLinear
+from narrows.layers.blocks import ResidualBlock, convolution, doubling, halvings
+from narrows.layers.stages import AxisLinear
 from narrows.types import CodebookLatent, Shape
 
 PART = "bottleneck hierarchical_vq"

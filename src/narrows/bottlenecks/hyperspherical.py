@@ -10,7 +10,7 @@ from narrows.bottlenecks._positions import AtPositions
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 from narrows.errors import require
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 from narrows.types import ReparameterisedLatent, Shape
 
 

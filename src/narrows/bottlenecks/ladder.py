@@ -10,7 +10,7 @@ from torch.distributions import Distribution, Normal, constraints
 
 from narrows.bottlenecks._positions import AtPositions
 from narrows.bottlenecks.base import Bottleneck
-from narrows.encoders._layers import counts
+from narrows.layers.blocks import counts
 from narrows.types import GaussianLatent, HierarchicalLatent, Shape
 
 PART = "bottleneck ladder"

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
+from narrows.layers.stages import AxisLinear
 from narrows.processes import sum_over_processes
-from narrows.stages import AxisLinear
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent
 
 MOMENTUM = 0.02

@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Distribution, Uniform, constraints
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
-from narrows.stages import AxisLinear
+from narrows.layers.stages import AxisLinear
 from narrows.types import LearntPriorLatent, Shape
 
 

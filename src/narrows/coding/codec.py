@@ -18,7 +18,7 @@ from torch import Tensor
 
 from narrows.coding.ans import Whole
 from narrows.errors import UserError, require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import DataSpec, Latent, QuantizedLatent, Shape
 
 Source = NDArray[np.floating] | Whole

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from narrows.coding.ans import Whole
 from narrows.coding.codec import Codec, fingerprint, rounded
-from narrows.coding.container import Header, pack, unpack
-from narrows.coding.files import Examples, shapes
-from narrows.coding.tables import Tables, file_of, stored
+from narrows.coding.coding_tables import Tables, file_of, stored
+from narrows.coding.example_files import Examples, shapes
+from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError, require
 
 

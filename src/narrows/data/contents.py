@@ -14,7 +14,7 @@ from narrows.errors import UserError, nearest, require
 from narrows.types import Kind, Shape
 
 if TYPE_CHECKING:
-    from narrows.data.columns import TableColumn
+    from narrows.data.table_columns import TableColumn
 
 Standardise = Literal["none", "standard", "minmax"]
 ScalingMethod = Literal["none", "standard", "minmax", "robust", "quantile"]

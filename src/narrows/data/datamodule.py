@@ -18,7 +18,7 @@ from narrows.errors import UserError, nearest, require
 from narrows.types import DataSpec
 
 if TYPE_CHECKING:
-    from narrows.data.encoding import Encoding
+    from narrows.data.table_encoding import Encoding
 
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ class DataModule(LightningDataModule):
             splits = scaling.standardise(splits, contents.standardise)
         else:
             # Whoever reads no table should not wait for pandas.
-            from narrows.data.encoding import encode
+            from narrows.data.table_encoding import encode
 
             self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
         splits = scaling.hold(splits)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from narrows.data.files import array_names, read_arrays
+from narrows.data.dataset_files import array_names, read_arrays
 from narrows.errors import UserError, require
 
 ROWS = 20_000

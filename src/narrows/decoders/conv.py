@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import counts, doubling, first_map, halvings, norm_activation, odd_kernel
-from narrows.stages import Decoder
+from narrows.layers.blocks import counts, doubling, first_map, halvings, norm_activation, odd_kernel
+from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
 PART = "decoder conv"
@@ -26,7 +26,7 @@ class ConvDecoder(Decoder):
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: before each doubling, in the order of flow.
         kernel_size: odd.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
 

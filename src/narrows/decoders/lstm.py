@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from narrows.encoders._layers import counts, probability
 from narrows.encoders.lstm import stacked_lstm
 from narrows.errors import require
-from narrows.stages import Decoder
+from narrows.layers.blocks import counts, probability
+from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
 PART = "decoder lstm"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from narrows.encoders._layers import GATED, counts, dense, probability
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError, require
-from narrows.stages import Decoder, Encoder
+from narrows.layers.blocks import GATED, counts, dense, probability
+from narrows.layers.stages import Decoder, Encoder
 from narrows.types import Shape
 
 PART = "decoder mlp"
@@ -48,7 +48,7 @@ class MLPDecoder(Decoder):
 
     h_0 = flatten(z), h_i = dropout(activation(norm(W_i h_{i-1} + b_i))), then a linear layer without
     activation. `[B, *in_shape] -> [B, *out_shape]`. Under batch norm, which would cancel them, the
-    hidden layers have no b_i. `gated` layers are those of `narrows.encoders._layers.dense`.
+    hidden layers have no b_i. `gated` layers are those of `narrows.layers.blocks.dense`.
 
     Tied, every W is the transpose of the corresponding weight of encoder and bottleneck: decoder and
     encoder share these parameters, and each keeps its own biases and norms. A checkpoint holds a shared
@@ -58,7 +58,7 @@ class MLPDecoder(Decoder):
         in_shape: of one latent, any.
         out_shape: of the parameters, any.
         widths: of the hidden layers, in the order of flow; may be empty.
-        activation: a name in `narrows.stages.ACTIVATIONS`, or `gated` (then neither tied nor unit_norm).
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gated` (then neither tied nor unit_norm).
         norm: `batch`, `layer` or None.
         dropout: probability of a hidden value to be dropped in training.
         tied: whether the model calls `tie`.

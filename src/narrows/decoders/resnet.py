@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import ResidualBlock, counts, doubling, first_map, halvings, norm_activation
-from narrows.stages import Decoder
+from narrows.layers.blocks import ResidualBlock, counts, doubling, first_map, halvings, norm_activation
+from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
 PART = "decoder resnet"
@@ -25,7 +25,7 @@ class ResNetDecoder(Decoder):
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: of each stage, in the order of flow.
         blocks: per stage.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from narrows.encoders._attention import MapAttention
-from narrows.encoders._layers import (
+from narrows.layers.attention import MapAttention
+from narrows.layers.blocks import (
     Nearest,
     convolution,
     counts,
@@ -17,7 +17,7 @@ from narrows.encoders._layers import (
     first_map,
     halvings,
 )
-from narrows.stages import Decoder
+from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
 PART = "decoder unet"
@@ -35,7 +35,7 @@ class UNetDecoder(Decoder):
         in_shape: of one latent, `(D,)` or a map of the smallest size.
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: at each size, in the order of flow; the first one also at the smallest.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         attention: whether the positions of the smallest map attend to each other.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).

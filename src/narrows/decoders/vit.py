@@ -6,10 +6,10 @@ import math
 
 from torch import Tensor, nn
 
-from narrows.encoders._attention import Positions, Transformer, glorot
 from narrows.errors import require
-from narrows.patches import from_patches, patch_grid
-from narrows.stages import AxisLinear, Decoder
+from narrows.layers.attention import Positions, Transformer, glorot
+from narrows.layers.patches import from_patches, patch_grid
+from narrows.layers.stages import AxisLinear, Decoder
 from narrows.types import Shape
 
 PART = "decoder vit"

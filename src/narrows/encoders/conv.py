@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import (
+from narrows.layers.blocks import (
     POOLINGS,
     choose,
     convolution,
@@ -17,7 +17,7 @@ from narrows.encoders._layers import (
     norm_activation,
     odd_kernel,
 )
-from narrows.stages import Encoder
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder conv"
@@ -34,7 +34,7 @@ class ConvEncoder(Encoder):
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: after each halving.
         kernel_size: odd.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         downsample: `strided` or `maxpool`.
         flatten: whether the map leaves as a vector.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import counts, probability
 from narrows.errors import require
-from narrows.stages import Encoder
+from narrows.layers.blocks import counts, probability
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder lstm"

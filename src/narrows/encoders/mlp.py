@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import GATED, counts, dense, probability
-from narrows.stages import Encoder
+from narrows.layers.blocks import GATED, counts, dense, probability
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder mlp"
@@ -19,12 +19,12 @@ class MLPEncoder(Encoder):
 
     h_0 = flatten(x), h_i = dropout(activation(norm(W_i h_{i-1} + b_i))). `[B, *in_shape] -> [B, widths[-1]]`.
     Without widths it only flattens: the bottleneck's projection is then the whole encoder. Under batch
-    norm, which would cancel them, there are no b_i. `gated` layers are those of `narrows.encoders._layers.dense`.
+    norm, which would cancel them, there are no b_i. `gated` layers are those of `narrows.layers.blocks.dense`.
 
     Args:
         in_shape: of one example, any.
         widths: of the hidden layers, in the order of flow; may be empty.
-        activation: a name in `narrows.stages.ACTIVATIONS`, or `gated`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gated`.
         norm: `batch`, `layer` or None.
         dropout: probability of a hidden value to be dropped in training.
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._layers import ResidualBlock, convolution, counts, halvings, norm_activation
-from narrows.stages import Encoder
+from narrows.layers.blocks import ResidualBlock, convolution, counts, halvings, norm_activation
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder resnet"
@@ -26,7 +26,7 @@ class ResNetEncoder(Encoder):
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: of each stage.
         blocks: per stage.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         flatten: whether the map leaves as a vector.
 

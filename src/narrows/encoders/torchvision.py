@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from narrows.encoders._layers import BatchNorm
 from narrows.errors import UserError, nearest, require
-from narrows.stages import Encoder
+from narrows.layers.blocks import BatchNorm
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder torchvision"

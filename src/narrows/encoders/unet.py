@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.encoders._attention import MapAttention
-from narrows.encoders._layers import convolution, counts, double_convolution, halvings
-from narrows.stages import Encoder
+from narrows.layers.attention import MapAttention
+from narrows.layers.blocks import convolution, counts, double_convolution, halvings
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder unet"
@@ -26,7 +26,7 @@ class UNetEncoder(Encoder):
     Args:
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: at each size, from the largest; the last one also at the smallest.
-        activation: a name in `narrows.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         attention: whether the positions of the smallest map attend to each other.
         flatten: whether the map leaves as a vector.

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from narrows.encoders._attention import Positions, Transformer
-from narrows.encoders._layers import choose
-from narrows.patches import patch_grid, to_patches
-from narrows.stages import Encoder
+from narrows.layers.attention import Positions, Transformer
+from narrows.layers.blocks import choose
+from narrows.layers.patches import patch_grid, to_patches
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 PART = "encoder vit"

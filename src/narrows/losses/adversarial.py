@@ -17,7 +17,7 @@ from narrows.errors import require
 from narrows.losses.critic import Critic
 from narrows.losses.isolation import frozen
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
 from narrows.types import Output, Shape, VariationalLatent
 

@@ -11,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm as normalised
 
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import require
-from narrows.stages import Encoder
+from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from narrows.errors import nearest, require
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule, as_schedule
 from narrows.types import JointLatent, Latent, Output, VariationalLatent, row_sums
 

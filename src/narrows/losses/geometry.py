@@ -10,7 +10,7 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
 from narrows.types import Output
 

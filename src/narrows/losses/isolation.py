@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from narrows.model import Autoencoder
-from narrows.stages import still
+from narrows.layers.stages import still
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Output
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Output, row_sums
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule, Timed, as_schedule
 from narrows.types import Latent, Output
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.processes import is_distributed, sum_over_processes
 from narrows.schedules import Schedule
 from narrows.types import (

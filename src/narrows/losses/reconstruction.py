@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.likelihoods import GaussianLikelihood, LaplaceLikelihood, OptimalGaussianLikelihood, log_prob_of
+from narrows.layers.patches import from_patches, patch_grid, to_patches
+from narrows.likelihoods.elementwise import (
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    OptimalGaussianLikelihood,
+    log_prob_of,
+)
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
-from narrows.patches import from_patches, patch_grid, to_patches
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
 from narrows.types import Output, Shape, row_sums
 

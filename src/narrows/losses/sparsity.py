@@ -12,7 +12,7 @@ from torch import Tensor
 from narrows.errors import require
 from narrows.losses.isolation import decoded, frozen, side_nats
 from narrows.losses.objective import Term
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
 from narrows.types import GatedLatent, JumpLatent, Output, SparseLatent, UnitLatent
 

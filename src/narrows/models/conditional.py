@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.model import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.types import DataSpec, Shape
 
 

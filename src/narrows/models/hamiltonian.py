@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from narrows.bottlenecks._pushforward import Pushforward
-from narrows.encoders._layers import choose
 from narrows.errors import require
-from narrows.model import Autoencoder, Stages
-from narrows.stages import still
+from narrows.layers.blocks import choose
+from narrows.layers.stages import still
+from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.types import DataSpec, GaussianLatent, Latent, MomentumLatent, row_sums
 
 TEMPERINGS = ("none", "fixed", "quadratic")

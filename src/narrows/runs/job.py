@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from narrows.config import title
+from narrows.config.composition import title
 
 VARIABLE = "NARROWS_JOB"
 """The environment variable in which a sweep tells its child which job it is, as JSON."""

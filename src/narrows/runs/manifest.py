@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import narrows
-from narrows.config import config_dir
+from narrows.config.composition import config_dir
 
 PACKAGE = Path(narrows.__file__).resolve().parent
 ENVIRONMENT = (

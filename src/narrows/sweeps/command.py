@@ -13,18 +13,18 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config import build
+from narrows.config.composition import build
 from narrows.errors import UserError, require
-from narrows.sweeps import directory as directories
-from narrows.sweeps.check import check_jobs, check_sweep
+from narrows.sweeps import sweep_directory as directories
+from narrows.sweeps.composition_check import check_jobs, check_sweep
+from narrows.sweeps.job_scheduler import Command, Scheduler
+from narrows.sweeps.job_table import Table
+from narrows.sweeps.jobs_view import Progress
 from narrows.sweeps.plan import OURS, Plan, make_plan
-from narrows.sweeps.progress import Progress
 from narrows.sweeps.proposals import Grid, Proposal, Proposer
-from narrows.sweeps.scheduler import Command, Scheduler
 from narrows.sweeps.study import FILE as STUDY
 from narrows.sweeps.study import Study
 from narrows.sweeps.summary import exit_code, print_summary
-from narrows.sweeps.table import Table
 from narrows.sweeps.workers import Workers
 
 
@@ -34,7 +34,7 @@ def sweep(loader: ConfigLoader, config: DictConfig, arguments: list[str], option
     Raises:
         SystemExit: 1 when a job failed or was interrupted, 2 for a user's mistake, 128 + n when stopped by signal n.
     """
-    from narrows.train import explained
+    from narrows.commands.train import explained
 
     with explained():
         require(
@@ -169,7 +169,7 @@ class TrainCommand:
     """The command line of a job: a single run in its own process."""
 
     def __init__(self, plan: Plan, options: tuple[str, ...]) -> None:
-        self._start = (sys.executable, "-m", "narrows.train")
+        self._start = (sys.executable, "-m", "narrows.commands.train")
         self._options, self._fixed = options, plan.fixed
 
     def __call__(self, proposal: Proposal, directory: Path, resume: bool) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.errors import UserError, nearest, require
-from narrows.sweeps.space import Parameter, grid, parameter, parse
+from narrows.sweeps.search_space import Parameter, grid, parameter, parse
 
 SAMPLERS = {
     "random": "optuna.samplers.RandomSampler",

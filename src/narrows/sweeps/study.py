@@ -12,7 +12,7 @@ from typing import Any
 
 from narrows.sweeps.plan import SAMPLERS, Plan, make
 from narrows.sweeps.proposals import Proposal, State
-from narrows.sweeps.space import Parameter, counter_seed
+from narrows.sweeps.search_space import Parameter, counter_seed
 
 FILE = "study.db"
 NAME = "narrows"

@@ -13,8 +13,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from narrows.errors import nearest
+from narrows.sweeps.job_table import Row, Table
 from narrows.sweeps.proposals import ENDED, State, dominated, ranked
-from narrows.sweeps.table import Row, Table
 
 SHOWN = 6  # figures beside the objectives
 

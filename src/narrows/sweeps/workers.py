@@ -17,7 +17,7 @@ from typing import Protocol
 from narrows.errors import UserError
 from narrows.runs.directory import is_held
 
-GUARD = Path(__file__).with_name("guard.py")
+GUARD = Path(__file__).with_name("end_with_parent.py")
 
 
 @dataclass(frozen=True)

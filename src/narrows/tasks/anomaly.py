@@ -10,21 +10,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from narrows.compare.figure_names import CLASSICS
 from narrows.errors import UserError, nearest, require
-from narrows.labels import CLASSICS
-from narrows.model import Autoencoder
-from narrows.tasks import novelty
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import EvaluationData, Task, TaskContext
-from narrows.tasks.detection import (
+from narrows.tasks.classics.detectors import GUESSED, NAMES, fit_detectors
+from narrows.tasks.measures import anomaly_scores
+from narrows.tasks.measures.anomaly_scores import Score
+from narrows.tasks.measures.chosen_rows import joined
+from narrows.tasks.measures.detection_quality import (
     Flags,
     Scores,
     conformal_threshold,
     detection_figures,
     quantile_threshold,
 )
-from narrows.tasks.detectors import GUESSED, NAMES, fit_detectors
-from narrows.tasks.novelty import Score
-from narrows.tasks.rows import joined
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class Anomaly(Task):
     """Ranks test examples by a score of the model; labels outside `normal_labels` are anomalies.
 
     Reports AUROC and average precision and, at a threshold, the false-alarm rate that was really reached,
-    recall, precision and F1 (see `narrows.tasks.detection`), each with its bootstrap standard error. The threshold
+    recall, precision and F1 (see `narrows.tasks.measures.detection_quality`), each with its bootstrap standard error. The threshold
     comes from the scores of *validation normals*: no anomaly and no test example is looked at.
     The same figures stand beside it for classic detectors (`test/anomaly/<classic>/...`, see
-    `narrows.tasks.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
+    `narrows.tasks.classics.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
     as the latent has dimensions (of 90% of the variance, where those would leave nothing) and the distance to the
     training mean, and those that `classics` names. All are fitted on the training split as it is: for one-class
     detection it must hold normals only.
@@ -54,7 +54,7 @@ class Anomaly(Task):
         normal_labels: labels of the normal classes; null, with `outliers` alone: all.
         quantile: of the validation normals' scores: the threshold; 0.95 asks for 5% false alarms.
         false_alarms: a false-alarm rate to keep to conservatively, in the place of `quantile`: the conformal threshold.
-        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `narrows.tasks.novelty`.
+        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `narrows.tasks.measures.anomaly_scores`.
         classics: which beside PCA and the mean: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
         max_rows: training rows that any classic may read; null for all.
         pair_rows: training rows that knn, lof and ocsvm (at most 5,000), which compare rows in pairs, may read.
@@ -95,7 +95,9 @@ class Anomaly(Task):
             require(rate is None or 0 < rate < 1, f"task anomaly: {option} must be in (0, 1), not {rate}")
         for option, rows in {"max_rows": max_rows, "pair_rows": pair_rows}.items():
             require(rows is None or rows >= 1, f"task anomaly: {option} must be at least 1, not {rows}")
-        require(score in novelty.SCORES, f"task anomaly: no score '{score}': {nearest(score, novelty.SCORES)}")
+        require(
+            score in anomaly_scores.SCORES, f"task anomaly: no score '{score}': {nearest(score, anomaly_scores.SCORES)}"
+        )
         for name in classics:
             require(name in NAMES, f"task anomaly: no classic '{name}': {nearest(name, NAMES)}")
         self.normal_labels = None if normal_labels is None else list(normal_labels)
@@ -105,11 +107,11 @@ class Anomaly(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None and self.normal_labels is not None:
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
-        return "tokens have no squared error" if spec.kind == "tokens" else novelty.unfit(self.score, model)
+        return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
     def run(self, context: TaskContext) -> dict[str, float]:
         detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
-        scores = {MODEL: novelty.SCORES[self.score](context), **detectors}
+        scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}
         held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
         test = self._judge("test", self._test(context), scores)
         normal, anomalous = ~self._anomalous(held), self._anomalous(test)
@@ -192,12 +194,14 @@ class Anomaly(Task):
         if context.directory is None:
             return
         # Whoever only loads a model should not wait for what draws.
-        from narrows import figures_detection as figures
-        from narrows.tasks.attribution import most_anomalous
+        from narrows.drawing import detection as figures
+        from narrows.tasks.measures.attribution import most_anomalous
 
         own = test.scores[MODEL]
-        title = f"test examples by {novelty.AXES[self.score]}"
-        histogram = figures.score_histogram(own[~anomalous], own[anomalous], threshold, title, novelty.AXES[self.score])
+        title = f"test examples by {anomaly_scores.AXES[self.score]}"
+        histogram = figures.score_histogram(
+            own[~anomalous], own[anomalous], threshold, title, anomaly_scores.AXES[self.score]
+        )
         context.show("anomaly_scores", histogram)
         named = {
             f"{CLASSICS.get(name, 'this run')}, AUROC {found[f'{_place(name)}/auroc']:.3f}": values

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import Counter, seed_default
 from narrows.types import Batch, DataSpec, row_sums
 
 if TYPE_CHECKING:
-    from narrows.figures import Picture
+    from narrows.drawing.canvas import Picture
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class TaskContext:
         """Keep a picture as `figures/<name>.png`, where anything may be written."""
         if self.directory is not None:
             # Whoever only loads a model should not wait for what draws.
-            from narrows.figures import save
+            from narrows.drawing.canvas import save
 
             save(picture, self.directory / "figures" / f"{name}.png")
 

@@ -18,19 +18,26 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from narrows.coding.codec import Codec, discrete, unfit, unit_range
-from narrows.coding.files import Examples, eight_bits
+from narrows.coding.coding_tables import FOLDER, Fitted
+from narrows.coding.example_files import Examples, eight_bits
 from narrows.coding.packing import packed, rebuilt, unpacked, whole_numbers
-from narrows.coding.tables import FOLDER, Fitted
+from narrows.compare.figure_names import CLASSICS
 from narrows.errors import require
-from narrows.labels import CLASSICS
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
 from narrows.runs.directory import read_json
 from narrows.tasks.base import Task, TaskContext, subset
-from narrows.tasks.classics import fit_classics
-from narrows.tasks.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
-from narrows.tasks.scores import example_ms_ssim, example_mse, example_psnr, example_ssim, has_ssim, ms_ssim_scales
-from narrows.tasks.uncertainty import standard_error
+from narrows.tasks.classics.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
+from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.measures.reconstruction_errors import (
+    example_ms_ssim,
+    example_mse,
+    example_psnr,
+    example_ssim,
+    has_ssim,
+    ms_ssim_scales,
+)
+from narrows.tasks.measures.standard_errors import standard_error
 from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
@@ -82,7 +89,7 @@ class Compression(Task):
     """
 
     name = "compression"
-    figures = (f"{PREFIX}/bpp", f"{PREFIX}/bytes_per_example", f"{PREFIX}/entropy_bpp", f"{PREFIX}/psnr")
+    canvas = (f"{PREFIX}/bpp", f"{PREFIX}/bytes_per_example", f"{PREFIX}/entropy_bpp", f"{PREFIX}/psnr")
 
     def __init__(
         self, *, step: float | None = None, factors: Sequence[float] = (0.5, 0.71, 1.41, 2.0), max_examples: int = 1000
@@ -125,8 +132,8 @@ class Compression(Task):
     def across(self, runs: Sequence[Path]) -> Path | None:
         """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first; none where
         they were judged on different examples."""
-        from narrows.figures import save
-        from narrows.figures_compression import rate_distortion
+        from narrows.drawing.canvas import save
+        from narrows.drawing.rate_distortion import rate_distortion
 
         records = [read_json(run / "tasks" / f"{self.name}.json") for run in runs]
         if len({(record["data"], record["options"]["max_examples"]) for record in records}) > 1:
@@ -274,8 +281,8 @@ def _show(
     if context.directory is None:
         return
     # Whoever only loads a model should not wait for what draws.
-    from narrows import figures
-    from narrows.figures_compression import rate_distortion
+    from narrows.drawing import canvas
+    from narrows.drawing.rate_distortion import rate_distortion
 
     curve = rate_distortion({"this run": curve_of(found)}, _classic_curves(found), "Rate and distortion, test split")
     context.show("compression_curve", curve)
@@ -287,4 +294,4 @@ def _show(
         for name, part in shown.items()
     ]
     title = f"{len(truth)} test examples at equal bytes, or at a codec's fewest"
-    context.show("compression_examples", figures.image_grid(rows, title, (0, 255)))
+    context.show("compression_examples", canvas.image_grid(rows, title, (0, 255)))

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from narrows import figures_restoration
 from narrows.corruptions import Block, Corruption, GaussianNoise, Masking, SaltAndPepper, Speckle
+from narrows.drawing import restoration
 from narrows.errors import nearest, require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
-from narrows.tasks import filters
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics import MAX_SQUARE, gather_training, ridge_to_clean
-from narrows.tasks.rows import joined, reconstructed, sampled
-from narrows.tasks.scores import example_psnr, example_ssim, has_ssim
-from narrows.tasks.uncertainty import with_error
+from narrows.tasks.classics import denoising_filters
+from narrows.tasks.classics.linear import MAX_SQUARE, gather_training, ridge_to_clean
+from narrows.tasks.measures.chosen_rows import joined, reconstructed, sampled
+from narrows.tasks.measures.reconstruction_errors import example_psnr, example_ssim, has_ssim
+from narrows.tasks.measures.standard_errors import with_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Denoising(Task):
 
     Beside the model's `test/denoising/<kind>_<level>/psnr` stand, on the same noisy rows, the noisy input itself
     (`.../noisy/psnr`), the median, Gaussian and wavelet filters, total variation and non-local means of
-    `narrows.tasks.filters`, and ridge regression from noisy to clean, fitted on training rows to which the same noise
+    `narrows.tasks.classics.denoising_filters`, and ridge regression from noisy to clean, fitted on training rows to which the same noise
     was added anew. A filter's strength is the one, of a few, with the smallest squared error on 50 validation rows
     under the same noise, whose root mean square is known to it: no test row is looked at. The filters are not told
     which values were masked; the model is, if its encoder reads that. Everything is clipped to the data's range.
@@ -129,9 +129,7 @@ class Denoising(Task):
                 of_kind = curves.setdefault(condition.kind, {})
                 of_kind.setdefault(name, {})[condition.level] = judged[_under(name, "psnr")]
             _show(context, condition, restored)
-        context.show(
-            "denoising_levels", figures_restoration.level_lines(curves, LEVEL_NAMES, _trained_with(context.model))
-        )
+        context.show("denoising_levels", restoration.level_lines(curves, LEVEL_NAMES, _trained_with(context.model)))
         return found
 
     def _conditions(self, context: TaskContext) -> list[Condition]:
@@ -171,15 +169,15 @@ class Denoising(Task):
     def _filtered(
         self, context: TaskContext, condition: Condition, noisy: Tensor, bounds: tuple[float, float]
     ) -> dict[str, Tensor]:
-        names = filters.filters_for(context.spec.shape)
+        names = denoising_filters.filters_for(context.spec.shape)
         if not names:
             return {}
         held = _rows(context, "validation", TUNED)
         tuning, _ = _noisy(context, condition, held, "validation")
         clean, found = held.truth.float().cpu().numpy(), {}
         for name in names:
-            strength = filters.best_strength(name, tuning.numpy(), clean, bounds)
-            found[name] = torch.from_numpy(filters.apply(name, noisy.numpy(), strength, bounds)).float()
+            strength = denoising_filters.best_strength(name, tuning.numpy(), clean, bounds)
+            found[name] = torch.from_numpy(denoising_filters.apply(name, noisy.numpy(), strength, bounds)).float()
         return found
 
 
@@ -265,7 +263,5 @@ def _show(context: TaskContext, condition: Condition, restored: Restored) -> Non
     rows |= {name: guess for name, guess in restored.guesses.items() if name}
     known = "seen" if condition.seen else "not seen"
     title = f"Denoising: {condition.kind.replace('_', ' ')} {condition.level:g}, {known} in training"
-    picture = figures_restoration.examples(
-        {label: guess[:SHOWN].numpy() for label, guess in rows.items()}, title, context.spec
-    )
+    picture = restoration.examples({label: guess[:SHOWN].numpy() for label, guess in rows.items()}, title, context.spec)
     context.show(f"denoising_{condition.name}", picture)

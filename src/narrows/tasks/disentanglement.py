@@ -8,16 +8,27 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from narrows import figures
+from narrows.drawing import canvas
 from narrows.errors import nearest, require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext, subset
-from narrows.tasks.classics import fit_classics
-from narrows.tasks.factors import TREES, Matrix, Table, Whole, dci, explicitness, mig, modularity, sap, top_gap
-from narrows.tasks.independent import fit_ica
-from narrows.tasks.interventions import beta_vae, factor_vae
-from narrows.tasks.rows import drawn
+from narrows.tasks.classics.ica import fit_ica
+from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.measures.chosen_rows import drawn
+from narrows.tasks.measures.factor_interventions import beta_vae, factor_vae
+from narrows.tasks.measures.factor_scores import (
+    TREES,
+    Matrix,
+    Table,
+    Whole,
+    dci,
+    explicitness,
+    mig,
+    modularity,
+    sap,
+    top_gap,
+)
 from narrows.types import DataSpec
 
 METRICS: dict[str, Callable[[Table], dict[str, float]]] = {
@@ -36,7 +47,7 @@ MAX_LATENTS = 256
 
 class Disentanglement(Task):
     """Judges the noise-free latents of test examples by their factors of variation, in the definitions of
-    `disentanglement_lib` (see `narrows.tasks.factors` and `interventions`); all figures lie in [0, 1].
+    `disentanglement_lib` (see `narrows.tasks.measures.factor_scores` and `interventions`); all figures lie in [0, 1].
 
     `test/mig`, and of each factor `test/mig/<factor>`; `test/sap`; `test/modularity` and `test/explicitness`;
     `test/factor_vae` and `test/beta_vae`; `test/dci_<trees>_disentanglement`, `..._completeness` and
@@ -154,5 +165,5 @@ class Disentanglement(Task):
         )
         columns = [str(number) for number in range(width)]
         bounds = (0.0, max(float(np.nanmax(values)) for _, values in panels))
-        picture = figures.heat_maps(panels, title, columns, "factor", factors, bounds)
-        figures.save(picture, context.directory / "figures" / "factors.png")
+        picture = canvas.heat_maps(panels, title, columns, "factor", factors, bounds)
+        canvas.save(picture, context.directory / "figures" / "factors.png")

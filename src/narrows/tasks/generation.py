@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from narrows import figures
+from narrows.drawing import canvas
 from narrows.errors import require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.extractor import FEATURES, Extractor, feature_extractor, is_binary, name_of
-from narrows.tasks.samplers import classic_samplers
+from narrows.tasks.classics.samplers import classic_samplers
+from narrows.tasks.measures.feature_extractor import FEATURES, Extractor, feature_extractor, is_binary, name_of
 from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Generation(Task):
     """
 
     name = "generation"
-    figures = ("test/fid", "test/kid", "test/kid_std", "test/precision", "test/recall", "test/memorisation")
+    canvas = ("test/fid", "test/kid", "test/kid_std", "test/precision", "test/recall", "test/memorisation")
 
     def __init__(self, *, samples: int = 10_000, neighbours: int = 2_000) -> None:
         require(samples >= 2 * NEIGHBOURS, f"task generation: samples must be at least 6, not {samples}")
@@ -116,7 +116,7 @@ class Generation(Task):
         _, index = nearest(shown, train, context.device)
         grid = [("sample", shown.numpy()), ("nearest training row", train[index].numpy())]
         context.show(
-            "nearest_training_rows", figures.image_grid(grid, "Samples and what they may copy", _range(context))
+            "nearest_training_rows", canvas.image_grid(grid, "Samples and what they may copy", _range(context))
         )
 
 

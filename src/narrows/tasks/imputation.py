@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows import figures_restoration
+from narrows.drawing import restoration
 from narrows.errors import require
-from narrows.model import Autoencoder, unseen
+from narrows.models.autoencoder import Autoencoder, unseen
 from narrows.random import derive, seed_default
-from narrows.tasks import imputers
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.hiding import Case, flat, gapped, given, patterns
-from narrows.tasks.imputers import Known, Matrix
-from narrows.tasks.rows import CHUNK, joined, parts, reconstructed, sampled
-from narrows.tasks.uncertainty import bootstrap, standard_error
+from narrows.tasks.classics import imputers
+from narrows.tasks.classics.imputers import Known, Matrix
+from narrows.tasks.measures.chosen_rows import CHUNK, joined, parts, reconstructed, sampled
+from narrows.tasks.measures.hidden_values import Case, flat, gapped, given, patterns
+from narrows.tasks.measures.standard_errors import bootstrap, standard_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Imputation(Task):
     of the draws, which is nominally 0.9, and `width` its mean width. With `gibbs` steps the draws fill the input and
     are drawn again ("Stochastic Backpropagation", Rezende et al., 2014, appendix F), each a Markov chain of its own.
 
-    Beside the model stand, on the same rows, `narrows.tasks.imputers`: mean, k-NN, iterative and (on request) forest,
+    Beside the model stand, on the same rows, `narrows.tasks.classics.imputers`: mean, k-NN, iterative and (on request) forest,
     ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples). They learn
     from at most `max_rows` training rows; k-NN, ridge and the mean from whole ones, the chained ones from rows with
     such gaps.
@@ -259,7 +259,7 @@ def _show(context: TaskContext, case: Case, guesses: dict[str, Tensor], drawn: N
         rows[f"draw {number + 1}"] = sample
     shown = {label: values[:SHOWN].numpy() for label, values in rows.items()}
     title = f"Imputation: {case.name.replace('_', ' ')}, what is hidden filled in"
-    context.show(f"imputation_{case.name}", figures_restoration.examples(shown, title, context.spec))
+    context.show(f"imputation_{case.name}", restoration.examples(shown, title, context.spec))
 
 
 def _grey(spec: DataSpec) -> float:

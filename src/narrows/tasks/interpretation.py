@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
-from narrows.tasks import jacobians
-from narrows.tasks.arithmetic import class_means, fit_judge, other_classes, shift
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics import Classics, fit_classics
-from narrows.tasks.codes import Matrix, Reader, embedding, labels, read_split, told_the_label
-from narrows.tasks.independent import fit_ica
-from narrows.tasks.rows import drawn
-from narrows.tasks.uncertainty import bootstrap, with_error
+from narrows.tasks.classics.ica import fit_ica
+from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.measures import jacobians
+from narrows.tasks.measures.chosen_rows import drawn
+from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
+from narrows.tasks.measures.latent_paths import class_means, fit_judge, other_classes, shift
+from narrows.tasks.measures.standard_errors import bootstrap, with_error
 from narrows.types import DataSpec, QuantizedLatent
 
 log = logging.getLogger(__name__)

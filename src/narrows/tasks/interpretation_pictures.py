@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from narrows import figures
-from narrows.figures import Picture, Row
-from narrows.figures_curves import Curve, curves
-from narrows.figures_examples import layout_of, paths, rolls
+from narrows.drawing import canvas
+from narrows.drawing.canvas import Picture, Row
+from narrows.drawing.curves import Curve, curves
+from narrows.drawing.examples import layout_of, paths, rolls
 from narrows.random import generator
-from narrows.tasks import arithmetic
 from narrows.tasks.base import TaskContext
-from narrows.tasks.codes import Matrix
 from narrows.tasks.interpretation import decoded
+from narrows.tasks.measures import latent_paths
+from narrows.tasks.measures.embeddings import Matrix
 from narrows.types import DataSpec
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def _saliency(
     if layout in ("image", "roll"):
         maps = [(name, values.reshape(-1, *spec.shape)) for name, values in rows]
         pictures = rolls(maps) if layout == "roll" else [(name, part.mean(1, keepdims=True)) for name, part in maps]
-        return figures.image_grid(_padded(pictures), title, (0.0, 1.0), heat=True, heads=names)
+        return canvas.image_grid(_padded(pictures), title, (0.0, 1.0), heat=True, heads=names)
     latents = ", ".join(names)
     rows = [(f"{name}: {latents}" if "it" in name else name, values) for name, values in _padded(rows)]
     ranks = [str(rank + 1) for rank in range(len(order))]
-    return figures.heat_maps(rows, title, spec.feature_names, "rank", ranks, (0.0, 1.0))
+    return canvas.heat_maps(rows, title, spec.feature_names, "rank", ranks, (0.0, 1.0))
 
 
 def _strongest(weights: Matrix, count: int) -> Matrix:
@@ -112,10 +112,10 @@ def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
         start, end = (torch.from_numpy(test["model"][place]) for place in (first, last))
         ends = f" {test['label'][first]} to {test['label'][last]}" if "label" in test else ""
         told = _repeated(test, first, STEPS)
-        for name, way in (("linear", arithmetic.linear), ("spherical", arithmetic.spherical)):
+        for name, way in (("linear", latent_paths.linear), ("spherical", latent_paths.spherical)):
             rows.append((f"{name}{ends}", decoded(context, way(start, end, STEPS).numpy(), told)))
         raw, other = (torch.from_numpy(test["raw"][place]) for place in (first, last))
-        mixed = arithmetic.linear(raw, other, STEPS)
+        mixed = latent_paths.linear(raw, other, STEPS)
         rows.append(("raw values", mixed.numpy().reshape(-1, *context.spec.shape)))
     title = "Between two test examples: latents, straight and on an arc, and the raw values"
     return paths(rows, np.linspace(0, 1, STEPS).tolist(), context.spec, title, "from one to the other")

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.losses.importance import log_joint, log_posterior
-from narrows.model import Autoencoder
-from narrows.tasks import rows
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.measures import chosen_rows
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 MAX_VALUES = 2**26
@@ -60,8 +60,8 @@ class Likelihood(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         found = [
             self.negative_log_likelihood(context.model, part)
-            for batch in rows.sampled(context, "test", self.max_examples, "likelihood rows")
-            for part in rows.parts(batch, self.rows)
+            for batch in chosen_rows.sampled(context, "test", self.max_examples, "likelihood rows")
+            for part in chosen_rows.parts(batch, self.rows)
         ]
         require(bool(found), "task likelihood: the test split is empty")
         nll = torch.cat(found)

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from narrows.errors import require
-from narrows.model import Autoencoder, unseen
+from narrows.models.autoencoder import Autoencoder, unseen
 from narrows.tasks.base import Task, TaskContext, subset
-from narrows.tasks.classics import Classics, fit_classics
-from narrows.tasks.rows import joined
-from narrows.tasks.scores import (
+from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.measures.chosen_rows import joined
+from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     bits_name,
     example_ms_ssim,
@@ -24,7 +24,7 @@ from narrows.tasks.scores import (
     ms_ssim_scales,
     value_counts,
 )
-from narrows.tasks.uncertainty import with_error
+from narrows.tasks.measures.standard_errors import with_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     """The test examples that are rebuilt worst and best, and how they are rebuilt."""
     if context.directory is None:
         return
-    from narrows import figures_restoration
+    from narrows.drawing import restoration
 
     order = errors.argsort(descending=True)
     ends = torch.cat([order[:SHOWN], order[-SHOWN:]]) if len(order) > 2 * SHOWN else order
@@ -156,7 +156,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     pairs = {"input": batch.truth[back.to(batch.x.device)].cpu(), "model": guess.cpu()[back]}
     context.show(
         "worst_and_best",
-        figures_restoration.examples(
+        restoration.examples(
             {name: values.float().numpy() for name, values in pairs.items()},
             "Test examples by error: the worst first, the best last; MSE per value above",
             context.spec,

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from narrows.errors import require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, generator
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics import Classics, fit_classics
-from narrows.tasks.codes import (
+from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
+from narrows.tasks.measures.chosen_rows import drawn
+from narrows.tasks.measures.embeddings import (
     NEIGHBOURS,
     Matrix,
     Reader,
@@ -31,10 +33,8 @@ from narrows.tasks.codes import (
     told_the_label,
     trust,
 )
-from narrows.tasks.reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
-from narrows.tasks.rows import drawn
-from narrows.tasks.scores import example_mse
-from narrows.tasks.uncertainty import bootstrap, standard_error, with_error
+from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.tasks.measures.standard_errors import bootstrap, standard_error, with_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Reduction(Task):
     raw values to as many dimensions (`test/reduction/pca/...` and so on).
 
     - `test/reduction/knn`: accuracy by a vote of the five nearest training rows, and `.../probe`, of a linear probe
-      of them (see `narrows.tasks.codes`), where there are classes.
+      of them (see `narrows.tasks.measures.embeddings`), where there are classes.
     - `.../trustworthiness` and `.../continuity` of five neighbours, a mean over five disjoint random parts of the test
       rows (both depend on how many rows are looked at: compare at equal `neighbour_rows`).
     - `.../mse` per value of the reconstruction and `.../explained_variance = 1 - MSE / MSE of the training mean`,
@@ -167,7 +167,7 @@ class Reduction(Task):
     def _draw(self, context: TaskContext, look: _Look) -> None:
         if context.directory is None:
             return
-        from narrows.figures_curves import maps
+        from narrows.drawing.curves import maps
 
         chosen = torch.randperm(len(look.raw), generator=generator(context.seed, "map"))[: self.map_rows].numpy()
         panels = _flat_maps(look.test["model"][chosen], context.seed, self.umap_rows is not None)
@@ -260,7 +260,7 @@ def _error_figures(look: _Look, name: str, seed: int) -> dict[str, float]:
 
 def _plane(values: Matrix) -> Matrix:
     """The first two principal components, `[N, 2]`, each with its largest loading positive."""
-    from narrows.callbacks.pictures import principal
+    from narrows.training.callbacks.pictures import principal
 
     rows = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     axes, _, _ = principal(rows, 2)

@@ -12,15 +12,15 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from narrows import figures_restoration
-from narrows.config import build, choice_files
+from narrows.config.composition import build, choice_files
+from narrows.drawing import restoration
 from narrows.errors import nearest, require
-from narrows.model import Autoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext, subset
-from narrows.tasks.classics import Classics, fit_classics
-from narrows.tasks.rows import chosen, joined, reconstructed, sampled
-from narrows.tasks.scores import ErrorSums, example_mse
-from narrows.tasks.uncertainty import Rows, bootstrap
+from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.measures.chosen_rows import chosen, joined, reconstructed, sampled
+from narrows.tasks.measures.reconstruction_errors import ErrorSums, example_mse
+from narrows.tasks.measures.standard_errors import Rows, bootstrap
 from narrows.types import Batch, DataSpec
 
 OWN = "own"
@@ -183,4 +183,4 @@ def _show(context: TaskContext, sets: dict[str, Rebuilt]) -> None:
             f"{name}: {guess.upper() or 'model'}": values[:SHOWN].numpy() for guess, values in rebuilt.guesses.items()
         }
     title = "Transfer: other data, rebuilt by what was trained on its own"
-    context.show("transfer", figures_restoration.examples(rows, title, context.spec))
+    context.show("transfer", restoration.examples(rows, title, context.spec))

@@ -1,0 +1,170 @@
+"""Coding tables: fitted once to a run's training split, frozen, and stored with it below `coding/`.
+
+`codes.json`, or `step_STEP.json` for every step that was asked for; `default.json` holds the step that is used where
+none is. Each file says for which weights it is, and carries its own checksum.
+
+A density that a run fitted to its codes (`prior=autoregressive`) is not used: its probabilities are floating-point
+sums, whose last bits depend on threads and machines, and one bit that differs loses the rest of a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from narrows.coding.ans import Table, decode, encode, fit_table
+from narrows.coding.codec import Codec, Source, check_step, discrete, fingerprint, rounded
+from narrows.coding.nrwz_file import digest
+from narrows.errors import UserError, require
+from narrows.runs.directory import read_json, write_json
+from narrows.tasks.base import EvaluationData, subset
+
+FOLDER, DEFAULT = "coding", "default.json"
+VERSION = 1
+VALUES = 20_000_000
+"""Latent values that tables are fitted to, at most."""
+FINENESS = 4
+"""Steps in a standard deviation of the latents, where nothing else says how fine."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of all streams, for one model and one step."""
+
+    model: bytes
+    """Fingerprint."""
+    step: float | None
+    tables: tuple[Table, ...]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What is stored, and what the checksum is of."""
+        tables = [{"low": table.low, "frequencies": list(table.frequencies)} for table in self.tables]
+        return {"version": VERSION, "model": self.model.hex(), "step": self.step, "tables": tables}
+
+    @property
+    def checksum(self) -> bytes:
+        return digest(json.dumps(self.content, separators=(",", ":")).encode())
+
+    def encode(self, streams: Sequence[Any]) -> bytes:
+        return encode(streams, self.tables)
+
+    def decode(self, code: bytes, lengths: Sequence[int]) -> list[Any]:
+        return decode(code, lengths, self.tables)
+
+
+def file_of(step: float | None) -> str:
+    return "codes.json" if step is None else f"step_{step!r}.json"
+
+
+def store(tables: Tables, folder: Path) -> None:
+    """Write the tables below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / file_of(tables.step), tables.content | {"checksum": tables.checksum.hex()})
+
+
+def stored(folder: Path, model: bytes, step: float | None) -> Tables | None:
+    """The tables of that model and step; None where there are none, or they are of other weights.
+
+    Raises:
+        UserError: a file that is damaged, or of another version.
+    """
+    path = folder / file_of(step)
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    damaged = UserError(f"{path} is damaged: its checksum does not fit; take it away to have it fitted again")
+    if not isinstance(content, dict):
+        raise damaged
+    version = content.get("version")
+    require(version == VERSION, f"{path} is of version {version}, but this narrows reads version {VERSION}")
+    try:
+        tables = tuple(Table(int(part["low"]), tuple(map(int, part["frequencies"]))) for part in content["tables"])
+        found = Tables(bytes.fromhex(content["model"]), content["step"], tables)
+        fits = found.checksum.hex() == content["checksum"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged from error
+    if not fits:
+        raise damaged
+    return found if (found.model, found.step) == (model, step) else None
+
+
+class Fitted:
+    """A run's tables: the stored ones, else fitted to its training split, which is encoded once, when it is needed.
+
+    Args:
+        codec: of the run's model.
+        folder: where they are stored; None where nothing is to be written.
+        data: gives the run's data.
+    """
+
+    def __init__(self, codec: Codec, folder: Path | None, data: Callable[[], EvaluationData]) -> None:
+        self.codec, self.folder, self.data = codec, folder, data
+        self.model = fingerprint(codec.model)
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """The streams of the training split."""
+        return training_sources(self.codec, self.data())
+
+    def step(self, asked: float | None = None) -> float | None:
+        """The step asked for, the one that the latents were trained for, the stored default, else a quarter of their
+        root mean square deviation, which is then stored; None for codes.
+
+        Raises:
+            UserError: a step for codes, or one not above 0.
+        """
+        model = self.codec.model
+        if asked is not None or discrete(model):
+            check_step(model, asked)
+            return None if asked is None else float(asked)
+        if model.bottleneck.step is not None:
+            return model.bottleneck.step
+        path = None if self.folder is None else self.folder / DEFAULT
+        found = read_json(path) if path is not None and path.is_file() else {}
+        if found.get("model") == self.model.hex():
+            return float(found["step"])
+        step = default_step(self.sources)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"model": self.model.hex(), "step": step})
+        return step
+
+    def tables(self, step: float | None) -> Tables:
+        """Of that step."""
+        found = None if self.folder is None else stored(self.folder, self.model, step)
+        if found is None:
+            found = Tables(self.model, step, self._fit(step))
+            if self.folder is not None:
+                store(found, self.folder)
+        return found
+
+    def _fit(self, step: float | None) -> tuple[Table, ...]:
+        whole, sizes = rounded(self.sources, step), self.codec.alphabets
+        if sizes is None:
+            return tuple(fit_table(values) for values in whole)
+        return tuple(fit_table(values, 0, size - 1) for values, size in zip(whole, sizes, strict=True))
+
+
+def default_step(sources: Sequence[Source]) -> float:
+    """A quarter of the root mean square standard deviation of the streams, to two digits."""
+    spread = math.sqrt(float(np.mean([np.var(source.astype(np.float64)) for source in sources])))
+    require(spread > 0, "the latents do not vary, so there is no step to quantise them with: choose one (--step)")
+    return float(f"{spread / FINENESS:.2g}")
+
+
+def training_sources(codec: Codec, data: EvaluationData) -> list[Source]:
+    """The streams of the training split, or of evenly spaced rows of it where they are more than `VALUES`."""
+    size = data.spec.size
+    rows = min(size, max(1, VALUES // math.prod(codec.model.latent_shape)))
+    positions = torch.arange(rows) * size // rows
+    parts = [codec.sources(batch.x) for batch in subset(data.ordered_loader("train"), positions)]
+    return [np.concatenate(stream) for stream in zip(*parts, strict=True)]

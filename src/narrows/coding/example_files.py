@@ -1,0 +1,210 @@
+"""The files that are compressed, and come back: a picture, a folder of pictures, or many examples in a .npy or .npz.
+
+A layout is what a compressed file says of them: `kind` ("image", "folder", "npy", "npz"), `shape` of an example (or
+`shapes`, one for each picture of a folder), and, by kind, `names`, `key`, `dtype` and whether the array had a `channel`
+axis.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from narrows.coding.codec import unit_range
+from narrows.data.dataset_files import array_names, existing, read_arrays
+from narrows.data.image_files import open_image
+from narrows.data.loader import unit
+from narrows.data.sources.image_folder import SUFFIXES, image_files
+from narrows.errors import UserError, require
+from narrows.runs.directory import write_atomically
+from narrows.types import DataSpec, Shape
+
+ARRAYS = {".npy": "npy", ".npz": "npz"}
+DTYPES = ("uint8", "bool", "float32")
+PNG = ".png"
+
+
+@dataclass
+class Examples:
+    """What was read: the layout, and the examples, `[n, *shape]` as the model reads them, equal shapes together."""
+
+    layout: dict[str, Any]
+    groups: list[Tensor]
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.groups))
+
+
+def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
+    """How many examples of which shape follow one another.
+
+    Raises:
+        UserError: a layout that does not say so.
+    """
+    listed = [tuple(shape) for shape in layout.get("shapes", ())]
+    groups = [(len(list(same)), shape) for shape, same in itertools.groupby(listed)]
+    groups = groups or [(count, tuple(layout.get("shape", ())))]
+    whole = all(shape and all(isinstance(side, int) and side > 0 for side in shape) for _, shape in groups)
+    right = whole and sum(number for number, _ in groups) == count
+    require(right, "the file's header does not say how large its examples are")
+    return groups
+
+
+def read(path: Path, spec: DataSpec) -> Examples:
+    """The examples at `path`, for a model of such data.
+
+    Raises:
+        UserError: nothing there, a file that cannot be read, or examples that are none of this model's data.
+    """
+    path = existing(path, "IN")
+    if path.is_dir():
+        return _read_folder(path, spec)
+    if path.suffix.lower() in ARRAYS:
+        return _read_arrays(path, spec)
+    require(
+        path.suffix.lower() in SUFFIXES,
+        f"{path} is neither a picture ({', '.join(sorted(SUFFIXES))}), a folder of pictures, nor a .npy or .npz file",
+    )
+    picture = _picture(path, spec)
+    return Examples({"kind": "image", "shape": list(picture.shape)}, [unit(picture[None])])
+
+
+def _picture(path: Path, spec: DataSpec) -> Tensor:
+    """`[C, H, W]` uint8, of the model's channels."""
+    require(unit_range(spec), f"{path} is a picture, but this run's data are no grey or colour pictures: give an .npz")
+    pixels = np.array(open_image(str(path)).convert("RGB" if spec.shape[0] == 3 else "L"))
+    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], spec.shape[0]).transpose(2, 0, 1).copy())
+
+
+def _read_folder(path: Path, spec: DataSpec) -> Examples:
+    files = [Path(file) for file in image_files(path)]
+    names = [str(PurePosixPath(file.relative_to(path).with_suffix(PNG))) for file in files]
+    doubled = sorted(name for name in set(names) if names.count(name) > 1)
+    require(not doubled, f"{path} holds several pictures that would all be {''.join(doubled[:1])}: rename them")
+    pictures = [_picture(file, spec) for file in files]
+    alike = (list(same) for _, same in itertools.groupby(pictures, key=lambda picture: picture.shape))
+    layout = {"kind": "folder", "names": names, "shapes": [list(picture.shape) for picture in pictures]}
+    return Examples(layout, [unit(torch.stack(same)) for same in alike])
+
+
+def _read_arrays(path: Path, spec: DataSpec) -> Examples:
+    names = array_names(path)
+    key = names[0] if len(names) == 1 else "x"
+    values = read_arrays(path, [key])[key]
+    layout: dict[str, Any] = {"kind": ARRAYS[path.suffix.lower()]}
+    if names:
+        layout["key"] = key
+    # One channel is often left out.
+    channel = values.ndim == len(spec.shape) + 1
+    if not channel and spec.shape[0] == 1 and values.ndim == len(spec.shape):
+        values = values[:, None]
+    fits = values.ndim == len(spec.shape) + 1 and len(values) > 0
+    require(
+        fits,
+        f"{path} holds an array of shape {list(values.shape)}, where [N, {', '.join(map(str, spec.shape))}] is due",
+    )
+    dtype = "float32" if np.issubdtype(values.dtype, np.floating) else str(values.dtype)
+    require(
+        dtype in DTYPES, f"{path} holds {values.dtype}; bytes, truth values and floating-point numbers can be coded"
+    )
+    layout |= {"shape": list(values.shape[1:]), "dtype": dtype, "channel": channel}
+    return Examples(layout, [_scaled(values, dtype, spec, path)])
+
+
+def _scaled(values: NDArray[Any], dtype: str, spec: DataSpec, path: Path) -> Tensor:
+    x = torch.from_numpy(np.ascontiguousarray(values if dtype == "uint8" else values.astype(np.float32)))
+    require(dtype != "uint8" or unit_range(spec), f"{path} holds bytes, but this run's data are no pictures of bytes")
+    require(dtype == "uint8" or bool(x.isfinite().all()), f"{path} holds values that are not finite numbers")
+    low, high = spec.value_range or (-np.inf, np.inf)
+    inside = dtype == "uint8" or (float(x.min()) >= low and float(x.max()) <= high)
+    require(inside, f"{path} holds values outside [{low:g}, {high:g}], between which this run's data lie: scale them")
+    return unit(x)
+
+
+def check_target(path: Path, layout: dict[str, Any]) -> None:
+    """Refuse a place where what comes back cannot be written.
+
+    Raises:
+        UserError: the wrong suffix for what was compressed, or a folder that holds something.
+    """
+    kind = layout.get("kind")
+    if kind == "folder":
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        require(free, f"a folder of pictures comes back, and {path} is no new or empty folder")
+        return
+    wanted = {"image": PNG, "npy": ".npy", "npz": ".npz"}.get(str(kind))
+    require(wanted is not None, f"the file says that it is of the kind {kind!r}, which this narrows does not know")
+    what = "a picture, which must not lose anything again," if kind == "image" else f"a {wanted} file"
+    require(
+        path.suffix.lower() == wanted and not path.is_dir(), f"{what} comes back: let OUT end in {wanted}, not {path}"
+    )
+
+
+def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
+    """The examples as what they were read from; pictures as PNG, whole or not there.
+
+    Raises:
+        UserError: see `check_target`; a name that leads out of the folder.
+    """
+    check_target(path, layout)
+    if layout["kind"] == "folder":
+        pictures = itertools.chain.from_iterable(groups)
+        targets = [path / _inside(name) for name in layout.get("names", ())]
+        for target, picture in zip(targets, pictures, strict=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _save_picture(target, picture)
+    elif layout["kind"] == "image":
+        _save_picture(path, groups[0][0])
+    else:
+        _save_array(path, layout, torch.cat(list(groups)))
+
+
+def _inside(name: Any) -> str:
+    """A name from a file that may be a stranger's."""
+    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+    plain = bool(parts) and not any(part in ("..", "/") or "\\" in part or "\0" in part for part in parts)
+    if not plain or not parts[-1].endswith(PNG):
+        raise UserError(f"the file names a picture {name!r}, which leads out of its folder or is no {PNG}")
+    return name
+
+
+def eight_bits(x: Tensor) -> NDArray[np.uint8]:
+    """[0, 1] to 0, ..., 255, rounded."""
+    return (x.float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def image_of(picture: NDArray[np.uint8]) -> Image.Image:
+    """`[C, H, W]`, one channel or three."""
+    return Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
+
+
+def _save_picture(path: Path, picture: Tensor) -> None:
+    written = io.BytesIO()
+    image_of(eight_bits(picture)).save(written, format="PNG")
+    write_atomically(path, written.getvalue())
+
+
+def _save_array(path: Path, layout: dict[str, Any], x: Tensor) -> None:
+    dtype, written = layout.get("dtype"), io.BytesIO()
+    if dtype == "uint8":
+        values: NDArray[Any] = eight_bits(x)
+    else:
+        values = (x > 0.5).numpy() if dtype == "bool" else x.float().numpy()
+    values = values if layout.get("channel", True) else values[:, 0]
+    if layout["kind"] == "npz":
+        arrays: dict[str, Any] = {str(layout.get("key", "x")): values}
+        np.savez_compressed(written, **arrays)
+    else:
+        np.save(written, values)
+    write_atomically(path, written.getvalue())

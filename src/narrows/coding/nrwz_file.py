@@ -1,0 +1,92 @@
+"""The file that `narrows compress` writes: what it was written with, then the code, then a checksum.
+
+| bytes | what |
+|---|---|
+| 4 | `NRWZ` |
+| 1 | version of the format |
+| 8 | fingerprint of the model |
+| 8 | checksum of the coding tables |
+| 8 | step, a double; 0 for codes |
+| 4 | number of examples |
+| 4 | length of the layout |
+| n | layout: JSON, deflated: kind of file, shapes, names |
+| m | code, see `narrows.coding.ans` |
+| 8 | BLAKE2b of all before |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from narrows.errors import UserError, require
+
+MAGIC, VERSION = b"NRWZ", 1
+_FIXED = struct.Struct("<4sB8s8sdII")
+DIGEST = 8
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the code was written with, and what it is of."""
+
+    model: bytes
+    """Fingerprint, 8 bytes."""
+    tables: bytes
+    """Checksum, 8 bytes."""
+    step: float | None
+    """Of the uniform quantiser; None for codes."""
+    count: int
+    """Examples."""
+    layout: dict[str, Any]
+    """What sort of file they came from; see `narrows.coding.example_files`."""
+
+
+def digest(*parts: bytes) -> bytes:
+    """BLAKE2b of the parts, 8 bytes."""
+    found = hashlib.blake2b(digest_size=DIGEST)
+    for part in parts:
+        found.update(part)
+    return found.digest()
+
+
+def pack(header: Header, code: bytes) -> bytes:
+    """A whole file."""
+    layout = zlib.compress(json.dumps(header.layout, separators=(",", ":")).encode(), 9)
+    fixed = _FIXED.pack(MAGIC, VERSION, header.model, header.tables, header.step or 0.0, header.count, len(layout))
+    body = fixed + layout + code
+    return body + digest(body)
+
+
+def unpack(data: bytes, name: str) -> tuple[Header, bytes]:
+    """Header and code of a file.
+
+    Raises:
+        UserError: it is no such file, of another version, cut short, or damaged; called `name`.
+    """
+    require(data[: len(MAGIC)] == MAGIC, f"{name} was not written by narrows compress, or its first bytes are damaged")
+    body, found = data[:-DIGEST], data[-DIGEST:]
+    require(
+        len(body) >= _FIXED.size and digest(body) == found, f"{name} is cut short or damaged: its checksum does not fit"
+    )
+    _, version, model, tables, step, count, length = _FIXED.unpack_from(body)
+    require(
+        version == VERSION,
+        f"{name} is of version {version} of the format, but this narrows reads version {VERSION}: use the one that "
+        "wrote it",
+    )
+    start = _FIXED.size + length
+    return Header(model, tables, step or None, count, _layout(body[_FIXED.size : start], name)), body[start:]
+
+
+def _layout(packed: bytes, name: str) -> dict[str, Any]:
+    try:
+        found = json.loads(zlib.decompress(packed))
+    except (zlib.error, ValueError) as error:
+        raise UserError(f"{name} has a header that cannot be read ({error})") from error
+    require(isinstance(found, dict), f"{name} has a header that cannot be read")
+    return found

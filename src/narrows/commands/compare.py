@@ -1,0 +1,158 @@
+"""`narrows compare RUNS_OR_SWEEPS...`: what runs differ in, beside what they reached."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from narrows import errors
+from narrows.compare.better import choose_metrics, metric_names
+from narrows.compare.ranking import compare, default_sort, repeats, status_note
+from narrows.compare.run_records import Record, printable, read_runs
+from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, terminal
+from narrows.errors import UserError, nearest
+
+DESCRIPTION = """\
+Compare runs: the config keys in which they differ, beside their figures.
+Reads config.yaml, manifest.json, metrics.json and metrics.csv; loads no model and executes nothing.
+"""
+EPILOG = """\
+examples
+  narrows compare outputs                               every run at or below a folder
+  narrows compare SWEEP --sort test/psnr --top 10
+  narrows compare SWEEP --group-by seed                 mean and standard deviation over seeds
+  narrows compare RUN RUN --metrics 'test/anomaly/*' --csv -
+  narrows compare SWEEP --html report.html              one file: tables, curves, pictures
+
+CSV and JSON hold every figure of the runs unless --metrics names some.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        "narrows compare", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = options.add_argument
+    add("places", nargs="+", metavar="RUNS_OR_SWEEPS", help="run directories, sweeps, or folders with runs below")
+    add("--metrics", type=_names, default=[], metavar="A,B", help="metrics to show: names or globs")
+    add("--sort", metavar="COLUMN", help="a metric (best first) or a key; default val/loss")
+    add("--top", type=_positive, metavar="N", help="only the first N rows")
+    add("--group-by", type=_names, default=[], metavar="KEY", help="mean ± sd over runs that differ only in KEY")
+    add("--maximize", type=_names, default=[], metavar="A,B", help="metrics of which more is better")
+    add("--minimize", type=_names, default=[], metavar="A,B", help="metrics of which less is better")
+    add("--all", action="store_true", help="also the keys that follow from others or change no figure")
+    for name in ("csv", "json", "markdown"):
+        add(f"--{name}", metavar="FILE", help=f"write the table as {name} ('-': to stdout, without the terminal table)")
+    add("--html", metavar="FILE", help="write a report that opens in a browser, without network")
+    return options
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    options = parser().parse_args(arguments)
+    with explained():
+        _run(options)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """`errors.explained`, for a command that only prints and whose output may be piped."""
+    try:
+        with errors.explained(printable):
+            yield
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wanted; the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _run(options: argparse.Namespace) -> None:
+    records = read_runs(options.places)
+    usable = [record for record in records if record.usable]
+    notes = [_note(record) for record in records if record.notes]
+    if not usable:
+        raise UserError(f"no run can be compared: {'; '.join(notes)}")
+    table = _table(options, usable, options.group_by)
+    if not _written(options, table, notes):
+        _print(Console(highlight=False, width=None if os.isatty(1) else 200), table, usable, notes)
+    if options.html:
+        from narrows.compare.html_page import write_report
+
+        runs = _table(options, usable, []) if table.grouped else table
+        write_report(Path(options.html), runs, table if table.grouped else None, usable, notes, options.sort)
+        print(f"report  {options.html}", file=sys.stderr)
+
+
+def _note(record: Record) -> str:
+    return f"{record.name}: {'; '.join(record.notes)}{'' if record.usable else ' (left out)'}"
+
+
+def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Sequence[str]) -> Table:
+    """The table that the options ask for, sorted and cut."""
+    known = metric_names(records)
+    directions = dict.fromkeys(choose_metrics(options.maximize, records), True)
+    directions |= dict.fromkeys(choose_metrics(options.minimize, records), False)
+    wanted = [*options.metrics, *([options.sort] if options.metrics and options.sort in known else [])]
+    table = compare(records, wanted, group_by, options.all, directions)
+    column = options.sort or default_sort(table)
+    if options.sort in known and options.sort not in table.metrics:
+        table.metrics.insert(0, options.sort)
+    if options.sort and options.sort not in [*table.keys, *known]:
+        raise UserError(f"cannot sort by '{options.sort}': {nearest(options.sort, [*table.keys, *table.metrics])}")
+    if column is not None:
+        table.sort(column)
+    table.rows = table.rows[: options.top]
+    return table
+
+
+def _written(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
+    """Write the files that were asked for; whether one of them went to stdout."""
+    every = table.metrics if options.metrics else table.every
+    texts = {
+        "csv": lambda: as_csv(table, every),
+        "json": lambda: as_json(table, every, notes) + "\n",
+        "markdown": lambda: as_markdown(table),
+    }
+    asked = {name: getattr(options, name) for name in texts if getattr(options, name) is not None}
+    for name, target in asked.items():
+        if target == "-":
+            sys.stdout.write(texts[name]())
+        else:
+            Path(target).write_text(texts[name](), encoding="utf-8")
+    return "-" in asked.values()
+
+
+def _print(console: Console, table: Table, records: Sequence[Record], notes: Sequence[str]) -> None:
+    console.print(terminal(table))
+    if (counts := status_note(records)) is not None:
+        used = (
+            "only completed runs are averaged" if table.grouped else "figures of the others are their last logged ones"
+        )
+        console.print(f"{counts}; {used}", markup=False)
+    if table.grouped:
+        console.print(f"mean ± standard deviation over {', '.join(table.grouped)}; n runs each", markup=False)
+    elif (key := repeats(table)) is not None:
+        console.print(f"--group-by {key} gives mean ± standard deviation", markup=False)
+    for note in notes:
+        console.print(f"note  {note}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""`narrows compress IN OUT --run RUN`: pictures or arrays to a small file, by a trained model and its coding tables.
+
+    narrows compress IN OUT --run RUN [--step S] [--allow PKG] [KEY=VALUE ...]
+
+What is lost, is lost in the model and in rounding its latents; their code is exact. The tables of code probabilities
+are fitted to the run's training split, which must then be here, and kept below the run's `coding/`; `narrows
+decompress` needs the run, with its tables, and no data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from narrows.commands.allow_option import add_allow, packages
+from narrows.commands.compare import explained
+from narrows.errors import require
+
+if TYPE_CHECKING:
+    from narrows.coding.codec import Codec
+    from narrows.coding.coding_tables import Tables
+    from narrows.tasks.base import EvaluationData
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Compress a picture, a folder of pictures, or a .npy or .npz of many examples (x, or its only array) into one file.
+Arrays are as the model's data are: bytes for pictures, numbers already scaled for all else.
+"""
+EPILOG = """\
+examples
+  narrows compress digits.npy digits.nrwz --run RUN           1000 digits in one file
+  narrows compress photo.png photo.nrwz --run RUN --step 2    coarser than the run's own step
+  narrows compress photos/ photos.nrwz --run RUN data_dir=DIR   data that lie elsewhere here
+  narrows decompress photos.nrwz back/ --run RUN
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        "narrows compress", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_places(made, "what to compress", "the compressed file")
+    add = made.add_argument
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="values to change in the run's config: where its data lie")
+    add("--step", type=float, metavar="S", help="of the quantiser of continuous latents; larger is smaller and worse")
+    return made
+
+
+def add_places(made: argparse.ArgumentParser, source: str, target: str) -> None:
+    """The arguments that both directions have."""
+    made.add_argument("source", type=Path, metavar="IN", help=source)
+    made.add_argument("target", type=Path, metavar="OUT", help=target)
+    made.add_argument("--run", type=Path, required=True, metavar="RUN", help="the directory of the trained run")
+    add_allow(made)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    options = parser().parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with explained():
+        compress(options)
+
+
+def compress(options: argparse.Namespace) -> None:
+    """Read, encode, write.
+
+    Raises:
+        UserError: a run that cannot compress, or whose data are not here; an input that is not of its kind.
+    """
+    from narrows.coding import example_files
+    from narrows.coding.packing import packed, whole_numbers
+    from narrows.runs.directory import write_atomically
+
+    strange = [argument for argument in options.overrides if "=" not in argument]
+    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and IN and OUT are named already")
+    require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
+    codec = loaded(options.run, options.allow)
+    spec = codec.model.spec
+    examples = example_files.read(options.source, spec)
+    tables = _prepared(options, codec)
+    data = packed(tables, whole_numbers(codec, examples, tables.step), examples)
+    options.target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(options.target, data)
+    values = sum(group.numel() for group in examples.groups)
+    places = values // examples.groups[0].shape[1] if spec.kind == "image" else values
+    log.info(
+        "%s: %d bytes, %.4g per example, %.4g bits per %s",
+        *(options.target, len(data), len(data) / examples.count, 8 * len(data) / places),
+        "pixel" if spec.kind == "image" else "value",
+    )
+
+
+def loaded(run: Path, allow: Sequence[str]) -> Codec:
+    """The model of a run as a codec, at the weights that its figures are of.
+
+    Raises:
+        UserError: no such run, or one that cannot be loaded or cannot compress.
+    """
+    from narrows.coding.codec import Codec
+    from narrows.loading.load import load, read_config
+
+    require(run.is_dir(), f"there is no run directory {run}")
+    return Codec(load(run, checkpoint=read_config(run).checkpoint, allow=packages(allow)))
+
+
+def _prepared(options: argparse.Namespace, codec: Codec) -> Tables:
+    """The tables at the step asked for, which are fitted where the run has none yet."""
+    from narrows.coding.coding_tables import FOLDER, Fitted
+
+    fitted = Fitted(codec, options.run / FOLDER, lambda: _data(options))
+    return fitted.tables(fitted.step(options.step))
+
+
+def _data(options: argparse.Namespace) -> EvaluationData:
+    from narrows.config.composition import check_keys
+    from narrows.loading import run_data as data_of
+    from narrows.loading.load import read_config
+
+    config = read_config(options.run)
+    data_of.find(config, options.run, options.overrides)
+    check_keys(config)
+    log.info("fitting coding tables to the training split")
+    return data_of.load(config, options.run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""`narrows decompress IN OUT --run RUN`: what `narrows compress` wrote, back to pictures or arrays.
+
+    narrows decompress IN OUT --run RUN [--allow PKG]
+
+The run must be the one that compressed, with its coding tables; its data are not needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+
+from narrows.commands.compare import explained
+from narrows.commands.compress import add_places, loaded
+
+DESCRIPTION = """\
+Decompress: a picture comes back as .png, a folder of pictures as a folder of .png, an array as it was.
+A file of another model, or one that is damaged or cut short, is refused.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        "narrows decompress", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_places(made, "a file that narrows compress wrote", "where what it holds is put")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with explained():
+        decompress(options)
+
+
+def decompress(options: argparse.Namespace) -> None:
+    """Read, decode, write.
+
+    Raises:
+        UserError: a file that is damaged or of another run, or a place where it cannot be put.
+    """
+    from narrows.coding import example_files
+    from narrows.coding.coding_tables import FOLDER
+    from narrows.coding.nrwz_file import unpack
+    from narrows.coding.packing import rebuilt, tables_of, unpacked
+
+    data, name = options.source.read_bytes(), str(options.source)
+    example_files.check_target(options.target, unpack(data, name)[0].layout)
+    codec = loaded(options.run, options.allow)
+    tables = tables_of(codec, options.run / FOLDER, data, name)
+    header, streams = unpacked(codec, tables, data, name)
+    example_files.write(options.target, header.layout, rebuilt(codec, header, streams))
+    logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)
+
+
+if __name__ == "__main__":
+    main()

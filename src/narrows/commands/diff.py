@@ -1,0 +1,170 @@
+"""`narrows diff RUN_A RUN_B`: what differs between two runs, section by section."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from narrows.commands.compare import explained
+from narrows.compare.run_records import Record, is_run, printable, read_run
+from narrows.compare.table_formats import shown
+from narrows.compare.two_runs import MISSING, Pair, pairs, surroundings_differences
+from narrows.errors import UserError
+
+DESCRIPTION = """\
+What differs between two runs: config, command, code, versions, hardware, data, status and figures.
+Nothing that is equal is shown. Exit code 0 either way, unless --exit-code asks for 1 where something differs.
+"""
+WALL_CLOCK = "throughput/"
+"""Figures of the machine's speed, which no two runs share."""
+LONGEST = 400
+"""Lines of a difference between two uncommitted changes that are shown."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        "narrows diff", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("runs", nargs=2, metavar="RUN", help="a run directory")
+    options.add_argument("--exit-code", action="store_true", help="exit with 1 when something differs, as diff does")
+    options.add_argument("--patch", action="store_true", help="also how the uncommitted changes differ, line by line")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    options = parser().parse_args(arguments)
+    with explained():
+        first, second = map(_read, options.runs)
+        differing = _print(first, second, options.patch)
+        if options.exit_code and differing:
+            raise SystemExit(1)
+
+
+def _read(place: str) -> Record:
+    path = Path(place)
+    if not path.is_dir():
+        raise UserError(f"there is no directory '{printable(place)}'")
+    if not is_run(path):
+        raise UserError(f"{printable(place)} is not a run directory: it has no manifest.json and config.yaml")
+    return read_run(path.absolute())
+
+
+def sections(a: Record, b: Record) -> dict[str, dict[str, Pair]]:
+    """What differs, by section; every section is there, empty where nothing differs."""
+    around = surroundings_differences(a.manifest, b.manifest)
+    return {
+        "config": _choices(a, b) | pairs(a.config, b.config),
+        "command": pairs(_overrides(a), _overrides(b)),
+        **around,
+        "status": pairs(_status(a), _status(b)),
+        "metrics": pairs(_figures(a), _figures(b)),
+    }
+
+
+def _choices(a: Record, b: Record) -> dict[str, Pair]:
+    """The groups in which another choice was made, under names that no config key has."""
+    return {f"{group} (choice)": pair for group, pair in pairs(a.choices, b.choices).items()}
+
+
+def _overrides(record: Record) -> dict[str, Any]:
+    """What the command line set, by key: the order of overrides of different keys changes nothing."""
+    split = (item.partition("=") for item in record.overrides)
+    return {key: value if equals else "(removed)" for key, equals, value in split}
+
+
+def _status(record: Record) -> dict[str, Any]:
+    error = record.manifest.get("error")
+    return {"status": record.status} | ({} if error is None else {"error": error})
+
+
+def _figures(record: Record) -> dict[str, float]:
+    return {name: value for name, value in record.metrics.items() if not name.startswith(WALL_CLOCK)}
+
+
+def _print(a: Record, b: Record, patch: bool) -> bool:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    found = sections(a, b)
+    for mark, record in (("a", a), ("b", b)):
+        console.print(Text(f"{mark}  {printable(str(record.path))}"), soft_wrap=True)
+        for note in _notes(record):
+            console.print(Text(f"   note: {note}"), soft_wrap=True)
+    for name, differing in found.items():
+        console.print()
+        console.print(Text(name, style="bold") if differing else Text(f"{name}: no difference"))
+        if differing:
+            console.print(_metrics(differing) if name == "metrics" else _table(differing))
+    if patch and "uncommitted changes" in found["code"]:
+        for line in patch_lines(a, b):
+            console.print(Text(printable(line)), soft_wrap=True)
+    return any(found.values())
+
+
+def _notes(record: Record) -> list[str]:
+    return record.notes + ([] if record.final else ["the run is not finished, its figures are the last logged ones"])
+
+
+def _table(differing: Mapping[str, Pair]) -> Table:
+    table = _columns("", "a", "b")
+    for key, pair in differing.items():
+        table.add_row(Text(printable(key)), *(Text(_shortened(value)) for value in pair))
+    return table
+
+
+def _metrics(differing: Mapping[str, Pair]) -> Table:
+    table = _columns("", "a", "b", "b - a", "relative", right=True)
+    for key, (x, y) in differing.items():
+        change, relative = ("", "") if MISSING in (x, y) else (f"{y - x:+.6g}", relative_change(x, y))
+        table.add_row(*map(Text, (key, _full(x), _full(y), change, relative)))
+    return table
+
+
+def _columns(*names: str, right: bool = False) -> Table:
+    table = Table(box=None, show_header=True, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
+    for number, name in enumerate(names):
+        table.add_column(name, overflow="fold", justify="right" if right and number else "left")
+    return table
+
+
+def relative_change(a: float, b: float) -> str:
+    """`(b - a) / |a|` in percent; nothing where `a` is zero or a value is not finite."""
+    try:
+        share = (b - a) / abs(a)
+    except ZeroDivisionError:
+        return ""
+    return f"{100 * share:+.3g}%" if share == share and abs(share) != float("inf") else ""
+
+
+def _full(value: Any) -> str:
+    """Enough digits to see where two figures part."""
+    return "(absent)" if value is MISSING else f"{value:.9g}"
+
+
+def _shortened(value: Any, most: int = 300) -> str:
+    if value is MISSING:
+        return "(absent)"
+    text = shown(value)
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
+
+
+def patch_lines(a: Record, b: Record) -> Iterable[str]:
+    """How the recorded uncommitted changes of two runs differ, as a unified diff."""
+    texts = [str(git.get("diff", "")) if isinstance(git := r.manifest.get("git"), dict) else "" for r in (a, b)]
+    first, second = (text.splitlines() for text in texts)
+    lines = list(difflib.unified_diff(first, second, "a", "b", lineterm="", n=2))
+    yield from lines[:LONGEST]
+    if len(lines) > LONGEST:
+        yield f"... and {len(lines) - LONGEST} lines more"
+
+
+if __name__ == "__main__":
+    main()

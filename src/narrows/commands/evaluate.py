@@ -1,0 +1,236 @@
+"""`narrows evaluate RUN [RUN ...] task=NAME`: what finished runs are worth for a use, beside the classic answer.
+
+    narrows evaluate RUN [RUN ...] task=NAME[,NAME] | task=all [task.OPTION=VALUE ...] [KEY=VALUE ...] [--allow PKG]
+
+A task reads the run's own data and its chosen weights, and trains nothing of the model. Where the run's config has the
+same task, its options are those, else what narrows ships; task.OPTION=VALUE changes them. Its figures are printed,
+written to the run's `tasks/NAME.json` with what they depend on, and merged into its `metrics.json`, so that
+`narrows compare` and sweeps can rank by them; its pictures lie among the run's `figures/`. Of several runs a task may
+draw one picture more, in the first run's `figures/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from narrows.commands.allow_option import add_allow, packages
+from narrows.commands.command_line import places_and_overrides
+from narrows.commands.compare import explained
+from narrows.errors import nearest, require
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from narrows.runs.directory import RunDirectory
+    from narrows.tasks.base import Task, TaskContext
+
+DESCRIPTION = "Judge finished runs by a task, beside the classic answer on the same split."
+EPILOG = """\
+examples
+  narrows evaluate RUN task=generation                     its figures, tasks/generation.json, pictures
+  narrows evaluate RUN task=likelihood task.samples=1000   an option of the task
+  narrows evaluate RUN_A RUN_B task=all                    every task that fits
+  narrows evaluate RUN task=reconstruction data_dir=DIR    data that lie elsewhere here
+"""
+ALL = "all"
+
+
+@dataclass
+class Asked:
+    """A command line, sorted."""
+
+    runs: list[Path]
+    tasks: list[str]
+    options: list[str] = field(default_factory=list)
+    """`OPTION=VALUE` of the one task."""
+    overrides: list[str] = field(default_factory=list)
+    """`KEY=VALUE` of the runs' configs: where their data lie."""
+    allow: list[str] = field(default_factory=list)
+    every: bool = False
+    """Whether tasks that do not fit are passed over."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        "narrows evaluate", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("arguments", nargs="+", metavar="RUN KEY=VALUE", help="run directories, task=NAME, and options")
+    add_allow(made, "a run's config")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    options = parser().parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with explained():
+        evaluate(sorted_out(options.arguments, options.allow))
+
+
+def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
+    """What a command line asks for.
+
+    Raises:
+        UserError: no run, no task, or an option without its one task.
+    """
+    places, overrides = places_and_overrides(arguments)
+    runs, pairs = [Path(place) for place in places], [override.partition("=") for override in overrides]
+    known = choices()
+    named = [value for key, _, value in pairs if key == "task"]
+    require(bool(runs), "name the runs to evaluate: narrows evaluate RUN task=NAME")
+    require(len(named) == 1, f"say which task once: task=NAME ({', '.join(known)}) or task=all")
+    tasks = list(known) if named[0] == ALL else [name for name in named[0].split(",") if name]
+    for name in tasks:
+        require(name in known, f"there is no task '{name}': {nearest(name, [*known, ALL])}")
+    for run in runs:
+        require(run.is_dir(), f"there is no run directory {run}")
+    options = [f"{key.removeprefix('task.')}={value}" for key, _, value in pairs if key.startswith("task.")]
+    require(
+        not options or len(tasks) == 1,
+        f"task.{options[0] if options else ''} belongs to one task, but {len(tasks)} were named",
+    )
+    others = [f"{key}={value}" for key, _, value in pairs if key != "task" and not key.startswith("task.")]
+    return Asked(runs, tasks, options, others, packages(allow), every=named[0] == ALL)
+
+
+def choices() -> dict[str, Path]:
+    """The tasks that narrows ships, by name."""
+    from narrows.config.composition import choice_files
+
+    return choice_files("task")
+
+
+def evaluate(asked: Asked) -> None:
+    """Judge one run after another; print the table.
+
+    Raises:
+        UserError: a run or its data that cannot be read, or a task that does not fit.
+    """
+    from narrows.compare.run_summary import print_figures
+
+    tasks = {name: _configured(name, asked.options) for name in asked.tasks}
+    found = {run: evaluate_run(run, asked) for run in asked.runs}
+    print_figures({str(run): figures for run, figures in found.items()})
+    if len(asked.runs) > 1:
+        for path in _across(tasks, asked.runs):
+            print(path)
+
+
+def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
+    """The pictures of all runs together, of the tasks that have judged every one of them."""
+    from narrows.config.composition import build
+
+    for name, node in tasks.items():
+        if all((run / "tasks" / f"{name}.json").is_file() for run in runs):
+            path = build(node, f"task {name}").across(runs)
+            if path is not None:
+                yield path
+
+
+def _configured(name: str, options: Sequence[str], run: DictConfig | None = None) -> Any:
+    """A task's options: those of the run's own config, else as shipped, and then those of the command line."""
+    from omegaconf import OmegaConf
+
+    from narrows.config.composition import check_keys
+    from narrows.training import recorded_config
+
+    shipped: Any = OmegaConf.load(choices()[name])
+    recorded = ((run and run.get("tasks")) or {}).values()
+    same = [node for node in recorded if node.get("_target_") == shipped._target_]
+    # Of two alike nobody knows which is meant.
+    config: Any = OmegaConf.create({"task": same[0] if len(same) == 1 else shipped})
+    for text in options:
+        recorded_config.override(config, f"task.{text}")
+    check_keys(config)
+    return config.task
+
+
+def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
+    """The figures of the tasks asked for on one run, which are recorded there.
+
+    Raises:
+        UserError: see `evaluate`; also a run that another process is writing.
+    """
+    import torch
+
+    from narrows.config.composition import build, check_keys
+    from narrows.loading import run_data as data_of
+    from narrows.loading.load import checkpoint_path, load, read_config
+    from narrows.runs import checkpoints
+    from narrows.runs.directory import RunDirectory
+    from narrows.tasks.base import TaskContext
+
+    config = read_config(run)
+    model = load(run, checkpoint=config.checkpoint, allow=asked.allow)
+    data_of.find(config, run, asked.overrides)
+    check_keys(config)
+    tasks = {name: _configured(name, asked.options, config) for name in asked.tasks}
+    built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
+    data = data_of.load(config, run)
+    directory = RunDirectory(run)
+    directory.reclaim()
+    try:
+        context = TaskContext(
+            model=model,
+            datamodule=data,
+            directory=directory.path,
+            seed=config.seed,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        )
+        weights = checkpoints.checksum(checkpoint_path(run, config.checkpoint))
+        figures: dict[str, float] = {}
+        for name, found in _judged(built, context, asked.every):
+            record(directory, name, tasks[name], found, context, weights)
+            figures |= found
+        return figures
+    finally:
+        directory.release()
+
+
+def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:
+    from narrows.tasks.base import run_each
+
+    for name, task in tasks.items():
+        reason = task.fits(context.spec, context.model)
+        require(reason is None or every, f"task {name} does not fit {context.directory}: {reason}")
+        context.warnings.clear()
+        yield from run_each({name: task}, context)
+
+
+def record(
+    directory: RunDirectory, name: str, node: DictConfig, figures: dict[str, float], context: TaskContext, weights: str
+) -> None:
+    """`tasks/NAME.json`, and the figures among the run's own."""
+    from omegaconf import OmegaConf
+
+    from narrows.runs.directory import METRICS, read_json, write_json
+    from narrows.runs.manifest import versions
+
+    folder = directory.path / "tasks"
+    folder.mkdir(exist_ok=True)
+    write_json(
+        folder / f"{name}.json",
+        {
+            "task": name,
+            "options": OmegaConf.to_container(node),
+            "figures": figures,
+            "warnings": list(context.warnings),
+            "seed": context.seed,
+            "weights": weights,
+            "data": context.spec.fingerprint,
+            "versions": versions(),
+        },
+    )
+    before = read_json(directory.path / METRICS) if (directory.path / METRICS).exists() else {}
+    directory.write_metrics(before | figures)
+    directory.update(evaluated=sorted({*directory.manifest.get("evaluated", []), *figures}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""`narrows reproduce RUN`: run it again from its own record, and judge every figure.
+
+    narrows reproduce RUN [--into DIR] [--allow PKG] [--tolerance 1e-6] [--threads N] [KEY=VALUE ...]
+    narrows reproduce --from-config FILE [--against RUN] [...]
+
+The run is repeated by `narrows train from_config=...` in a process of its own with the recorded number of
+threads, because sums of floating point numbers depend on it. Exit codes: 0 bitwise equal, 3 equal within the
+tolerance, 4 different, 2 a user's mistake, 1 the run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from narrows.commands.allow_option import add_allow, packages
+from narrows.compare.equality import judge, judge_weights, judged_history, judged_metrics
+from narrows.compare.reproduction import ARITHMETIC, Reproduction, differences, show
+from narrows.compare.two_runs import config_differences
+from narrows.config.composition import run_dir, title
+from narrows.errors import UserError, require
+from narrows.loading.adapt import adapt, split
+from narrows.loading.trust import read_config
+from narrows.os_signals import ENDING
+from narrows.runs.directory import CONFIG, MANIFEST, METRICS, read_json, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VERDICT, HISTORY = "reproduction.json", "metrics.csv"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see narrows reproduce --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; overrides are among the places, because options may stand between them."""
+    made = _Parser(
+        prog="narrows reproduce",
+        description="Run a completed run again from its own record, and judge every figure.",
+        epilog="exit codes: 0 bitwise equal, 3 equal within the tolerance, 4 different, 2 a mistake, 1 the run failed",
+    )
+    made.add_argument("arguments", nargs="*", metavar="RUN KEY=VALUE", help="a run directory, and values to change")
+    made.add_argument("--from-config", type=Path, metavar="FILE", help="start from a resolved config instead of RUN")
+    made.add_argument("--against", type=Path, metavar="RUN", help="with --from-config: the run to compare with")
+    made.add_argument("--into", type=Path, metavar="DIR", help="the new run's directory (outputs/reproductions/...)")
+    add_allow(made, "the config")
+    made.add_argument("--tolerance", type=float, default=1e-6, metavar="X", help="relative, of a figure (1e-6)")
+    made.add_argument("--threads", type=int, metavar="N", help="threads (as recorded)")
+    made.add_argument("--keep-loggers", action="store_true", help="also those that write elsewhere, such as mlflow")
+    return made
+
+
+@dataclass
+class Plan:
+    """What is to be run, and what it is to be judged against."""
+
+    file: Path
+    config: DictConfig
+    into: Path
+    against: Path | None
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """Of `against`."""
+    adapted: dict[str, str] = field(default_factory=dict)
+    """Values that are another here by necessity, in Hydra's grammar."""
+    overrides: list[str] = field(default_factory=list)
+    allow: list[str] = field(default_factory=list)
+    threads: int | None = None
+
+
+def plan(options: argparse.Namespace, console: Console) -> Plan:
+    """Read the record, and refuse what cannot be reproduced or judged.
+
+    Raises:
+        UserError: names what is missing or not as it must be.
+    """
+    arguments = list(options.arguments)
+    run = options.against
+    if options.from_config is None:
+        require(run is None, "--against goes with --from-config: a run is judged against itself")
+        require(bool(arguments), "name the run to reproduce, or give --from-config FILE")
+        run = Path(arguments.pop(0))
+    strange = [argument for argument in arguments if "=" not in argument]
+    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is reproduced at a time")
+    require(options.tolerance >= 0, f"--tolerance must not be negative, but is {options.tolerance}")
+    require(options.threads is None or options.threads > 0, "--threads must be at least 1")
+    manifest = {} if run is None else _judgeable(run)
+    file = run / CONFIG if options.from_config is None else options.from_config
+    config = read_config(file)
+    root = next((value for key, _, value in map(split, arguments) if key == "output_dir"), "outputs")
+    allow = packages(options.allow)
+    adapted, left_out = adapt(config, str(manifest.get("directory") or "."), arguments, root, options.keep_loggers)
+    for name in left_out:
+        console.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it", markup=False)
+    return Plan(
+        file=file,
+        config=config,
+        into=_new_directory(options.into or Path(run_dir(f"{root}/reproductions", _name(manifest), None)), run),
+        against=run,
+        manifest=manifest,
+        adapted=adapted,
+        overrides=arguments,
+        allow=allow,
+        threads=options.threads or _recorded_threads(manifest),
+    )
+
+
+def _judgeable(run: Path) -> dict[str, Any]:
+    require(run.is_dir(), f"there is no run directory {run}")
+    manifest = read_json(run / MANIFEST)
+    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    status = manifest.get("status")
+    cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
+    require(status == "completed", f"{run} is {status}: only a completed run can be judged{cure}")
+    judged_metrics(run / METRICS)
+    return manifest
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    """For the new directory; the manifest may be a stranger's."""
+    choices = manifest.get("choices")
+    return re.sub(r"[^A-Za-z0-9_-]", "_", title(choices if isinstance(choices, dict) else {}))[:80]
+
+
+def _new_directory(into: Path, run: Path | None) -> Path:
+    taken = into.exists() and (not into.is_dir() or any(into.iterdir()))
+    require(not taken, f"{into} is not empty: --into must name a new directory")
+    inside = run is not None and into.resolve().is_relative_to(run.resolve())
+    require(not inside, f"{into} lies in the run that is reproduced: --into must name a directory elsewhere")
+    return into.resolve()
+
+
+def _recorded_threads(manifest: Mapping[str, Any]) -> int | None:
+    hardware = manifest.get("hardware")
+    threads = hardware.get("threads") if isinstance(hardware, dict) else None
+    return threads if isinstance(threads, int) and 0 < threads <= 1024 else None
+
+
+def train(asked: Plan) -> int:
+    """Run it in a process of its own, whose output is shown as it comes; its exit code."""
+    allow = [f"allow={','.join(asked.allow)}"] if asked.allow else []
+    adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
+    command = [sys.executable, "-m", "narrows.commands.train", f"from_config={asked.file}", f"into={asked.into}"]
+    # A group of its own, so that a signal reaches it once and through us alone, from a terminal or elsewhere.
+    with (
+        subprocess.Popen(
+            [*command, *allow, *adapted, *asked.overrides], env=_environment(asked), process_group=0
+        ) as child,
+        _forwarding(child),
+    ):
+        return child.wait()
+
+
+def _environment(asked: Plan) -> dict[str, str]:
+    """As recorded where figures depend on it."""
+    environment = dict(os.environ)
+    environment.pop("NARROWS_JOB", None)
+    recorded = asked.manifest.get("environment")
+    if isinstance(recorded, dict):
+        for name in ARITHMETIC:
+            environment.pop(name, None)
+            if re.fullmatch(r"[\w:.,-]{1,40}", str(recorded.get(name, ""))):
+                environment[name] = str(recorded[name])
+    if asked.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(asked.threads)
+    if not asked.allow:
+        # The current directory may be the stranger's own, with a torch.py in it.
+        environment["PYTHONSAFEPATH"] = "1"
+    return environment
+
+
+@contextmanager
+def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
+    """The new run against the old one."""
+    after = read_json(asked.into / MANIFEST)
+    found = Reproduction(str(run.resolve()), tolerance)
+    found.judgements = [
+        judge("metrics", _of_training(run, asked.manifest), _of_training(asked.into, asked.manifest), tolerance),
+        judge("history rows", judged_history(run / HISTORY), judged_history(asked.into / HISTORY), tolerance),
+    ]
+    _judge_weights(found, run, asked.into)
+    if OmegaConf.select(asked.config, "trainer.max_time") is not None:
+        found.notes.append("trainer.max_time ends a run by the clock: how long it trains is another each time")
+    # Places are none: what lies there has a fingerprint.
+    configs = [OmegaConf.to_container(read_config(folder / CONFIG)) for folder in (run, asked.into)]
+    differing = config_differences(*configs)  # type: ignore[arg-type]
+    places = ("output_dir", "data_dir", *asked.adapted)
+    kept = {k: v for k, v in differing.items() if not any(k == p or k.startswith(f"{p}.") for p in places)}
+    found.differences = differences(asked.manifest, after, kept)
+    names = [name for manifest in (asked.manifest, after) for name in manifest.get("nondeterministic") or []]
+    found.nondeterministic = list(dict.fromkeys(map(str, names)))
+    found.same_source = after.get("source") is not None and after["source"] == asked.manifest.get("source")
+    return found
+
+
+def _of_training(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a run without those that `narrows evaluate` has added to, or changed in, the one reproduced."""
+    later = {str(name) for name in manifest.get("evaluated") or []}
+    return {name: value for name, value in judged_metrics(folder / METRICS).items() if name not in later}
+
+
+def _judge_weights(found: Reproduction, run: Path, into: Path) -> None:
+    try:
+        before, after = (_weights(folder) for folder in (run, into))
+    except UserError as error:
+        found.notes.append(f"weights are not compared: {error}")
+    else:
+        found.judgements.append(judge_weights(before, after, found.tolerance))
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """Of the last checkpoint, and of the density that was fitted to the latents."""
+    from narrows.loading.fitted_density import fitted_path
+    from narrows.loading.load import checkpoint_path, read_weights
+
+    weights, fitted = read_weights(checkpoint_path(folder, "last")), fitted_path(folder)
+    density = read_weights(fitted) if fitted.is_file() else {}
+    return weights | {f"prior.{name}": tensor for name, tensor in density.items()}
+
+
+def reproduce(arguments: Sequence[str]) -> int:
+    """Run, judge, record and say; the exit code.
+
+    Raises:
+        UserError: nothing was run, or there is nothing to judge against.
+    """
+    options = parser().parse_intermixed_args(list(arguments))
+    console = Console(width=None if os.isatty(1) else 140, highlight=False)
+    asked = plan(options, console)
+    threads = "" if asked.threads is None else f", threads: {asked.threads}"
+    console.print(f"reproducing {asked.against or asked.file} in {asked.into}{threads}", markup=False, soft_wrap=True)
+    code = train(asked)
+    if code != 0:
+        if code != 2:
+            print(f"narrows: the run in {asked.into} ended with exit code {code}", file=sys.stderr)
+        return code if code == 2 or code > 128 else 1
+    if asked.against is None:
+        return 0
+    found = judged(asked, asked.against, options.tolerance)
+    manifest = read_json(asked.into / MANIFEST)
+    write_json(asked.into / MANIFEST, manifest | {"reproduces": found.run})
+    write_json(asked.into / VERDICT, found.to_dict())
+    show(found, console)
+    return found.exit_code
+
+
+def main() -> None:
+    from narrows.commands.train import explained
+
+    with explained():
+        raise SystemExit(reproduce(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

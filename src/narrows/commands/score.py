@@ -1,0 +1,237 @@
+"""`narrows score RUN NEW`: new rows of a table, with anomaly score, flag and reconstruction.
+
+    narrows score RUN NEW.csv [-o OUT.csv] [--quantile 0.95] [--allow PKG] [KEY=VALUE ...]
+
+`NEW` is CSV, Parquet or numpy arrays, whichever the run was trained on; its columns are found by name, others are
+kept and not read. `OUT` has every row of it, in order, its cells as they were, and behind them
+
+- `score`: the squared error of the reconstruction per observed value, of scaled values, as in `task=anomaly`;
+- `anomaly`: 1 where the score is above the threshold, else 0. The threshold is the quantile of the scores of the run's
+  validation normals, which are kept in the run's `calibration.json`: later calls need no training data;
+- `reconstruction_<column>`: in the data's own units; the likeliest category, the likelier truth value;
+- `problem`: why a row could not be scored, whose other new cells are then empty; or the category that no training row
+  has, which a row is scored with as "other".
+
+Rows are read, scored and written some at a time, and `OUT` is only there once it is whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from narrows.commands.allow_option import add_allow, packages
+from narrows.commands.command_line import places_and_overrides
+from narrows.commands.compare import explained
+from narrows.errors import nearest, require
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from narrows.data.table_columns import Cells
+    from narrows.data.table_encoding import Encoding
+    from narrows.data.table_files import Chunk
+    from narrows.loading.calibration import Calibration
+    from narrows.models.autoencoder import Autoencoder
+
+DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table."
+EPILOG = """\
+examples
+  narrows score RUN new.csv                            writes new.scored.csv
+  narrows score RUN new.csv -o out.csv --quantile 0.99 asks for 1% false alarms
+  narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
+  narrows score RUN new.csv datamodule.source.format.separator=';'    a file that is written in another way
+"""
+SHOWN = 20
+"""Problems that are told one by one."""
+SCORE, FLAG, PROBLEM, REBUILT = "score", "anomaly", "problem", "reconstruction_"
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        "narrows score", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run directory, a file, values of the run's config")
+    add("-o", "--out", type=Path, metavar="OUT.csv", help="where the result goes (NEW.scored.csv)")
+    add("--quantile", type=float, default=0.95, metavar="Q", help="of the normal scores: the threshold (0.95)")
+    add_allow(made)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    options = parser().parse_intermixed_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with explained():
+        print(score(options))
+
+
+def score(options: argparse.Namespace) -> Path:
+    """Score the rows of a file; where the result lies.
+
+    Raises:
+        UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
+    """
+    places, overrides = places_and_overrides(options.arguments)
+    require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
+    require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
+    run, new = Path(places[0]), Path(places[1])
+    require(run.is_dir(), f"there is no run directory {run}")
+    require(new.is_file(), f"there is no file {new}")
+    out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
+    require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
+    allow = packages(options.allow)
+    scorer, how = _prepared(run, overrides, allow, options.quantile)
+    with replacing(out) as file:
+        counts = _stream(scorer, new, how, file)
+    log.info("%s", counts)
+    return out
+
+
+def _prepared(run: Path, overrides: Sequence[str], allow: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
+    """What scores a chunk, and how its file is written."""
+    import numpy as np
+    import torch
+
+    from narrows.config.composition import build, check_keys
+    from narrows.loading import recorded_encoding, run_data
+    from narrows.loading.calibration import calibrated
+    from narrows.loading.load import load, read_config
+
+    encoding = recorded_encoding.load(run)
+    config = read_config(run)
+    model = load(run, checkpoint=config.checkpoint, allow=allow)
+    require(model.classes(1) is None, f"{run} holds a conditional model, which needs the label that new rows lack")
+    run_data.find(config, run, overrides)
+    check_keys(config)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    calibration = calibrated(run, config, model)
+    threshold = float(np.quantile(calibration.normals, quantile))
+    log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run)
+    return Scorer(model, encoding, calibration, threshold), build(config.datamodule.source, "datamodule.source").format
+
+
+@dataclass
+class Scorer:
+    """Appends its columns to chunks of a table."""
+
+    model: Autoencoder
+    encoding: Encoding
+    calibration: Calibration
+    threshold: float
+
+    @property
+    def added(self) -> list[str]:
+        """The columns that are appended."""
+        rebuilt = [f"{REBUILT}{column.name}" for column in self.encoding.columns]
+        return [SCORE, FLAG, *rebuilt, PROBLEM]
+
+    def check(self, frame: pd.DataFrame, path: Path) -> None:
+        """Refuse a table without the columns that the model reads.
+
+        Raises:
+            UserError: names them.
+        """
+        names = list(map(str, frame))
+        absent = [column.name for column in self.encoding.columns if column.name not in names]
+        require(not absent, f"{path} has no column '{', '.join(absent)}': {nearest(''.join(absent[:1]), names)}")
+        taken = [name for name in self.added if name in names]
+        require(not taken, f"{path} has a column '{', '.join(taken)}' already: is it a scored file?")
+
+    def append(self, chunk: Chunk) -> pd.DataFrame:
+        """The rows with their new columns."""
+        import numpy as np
+        import pandas as pd
+
+        from narrows.data.table_columns import to_cells
+
+        known = chunk.known
+        cells = to_cells(known, self.encoding.columns)
+        unfit = np.any(cells.bad, axis=1) | np.all(cells.missing, axis=1)
+        unfit[list(chunk.broken)] = True
+        table = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)
+        new = pd.DataFrame(index=table.index, columns=self.added, dtype=object)
+        if not unfit.all():
+            new.loc[~unfit, self.added[:-1]] = self._scored(cells.values[~unfit], cells.missing[~unfit])
+        new[PROBLEM] = self._problems(chunk, known, cells)
+        return pd.concat([table, new], axis=1)
+
+    def _problems(self, chunk: Chunk, known: pd.DataFrame, cells: Cells) -> list[str | None]:
+        import numpy as np
+
+        from narrows.data.table_columns import complaint
+
+        problems: list[str | None] = [None] * len(known)
+        for row in np.flatnonzero((cells.bad | cells.unseen).any(1)).tolist():
+            problems[row] = complaint(cells, known, self.encoding.columns, row)
+        for row in np.flatnonzero(cells.missing.all(1)).tolist():
+            problems[row] = "no column has a value"
+        for row, what in chunk.broken.items():
+            problems[row] = what
+        return problems
+
+    def _scored(self, values: Any, missing: Any) -> Any:
+        """Score, flag and reconstruction of rows without problems, as objects `[N, added - 1]`."""
+        import numpy as np
+
+        x, observed = self.encoding.encode(values, missing)
+        rebuilt, scores = self.calibration.judge(self.model, x, observed)
+        decoded = self.encoding.decode(rebuilt.double().numpy())
+        found = np.empty((len(x), len(self.added) - 1), dtype=object)
+        found[:, 0], found[:, 1] = scores, (scores > self.threshold).astype(int)
+        found[:, 2:] = decoded.to_numpy(dtype=object)
+        return found
+
+
+def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
+    """Score a file chunk by chunk into another; what was done, in words."""
+    from tqdm import tqdm
+
+    from narrows.data.table_files import read_chunks
+
+    rows = flags = troubled = empty = 0
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1.0, desc=path.name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
+        for chunk in read_chunks(path, how):
+            if rows == 0:
+                scorer.check(chunk.frame, path)
+            scored = scorer.append(chunk)
+            scored.to_csv(file, index=False, header=rows == 0)
+            problems = scored[PROBLEM].dropna()
+            for row, problem in problems.iloc[: max(SHOWN - troubled, 0)].items():
+                log.warning("line %d of %s: %s", chunk.lines[scored.index.get_loc(row)], path, problem)
+            rows, troubled = rows + len(scored), troubled + len(problems)
+            flags, empty = flags + int((scored[FLAG] == 1).sum()), empty + int(scored[SCORE].isna().sum())
+            bar.update(chunk.done - bar.n)
+    require(rows > 0, f"{path} holds no rows")
+    if troubled > SHOWN:
+        log.warning("and %d more rows have problems: column '%s' says which", troubled - SHOWN, PROBLEM)
+    return f"{rows} rows, {flags} flagged as anomalies, {troubled} with problems, {empty} of them not scored"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes the place of `path` once it is whole, and leaves nothing behind where it fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""`narrows train`: compose, fit, test, record. The single entrypoint."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from narrows import errors
+from narrows.config.composition import config_dir, register_resolvers
+from narrows.config.overrides import check_overrides, explain
+from narrows.errors import Pruned, require
+from narrows.runs.job import Job, SweepJob
+from narrows.training import recorded_config
+
+if TYPE_CHECKING:
+    from narrows.training.experiment import Figures
+
+
+def task(config: DictConfig) -> Figures:
+    """One job: Hydra has composed the config and made the run directory."""
+    from narrows.training.experiment import run
+
+    # Here, and not only around Hydra, which puts a line of its own before any other exception.
+    with explained():
+        return run(config, _job())
+
+
+def _job() -> Job:
+    hydra_config = HydraConfig.get()
+    require(
+        hydra_config.mode is not RunMode.MULTIRUN,
+        "narrows starts every job of a sweep as a process of its own: leave hydra/sweeper and hydra/launcher alone",
+    )
+    choices = {key: str(value) for key, value in hydra_config.runtime.choices.items() if not key.startswith("hydra/")}
+    return Job(
+        directory=Path(hydra_config.runtime.output_dir),
+        overrides=list(hydra_config.overrides.task),
+        choices={key: value for key, value in choices.items() if key != "sweep"},
+        hydra=cast(DictConfig | None, HydraConfig.instance().cfg),
+        sweep=SweepJob.from_environment(),
+    )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """`errors.explained`, of Hydra's errors too; a run that its sweep gave up ends quietly."""
+    try:
+        with errors.explained():
+            yield
+    except Pruned as error:
+        print(f"narrows: {error}", file=sys.stderr)
+        raise SystemExit(0) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        errors.stop(explain(error))
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """The common options before the overrides: argparse takes no override after one that follows another."""
+    options, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-cd", "--config-dir"):
+            options += [argument, *islice(rest, 1)]
+        elif argument in ("-m", "--multirun") or argument.startswith("--config-dir="):
+            options.append(argument)
+        else:
+            overrides.append(argument)
+    return options + overrides
+
+
+def main() -> None:
+    """Run the command line."""
+    # Hydra would turn every error into its own text and exit code 1; narrows says it in its own words.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Threads that wait by spinning slow a small network tenfold as soon as anything else uses the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.argv[1:] = options_first(sys.argv[1:])
+    register_resolvers()
+    with explained():
+        check_overrides(sys.argv[1:])
+    if recorded_config.is_asked(sys.argv[1:]):
+        with explained():
+            recorded_config.main(sys.argv[1:])
+        return
+    entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
+    with explained():
+        entry(task)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The one table that ends a run."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from narrows.compare.better import higher_is_better
+from narrows.compare.figure_names import CLASSICS, ROWS, STDERR, is_silent, named
+
+MOST_PLACES = 6
+"""Digits behind the point, after which a figure is written with a power of ten."""
+MOST_COLUMNS = 4
+"""Classic answers, or runs, that get a column each in one table."""
+
+
+def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:
+    """Print the final figures, where the run lies, and how to look at it."""
+    console = Console(width=None if os.isatty(1) else 120, highlight=False)
+    console.print(figure_table(figures))
+    console.print(f"run          {_shortest(run_dir)}", soft_wrap=True)
+    console.print(f"TensorBoard  tensorboard --logdir {_shortest(output_dir)}", soft_wrap=True)
+
+
+def print_figures(found: Mapping[str, dict[str, float]]) -> None:
+    """Print the figures of one run beside the classics, or those of several side by side, as many as can be read."""
+    console = Console(width=None if os.isatty(1) else 160, highlight=False)
+    if len(found) == 1:
+        console.print(figure_table(*found.values()))
+        return
+    runs = list(found.items())
+    for start in range(0, len(runs), MOST_COLUMNS):
+        console.print(table_of_runs(dict(runs[start : start + MOST_COLUMNS])))
+
+
+def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
+    """A column for every run; their classics stand in each run's own `tasks/NAME.json`."""
+    rows = _labelled({name: value for figures in found.values() for name, value in figures.items()})
+    table = Table(header_style="bold")
+    table.add_column("on the test split")
+    for run in found:
+        table.add_column(run, justify="right", overflow="fold")
+    for key, label in rows.items():
+        table.add_row(label, *(_number(figures, key) for figures in found.values()))
+    return table
+
+
+def figure_table(figures: dict[str, float]) -> Table:
+    """The test figures of a run, the classic answers beside them: a column each, or one cell for all of them, the best
+    first, where there are more than fit."""
+    rows = _labelled(figures)
+    kinds = [kind for kind in CLASSICS if any(_classic(key, kind) in figures for key in rows)]
+    many = len(kinds) > MOST_COLUMNS
+    table = Table(header_style="bold")
+    table.add_column("on the test split")
+    table.add_column("this run", justify="right", no_wrap=True)
+    for heading in ["beside it"] if many else [CLASSICS[kind] for kind in kinds]:
+        table.add_column(heading, justify="left" if many else "right")
+    for key, label in rows.items():
+        beside = [_number(figures, _classic(key, kind)) for kind in kinds]
+        table.add_row(label, _number(figures, key), *([_beside(figures, key, kinds)] if many else beside))
+    return table
+
+
+def _beside(figures: dict[str, float], key: str, kinds: Sequence[str]) -> str:
+    """`ridge 17.70 ± 0.08, median 14.20 ± 0.05`, the best first where one side is better."""
+    present = [kind for kind in kinds if _classic(key, kind) in figures]
+    better = higher_is_better(key)
+    if better is not None:
+        present.sort(key=lambda kind: figures[_classic(key, kind)], reverse=better)
+    return ", ".join(f"{CLASSICS[kind]} {_number(figures, _classic(key, kind))}" for kind in present)
+
+
+def _labelled(figures: dict[str, float]) -> dict[str, str]:
+    """The figures to show with their labels; terms that have no label of ours under their own name."""
+    dense = figures.get("test/l0_fraction") == 1
+    rows = {key: label for key, label in named(figures).items() if not (dense and key == "test/l0")}
+    others = [key for key in figures if key.startswith("test/") and key.count("/") == 1]
+    return rows | {key: key.removeprefix("test/") for key in others if key not in ROWS and not is_silent(key)}
+
+
+def _classic(key: str, kind: str) -> str:
+    """Where a classic's value of the same figure stands: `test/psnr` and `test/pca/psnr`."""
+    parent, _, name = key.rpartition("/")
+    return f"{parent}/{kind}/{name}"
+
+
+def _number(figures: dict[str, float], key: str) -> str:
+    """The figure, and its standard error to two digits where there is one."""
+    if key not in figures:
+        return ""
+    error = figures.get(f"{key}{STDERR}")
+    if error is None or not 0 < error < math.inf:
+        return _plain(figures[key])
+    places = max(0, 1 - math.floor(math.log10(error)))
+    if places > MOST_PLACES:
+        return f"{figures[key]:.3g} ± {error:.2g}"
+    return f"{figures[key]:.{places}f} ± {error:.{places}f}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
+
+
+def _shortest(path: Path) -> str:
+    """Relative to where the user stands, when it lies below."""
+    absolute = path.resolve()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

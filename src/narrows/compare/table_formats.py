@@ -1,0 +1,249 @@
+"""The table of a comparison, and what it looks like in a terminal, CSV, JSON and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from narrows.compare.better import higher_is_better
+from narrows.compare.run_records import finite, printable
+from narrows.compare.two_runs import MISSING
+
+MARK = "★"
+
+
+@dataclass
+class Row:
+    """One run, or the mean over the runs of one group: then with standard deviations and counts by metric."""
+
+    name: str
+    status: str
+    keys: dict[str, Any]
+    metrics: dict[str, float]
+    deviations: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+
+    @property
+    def counted(self) -> bool:
+        """Whether its figures are those of finished training, so that it may be called best."""
+        return self.status == "completed"
+
+
+@dataclass
+class Table:
+    """Rows by differing config keys and metrics; `best` names each metric's best rows by their position.
+
+    `metrics` are the ones that a person reads; `every` are all that the runs have.
+    """
+
+    rows: list[Row]
+    keys: list[str]
+    metrics: list[str]
+    every: list[str]
+    grouped: tuple[str, ...] = ()
+    directions: dict[str, bool] = field(default_factory=dict)
+    best: dict[str, set[int]] = field(default_factory=dict)
+
+    def higher(self, metric: str) -> bool | None:
+        """Whether more of `metric` is better: as the user said, else by its name."""
+        return self.directions.get(metric, higher_is_better(metric))
+
+    def sort(self, column: str) -> None:
+        """Best first, for a metric; a key in ascending order. Rows without a value come last."""
+        descending = column not in self.keys and bool(self.higher(column))
+        self.rows.sort(key=lambda row: _order(_value(row, column), descending))
+        self.mark()
+
+    def mark(self) -> None:
+        """Find every metric's best rows anew."""
+        self.best = {name: self._best(name) for name in self.every}
+
+    def _best(self, metric: str) -> set[int]:
+        higher = self.higher(metric)
+        values = {i: row.metrics[metric] for i, row in enumerate(self.rows) if row.counted and metric in row.metrics}
+        values = {i: value for i, value in values.items() if finite(value)}
+        if higher is None or len(set(values.values())) < 2:
+            return set()
+        top = max(values.values()) if higher else min(values.values())
+        return {i for i, value in values.items() if value == top}
+
+
+def _value(row: Row, column: str) -> Any:
+    return row.metrics.get(column) if column in row.metrics else row.keys.get(column)
+
+
+def _order(value: Any, descending: bool) -> tuple[int, float, str]:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (0, -value if descending else value, "") if finite(value) else (2, 0.0, "")
+    return (3, 0.0, "") if value is None or value is MISSING else (1, 0.0, str(value))
+
+
+def shown(value: Any) -> str:
+    """A config value, as a person reads it."""
+    if value is MISSING:
+        return ""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
+    return printable(str(value))
+
+
+def number(value: float | None, deviation: float | None = None) -> str:
+    """A figure in four significant digits; a mean to the second digit of its standard deviation."""
+    if value is None:
+        return ""
+    if deviation is None or not finite(value) or not finite(deviation):
+        if finite(value) and value == int(value) and abs(value) < 1e6:
+            return f"{value:.0f}"
+        return f"{value:.4g}" if not 1000 <= abs(value) < 1e6 else f"{value:.1f}"
+    if deviation == 0:
+        return f"{number(value)} ± 0"
+    places = 1 - math.floor(math.log10(abs(deviation)))
+    if places > 6 or max(abs(value), deviation) >= 1e6:
+        return f"{value:.4g} ± {deviation:.2g}"
+    return f"{value:.{max(0, places)}f} ± {deviation:.{max(0, places)}f}"
+
+
+def row_label(table: Table) -> str:
+    return "n" if table.grouped else "run"
+
+
+def terminal(table: Table) -> RichTable:
+    """For a terminal: the best figure of each metric in bold with a star."""
+    drawn = RichTable(header_style="bold")
+    widest = max((len(row.name) for row in table.rows), default=0)
+    side = "right" if table.grouped else "left"
+    drawn.add_column(row_label(table), overflow="fold", justify=side, min_width=min(widest, 28))  # type: ignore[arg-type]
+    statuses = any(not row.counted for row in table.rows)
+    if statuses:
+        drawn.add_column("status", no_wrap=True)
+    for key in table.keys:
+        drawn.add_column(_heading(printable(key), "."), overflow="fold")
+    for metric in table.metrics:
+        drawn.add_column(_heading(metric, "/"), justify="right", overflow="fold")
+    for position, row in enumerate(table.rows):
+        cells = [Text(row.name)]
+        if statuses:
+            cells.append(Text(row.status, style="" if row.counted else "yellow"))
+        cells += [Text(shown(row.keys.get(key, MISSING))) for key in table.keys]
+        cells += [_figure(table, position, metric) for metric in table.metrics]
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _heading(name: str, separator: str) -> Text:
+    """The last part on a line of its own: columns stay as narrow as their values allow."""
+    parent, _, last = name.rpartition(separator)
+    return Text(f"{parent}{separator}\n{last}" if parent else name)
+
+
+def _figure(table: Table, position: int, metric: str) -> Text:
+    row = table.rows[position]
+    text = number(row.metrics.get(metric), row.deviations.get(metric))
+    return Text(f"{MARK} {text}", style="bold green") if position in table.best.get(metric, ()) else Text(text)
+
+
+def as_csv(table: Table, metrics: Sequence[str]) -> str:
+    """One header, one line per row; figures in full precision, config values as JSON unless they are text."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = [f"{metric}{part}" for metric in metrics for part in (("", ".sd", ".n") if table.grouped else ("",))]
+    writer.writerow([row_label(table), "status", *table.keys, *columns])
+    for row in table.rows:
+        figures: list[str] = []
+        for metric in metrics:
+            figures.append(_full(row.metrics.get(metric)))
+            if table.grouped:
+                figures += [_full(row.deviations.get(metric)), str(row.counts.get(metric, 0))]
+        writer.writerow([row.name, row.status, *(_plain(row.keys.get(key, MISSING)) for key in table.keys), *figures])
+    return out.getvalue()
+
+
+def _full(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _plain(value: Any) -> str:
+    if value is MISSING:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def as_json(table: Table, metrics: Sequence[str], notes: Sequence[str]) -> str:
+    """All of it for a program; keys that a run does not have are left out, and NaN is null."""
+    return json.dumps(
+        {
+            "keys": table.keys,
+            "metrics": list(metrics),
+            "grouped_by": list(table.grouped),
+            "higher_is_better": {metric: table.higher(metric) for metric in metrics},
+            "rows": [_row(table, i, metrics) for i in range(len(table.rows))],
+            "notes": list(notes),
+        },
+        indent=2,
+        allow_nan=False,
+        default=str,
+    )
+
+
+def _row(table: Table, position: int, metrics: Sequence[str]) -> dict[str, Any]:
+    row = table.rows[position]
+    values: dict[str, Any] = {
+        "name": row.name,
+        "status": row.status,
+        "config": {key: plain(value) for key, value in row.keys.items() if value is not MISSING},
+        "metrics": _chosen(row.metrics, metrics),
+        "best": [metric for metric in metrics if position in table.best.get(metric, ())],
+    }
+    if table.grouped:
+        values["sd"] = _chosen(row.deviations, metrics)
+        values["n"] = {metric: row.counts[metric] for metric in metrics if metric in row.counts}
+        values["runs"] = row.runs
+    return values
+
+
+def _chosen(figures: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float | None]:
+    return {metric: plain(figures[metric]) for metric in metrics if metric in figures}
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: figures that are not finite become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def as_markdown(table: Table) -> str:
+    """A pipe table, the best figure of each metric in bold."""
+    head = [row_label(table), "status", *table.keys, *table.metrics]
+    rule = [*["---"] * (2 + len(table.keys)), *["---:"] * len(table.metrics)]
+    lines = [head, rule]
+    for position, row in enumerate(table.rows):
+        figures = []
+        for metric in table.metrics:
+            text = number(row.metrics.get(metric), row.deviations.get(metric))
+            figures.append(f"**{text}**" if position in table.best.get(metric, ()) else text)
+        lines.append([row.name, row.status, *(shown(row.keys.get(key, MISSING)) for key in table.keys), *figures])
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    for special, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("`", "\\`"), ("[", "\\[")):
+        text = text.replace(special, safe)
+    return printable(text)

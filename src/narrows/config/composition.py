@@ -1,0 +1,254 @@
+"""Where the configs lie, and what is refused before anything is built."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from narrows.config.option_types import check_types
+from narrows.errors import UserError, nearest, require
+
+PACKAGE = Path(__file__).resolve().parents[1]
+HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+PARTS = (
+    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption"),
+    *("datamodule", "module", "optimizer", "scheduler", "trainer"),
+)
+"""The keys that hold one component each."""
+OPTIONAL = ("prior",)
+"""Those that a config may do without, as one recorded before they were there."""
+COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
+"""The keys that hold components by name."""
+SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
+
+
+def config_dir() -> Path:
+    """`narrows/configs` in an installed wheel, the top-level `configs/` in a checkout.
+
+    Raises:
+        UserError: neither is there (a broken installation).
+    """
+    for folder in (PACKAGE / "configs", PACKAGE.parents[1] / "configs"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise UserError(f"the configs of narrows are missing beside {PACKAGE}; reinstall the package")
+
+
+def is_chosen(choice: Any) -> bool:
+    """Whether a config group has a choice, however its absence is written."""
+    return choice not in (None, "None", "null")
+
+
+def title(choices: Mapping[str, Any]) -> str:
+    """What a run is called: its experiment, else its variant."""
+    names = (choices.get(group) for group in ("experiment", "variant"))
+    return next((str(name) for name in names if is_chosen(name)), "run")
+
+
+@functools.cache
+def run_dir(root: str, experiment: str | None, variant: str | None) -> str:
+    """`<root>/<experiment or variant>/<time>_<short id>`, the same however often one process asks."""
+    name = title({"experiment": experiment, "variant": variant})
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return str(Path(root) / name / f"{stamp}_{uuid.uuid4().hex[:8]}")
+
+
+def register_resolvers() -> None:
+    OmegaConf.register_new_resolver("narrows.run_dir", run_dir, replace=True)
+
+
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every node with a `_target_`, with its place in the config, outermost first."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node._get_node(key), f"{path}.{key!s}" if path else str(key))
+    elif isinstance(node, ListConfig):
+        for i in range(len(node)):
+            yield from targets(node._get_node(i), f"{path}[{i}]")
+
+
+def checked(config: DictConfig) -> DictConfig:
+    """The config with every reference resolved, without what only concerns a sweep, and not refused.
+
+    Raises:
+        UserError: a key or an option that does not exist, or a value of the wrong type.
+    """
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    values.pop("sweep", None)
+    resolved = OmegaConf.create(values)
+    OmegaConf.set_struct(resolved, True)
+    check_layout(resolved, OmegaConf.to_yaml(config))
+    check_keys(resolved)
+    return resolved
+
+
+def check_layout(config: DictConfig, text: str) -> None:
+    """Refuse keys that nothing reads, and places without what belongs there.
+
+    Args:
+        config: with every reference resolved.
+        text: of the config before that; a key that it refers to may be anybody's.
+
+    Raises:
+        UserError: names the key and the nearest valid one.
+    """
+    needed = (*PARTS, *COLLECTIONS, *SETTINGS)
+    known = (*needed, *OPTIONAL)
+    for key in map(str, config):
+        require(
+            key in known or f"${{{key}" in text,
+            f"there is no config key '{key}': {nearest(key, known)}",
+        )
+    for key in needed:
+        require(key in config, f"the config has no '{key}', which every run needs")
+    for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
+        _require_component(config[key], key)
+    for key in COLLECTIONS:
+        group = config[key]
+        require(isinstance(group, DictConfig), f"{key} must hold components by name, not {group}")
+        for name in map(str, group):
+            _require_component(group[name], f"{key}.{name}", [str(other) for other in group if other != name])
+    require(
+        "checkpoint" in config.callbacks,
+        "callbacks has no 'checkpoint', from which a run is tested and loaded; callbacks=none keeps nothing else",
+    )
+    require(isinstance(config.seed, int), f"seed must be a whole number, not {config.seed!r}")
+    choices = ("best", "last")
+    require(config.checkpoint in choices, f"no checkpoint '{config.checkpoint}': {nearest(config.checkpoint, choices)}")
+
+
+def _require_component(node: Any, path: str, others: Sequence[str] = ()) -> None:
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        hint = nearest(path.rpartition(".")[2], others)
+        raise UserError(f"{path} is no component: it has no _target_{'; ' if hint else ''}{hint}")
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse, before anything is built, targets that do not exist and arguments that they do not take.
+
+    Raises:
+        UserError: names the key and the nearest valid one, or the type that a value must have.
+    """
+    for path, node in targets(config):
+        target = _locate(node._target_, path)
+        known = _arguments(target)
+        for key in node:
+            if known is not None and key not in known and key not in HYDRA_KEYS:
+                raise UserError(f"{path} has no option '{key!s}': {nearest(str(key), known)}")
+        check_types(target, node, path)
+
+
+def _locate(name: str, path: str) -> Any:
+    """The object of that name; Hydra's own report of a failure would be lines long."""
+    logger = logging.getLogger("hydra.utils")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        return get_object(name)
+    except Exception as error:
+        module, _, wanted = name.rpartition(".")
+        if names := _public_names(module):
+            raise UserError(f"{path}._target_: {module} has no '{wanted}': {nearest(wanted, names)}") from error
+        raise UserError(f"{path}._target_: cannot import '{name}' ({first_line(error)})") from error
+    finally:
+        logger.disabled = disabled
+
+
+def _public_names(module: str) -> list[str]:
+    with contextlib.suppress(ImportError, ValueError):
+        return [name for name in vars(importlib.import_module(module)) if name[0] != "_"]
+    return []
+
+
+def _arguments(target: Any) -> set[str] | None:
+    """The keyword arguments that `target` takes; None when it takes any."""
+    try:
+        # Decorators such as Lightning's env-default wrapper are looked through.
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters}
+
+
+def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+    """`hydra.utils.instantiate`, whose `ValueError`s become one sentence that says where.
+
+    Raises:
+        UserError: the value of an option was refused, or an option is missing.
+    """
+    try:
+        built = instantiate(node, _convert_="object")
+        return built(*args, **kwargs) if args or kwargs else built
+    except UserError:
+        raise
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if cause is not None and (_is_refusal(cause) or isinstance(cause, (TypeError, ArithmeticError))):
+            raise UserError(f"{path}: {first_line(cause)}") from error
+        raise
+    except Exception as error:
+        if _is_refusal(error):
+            raise UserError(f"{path}: {first_line(error)}") from error
+        raise
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a constructor refused a value; Lightning's refusal is known by its name, because importing it takes
+    seconds and this module must not."""
+    return isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException"
+
+
+def build_later(node: Any, path: str) -> Callable[..., Any]:
+    """`build` of a partial whose remaining arguments come later; `ValueError`s become one sentence then too."""
+    return functools.partial(build, node, path)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 400 characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) < 400 else text[:400] + " ..."
+
+
+def choice_files(group: str) -> dict[str, Path]:
+    """The yaml of every choice of a config group, by name, in the order of names."""
+    return {path.stem: path for path in sorted((config_dir() / group).glob("*.yaml"))}
+
+
+def group_names() -> list[str]:
+    """The config groups that narrows has."""
+    return [entry.name for entry in config_dir().iterdir() if entry.is_dir()]
+
+
+def known_keys(config: DictConfig) -> list[str]:
+    """Every key of a config, dotted."""
+    values = OmegaConf.to_container(config)
+    assert isinstance(values, dict)
+    return list(flatten({str(key): value for key, value in values.items()}))
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat

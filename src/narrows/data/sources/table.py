@@ -1,0 +1,234 @@
+"""Your own table: CSV, Parquet or numpy arrays, of numbers, truth values and categories, with missing cells."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from narrows.data.contents import Contents, Part, Scaling
+from narrows.data.dataset_files import existing
+from narrows.data.table_columns import TableColumn, complaint, infer, to_cells
+from narrows.data.table_files import Format, read_chunks
+from narrows.errors import UserError, nearest, require
+
+log = logging.getLogger(__name__)
+
+Name = str | int
+"""Of a column, or its place from 0."""
+
+
+@dataclass
+class Label:
+    """The column of labels.
+
+    Args:
+        column: null: the table has none.
+        normal: the values that mean a normal row: labels are then 0, and 1, an anomaly, for every other value.
+            null: classes, whole numbers as they are, else the texts numbered in order.
+        train: the values whose rows are trained and validated on; null: all. The test split keeps every row.
+        strip: characters to take off the end of every value.
+    """
+
+    column: Name | None = None
+    normal: Sequence[str | int] | None = None
+    train: Sequence[str | int] | None = None
+    strip: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.column is not None or (self.normal is None and self.train is None),
+            "label.normal and label.train choose rows by their label: name its column in label.column",
+        )
+        require(
+            self.normal is None or self.train is None or {*map(str, self.train)} == {*map(str, self.normal)},
+            f"with label.normal={self.normal} every other row is an anomaly: label.train={self.train} must be the same "
+            "values, or null",
+        )
+
+
+@dataclass
+class HeldOutRows:
+    """Where the test split of `Table` comes from.
+
+    Args:
+        fraction: of the rows, taken where `path` is null; null: no test split.
+        rest: whether rows that `label.train` leaves out join them, so that all anomalies are tested on.
+        path: another file, of the same columns.
+        skip_rows: of that file; null: as in the training file.
+    """
+
+    fraction: float | None = 0.1
+    rest: bool = False
+    path: str | None = None
+    skip_rows: int | None = None
+
+
+class Table:
+    """Rows of a table: CSV (also .gz or .xz), Parquet, or numpy arrays (.npz, .npy).
+
+    Numbers are scaled, categories become one-hot and missing cells the training mean, marked as not observed; all
+    of it is fitted on the training rows alone and kept with the run (`narrows.data.table_encoding`). What a column
+    is, is told from all cells of all files.
+
+    Args:
+        ignore: columns that no model reads.
+        kinds: of columns that are not what they look like, such as numbers that are names:
+            `{column: numeric | binary | categorical}`.
+
+    Raises:
+        UserError: (`load`) a file, a column or a cell that cannot be what was asked for.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        label: Label | None = None,
+        ignore: Sequence[Name] = (),
+        kinds: Mapping[str, str] | None = None,
+        scaling: Scaling | None = None,
+        format: Format | None = None,
+        test: HeldOutRows | None = None,
+    ) -> None:
+        self.path = path
+        self.label = label or Label()
+        self.ignore = ignore
+        self.kinds = {str(name): kind for name, kind in (kinds or {}).items()}
+        self.scaling = scaling or Scaling()
+        self.format = format or Format()
+        self.test = test or HeldOutRows()
+        own = self.test.path is not None
+        require(
+            not own or not self.test.rest, "test.rest=true joins rows of the training file, but test.path is another"
+        )
+        require(own or self.test.skip_rows is None, "test.skip_rows is of the file test.path, which is null")
+        require(
+            not self.test.rest or (self.label.train is not None and self.test.fraction is not None),
+            "test.rest=true joins the rows that label.train leaves out to test.fraction: set both",
+        )
+
+    def load(self) -> Contents:
+        frames = {"train": _read(existing(self.path, "source.path"), self.format)}
+        if self.test.path is not None:
+            skip = self.format.skip_rows if self.test.skip_rows is None else self.test.skip_rows
+            where = existing(self.test.path, "source.test.path")
+            frames["test"] = _read(where, replace(self.format, skip_rows=skip))
+        named = {part: self.split(rows.frame, rows.path) for part, rows in frames.items()}
+        whole = pd.concat([features for features, _ in named.values()], ignore_index=True)
+        columns = infer(whole, self.kinds)
+        coded = _Classes(self.label, [texts for _, texts in named.values() if texts is not None])
+        parts = {
+            name: _part(frames[name], features, columns, None if texts is None else coded.of(texts))
+            for name, (features, texts) in named.items()
+        }
+        return Contents(
+            "vector",
+            parts["train"],
+            test=parts.get("test"),
+            test_fraction=None if "test" in parts else self.test.fraction,
+            rest_to_test=self.test.rest,
+            train_labels=coded.trained,
+            columns=columns,
+            scaling=self.scaling,
+        )
+
+    def split(self, frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, pd.Series | None]:
+        """The columns that a model reads, and the labels' texts where there are any.
+
+        Raises:
+            UserError: a column of `label` or `ignore` that is not there, or a row without a label.
+        """
+        names = list(map(str, frame))
+        frame = frame.set_axis(names, axis=1)
+        dropped = [_resolved(name, names, "source.ignore", path) for name in self.ignore]
+        if self.label.column is None:
+            return frame.drop(columns=dropped), None
+        column = _resolved(self.label.column, names, "source.label.column", path)
+        unlabelled = int(frame[column].isna().sum())
+        require(unlabelled == 0, f"{unlabelled} rows of {path} have no label in column '{column}'")
+        texts = frame[column].astype(str)
+        if self.label.strip is not None:
+            texts = texts.str.rstrip(self.label.strip)
+        return frame.drop(columns=[*dropped, column]), texts
+
+
+@dataclass
+class _Rows:
+    """A whole file."""
+
+    frame: pd.DataFrame
+    lines: list[int]
+    path: Path
+
+
+def _read(path: Path, how: Format) -> _Rows:
+    frames, lines = [], []
+    for chunk in read_chunks(path, how):
+        for place, wrong in chunk.broken.items():
+            raise UserError(f"line {chunk.lines[place]} of {path} has {wrong}: every row must have one for each column")
+        frames.append(chunk.known)
+        lines += chunk.lines.tolist()
+    require(bool(frames), f"{path} holds no rows")
+    return _Rows(pd.concat(frames, ignore_index=True), lines, path)
+
+
+def _resolved(name: Name, names: list[str], setting: str, path: Path) -> str:
+    if isinstance(name, int) and str(name) not in names:
+        require(-len(names) <= name < len(names), f"{setting}={name}, but {path} has {len(names)} columns")
+        return names[name]
+    require(str(name) in names, f"{setting}={name}: {path} has no such column; {nearest(str(name), names)}")
+    return str(name)
+
+
+def _part(rows: _Rows, features: pd.DataFrame, columns: list[TableColumn], label: Tensor | None) -> Part:
+    for column in columns:
+        require(column.name in features, f"{rows.path} has no column '{column.name}', which the other file has")
+    cells = to_cells(features, columns)
+    for row in np.flatnonzero(np.any(cells.bad | cells.unseen, axis=1))[:1]:
+        wrong = complaint(cells, features, columns, int(row))
+        raise UserError(f"line {rows.lines[row]} of {rows.path}: {wrong}; set source.kinds, or source.format.missing")
+    observed = None if not cells.missing.any() else torch.from_numpy(~cells.missing)
+    return Part(torch.from_numpy(cells.values), label, observed)
+
+
+class _Classes:
+    """The texts of labels as numbers."""
+
+    def __init__(self, label: Label, texts: Sequence[pd.Series]) -> None:
+        self._label = label
+        self._normal = None if label.normal is None else {*map(str, label.normal)}
+        known = sorted({text for column in texts for text in column})
+        whole = all(_is_whole(text) for text in known)
+        self._codes = {text: int(float(text)) if whole else code for code, text in enumerate(known)}
+        for value in [*(label.normal or ()), *(label.train or ())]:
+            require(
+                str(value) in self._codes, f"source.label: no row has the label '{value}'; {nearest(str(value), known)}"
+            )
+        if self._normal is None and not whole:
+            log.info("labels: %s", ", ".join(f"{code} is {text}" for text, code in self._codes.items()))
+
+    @property
+    def trained(self) -> list[int] | None:
+        """The numbers of `label.train`."""
+        if self._label.train is None:
+            return None
+        return sorted({self._number(str(value)) for value in self._label.train})
+
+    def of(self, texts: pd.Series) -> Tensor:
+        return torch.tensor([self._number(text) for text in texts])
+
+    def _number(self, text: str) -> int:
+        return self._codes[text] if self._normal is None else int(text not in self._normal)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        return float(text).is_integer()
+    except ValueError:
+        return False

@@ -1,0 +1,184 @@
+"""What a density over the latents of a trained model is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from narrows.errors import UserError, require
+from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.tasks.base import EvaluationData, evaluating
+from narrows.types import Latent
+
+CHUNK = 1024
+"""Latents judged at once."""
+
+
+class Density(nn.Module):
+    """A density fitted, once training has ended, to the latents that the decoder was trained on.
+
+    Its values `v [N, *any]` are what it is a density of: by default the latents z themselves. `fit` never
+    changes the model; it reads the training split through the corruption, as training did, and of a posterior
+    one draw for each example (its mean is not what the decoder has seen); of a deterministic latent that is the
+    point. All is judged on the validation split.
+
+    Where latents have point masses (sparse or constant entries), sampling works, but a log-density, which is
+    relative to Lebesgue's measure, compares nothing.
+
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 4 (ex-post density estimation).
+
+    Raises:
+        UserError: a latent that this density cannot read.
+    """
+
+    requires: ClassVar[type[Latent]] = Latent
+    figure: ClassVar[str] = "log_prob"
+    """What its `log_prob` is: another name where it is a bound."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.check(model.bottleneck.returns, type(model.bottleneck))
+        self.latent_shape = model.latent_shape
+
+    @classmethod
+    def check(cls, returns: type[Latent], bottleneck: type) -> None:
+        """Refuse a latent that is none of `requires`, before anything is trained.
+
+        Raises:
+            UserError: names the density, the kind of latent it reads, and the bottleneck.
+        """
+        require(
+            issubclass(returns, cls.requires),
+            f"prior {cls.__name__} reads a {cls.requires.__name__}, but bottleneck {bottleneck.__name__} returns a "
+            f"{returns.__name__}",
+        )
+
+    @classmethod
+    def figures(cls) -> tuple[str, str]:
+        """The names of what `fit` reports."""
+        return f"prior/{cls.figure}_train", f"prior/{cls.figure}_val"
+
+    def fit(self, model: Autoencoder, data: EvaluationData, seed: int) -> dict[str, float]:
+        """Learn the density; the mean log-density of the training and the validation split, in nats per example.
+
+        The same seed gives the same density, whatever the process drew before.
+
+        Raises:
+            UserError: a split without examples, or latents that are not finite.
+        """
+        device = next(model.parameters()).device
+        with evaluating(model, seed, "prior"):
+            train, held = (self.gather(model, data, split, device) for split in ("train", "validation"))
+            require(len(train) > 0, "prior: the training split is empty")
+            require(len(held) > 0, "prior: the validation split, on which a prior is judged, is empty")
+            require(bool(torch.isfinite(train).all()), "prior: the model's latents are not finite")
+            self.to(device)
+            self.begin(data)
+            self.learn(train, held)
+            self.eval()
+            return dict(zip(self.figures(), (self.judge(train), self.judge(held)), strict=True))
+
+    def gather(self, model: Autoencoder, data: EvaluationData, split: str, device: torch.device) -> Tensor:
+        """The values of a split, on the CPU."""
+        found = []
+        for batch in data.ordered_loader(split):
+            batch = batch.to(device)
+            x, hidden = model.corruption(batch.x)
+            found.append(self.read(model.encode(x, batch.label, unseen(hidden, batch.observed))).cpu())
+        return torch.cat(found) if found else torch.empty(0)
+
+    def read(self, latent: Latent) -> Tensor:
+        """What of a latent this is the density of."""
+        return latent.z.float()
+
+    def begin(self, data: EvaluationData) -> None:
+        """Whatever else of the data is needed to start from."""
+
+    def learn(self, train: Tensor, held: Tensor) -> None:
+        """Fit to `train [N, *any]`, both on the CPU; `held` decides when to stop."""
+        raise NotImplementedError
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        """`[B, *any] -> [B]`, in nats."""
+        raise NotImplementedError
+
+    def sample(self, n: int) -> Tensor:
+        """`n` latents, `[n, *latent_shape]`, on the device of the density."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return next(tensor.device for tensor in self.state_dict().values())
+
+    @torch.no_grad()
+    def judge(self, values: Tensor) -> float:
+        """The mean log-density of the rows."""
+        return mean_log_prob(self.log_prob, values, self.device)
+
+
+def mean_log_prob(log_prob: Any, values: Tensor, device: torch.device) -> float:
+    """The mean over the rows, added up in double precision."""
+    return sum(float(log_prob(part.to(device)).double().sum()) for part in values.split(CHUNK)) / len(values)
+
+
+class StandardisedDensity(Density):
+    """A density of `u = (z - mean) / scale`, flattened to `[N, D]`: no latent's unit matters to what is learnt.
+
+    `log p(z) = log p(u) - sum log scale`. A latent that never varies keeps the largest scale of the others.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__(model)
+        self.width = math.prod(self.latent_shape)
+        self.register_buffer("mean", torch.zeros(self.width))
+        self.register_buffer("scale", torch.ones(self.width))
+
+    def learn(self, train: Tensor, held: Tensor) -> None:
+        rows = train.flatten(1).double()
+        deviation = rows.std(0, unbiased=False)
+        largest = deviation.max()
+        varies = deviation > 1e-6 * largest
+        self.mean.copy_(rows.mean(0))
+        self.scale.copy_(torch.where(varies, deviation, largest if largest > 0 else torch.ones_like(largest)))
+        self.learn_standard(*(self.standard(values.to(self.mean)).cpu() for values in (train, held)))
+
+    def standard(self, z: Tensor) -> Tensor:
+        """`[B, *latent_shape] -> [B, D]`."""
+        return (z.flatten(1) - self.mean) / self.scale
+
+    def log_prob(self, values: Tensor) -> Tensor:
+        return self.log_prob_standard(self.standard(values)) - self.scale.log().sum()
+
+    def sample(self, n: int) -> Tensor:
+        return (self.sample_standard(n) * self.scale + self.mean).reshape(n, *self.latent_shape)
+
+    def learn_standard(self, train: Tensor, held: Tensor) -> None:
+        """`learn`, of standardised rows `[N, D]`."""
+        raise NotImplementedError
+
+    def log_prob_standard(self, u: Tensor) -> Tensor:
+        """`[B, D] -> [B]`."""
+        raise NotImplementedError
+
+    def sample_standard(self, n: int) -> Tensor:
+        """`[n, D]`."""
+        raise NotImplementedError
+
+
+def refuse_wide(name: str, width: int, most: int, why: str) -> None:
+    """Refuse a latent of more than `most` values.
+
+    Raises:
+        UserError: says which densities fit.
+    """
+    if width > most:
+        raise UserError(
+            f"prior {name}: the latent has {width:,} values, and {why} is kept to {most:,}; use a smaller latent, "
+            "or prior=second_stage (of codes: prior=autoregressive)"
+        )

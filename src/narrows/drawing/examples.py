@@ -1,0 +1,72 @@
+"""Examples of any data but tokens, as they are looked at: images, curves, rolls, rows of a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from narrows.drawing import canvas
+from narrows.drawing.canvas import Array, Picture, Row
+from narrows.types import DataSpec
+
+PANELS = 32
+"""Samples drawn of images; eight of everything else."""
+
+
+def panels(spec: DataSpec) -> int:
+    """How many samples make a picture."""
+    return PANELS if layout_of(spec) == "image" else 8
+
+
+def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
+    """Examples `[N, *shape]` of any data but tokens, as they are looked at."""
+    layout = layout_of(spec)
+    if layout == "image":
+        return canvas.tiles(drawn, title, spec.value_range)
+    if layout == "roll":
+        return canvas.image_grid(rolls([("", drawn)]), title, spec.value_range, heat=True)
+    if layout == "lines":
+        return canvas.lines([("", drawn)], title)
+    return canvas.heat_maps(flat([("", drawn)]), title, spec.feature_names, ylabel="sample")
+
+
+def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: str, span: str) -> Picture:
+    """What becomes of an example on the way along each of several directions: `[V, *shape]` by direction.
+
+    Args:
+        values: `[V]`, where on the way an example stands.
+        span: names the axis of all values, where they have no room.
+    """
+    layout = layout_of(spec)
+    if layout in ("image", "roll"):
+        heat = layout == "roll"
+        heads = [f"{value:.2f}" for value in values]
+        return canvas.image_grid(rolls(list(rows)) if heat else rows, title, spec.value_range, heat, heads)
+    if layout == "lines":
+        return canvas.fans(rows, values, title)
+    return canvas.heat_maps(flat(list(rows)), title, spec.feature_names, ylabel=span)
+
+
+def layout_of(spec: DataSpec) -> str:
+    """`image`, `lines` (a few channels over time), `roll` (many) or `rows` (one value per feature)."""
+    if len(spec.shape) == 3:
+        return "image"
+    if len(spec.shape) == 2:
+        return "lines" if spec.shape[0] <= 6 else "roll"
+    return "rows"
+
+
+def array(x: Tensor) -> Array:
+    """As the drawing functions want it."""
+    return x.detach().float().cpu().numpy()
+
+
+def rolls(rows: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
+    """Series of many channels as heat maps, the first channel at the bottom."""
+    return [(label, values[:, None, ::-1]) for label, values in rows]
+
+
+def flat(rows: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
+    """Every example as one row, `[N, D]`."""
+    return [(label, values.reshape(len(values), -1)) for label, values in rows]

@@ -1,0 +1,36 @@
+"""The picture of what a compressed file costs and keeps. See `narrows.drawing.canvas`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from narrows.compare.figure_names import CLASSICS
+from narrows.drawing.canvas import CLASSES, MODEL, MUTED, Picture, _render, _single
+
+Points = Sequence[tuple[float, float]]
+STYLES = ("-", "--", "-.", ":")
+
+
+def rate_distortion(runs: Mapping[str, Points], classics: Mapping[str, Points], title: str) -> Picture:
+    """PSNR over bits per pixel, the latter on a logarithmic axis: a thick line for every run, its points the steps, a
+    thin one for every classic. A codec that cannot be as small as the runs' files begins further to the right."""
+    figure, axis = _single((7.4, 4.6), title, ("bits per pixel, from bytes on disk", "PSNR (dB)"), "")
+    axis.grid(color=MUTED, lw=0.4, alpha=0.3)
+    axis.set_xscale("log")
+    colours = [colour for colour in CLASSES if colour != MODEL]
+    for number, (name, points) in enumerate(classics.items()):
+        if points:
+            rate, psnr = zip(*points, strict=True)
+            axis.plot(rate, psnr, color=colours[number], lw=1.1, marker="s", ms=3, label=CLASSICS[name])
+    for number, (name, points) in enumerate(runs.items()):
+        rate, psnr = zip(*points, strict=True)
+        style = STYLES[number % len(STYLES)]
+        axis.plot(rate, psnr, color=MODEL, lw=2.2, ls=style, marker="o", ms=5, label=name, zorder=3)
+    axis.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(which="minor", length=0)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    return _render(figure)

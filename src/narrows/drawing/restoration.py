@@ -1,0 +1,71 @@
+"""Pictures of what was lost and what was restored: noise, holes, other data. See `narrows.drawing.canvas`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from narrows.compare.figure_names import CLASSICS
+from narrows.drawing.canvas import (
+    CLASSES,
+    INK,
+    MODEL,
+    MUTED,
+    Array,
+    Picture,
+    _panels,
+    _render,
+    heat_maps,
+    image_grid,
+    lines,
+)
+from narrows.types import DataSpec
+
+OVERLAID = ("input", "clean", "truth", "noisy input", "visible", "model")
+"""What is drawn of a series, whose rows share their axes."""
+
+
+def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Sequence[str] = ()) -> Picture:
+    """The same examples `[N, *shape]` once per method: images as a grid, a line per method in every panel of a
+    series, vectors as heat rows. Labels are names of methods; `heads` name the examples."""
+    named = [(CLASSICS.get(name, name), values) for name, values in rows.items()]
+    if spec.kind == "image":
+        return image_grid(named, title, spec.value_range, heads=heads)
+    if len(spec.shape) == 2:
+        renamed = {"clean": "input", "truth": "input", CLASSICS["noisy"]: "corrupted", "visible": "corrupted"}
+        return lines(
+            [(renamed.get(label, label), values) for label, values in named if label in OVERLAID], title, heads=heads
+        )
+    return heat_maps(named, title, spec.feature_names, rows=heads)
+
+
+def level_lines(
+    curves: Mapping[str, Mapping[str, Mapping[float, float]]], names: Mapping[str, str], trained: str
+) -> Picture:
+    """PSNR over the level of noise, a panel for each kind, whose level has a name, and a line for each method (the
+    model's is "")."""
+    methods = sorted({name for of_kind in curves.values() for name in of_kind})
+    colours = dict(zip((name for name in methods if name), CLASSES * 2, strict=False))
+    columns = min(3, len(curves))
+    figure, axes = _panels(-(-len(curves) // columns), columns, (2.9, 2.3), f"Denoising, trained with {trained}")
+    for axis in axes[len(curves) :]:
+        axis.set_visible(False)
+    for axis, (kind, of_kind) in zip(axes, curves.items(), strict=False):
+        axis.set_title(kind.replace("_", " "), fontsize=8, color=MUTED, loc="left")
+        axis.tick_params(labelbottom=True)
+        for name in (*colours, ""):
+            points = sorted(of_kind.get(name, {}).items())
+            levels, decibels = [point[0] for point in points], [point[1] for point in points]
+            axis.plot(
+                levels,
+                decibels,
+                label=CLASSICS.get(name, name) or "model",
+                marker="o",
+                color=colours.get(name, MODEL),
+                lw=1.0 if name else 2.2,
+                ms=3 if name else 5,
+            )
+        axis.set_xlabel(f"level: {names[kind]}", fontsize=8, color=INK)
+        axis.set_ylabel("PSNR (dB)", fontsize=8, color=INK)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, 2 * columns), frameon=False, fontsize=8)
+    return _render(figure)

@@ -1,0 +1,38 @@
+"""How a run's table was encoded: kept with the run, so that new rows go through exactly that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from narrows.errors import UserError
+from narrows.runs.directory import read_json, write_json
+
+if TYPE_CHECKING:
+    from narrows.data.table_encoding import Encoding
+
+FILE = "encoding.json"
+
+
+def save(data: Any, run: Path) -> None:
+    """Write the encoding that a datamodule fitted; nothing where it fitted none."""
+    encoding = getattr(data, "encoding", None)
+    if encoding is not None:
+        write_json(run / FILE, encoding.to_dict())
+
+
+def load(run: Path) -> Encoding:
+    """The encoding of a run's table.
+
+    Raises:
+        UserError: the run was trained on no table, or its file is damaged.
+    """
+    from narrows.data.table_encoding import Encoding
+
+    path = run / FILE
+    if not path.is_file():
+        raise UserError(f"{run} was not trained on a table: narrows score reads runs of datamodule=table")
+    try:
+        return Encoding.from_dict(read_json(path))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error!r}): it is written by narrows train") from error

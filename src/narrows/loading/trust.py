@@ -1,0 +1,250 @@
+"""What the config of a run may name when the run may be a stranger's.
+
+A config is a program: Hydra imports whatever a `_target_` names and calls it, and its own list of forbidden
+names is no boundary (`torch.load`, `pathlib.Path.write_text` and `pip.main` pass). A *recorded* config is
+therefore held to a list of what is permitted. Every `_target_`, wherever it stands,
+
+1. is plain text, a dotted name without private parts, in a place that is permitted *before* anything of it is
+   imported: an import executes code, and the current directory is on Python's path;
+2. is exactly one name of one module: `torch.nn.modules.module.warnings.sys.exit` walks out of the module;
+3. resolves to an object that itself belongs to a permitted place, and to the same object for Hydra: a
+   re-exported name is judged by where it was defined;
+4. is a class that a config composes: in narrows a public class of a room of components (or a function that a
+   shipped config names), in torch a module, optimiser or scheduler, in torchvision a module, in Lightning the
+   Trainer and what is listed in `LIGHTNING`.
+
+So nothing is called that loads files, fetches models, starts processes or writes where the config says:
+`ModelCheckpoint`, profilers, DeepSpeed and Lightning's own loggers are refused. Packages that the user names
+(`--allow PKG`) are permitted wholesale, and nothing that they merely import.
+
+References (`${...}`) are refused: a recorded config is resolved, and a resolver may read the environment.
+
+Options that are no `_target_`: the Trainer's `logger`, `callbacks` and `default_root_dir` are replaced by
+narrows' own, so its profilers write below the run directory. Paths of data are read, as they must be; what they
+hold leaves the machine by loggers alone, and those that talk to servers (`wandb`, `mlflow` with its
+`tracking_uri`) are dropped by `narrows reproduce`, which also downloads no data unless told to where. A config
+can still ask for more memory or time than there is.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from narrows.config.composition import config_dir
+from narrows.errors import UserError, nearest, require
+
+ROOMS = (
+    *("model", "models", "module", "encoders", "decoders", "bottlenecks", "priors", "likelihoods", "corruptions"),
+    *("mixed", "losses", "schedules", "data", "tasks", "callbacks", "loggers"),
+)
+"""The modules and packages of narrows whose public classes configs compose."""
+KINDS = {
+    "torch.nn": ("torch.nn.Module",),
+    "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
+    "torchvision.models": ("torch.nn.Module",),
+    "torchvision.ops": ("torch.nn.Module",),
+    "torchvision.transforms": ("torch.nn.Module",),
+}
+"""Where a library's classes may live, and what they must be."""
+LIGHTNING = {
+    "lightning.pytorch": ("Trainer",),
+    "lightning.pytorch.callbacks": (
+        *("DeviceStatsMonitor", "EarlyStopping", "EMAWeightAveraging", "GradientAccumulationScheduler"),
+        *("LearningRateMonitor", "ModelSummary", "RichModelSummary", "RichProgressBar"),
+        *("StochasticWeightAveraging", "ThroughputMonitor", "Timer", "TQDMProgressBar", "WeightAveraging"),
+    ),
+    "lightning.pytorch.strategies": ("DDPStrategy", "FSDPStrategy", "SingleDeviceStrategy"),
+}
+"""Lightning's classes that neither write nor read where an argument says."""
+OWN_LOGGERS = ("narrows.training.loggers.CSVHistory", "narrows.training.loggers.TensorBoard")
+"""Loggers that write in the run directory and nowhere else."""
+LARGEST_FILE, MOST_VALUES = 4 * 2**20, 20_000
+NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
+PLAIN = (str, bool, int, float, type(None))
+
+
+def read_config(path: Path) -> DictConfig:
+    """A recorded config: plain values, none of which refers to anything.
+
+    Raises:
+        UserError: it is missing, no YAML, unreasonably large, or holds a reference.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.stat().st_size <= LARGEST_FILE else None
+    except OSError as error:
+        raise UserError(f"cannot read the config {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text") from error
+    require(text is not None, f"{path} is too large for a config: more than {LARGEST_FILE >> 20} MiB")
+    try:
+        # A SafeLoader that reads numbers as OmegaConf does.
+        values = yaml.load(text or "", Loader=get_yaml_loader())
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    require(isinstance(values, dict) and bool(values), f"{path} is no config: it holds no keys")
+    _require_plain(values, str(path))
+    for key in ("hydra", "defaults"):
+        require(key not in values, f"{path} is no resolved config: it has '{key}'; give the config.yaml of a run")
+    config = OmegaConf.create(values)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _require_plain(values: Any, where: str) -> None:
+    for number, (path, key, value) in enumerate(_nodes(values)):
+        require(number < MOST_VALUES, f"{where} is too large for a config: more than {MOST_VALUES:,} values")
+        for part in (key, value):
+            require(
+                isinstance(part, PLAIN + ((dict, list) if part is value else ())),
+                f"{where}: {shown(path)} is of type {type(part).__name__}, which no recorded config holds",
+            )
+        require(
+            not isinstance(value, str) or "${" not in value,
+            f"{where}: {shown(path)} refers to something ({shown(value)}), but a recorded config is resolved; "
+            "write the value itself",
+        )
+
+
+def _nodes(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
+    """Everything below `node`, with its place and its key."""
+    require(depth < 100, f"{shown(path[:80])}: a config is not nested a hundred deep")
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(node, (dict, list)):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        place = f"{path}[{key}]" if isinstance(node, list) else f"{path}.{key}".removeprefix(".")
+        yield place, key, value
+        yield from _nodes(value, place, depth + 1)
+
+
+def require_trusted(config: DictConfig, allow: Sequence[str] = ()) -> None:
+    """Refuse a config that would execute anything but components; nothing of what is refused is imported.
+
+    Args:
+        allow: packages that the user vouches for, such as `["mylab"]`.
+
+    Raises:
+        UserError: names the place in the config, the target, and what would permit it.
+    """
+    allow = [allow] if isinstance(allow, str) else allow
+    for package in allow:
+        require(NAME.fullmatch(f"{package}.x") is not None, f"--allow {shown(package)}: no name of a package")
+    values = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
+    _require_plain(values, "the config")
+    found = [(shown(path), value) for path, key, value in _nodes(values) if key == "_target_"]
+    # All names before the first import: what one module does when it is imported must not matter to the rest.
+    for path, target in found:
+        require(isinstance(target, str), f"{path} must be the name of a component, not {shown(repr(target))}")
+        _require_permitted_name(path, target, allow)
+    for path, target in found:
+        _require_component(path, target, allow)
+
+
+def _require_permitted_name(path: str, target: str, allow: Sequence[str]) -> None:
+    """Before anything is imported."""
+    module = target.rpartition(".")[0]
+    if NAME.fullmatch(target) is None or not (_is_place(module) or _within(target, allow)):
+        raise _refusal(path, target)
+
+
+def _is_place(module: str) -> bool:
+    """Whether a component may stand in `module`."""
+    if module in ("lightning", "lightning.pytorch"):
+        return True
+    rooms = [f"narrows.{room}" for room in ROOMS]
+    return _within(module, [*rooms, *KINDS, *(place for place in LIGHTNING if place != "lightning.pytorch")])
+
+
+def _require_component(path: str, target: str, allow: Sequence[str]) -> None:
+    vouched = _within(target, allow)
+    found = _object(path, target) if vouched else _attribute(path, target)
+    home = str(getattr(found, "__module__", None) or type(found).__module__)
+    if not ((vouched and _within(home, allow)) or _is_component(target, found, home)):
+        raise _refusal(path, target, "" if home == target.rpartition(".")[0] else f", which is of {home},")
+
+
+def _attribute(path: str, target: str) -> Any:
+    """The one name in one module; the same object that Hydra would call."""
+    module, _, name = target.rpartition(".")
+    try:
+        namespace = vars(importlib.import_module(module))
+    except ImportError as error:
+        raise UserError(f"{path}: '{target}' is no name of a module: cannot import '{module}'") from error
+    if name not in namespace:
+        raise UserError(f"{path}: {module} has no '{name}': {nearest(name, (n for n in namespace if n[0] != '_'))}")
+    if _object(path, target) is not namespace[name]:
+        raise _refusal(path, target)
+    return namespace[name]
+
+
+def _object(path: str, target: str) -> Any:
+    try:
+        return get_object(target)
+    except Exception as error:  # a package of the user's may fail in any way when it is imported
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot import '{target}' ({reason[:300]})") from error
+
+
+def _is_component(target: str, found: Any, home: str) -> bool:
+    at_home = _within(home, [f"narrows.{room}" for room in ROOMS])
+    if not isinstance(found, type):
+        return at_home and target in _named_by_configs()
+    if at_home:
+        return NAME.fullmatch(f"{home}.{found.__qualname__}") is not None
+    if _within(home, ["lightning.pytorch"]):
+        listed = ((module, name) for module, names in LIGHTNING.items() for name in names if name == found.__name__)
+        return any(found is getattr(importlib.import_module(module), name) for module, name in listed)
+    kinds = [kind for place, kinds in KINDS.items() if _within(home, [place]) for kind in kinds]
+    return any(issubclass(found, get_object(kind)) for kind in kinds)
+
+
+@functools.cache
+def _named_by_configs() -> frozenset[str]:
+    """Every `_target_` of the configs that narrows ships."""
+    pattern = re.compile(r"^\s*(?:- )?_target_:\s*(narrows\.[\w.]+)", re.MULTILINE)
+    texts = (path.read_text(encoding="utf-8") for path in config_dir().rglob("*.yaml"))
+    return frozenset(name for text in texts for name in pattern.findall(text))
+
+
+def _within(name: str, places: Sequence[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def _refusal(path: str, target: str, home: str = "") -> UserError:
+    package = target.partition(".")[0]
+    cure = f"; if you trust it, permit all of {package} with --allow {package} (narrows train: allow={package})"
+    return UserError(
+        f"{shown(path)}: '{shown(target)}'{home} is no component that a recorded config may build"
+        + (cure if package.isidentifier() else "")
+    )
+
+
+def shown(text: str) -> str:
+    """On one line, short, and without control characters: it may be a stranger's."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return plain if len(plain) <= 200 else plain[:200] + "..."
+
+
+def without_foreign_loggers(config: DictConfig) -> tuple[DictConfig, list[str]]:
+    """The config without loggers that write elsewhere than in the run directory; and their names."""
+    loggers = config.get("logger") or {}
+    foreign = [
+        str(name)
+        for name, node in loggers.items()
+        if isinstance(node, DictConfig) and node.get("_target_") not in OWN_LOGGERS
+    ]
+    if not foreign:
+        return config, []
+    kept = config.copy()
+    kept.logger = {name: node for name, node in loggers.items() if name not in foreign}
+    return kept, foreign

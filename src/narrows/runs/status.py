@@ -1,0 +1,79 @@
+"""What a run writes of itself, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from narrows import os_signals
+from narrows.errors import Pruned
+from narrows.runs.directory import RunDirectory
+from narrows.runs.job import Job
+from narrows.runs.manifest import nondeterministic_operations, surroundings
+
+
+@contextmanager
+def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
+    """Keep the manifest's status truthful, and name the operations that have no deterministic kernel."""
+    started = time.time()
+    attempt = {"started": _stamp(started), "host": socket.gethostname(), "pid": os.getpid(), "status": "running"}
+    before = directory.manifest.get("attempts", [])
+    record: dict[str, Any] = {"status": "running"}
+    if not before:
+        record |= {"started": attempt["started"]} | surroundings(job.overrides, job.choices, seed) | _notes(job)
+    elif job.overrides:
+        attempt["overrides"] = job.overrides
+    directory.update(**record, attempts=[*before, attempt])
+    status, cause = "failed", None
+    try:
+        with os_signals.handled(), nondeterministic_operations() as operations:
+            yield
+        status = "completed"
+    except Pruned:
+        status = "pruned"
+        raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        status, cause = "interrupted", _signal_name(error)
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        ended = time.time()
+        # Set since: `step` and `checkpoint`, where this attempt began.
+        attempt = directory.manifest["attempts"][-1] | {"status": status, "error": cause, "ended": _stamp(ended)}
+        known = set(directory.manifest.get("nondeterministic", []))
+        directory.update(
+            status=status,
+            error=cause,
+            ended=attempt["ended"],
+            seconds=round(directory.manifest.get("seconds", 0.0) + ended - started, 3),
+            nondeterministic=sorted(known | set(operations)),
+            attempts=[*before, attempt],
+        )
+        directory.release()
+
+
+def began_at(directory: RunDirectory, step: int, checkpoint: str | None) -> None:
+    """Note where the present attempt goes on from."""
+    *before, attempt = directory.manifest["attempts"]
+    directory.update(attempts=[*before, attempt | {"step": step, "checkpoint": checkpoint}])
+
+
+def _notes(job: Job) -> dict[str, Any]:
+    return job.notes | ({} if job.sweep is None else {"sweep": job.sweep.to_manifest()})
+
+
+def _signal_name(error: BaseException) -> str:
+    code = getattr(error, "code", None)
+    if isinstance(code, int) and code > 128:
+        return next((number.name for number in os_signals.ENDING if number == code - 128), str(code))
+    return type(error).__name__
+
+
+def _stamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,73 @@
+"""Whether every job of a sweep can be composed, asked before the first one starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from narrows.config.composition import check_keys, checked
+from narrows.errors import require
+from narrows.sweeps.plan import Plan
+
+MOST = 64
+"""Grids up to this size are composed whole; of larger spaces, every value is composed once."""
+
+
+def check_jobs(plan: Plan, master: DictConfig, loader: ConfigLoader) -> None:
+    """Compose the jobs as they will compose themselves.
+
+    Raises:
+        UserError: a key or an option that does not exist, or a value of the wrong type.
+        HydraException: a choice that does not exist.
+    """
+    before: Any = HydraConfig.instance().cfg
+    try:
+        for overrides in samples(plan):
+            check_job(loader.load_sweep_config(master, [*plan.fixed, *overrides]))
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def check_job(config: DictConfig) -> None:
+    """The checks of a single run, on a config as Hydra composed it."""
+    # What refers to Hydra's own config ("${hydra:...}") finds it here.
+    HydraConfig.instance().cfg = config.copy()  # type: ignore[assignment]
+    with open_dict(config):
+        for key in ("hydra", "sweep"):
+            config.pop(key, None)
+    checked(config)
+
+
+def samples(plan: Plan) -> Iterator[tuple[str, ...]]:
+    """Jobs in which every value of every parameter stands once, or all jobs where they are few."""
+    if not plan.samples and plan.size <= MOST:
+        yield from plan.jobs()
+        return
+    first = [_written(item.key, item.probes()[0]) for item in plan.parameters]
+    recipes = list(plan.recipes.values()) or [()]
+    for recipe in recipes:
+        yield (*recipe, *first)
+    for i, item in enumerate(plan.parameters):
+        for value in item.probes()[1:]:
+            yield (*recipes[0], *first[:i], _written(item.key, value), *first[i + 1 :])
+
+
+def _written(key: str, value: str) -> str:
+    return f"{key}={value}"
+
+
+def check_sweep(master: DictConfig) -> None:
+    """The options of the workers.
+
+    Raises:
+        UserError: one does not exist, or has the wrong type.
+    """
+    node = master.get("sweep")
+    require(isinstance(node, DictConfig), "the config has no 'sweep', which -m needs")
+    workers = OmegaConf.create({"workers": OmegaConf.to_container(node.workers, resolve=True)})
+    require("_target_" in workers.workers, "sweep.workers is no component: it has no _target_")
+    check_keys(OmegaConf.create({"sweep": workers}))

@@ -1,0 +1,128 @@
+"""How anomalous a trained model finds an example: one definition each, higher is more anomalous."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from torch import Tensor
+
+from narrows.models.autoencoder import Autoencoder
+from narrows.tasks.base import TaskContext, per_example
+from narrows.tasks.classics.linear import MAX_SQUARE
+from narrows.tasks.likelihood import log_weights
+from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.types import Batch, VariationalLatent
+
+DRAWS = 10
+"""From the posterior, per example, for `elbo`."""
+FLOOR = 0.01
+"""Of `usual_errors`."""
+
+Score = Callable[[Batch], NDArray[np.floating]]
+"""`[B]` scores of a batch."""
+
+
+def reconstruction(context: TaskContext) -> Score:
+    """Squared error of the noise-free reconstruction over observed values / their number."""
+
+    def score(batch: Batch) -> NDArray[np.floating]:
+        return example_mse(_rebuilt(context.model, batch), batch.truth, batch.observed).numpy()
+
+    return score
+
+
+def standardised(context: TaskContext) -> Score:
+    """As `reconstruction`, every value's squared error over its `usual_errors` in the training split."""
+    usual = usual_errors(context.model, context.batches("train"))
+
+    def score(batch: Batch) -> NDArray[np.floating]:
+        return standardised_mse(_rebuilt(context.model, batch), batch.truth, batch.observed, usual).numpy()
+
+    return score
+
+
+def usual_errors(model: Autoencoder, batches: Iterable[Batch]) -> Tensor:
+    """Mean squared error of every value where it was observed, `[*shape]`, float64 on the CPU; none below `FLOOR` of
+    their mean, so that a value that never varied does not decide alone."""
+    squared, counts = torch.zeros(()).double(), torch.zeros(()).double()
+    for batch in batches:
+        errors = (_rebuilt(model, batch) - batch.truth).cpu().double().square()
+        seen = torch.ones_like(errors) if batch.observed is None else batch.observed.cpu().double()
+        squared, counts = squared + (errors * seen).sum(0), counts + seen.sum(0)
+    usual = squared / counts.clamp_min(1)
+    return usual.clamp_min(FLOOR * float(usual.mean()))
+
+
+def standardised_mse(guess: Tensor, truth: Tensor, observed: Tensor | None, usual: Tensor) -> Tensor:
+    """The mean over observed values of squared error / usual squared error, `[B]`: about 1 for training examples."""
+    width = usual.sqrt().to(guess)
+    return example_mse(guess / width, truth / width, observed)
+
+
+def _rebuilt(model: Autoencoder, batch: Batch) -> Tensor:
+    return model.reconstruct(batch.x, batch.label, batch.missing)
+
+
+def likelihood(context: TaskContext) -> Score:
+    """`-log p(x|z)` at the noise-free latent, in nats, summed over observed values."""
+
+    def score(batch: Batch) -> NDArray[np.floating]:
+        latent = context.model.encode(batch.x, batch.label, batch.missing)
+        p_x = context.model.decode(latent.point, batch.truth, batch.label)
+        return -per_example(p_x.log_prob(batch.truth), batch.observed).numpy()
+
+    return score
+
+
+def elbo(context: TaskContext) -> Score:
+    """`-E_q(z|x) [log p(x|z) + log p(z) - log q(z|x)]`, in nats, the mean of `DRAWS` draws; observed values only."""
+
+    def score(batch: Batch) -> NDArray[np.floating]:
+        latent = context.model.encode(batch.x, batch.label, batch.missing)
+        assert isinstance(latent, VariationalLatent)
+        return -log_weights(context.model, batch, latent, DRAWS).mean(0).numpy()
+
+    return score
+
+
+def latent(context: TaskContext) -> Score:
+    """Squared Mahalanobis distance of the noise-free latent from those of the training split, under their mean and
+    covariance, shrunk as Ledoit and Wolf (2004) do."""
+
+    def codes(batch: Batch) -> Tensor:
+        return context.model.embed(batch.x, batch.label, batch.missing).cpu().double()
+
+    training = torch.cat([codes(batch) for batch in context.batches("train")])
+    covariance = LedoitWolf().fit(training.numpy())
+    return lambda batch: covariance.mahalanobis(codes(batch).numpy())
+
+
+SCORES: dict[str, Callable[[TaskContext], Score]] = {
+    "reconstruction": reconstruction,
+    "standardised": standardised,
+    "likelihood": likelihood,
+    "elbo": elbo,
+    "latent": latent,
+}
+AXES = {
+    "reconstruction": "squared error per value",
+    "standardised": "squared error per value, over that of training rows",
+    "likelihood": "-log p(x|z) (nats)",
+    "elbo": "negative ELBO (nats)",
+    "latent": "squared Mahalanobis distance of the latent",
+}
+"""What each is called in pictures, with its unit."""
+
+
+def unfit(name: str, model: Autoencoder) -> str | None:
+    """Why a model has no such score; None if it has."""
+    if name == "elbo" and not model.variational:
+        return f"score=elbo needs a posterior and a prior, which {type(model.bottleneck).__name__} has not"
+    if name == "latent" and math.prod(model.latent_shape) > MAX_SQUARE:
+        return f"score=latent inverts a covariance of at most {MAX_SQUARE} dimensions"
+    return None

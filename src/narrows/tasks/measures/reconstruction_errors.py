@@ -1,0 +1,174 @@
+"""Reconstruction figures, one definition each, summed over batches so that a partial last batch is exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn.functional import binary_cross_entropy
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
+
+from narrows.likelihoods.elementwise import LevelCategorical
+from narrows.likelihoods.table_row import MixedDistribution
+from narrows.tasks.base import per_example
+from narrows.tasks.measures.standard_errors import standard_error
+from narrows.types import DataSpec
+
+BEST_PSNR = 100.0
+"""Decibels given to an (almost) exact reconstruction, whose PSNR has no bound."""
+_PROBABILITY = 1e-7
+WINDOW = 11
+"""Pixels of SSIM's Gaussian window (sigma 1.5) a side."""
+EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of MS-SSIM's scales, finest first (Wang et al., 2003, section 3.2)."""
+
+
+def value_counts(truth: Tensor, observed: Tensor | None) -> Tensor:
+    """Observed values of each example, `[B]`."""
+    return per_example(torch.ones_like(truth, dtype=torch.float32), observed)
+
+
+def example_mse(guess: Tensor, truth: Tensor, observed: Tensor | None) -> Tensor:
+    """Squared error over observed values / their number, `[B]`; 0 for an example without any."""
+    counts = value_counts(truth, observed)
+    return per_example((guess - truth).square(), observed) / counts.clamp_min(1)
+
+
+def example_nats(p_x: Distribution, truth: Tensor, observed: Tensor | None) -> Tensor:
+    """`-log p(x|z)` of each example's observed values, `[B]`, float64 on the CPU."""
+    return -per_example(p_x.log_prob(truth), observed)
+
+
+def bits_name(p_x: Distribution, truth: Tensor) -> str | None:
+    """What nats over `ln 2` and the number of values are called: `bits_per_dim` of a probability mass, whose values are
+    at least 0; `density_bits_per_dim` of a density in the data's units, which another scale shifts; None where p is no
+    distribution over such data (a Bernoulli of grey values)."""
+    if isinstance(p_x, LevelCategorical):
+        return "bits_per_dim"
+    if isinstance(p_x, MixedDistribution):  # some columns have a mass, others a density
+        return None
+    support: Any = p_x.support
+    if not bool(support.check(truth).all()):
+        return None
+    return "bits_per_dim" if support.is_discrete else "density_bits_per_dim"
+
+
+def example_psnr(guess: Tensor, truth: Tensor, span: float, observed: Tensor | None = None) -> Tensor:
+    """`10 log10(span^2 / MSE)` of each example in dB, `[B]`, at most `BEST_PSNR`."""
+    return _decibels(example_mse(guess.float(), truth.float(), observed), span)
+
+
+def _decibels(mse: Tensor, span: float) -> Tensor:
+    return 10 * torch.log10(span**2 / mse.clamp_min(span**2 * 10 ** (-BEST_PSNR / 10)))
+
+
+def has_ssim(spec: DataSpec) -> bool:
+    """Whether these are images with room for SSIM's window."""
+    return spec.kind == "image" and len(spec.shape) == 3 and min(spec.shape[1:]) >= WINDOW
+
+
+def example_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
+    """SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics: a Gaussian window of 11 pixels with sigma
+    1.5, K1 = 0.01, K2 = 0.03, mean over channels and positions, borders mirrored.
+
+    "Image Quality Assessment: From Error Visibility to Structural Similarity" (Wang et al., 2004), equation 13.
+    """
+    found = structural_similarity_index_measure(guess.float(), truth.float(), data_range=span, reduction="none")
+    assert isinstance(found, Tensor)
+    return found.reshape(len(truth)).cpu().double()
+
+
+def ms_ssim_scales(spec: DataSpec) -> int:
+    """Scales of MS-SSIM, each half the one before, on which these images have room for the window; at most five."""
+    if not has_ssim(spec):
+        return 0
+    side = min(spec.shape[1:])
+    return sum(side // 2**scale >= WINDOW for scale in range(len(EXPONENTS)))
+
+
+def example_ms_ssim(guess: Tensor, truth: Tensor, span: float, scales: int) -> Tensor:
+    """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics, over so many scales, their exponents
+    divided by their sum; five, from 176 pixels a side, are the published ones.
+
+    "Multi-Scale Structural Similarity for Image Quality Assessment" (Wang et al., 2003), equation 7.
+    """
+    exponents = EXPONENTS[:scales]
+    found = multiscale_structural_similarity_index_measure(
+        guess.float(),
+        truth.float(),
+        data_range=span,
+        reduction="none",
+        betas=tuple(value / sum(exponents) for value in exponents),
+        normalize="relu",
+    )
+    return found.reshape(len(truth)).cpu().double()
+
+
+class ErrorSums:
+    """Streams reconstructions, `[B, *shape]` each, into three figures over observed values.
+
+    - mse: sum of squared errors / number of values.
+    - psnr: mean over examples of `10 log10(span^2 / MSE_example)` in dB, each at most `BEST_PSNR`.
+    - bce: `-x log p - (1 - x) log(1 - p)` in nats per value, p the reconstruction clamped to
+      [1e-7, 1 - 1e-7]; only where the data lie in [0, 1] (`unit`).
+
+    Args:
+        span: the largest value of the data minus the smallest.
+        unit: whether the data lie in [0, 1].
+    """
+
+    def __init__(self, span: float, unit: bool) -> None:
+        self.span, self.unit = span, unit
+        self.squared = self.cross_entropy = self.decibels = 0.0
+        self.values = 0.0
+        self.examples = 0
+        self._rows: list[Tensor] = []
+
+    def add(self, guess: Tensor, truth: Tensor, observed: Tensor | None = None) -> None:
+        guess, truth = guess.float(), truth.float()
+        counts = value_counts(truth, observed)
+        squared = per_example((guess - truth).square(), observed)
+        seen = counts > 0
+        decibels = _decibels(squared / counts.clamp_min(1), self.span)
+        self._rows.append(torch.stack([squared, counts, decibels]))
+        self.decibels += float(decibels[seen].sum())
+        self.examples += int(seen.sum())
+        self.squared += float(squared.sum())
+        self.values += float(counts.sum())
+        if self.unit:
+            probability = guess.clamp(_PROBABILITY, 1 - _PROBABILITY)
+            loss = binary_cross_entropy(probability, truth.clamp(0, 1), reduction="none")
+            self.cross_entropy += float(per_example(loss, observed).sum())
+
+    @property
+    def example_errors(self) -> Tensor:
+        """The mean squared error of every example, `[N]`, in the order in which they came; 0 for one without values."""
+        squared, counts, _ = torch.cat(self._rows, 1)
+        return squared / counts.clamp_min(1)
+
+    def deviations(self, prefix: str) -> dict[str, float]:
+        """Standard errors over examples, `{prefix}/mse_stderr` and `/psnr_stderr`; that of the MSE, a ratio of sums,
+        by linearisation ("Sampling Techniques", Cochran, 1977, section 6.3)."""
+        rows = torch.cat(self._rows, 1)
+        squared, counts, decibels = rows[:, rows[1] > 0]
+        residual = (squared - self.mse * counts) / counts.mean()
+        return {
+            f"{prefix}/mse_stderr": standard_error(residual.numpy()),
+            f"{prefix}/psnr_stderr": standard_error(decibels.numpy()),
+        }
+
+    @property
+    def mse(self) -> float:
+        return self.squared / max(self.values, 1)
+
+    def figures(self, prefix: str) -> dict[str, float]:
+        """`{prefix}/mse`, `/psnr` and, where it is defined, `/bce`."""
+        found = {f"{prefix}/mse": self.mse, f"{prefix}/psnr": self.decibels / max(self.examples, 1)}
+        if self.unit:
+            found[f"{prefix}/bce"] = self.cross_entropy / max(self.values, 1)
+        return found

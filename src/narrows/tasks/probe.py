@@ -1,0 +1,256 @@
+"""What the encoder is worth as a start where labels are few."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from narrows.errors import require
+from narrows.models.autoencoder import Autoencoder
+from narrows.random import generator, seed_default
+from narrows.tasks.base import Task, TaskContext, evaluating
+from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.measures.chosen_rows import drawn
+from narrows.tasks.measures.classifier import BATCH, descend
+from narrows.tasks.measures.embeddings import (
+    Matrix,
+    Probe,
+    Reader,
+    embedding,
+    fit_probe,
+    labels,
+    read_split,
+    told_the_label,
+)
+from narrows.tasks.measures.standard_errors import standard_error
+from narrows.types import Batch, DataSpec
+
+log = logging.getLogger(__name__)
+
+ALL = "all"
+CHUNK = 1000
+READ = ("x", "missing")
+"""What a network is given, in this order, of what is read of a split."""
+UNSEEN = -10.0
+"""Logit of a class without a labelled example."""
+
+
+class Features(Task):
+    """The label-efficiency curve: test accuracy with 10, 100, ... and all labels of the training split.
+
+    - `test/features/<n>_labels/probe`: a linear probe (`narrows.tasks.measures.embeddings.fit_probe`) of the embeddings, beside one
+      of the raw values (`.../raw/probe`) and of as many principal components as there are latents (`.../pca/probe`).
+    - `test/features/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
+      the probe, all trained on the labels ("Fine-Tuning can Distort Pretrained Features", Kumar et al., 2022); beside
+      the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
+      not touched: a copy is trained.
+
+    The labelled rows are drawn class by class in turn, so that classes are as even as they can be, anew for each of
+    `draws`, the same rows for everything in a row; standard errors are over the draws and, with all labels, which are
+    drawn once, over test rows. PCA reads all training rows, without labels. Drawn in
+    `figures/label_efficiency.png`. From scratch needs the run's config, and is left out where there is no directory.
+
+    Args:
+        sizes: numbers of labels; those above the training split's are left out, and all of it is always added.
+        draws: of labelled rows.
+        steps: of training a network, at least; batches of 128, Adam.
+        epochs: over the labelled rows, at least.
+        rate: learning rate of both networks.
+        networks: whether to train networks at all.
+        max_rows: training rows that PCA may read, and that labels are drawn from; null for all.
+
+    Raises:
+        UserError: an argument out of its range.
+    """
+
+    name = "features"
+
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[int] = (10, 100, 1000, 10_000),
+        draws: int = 3,
+        steps: int = 300,
+        epochs: int = 5,
+        rate: float = 1e-3,
+        networks: bool = True,
+        max_rows: int | None = None,
+    ) -> None:
+        for size in sizes:
+            require(size >= 2, f"task features: sizes must be at least 2, not {size}")
+        for name, value in {"draws": draws, "steps": steps, "epochs": epochs}.items():
+            require(value >= 1, f"task features: {name} must be at least 1, not {value}")
+        require(rate > 0, f"task features: rate must be above 0, not {rate}")
+        require(max_rows is None or max_rows >= 2, f"task features: max_rows must be at least 2, not {max_rows}")
+        self.sizes, self.draws = sorted(set(sizes)), draws
+        self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
+        self.max_rows = max_rows
+        columns = [f"test/features/{ALL}_labels/{kind}" for kind in ("probe", "raw/probe", "pca/probe")]
+        self.figures = (*columns, *([f"test/features/{ALL}_labels/finetuned"] if networks else []))
+
+    def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if spec.num_classes is None:
+            return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
+        if spec.kind == "tokens":
+            return "tokens have no principal components"
+        return told_the_label(model)
+
+    def run(self, context: TaskContext) -> dict[str, float]:
+        train, test = (self._read(context, split) for split in ("train", "test"))
+        rows = len(train["label"])
+        sizes: dict[str, int] = {str(size): size for size in self.sizes if size < rows}
+        if len(sizes) < len(self.sizes):
+            log.info("task features: of sizes %s those below the %d training rows", self.sizes, rows)
+        found: dict[str, float] = {}
+        for name, size in (sizes | {ALL: rows}).items():
+            hits: dict[str, list[Matrix]] = {}
+            for draw in range(1 if size == rows else self.draws):
+                chosen = labelled(train["label"], size, context.seed, draw)
+                for kind, values in self._judge(context, train, test, chosen, draw).items():
+                    hits.setdefault(kind, []).append(values)
+            found |= {f"test/features/{name}_labels/{key}": value for key, value in _figures(hits).items()}
+            log.info("task features: %s labels: probe %.4f", name, found[f"test/features/{name}_labels/probe"])
+        self._draw(context, found, sizes | {ALL: rows})
+        return found
+
+    def _read(self, context: TaskContext, split: str) -> dict[str, NDArray]:
+        classics = fit_classics(context, self.max_rows)
+        readers: dict[str, Reader] = {
+            "probe": embedding(context),
+            "raw/probe": lambda batch: classics.flat(batch.x, batch.observed),
+            "pca/probe": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
+            "label": labels,
+        }
+        if self.networks:
+            readers["x"] = lambda batch: batch.x.cpu().numpy()
+            if next(iter(context.batches(split))).missing is not None:
+                readers["missing"] = _missing
+        positions = None
+        if split == "train" and self.max_rows is not None and self.max_rows < context.spec.size:
+            log.info("task features reads %d of the %d training rows", self.max_rows, context.spec.size)
+            positions = drawn(context.spec.size, self.max_rows, context.seed, "features")
+        return read_split(context, split, readers, positions)
+
+    def _judge(
+        self, context: TaskContext, train: dict[str, NDArray], test: dict[str, NDArray], chosen: NDArray, draw: int
+    ) -> dict[str, Matrix]:
+        """1. for every test row that is told rightly, else 0., by kind."""
+        label = train["label"][chosen]
+        probes = {kind: fit_probe(train[kind][chosen], label) for kind in train if kind.endswith("probe")}
+        found = {kind: _hits(probe.tell(test[kind]), test) for kind, probe in probes.items()}
+        for kind, network in self._networks(context, probes["probe"], draw).items() if self.networks else ():
+            given = [torch.from_numpy(train[name][chosen]) for name in READ if name in train]
+            self._train(context, network, [*given, torch.from_numpy(label).long()], draw)
+            found[kind] = _hits(_told(network, test, context), test)
+        return found
+
+    def _networks(self, context: TaskContext, probe: Probe, draw: int) -> dict[str, Classifier]:
+        models = {"finetuned": copy.deepcopy(context.model)}
+        if context.directory is not None:
+            from narrows.loading.load import untrained
+
+            models["scratch/finetuned"] = untrained(context.directory, context.spec, context.seed + draw)
+        assert context.spec.num_classes is not None
+        found = {}
+        for kind, model in models.items():
+            seed_default(context.seed, "features head", draw)
+            found[kind] = Classifier(model, context.spec.num_classes).to(context.device)
+        found["finetuned"].start_from(probe)
+        return found
+
+    def _train(self, context: TaskContext, network: Classifier, examples: list[Tensor], draw: int) -> None:
+        steps = max(self.steps, math.ceil(self.epochs * len(examples[0]) / BATCH))
+        network.train()
+        seed_default(context.seed, "features network", draw)
+        descend(
+            network, network.parameters(), examples, "features", draw, steps=steps, rate=self.rate, seed=context.seed
+        )
+
+    def _draw(self, context: TaskContext, found: dict[str, float], sizes: dict[str, int]) -> None:
+        if context.directory is None:
+            return
+        from narrows.drawing.curves import Curve, curves
+
+        names = {
+            "probe": "this run: linear probe",
+            "finetuned": "this run: fine-tuned",
+            "raw/probe": "raw values: linear probe",
+            "pca/probe": "PCA: linear probe",
+            "scratch/finetuned": "same encoder from scratch",
+        }
+        lines = []
+        for kind, name in names.items():
+            keys = [f"test/features/{size}_labels/{kind}" for size in sizes]
+            if keys[0] in found:
+                errors = [found.get(f"{key}_stderr", math.nan) for key in keys]
+                values = [found[key] for key in keys]
+                lines.append(Curve(name, list(sizes.values()), values, errors, ours="/" not in kind))
+        title = "Test accuracy by the number of labelled training examples"
+        note = f"mean and standard error of {self.draws} draws of the labels"
+        context.show("label_efficiency", curves(lines, title, ("labelled examples", "accuracy"), note=note))
+
+
+class Classifier(nn.Module):
+    """A linear layer on the noise-free latent of a model, `[B, *shape] -> [B, classes]`."""
+
+    def __init__(self, model: Autoencoder, classes: int) -> None:
+        super().__init__()
+        self.model = model
+        self.head = nn.Linear(math.prod(model.latent_shape), classes)
+
+    @torch.no_grad()
+    def start_from(self, probe: Probe) -> None:
+        """Say what a probe of these latents says, and of classes that it never saw, no."""
+        self.head.weight.zero_()
+        self.head.bias.fill_(UNSEEN)
+        for row, kind in enumerate(probe.classes):
+            self.head.weight[kind] = torch.from_numpy(probe.weight[row])
+            self.head.bias[kind] = float(probe.bias[row])
+
+    def forward(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
+        return self.head(self.model.encode(x, hidden=missing).point.flatten(1))
+
+
+def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int64]:
+    """Ascending positions of `size` rows: of every class one, then of every class a second, and so on."""
+    order = torch.randperm(len(label), generator=generator(seed, "labelled", draw)).numpy()
+    place = np.empty(len(label), dtype=np.int64)
+    for kind in np.unique(label):
+        mine = order[label[order] == kind]
+        place[mine] = np.arange(len(mine))
+    # Which classes come first in the last, unfinished turn is as random as the order.
+    return np.sort(order[np.argsort(place[order], kind="stable")][:size])
+
+
+def _hits(told: NDArray, test: dict[str, NDArray]) -> Matrix:
+    return (told == test["label"]).astype(np.float64)
+
+
+def _missing(batch: Batch) -> NDArray[np.bool_]:
+    assert batch.missing is not None
+    return batch.missing.cpu().numpy()
+
+
+def _told(network: Classifier, test: dict[str, NDArray], context: TaskContext) -> NDArray:
+    parts = zip(*(torch.from_numpy(test[name]).split(CHUNK) for name in READ if name in test), strict=True)
+    with evaluating(network, context.seed, "features told"):
+        logits = [network(*(rows.to(context.device) for rows in part)) for part in parts]
+    return torch.cat(logits).argmax(1).cpu().numpy()
+
+
+def _figures(hits: dict[str, list[Matrix]]) -> dict[str, float]:
+    """Mean accuracy over draws with its standard error: over draws, or over test rows where there is one draw."""
+    found: dict[str, float] = {}
+    for kind, draws in hits.items():
+        accuracies = np.array([draw.mean() for draw in draws])
+        found[kind] = fmean(accuracies.tolist())
+        found[f"{kind}_stderr"] = standard_error(accuracies if len(draws) > 1 else draws[0])
+    return found

@@ -1,0 +1,262 @@
+"""Pictures of what the model does, for TensorBoard and as files."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributions import Normal
+
+from narrows.drawing import canvas
+from narrows.drawing.canvas import Picture
+from narrows.drawing.examples import array, flat, layout_of, panels, paths, rolls, sheet
+from narrows.errors import require
+from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.tasks.base import EvaluationData, evaluating, subset
+from narrows.types import Batch, DataSpec, VariationalLatent
+
+log = logging.getLogger(__name__)
+
+MAP_ROWS = 2000
+MAP_VALUES = 20_000_000
+TRAVERSED = 8
+STEPS = np.linspace(-2.5, 2.5, 9)
+
+
+class Pictures(pl.Callback):
+    """Draws `reconstruction`, `latent_map` and, for models with a prior, `samples` and `traversal`.
+
+    Each goes to every logger that takes images, under its own name as tag, and to
+    `<trainer.default_root_dir>/figures/<name>.png`, which is replaced as a whole. Drawn at the end of fitting
+    always, and at the end of validation every `every_n_epochs` epochs; on rank zero only, with its own seeded
+    random stream: training draws the same numbers with and without pictures. The LightningModule has the
+    autoencoder as `model`; the datamodule has `spec` and `ordered_loader("validation")`.
+
+    Args:
+        every_n_epochs: null draws at the end only.
+        examples: validation examples shown, evenly spaced over the split.
+        seed: of the noise in corruptions and samples, the same at every drawing.
+
+    Raises:
+        UserError: `every_n_epochs` or `examples` below 1.
+    """
+
+    def __init__(self, *, every_n_epochs: int | None = 10, examples: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        for name, value in {"every_n_epochs": every_n_epochs, "examples": examples}.items():
+            require(value is None or value >= 1, f"callback pictures: {name} must be at least 1, not {value}")
+        self.every_n_epochs, self.examples, self.seed = every_n_epochs, examples, seed
+        self._drawn_at = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn_at": self._drawn_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._drawn_at = state_dict["drawn_at"]
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.every_n_epochs is not None and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._drawn_at != trainer.global_step:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._drawn_at = trainer.global_step
+        data: Any = getattr(trainer, "datamodule", None)
+        pictures = draw(pl_module.model, data, pl_module.device, examples=self.examples, seed=self.seed)
+        publish(pictures, Path(trainer.default_root_dir), trainer.loggers, trainer.global_step)
+
+
+def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
+    """To `<directory>/figures/*.png` and to every logger whose experiment has `add_image`."""
+    for name, picture in pictures.items():
+        canvas.save(picture, directory / "figures" / f"{name}.png")
+    for logger in loggers:
+        add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+        if add_image is not None:
+            for name, picture in pictures.items():
+                add_image(name, picture, step, dataformats="HWC")
+
+
+@dataclass
+class _Scene:
+    """What the pictures are made from."""
+
+    model: Autoencoder
+    spec: DataSpec
+    shown: Batch
+    codes: Tensor
+    """Noise-free latents of validation examples, `[N, D]`, on the CPU."""
+    labels: NDArray | None
+
+
+def draw(
+    model: Autoencoder, data: EvaluationData, device: torch.device, *, examples: int = 8, seed: int = 0
+) -> dict[str, Picture]:
+    """All pictures that suit this model and its data, by name. Leaves model and random streams as they were."""
+    with evaluating(model, seed, "pictures"):
+        scene = _look(model, data, device, examples)
+        if scene is None:
+            log.warning("no pictures: the validation split is empty")
+            return {}
+        drawn = {"latent_map": _latent_map(scene)}
+        if scene.spec.kind == "tokens":
+            return drawn
+        drawn["reconstruction"] = _reconstruction(scene)
+        if model.generative:
+            drawn["samples"] = _samples(scene)
+        traversal = _traversal(scene) if model.variational else None
+        if traversal is not None:
+            drawn["traversal"] = traversal
+        return drawn
+
+
+def _look(model: Autoencoder, data: EvaluationData, device: torch.device, examples: int) -> _Scene | None:
+    size = sum(len(batch) for batch in data.ordered_loader("validation"))
+    if size == 0:
+        return None
+    rows = min(MAP_ROWS, max(MAP_VALUES // math.prod(model.latent_shape), 64))
+    positions, few = _spread(size, rows), _spread(size, examples)
+    codes: list[Tensor] = []
+    labels: list[Tensor] = []
+    for batch in subset(data.ordered_loader("validation"), positions):
+        batch = batch.to(device)
+        codes.append(model.embed(batch.x, batch.label, batch.missing).float().cpu())
+        if batch.label is not None:
+            labels.append(batch.label.cpu())
+    parts = list(subset(data.ordered_loader("validation"), few))
+    targets = [part.target for part in parts if part.target is not None]
+    named = [part.label for part in parts if part.label is not None]
+    shown = Batch(
+        x=torch.cat([part.x for part in parts]).to(device),
+        target=torch.cat(targets).to(device) if targets else None,
+        label=torch.cat(named).to(device) if named else None,
+    )
+    marks = torch.cat(labels).numpy() if labels and labels[0].ndim == 1 else None
+    return _Scene(model, data.spec, shown, torch.cat(codes), marks)
+
+
+def _spread(size: int, count: int) -> Tensor:
+    return torch.linspace(0, size - 1, min(size, count)).round().long()
+
+
+def _reconstruction(scene: _Scene) -> Picture:
+    x, hidden = scene.shown.x, None
+    rows = [("input", array(x))]
+    title = "Reconstruction of validation examples"
+    if not getattr(scene.model.corruption, "identity", False):
+        x, hidden = scene.model.corruption(x)
+        rows.append(("corrupted", array(x)))
+        title += " from the corrupted input"
+    if scene.shown.target is not None:
+        rows.append(("target", array(scene.shown.target)))
+    rows.append(("model", array(scene.model.reconstruct(x, scene.shown.label, unseen(hidden, scene.shown.observed)))))
+    layout = layout_of(scene.spec)
+    if layout == "image":
+        return canvas.image_grid(rows, title, scene.spec.value_range)
+    if layout == "roll":
+        return canvas.image_grid(rolls(rows), title, scene.spec.value_range, heat=True)
+    if layout == "lines":
+        return canvas.lines(rows, title)
+    return canvas.heat_maps(flat(rows), title, scene.spec.feature_names)
+
+
+def prior_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
+    """Samples from the fitted density, `prior_samples`; nothing of tokens. Leaves the random streams as they were."""
+    if model.spec.kind == "tokens":
+        return {}
+    with evaluating(model, seed, "prior samples"):
+        drawn = array(model.sample(panels(model.spec)))
+    return {"prior_samples": sheet(drawn, model.spec, "Samples: means of p(x|z), z drawn from the fitted density")}
+
+
+def _samples(scene: _Scene) -> Picture:
+    drawn = array(scene.model.sample(panels(scene.spec)))
+    return sheet(drawn, scene.spec, "Samples: means of p(x|z), z drawn from the prior")
+
+
+def _traversal(scene: _Scene) -> Picture | None:
+    """Along the latents that vary most over the data, or the principal directions of a map of latents."""
+    label = None if scene.shown.label is None else scene.shown.label[:1]
+    latent = scene.model.encode(scene.shown.x[:1], label)
+    assert isinstance(latent, VariationalLatent)
+    if latent.prior.support is not None and latent.prior.support.is_discrete:
+        return None
+    if len(scene.model.latent_shape) == 1 and isinstance(latent.prior, Normal):
+        start = latent.point.flatten().float().cpu()
+        names, moves = _coordinates(scene.codes, start)
+        title = "Traversal about one example: the latents that vary most, from -2.5 to 2.5"
+    else:
+        names, moves = _directions(scene.codes)
+        title = "Traversal about the mean latent: principal directions, from -2.5 to 2.5 standard deviations"
+    z = torch.stack(moves).flatten(0, 1).reshape(-1, *scene.model.latent_shape)
+    drawn = scene.model.decode(z.to(latent.z), label=None if label is None else label.repeat_interleave(len(z), 0)).mean
+    drawn_paths = [(name, array(part)) for name, part in zip(names, drawn.chunk(len(names)), strict=True)]
+    return paths(drawn_paths, list(STEPS), scene.spec, title, "-2.5 to 2.5")
+
+
+def _coordinates(codes: Tensor, start: Tensor) -> tuple[list[str], list[Tensor]]:
+    spread = codes.var(0, unbiased=False)
+    chosen = spread.topk(min(TRAVERSED, len(spread))).indices
+    steps = torch.from_numpy(STEPS).float()
+    moves = []
+    for unit in chosen:
+        path = start.repeat(len(steps), 1)
+        path[:, unit] = steps
+        moves.append(path)
+    return [f"z{int(unit)}" for unit in chosen], moves
+
+
+def _directions(codes: Tensor) -> tuple[list[str], list[Tensor]]:
+    axes, deviations, _ = principal(codes, TRAVERSED)
+    steps = torch.from_numpy(STEPS).float()[:, None]
+    moves = [codes.mean(0) + steps * sd * axis for axis, sd in zip(axes, deviations, strict=True)]
+    return [f"PC{number + 1}" for number in range(len(moves))], moves
+
+
+def _latent_map(scene: _Scene) -> Picture:
+    codes, count = scene.codes, scene.codes.shape[1]
+    text = f"Latents of {len(codes)} validation examples"
+    if count == 1:
+        return canvas.histogram(codes[:, 0].numpy(), scene.labels, text, "z0")
+    if count == 2:
+        return canvas.scatter(codes.numpy(), scene.labels, text, ("z0", "z1"))
+    axes, _, shares = principal(codes, 2)
+    points = ((codes - codes.mean(0)) @ axes.T).numpy()
+    # One example alone has no second direction.
+    points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+    note = f"first two of {count} principal components: {100 * float(shares.sum()):.0f}% of the variance"
+    names = [f"PC{i + 1} ({100 * float(share):.0f}%)" for i, share in enumerate(shares)]
+    return canvas.scatter(points, scene.labels, text, (names[0], [*names, "-"][1]), note)
+
+
+def principal(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Principal axes `[k, D]` of the rows, their standard deviations `[k]` and shares of the variance `[k]`."""
+    centred = codes - codes.mean(0)
+    count = min(count, *centred.shape)
+    if min(centred.shape) <= 256:
+        _, values, axes = torch.linalg.svd(centred, full_matrices=False)
+        axes = axes[:count]
+    else:
+        _, values, columns = torch.pca_lowrank(centred, q=count + 8, center=False, niter=4)
+        axes = columns.T[:count]
+    # A sign is arbitrary; fixed, so that the map does not flip from one drawing to the next.
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    axes = axes * torch.where(largest < 0, -1.0, 1.0)
+    total = centred.square().sum().clamp_min(1e-30)
+    return axes, values[:count] / math.sqrt(max(len(codes) - 1, 1)), values[:count].square() / total

@@ -1,0 +1,114 @@
+"""Second chances for latents that never fire."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from narrows.errors import UserError, require
+from narrows.processes import of_first_process
+from narrows.random import seed_default
+from narrows.training.module import AutoencoderModule
+from narrows.types import Batch
+
+
+class ResampleDead(L.Callback):
+    """Every so many steps, gives dead latents of a sparse bottleneck the direction of badly rebuilt examples.
+
+    A latent that has been 0 for `dead_after` training passes gets an encoder row along the encoder's centred output for
+    an example drawn in proportion to its squared loss, `scale` times as long as the living rows are on average, and no
+    bias. Where the decoder's layer that reads the latent is linear, its column becomes a random direction as long as
+    the living columns are on average. The optimiser forgets what it knew of both. The draws are a function of the
+    module's seed and the step; under DDP they are those of the first process.
+
+    "Towards Monosemanticity: Decomposing Language Models With Dictionary Learning" (Bricken et al., 2023), section
+    "Neuron resampling".
+
+    Args:
+        every_n_steps: optimiser steps between two resamplings.
+        dead_after: training passes without activity after which a latent counts as dead.
+        scale: of a new encoder row, relative to the living ones.
+
+    Raises:
+        UserError: an interval below 1, `scale` not above 0, or a bottleneck that does not count idle passes.
+    """
+
+    def __init__(self, every_n_steps: int = 1000, dead_after: int = 500, scale: float = 0.2) -> None:
+        require(every_n_steps >= 1, f"callbacks.resample.every_n_steps must be at least 1, not {every_n_steps}")
+        require(dead_after >= 1, f"callbacks.resample.dead_after must be at least 1, not {dead_after}")
+        require(scale > 0, f"callbacks.resample.scale must be above 0, not {scale}")
+        self.every_n_steps, self.dead_after, self.scale = every_n_steps, dead_after, scale
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        bottleneck: Any = cast(AutoencoderModule, pl_module).model.bottleneck
+        if not isinstance(getattr(bottleneck, "idle", None), Tensor):
+            raise UserError(
+                f"callbacks.resample needs a bottleneck that counts idle passes (bottleneck=topk), not "
+                f"{type(bottleneck).__name__}"
+            )
+
+    # Before the step, not after it: a checkpoint between the two would resume without the resampling.
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        module, step = cast(AutoencoderModule, pl_module), trainer.global_step
+        if step == 0 or step % self.every_n_steps != 0 or module.accumulating:
+            return
+        bottleneck: Any = module.model.bottleneck
+        dead = (bottleneck.idle >= self.dead_after).nonzero().flatten()
+        if len(dead) == 0 or len(dead) == len(bottleneck.idle):
+            return
+        seed_default(module.seed, "resample", step)
+        self._renew(module, batch, dead)
+
+    @torch.no_grad()
+    def _renew(self, module: AutoencoderModule, batch: Batch, dead: Tensor) -> None:
+        bottleneck: Any = module.model.bottleneck
+        projection = bottleneck.projection
+        living = bottleneck.idle < self.dead_after
+        rows = of_first_process(self._directions(module, batch, len(dead)))
+        weight = projection.weight
+        weight[dead] = rows * self.scale * weight[living].norm(dim=1).mean()
+        resets = [(weight, 0)]
+        for name, parameter in bottleneck.named_parameters():
+            if name.endswith("bias"):
+                parameter[dead] = 0.0
+                resets.append((parameter, 0))
+        resets += self._renew_columns(module, dead, living)
+        bottleneck.idle[dead] = 0
+        for parameter, axis in resets:
+            _forget(cast(Any, module.optimizers()).optimizer, parameter, dead, axis)
+
+    def _directions(self, module: AutoencoderModule, batch: Batch, count: int) -> Tensor:
+        """`[count, C]`, of norm 1: what the projection reads at one position of badly rebuilt examples."""
+        model = module.model
+        training = model.training
+        model.eval()
+        out = model(batch)
+        h = model.features(out.x_in, batch.label, out.hidden)
+        model.train(training)
+        loss = -out.log_likelihood
+        chosen = torch.multinomial((loss - loss.min() + 1e-6).square(), count, replacement=True)
+        h = h[chosen].flatten(2) if h.ndim > 2 else h[chosen].unsqueeze(2)
+        place = torch.randint(h.shape[2], (count, 1, 1), device=h.device).expand(-1, h.shape[1], 1)
+        bottleneck: Any = model.bottleneck
+        return nn.functional.normalize(h.gather(2, place).squeeze(2) - bottleneck.centre, dim=1)
+
+    def _renew_columns(self, module: AutoencoderModule, dead: Tensor, living: Tensor) -> list[tuple[Tensor, int]]:
+        reader = next((layer for layer in module.model.decoder.modules() if isinstance(layer, nn.Linear)), None)
+        if reader is None or reader.in_features != len(living):
+            return []
+        weight = reader.weight
+        columns = nn.functional.normalize(torch.randn_like(weight[:, dead]), dim=0)
+        weight[:, dead] = of_first_process(columns) * weight[:, living].norm(dim=0).mean()
+        return [(weight, 1)]
+
+
+def _forget(optimizer: torch.optim.Optimizer, parameter: Tensor, index: Tensor, axis: int) -> None:
+    """Set what the optimiser keeps of these rows or columns to 0, as before its first step."""
+    for value in optimizer.state.get(parameter, {}).values():
+        if isinstance(value, Tensor) and value.shape == parameter.shape:
+            value.index_fill_(axis, index, 0.0)

@@ -1,0 +1,60 @@
+"""Where a decoder begins."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import lightning as L
+import torch
+from torch import nn
+
+from narrows.errors import require
+from narrows.tasks.measures.observed_values import Statistics
+from narrows.training.module import AutoencoderModule
+
+
+class StartAtMean(L.Callback):
+    """Before the first step, sets the bias of the decoder's last layer to the likelihood's parameters at the training
+    split's mean (missing values left out), so that a linear decoder gives that mean where no latent is active.
+
+    Else a sparse autoencoder spends its first thousands of steps on telling the mean, and latents that lose in that
+    die. "Towards Monosemanticity: Decomposing Language Models With Dictionary Learning" (Bricken et al., 2023) and
+    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.1, start at the geometric median.
+
+    Raises:
+        UserError: a decoder without a bias for every value, or a likelihood with other parameters than its mean's.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _bias(cast(AutoencoderModule, pl_module))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.global_step > 0:
+            return
+        module, data = cast(AutoencoderModule, pl_module), cast(Any, trainer).datamodule
+        statistics = Statistics(math.prod(module.model.spec.shape))
+        for batch in data.ordered_loader("train"):
+            statistics.add(batch)
+        mean = torch.from_numpy(statistics.mean).float().reshape(module.model.spec.shape)
+        params = module.model.likelihood.params_of_mean(mean)
+        assert params is not None
+        with torch.no_grad():
+            _bias(module).copy_(params.flatten())
+
+
+def _bias(module: AutoencoderModule) -> nn.Parameter:
+    model = module.model
+    biases = [getattr(layer, "bias", None) for layer in model.decoder.modules() if hasattr(layer, "weight")]
+    bias, values = biases[-1] if biases else None, math.prod(model.likelihood.out_shape)
+    require(
+        isinstance(bias, nn.Parameter) and bias.numel() == values,
+        f"callbacks.start needs a decoder whose last layer has a bias for each of the {values} values (decoder=mlp), "
+        f"not {type(model.decoder).__name__}",
+    )
+    require(
+        model.likelihood.params_of_mean(torch.full(model.spec.shape, 0.5)) is not None,
+        f"callbacks.start needs a likelihood with one parameter, its mean's (likelihood=bernoulli or gaussian), not "
+        f"{type(model.likelihood).__name__}",
+    )
+    return cast(nn.Parameter, bias)

@@ -1,0 +1,220 @@
+"""One experiment, from its config to its record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from narrows import os_signals
+from narrows.compare.run_summary import print_report
+from narrows.config.composition import build, build_later, checked
+from narrows.densities.base import Density
+from narrows.errors import Pruned, UserError, require
+from narrows.loading import fitted_density, recorded_encoding
+from narrows.loading.load import build_model, checkpoint_path, read_weights
+from narrows.losses import Objective
+from narrows.models.autoencoder import Autoencoder
+from narrows.random import seed_default
+from narrows.runs import checkpoints, history_positions
+from narrows.runs.directory import CONFIG, RunDirectory, write_atomically
+from narrows.runs.job import Job
+from narrows.runs.manifest import is_main_process
+from narrows.runs.status import began_at, recorded
+from narrows.tasks.base import Task, TaskContext, run_tasks
+from narrows.training.callbacks.checkpoint import is_out_of_memory
+from narrows.training.callbacks.pictures import Pictures, prior_samples, publish
+from narrows.training.loggers import TensorBoard
+from narrows.training.module import AutoencoderModule
+from narrows.training.trainer import check_trainer, declare, make_trainer, quieten
+
+Figures = dict[str, float]
+log = logging.getLogger(__name__)
+
+
+def run(config: DictConfig, job: Job) -> Figures:
+    """Train, test and record what `config` describes; the final figures.
+
+    Raises:
+        UserError: anything in the config or the data that a user can mend.
+        Pruned: the sweep that this run belongs to gave up on it.
+    """
+    quieten()
+    asked, config = config, checked(config)
+    objective = check_composition(config)
+    directory = RunDirectory(job.directory)
+    if not is_main_process():
+        return _execute(config, objective, job, directory)
+    _take(directory, job, asked)
+    with recorded(directory, job, config.seed):
+        # After the manifest: a directory that has a config has all that a run needs to go on.
+        write_atomically(directory.path / CONFIG, OmegaConf.to_yaml(config))
+        return _execute(config, objective, job, directory)
+
+
+def _take(directory: RunDirectory, job: Job, asked: DictConfig) -> None:
+    if job.resume:
+        directory.reclaim()
+    else:
+        directory.claim()
+        directory.write_hydra(asked, job.hydra)
+
+
+def check_composition(config: DictConfig) -> Objective:
+    """Build what needs no data, and refuse what cannot work together before any data are loaded.
+
+    Raises:
+        UserError: a value out of range, or a loss that cannot read the latent.
+    """
+    check_trainer(config.trainer)
+    objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
+    # The kind of latent does not depend on the width before it: any width does to ask for it.
+    bottleneck = build(config.bottleneck, "bottleneck")
+    trial = build(config.bottleneck, "bottleneck", bottleneck.func.trial_shape)
+    corruption = build(config.corruption, "corruption").func
+    objective.check(trial.returns, type(trial), corruption)
+    if config.get("prior") is not None:
+        fitted_density.class_of(config.prior).check(trial.returns, type(trial))
+    return objective
+
+
+def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunDirectory) -> Figures:
+    tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
+    start = _starting_point(job, directory)
+    trainer = make_trainer(config, job)
+    seed_default(config.seed, "data")
+    data = build(config.datamodule, "datamodule")
+    data.setup()
+    if is_main_process():
+        directory.update(data=data.spec.to_dict())
+        recorded_encoding.save(data, directory.path)
+    model = build_model(config, data.spec)
+    parameters = sum(p.numel() for p in model.parameters())
+    if is_main_process():
+        directory.update(parameters=parameters)
+    # Here, to refuse its options before anything is trained.
+    density = fitted_density.build_density(config.get("prior"), model, config.seed)
+    module = build_module(config, model, objective)
+    _announce(job, data, model, parameters, trainer)
+    if start is None:
+        declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
+    try:
+        _fit(trainer, module, data, start)
+    except Pruned:
+        if is_main_process():
+            directory.write_metrics(module.validated)
+        raise
+    require(
+        trainer.global_step > 0,
+        "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
+    )
+    return conclude(config, trainer, module, data, tasks, directory, density)
+
+
+def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -> AutoencoderModule:
+    """What trains the model on the objective.
+
+    Raises:
+        UserError: an option that the module refuses.
+    """
+    return build(
+        config.module,
+        "module",
+        model,
+        objective,
+        optimizer=build_later(config.optimizer, "optimizer"),
+        scheduler=build_later(config.scheduler, "scheduler"),
+        seed=config.seed,
+    )
+
+
+def _starting_point(job: Job, directory: RunDirectory) -> Path | None:
+    """The checkpoint to go on from, with the run's histories cut back to it."""
+    if not job.resume:
+        if is_main_process():
+            began_at(directory, 0, None)
+        return None
+    start = checkpoints.newest(directory.path)
+    if not is_main_process():
+        return start
+    checkpoints.clear_temporary(directory.path)
+    state: dict[str, Any] = {} if start is None else checkpoints.read(start)
+    history_positions.rewind(directory.path, state.get("histories", {}))
+    began_at(directory, state.get("global_step", 0), None if start is None else start.name)
+    log.info("going on with %s from step %s", directory.path, state.get("global_step", 0))
+    return start
+
+
+def _fit(trainer: L.Trainer, module: AutoencoderModule, data: Any, start: Path | None) -> None:
+    try:
+        with os_signals.deferred():
+            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise UserError(
+                f"out of memory on {trainer.strategy.root_device} after step {trainer.global_step}: a smaller "
+                "datamodule.batch_size (module.accumulate makes up for it) or trainer.precision=bf16-mixed needs less"
+            ) from error
+        raise
+
+
+def _announce(job: Job, data: Any, model: Autoencoder, parameters: int, trainer: L.Trainer) -> None:
+    if not is_main_process():
+        return
+    log.info(
+        "%s on %s: %s training examples of shape %s, %s parameters, latent %s, %s",
+        job.title,
+        job.choices.get("datamodule", "its data"),
+        f"{data.spec.size:,}",
+        list(data.spec.shape),
+        f"{parameters:,}",
+        list(model.latent_shape),
+        trainer.strategy.root_device,
+    )
+
+
+def conclude(
+    config: DictConfig,
+    trainer: L.Trainer,
+    module: AutoencoderModule,
+    data: Any,
+    tasks: Mapping[str, Task],
+    directory: RunDirectory,
+    density: Density | None = None,
+) -> Figures:
+    """Test the chosen checkpoint, fit the density, run the tasks, write and print the figures."""
+    device = trainer.strategy.root_device
+    chosen = checkpoint_path(directory.path, config.checkpoint)
+    module.load_state_dict(read_weights(chosen))
+    trainer.test(module, datamodule=data, verbose=False)
+    tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    figures: Figures = module.validated | tested
+    if not is_main_process():
+        return figures
+    module.model.to(device)
+    if density is not None:
+        figures |= fitted_density.fit(density, config.prior, module.model, data, config.seed)
+        fitted_density.save(density, config.prior, chosen, fitted_density.fitted_path(directory.path))
+        if any(isinstance(callback, Pictures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            publish(prior_samples(module.model, config.seed), directory.path, trainer.loggers, trainer.global_step)
+    context = TaskContext(
+        model=module.model, datamodule=data, directory=directory.path, seed=config.seed, device=device
+    )
+    judged = {name: value for name, value in figures.items() if name.startswith("prior/")}
+    judged |= run_tasks(tasks, context)
+    for logger in trainer.loggers:
+        logger.log_metrics(judged, step=trainer.global_step)
+        logger.finalize("success")
+        if isinstance(logger, TensorBoard):
+            logger.close()
+    figures |= judged
+    directory.write_metrics(figures)
+    print_report(figures, directory.path, Path(config.output_dir))
+    return figures

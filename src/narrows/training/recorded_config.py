@@ -1,0 +1,134 @@
+"""`narrows train` without Hydra: from a config that is recorded, in a run's own directory or in a new one.
+
+    narrows train resume=RUN [KEY=VALUE ...]
+    narrows train from_config=FILE into=DIR [allow=PACKAGE,...] [KEY=VALUE ...]
+
+A recorded config may come from anybody: it executes nothing but what `narrows.loading.trust` lets through.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from narrows.config.composition import known_keys
+from narrows.errors import UserError, nearest, require
+from narrows.loading.trust import read_config, require_trusted
+from narrows.runs.directory import CONFIG, MANIFEST, read_json
+from narrows.runs.job import Job, SweepJob
+
+OPTIONS = ("resume", "from_config", "into", "allow")
+CONTINUABLE = ("trainer", "callbacks", "logger", "tasks", "data_dir", "datamodule.loading", "checkpoint")
+"""What a run may be told anew when it goes on: nothing that changes what it is."""
+
+
+def is_asked(arguments: list[str]) -> bool:
+    """Whether this command line starts from a recorded config."""
+    return any(argument.startswith(("resume=", "from_config=")) for argument in arguments)
+
+
+def main(arguments: list[str]) -> None:
+    """Run what the command line says.
+
+    Raises:
+        UserError: no such run or config, one that is not to be trusted or cannot go on, or a bad override.
+    """
+    pairs = [argument.partition("=") for argument in arguments]
+    options = {key: value for key, _, value in pairs if key in OPTIONS}
+    overrides = [argument for argument, (key, _, _) in zip(arguments, pairs, strict=True) if key not in OPTIONS]
+    allow = [name for name in options.get("allow", "").split(",") if name]
+    if "resume" in options:
+        require("into" not in options, "resume= goes on in the run's own directory: leave into= out")
+        config, job = _resumed(Path(options["resume"]), overrides, allow)
+    else:
+        require("into" in options, "from_config= needs into=, the directory of the new run")
+        config, job = _replayed(Path(options["from_config"]), Path(options["into"]), overrides, allow)
+    _log_to(job.directory)
+
+    from narrows.training.experiment import run
+
+    run(config, job)
+
+
+def _resumed(directory: Path, overrides: list[str], allow: list[str]) -> tuple[DictConfig, Job]:
+    config, sweep = _composed(directory / CONFIG, overrides), SweepJob.from_environment()
+    if sweep is None or directory.resolve().parent != Path(sweep.sweep):
+        require_trusted(config, allow)  # a sweep's own jobs, it has composed itself
+    manifest = read_json(directory / MANIFEST) if (directory / MANIFEST).exists() else {}
+    choices = _choices(manifest)
+    if manifest.get("status") in ("completed", "pruned"):
+        require(
+            bool(overrides),
+            f"{directory} is {manifest['status']}: there is nothing to go on with, unless more is asked for, such as "
+            "trainer.max_epochs=200",
+        )
+    for key in map(_key, overrides):
+        require(
+            any(key == part or key.startswith(f"{part}.") for part in CONTINUABLE),
+            f"{key} cannot be changed when a run goes on, it would be another run; what can: {', '.join(CONTINUABLE)}",
+        )
+    job = Job(
+        directory=directory,
+        overrides=overrides,
+        choices=choices,
+        resume=True,
+        sweep=sweep,
+    )
+    return config, job
+
+
+def _replayed(file: Path, into: Path, overrides: list[str], allow: list[str]) -> tuple[DictConfig, Job]:
+    config = _composed(file, overrides)
+    require_trusted(config, allow)
+    beside = file.parent / MANIFEST
+    manifest = read_json(beside) if beside.exists() else {}
+    notes = {"from_config": str(file.resolve())}
+    return config, Job(directory=into, overrides=overrides, choices=_choices(manifest), notes=notes)
+
+
+def _choices(manifest: Any) -> dict[str, str]:
+    choices = manifest.get("choices", {}) if isinstance(manifest, dict) else None
+    if not isinstance(choices, dict):
+        raise UserError(f"the {MANIFEST} of this run is none: it has no mapping of choices")
+    return {str(group): str(choice) for group, choice in choices.items()}
+
+
+def _composed(file: Path, overrides: list[str]) -> DictConfig:
+    config = read_config(file)
+    for text in overrides:
+        override(config, text)
+    return config
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def override(config: DictConfig, text: str) -> None:
+    """Set one value of a recorded config, in Hydra's grammar.
+
+    Raises:
+        UserError: no `KEY=VALUE`, or no such key.
+    """
+    require("=" in text and text[0] not in "~@", f"'{text}' is no override of a recorded config: KEY=VALUE")
+    (parsed,) = OverridesParser.create().parse_overrides([text])
+    require(not parsed.is_sweep_override(), f"'{text}': a recorded config is of one run, which takes one value")
+    key, value = parsed.key_or_group, parsed.value()
+    parent, _, name = key.rpartition(".")
+    node: Any = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
+        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))}")
+    OmegaConf.update(config, key, value, merge=False, force_add=True)
+
+
+def _log_to(directory: Path) -> None:
+    """What Hydra sets up for other runs: messages on stderr, and in the run's `train.log`."""
+    # Delayed: the directory may not be there yet, or be another's.
+    record = logging.FileHandler(directory / "train.log", delay=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stderr), record])
