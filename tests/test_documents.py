@@ -100,6 +100,11 @@ def test_a_newcomer_adds_a_bottleneck_by_the_book(tmp_path: Path) -> None:
     imported = "from narrows.decoders.mlp import MLPDecoder\n"
     table.write_text(text.replace(imported, "from narrows.bottlenecks.simplex import Simplex\n" + imported))
 
+    line = re.search(r"`(from \.simplex import .*?)`", CONTRIBUTING)
+    assert line
+    face = tmp_path / "src/narrows/bottlenecks/__init__.pyi"
+    face.write_text(face.read_text() + line[1] + "\n")
+
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
     (tmp_path / "tests/test_command.py").write_text(f"""
 from command import run_in_process

@@ -6,20 +6,8 @@ import os
 import sys
 
 from narrows import __version__
+from narrows.commands import COMMANDS
 from narrows.errors import nearest
-
-COMMANDS = {
-    "train": "train an autoencoder; -m sweeps",
-    "compare": "what runs differ in, beside what they reached; --html writes a report",
-    "diff": "what differs between two runs",
-    "reproduce": "run a run again from its own record, and judge every figure",
-    "evaluate": "judge finished runs by a task, beside the classic answer",
-    "score": "append anomaly scores and reconstructions to new rows of a table",
-    "sample": "draw from a run's prior, or from a density fitted to its latents",
-    "compress": "pictures or arrays to one small file, by a run's model",
-    "decompress": "what compress wrote, back to pictures or arrays",
-    "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
-}
 
 HELP = """\
 narrows {version}: autoencoders as compositions of configs

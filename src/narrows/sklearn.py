@@ -35,7 +35,7 @@ class _Trained(BaseEstimator):
     """What both estimators are: a composition, trained by `fit`.
 
     A tenth of the rows (`datamodule.validation`) validates and is not trained on; the last weights are kept. Equal
-    parameters and rows give an equal fit. After `fit`, `model_` is the `narrows.models.autoencoder.Autoencoder`, on the CPU and in
+    parameters and rows give an equal fit. After `fit`, `model_` is the `narrows.models.Autoencoder`, on the CPU and in
     double precision, so that a row's result does not depend on the rows beside it, and `run_` the run's directory or
     None.
     """

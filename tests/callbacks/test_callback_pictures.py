@@ -20,7 +20,8 @@ from narrows.drawing import canvas
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
-from narrows.training.callbacks.pictures import Pictures, draw, principal
+from narrows.tasks.measures.principal_axes import principal
+from narrows.training.callbacks.pictures import Pictures, draw
 from narrows.types import Batch, DataSpec
 
 CPU = torch.device("cpu")

@@ -74,7 +74,7 @@ CALLED_BY_HYDRA: dict[str, Callable[[Path], Node]] = {
         "filename": str(canary),
         "data": {"_target_": "torch.zeros", "_args_": [1], "dtype": {"_target_": "hydra.utils.get_object"}},
     },
-    "narrows.runs.directory.write_atomically": lambda canary: {
+    "narrows.files.write_atomically": lambda canary: {
         "path": {"_target_": "pathlib.Path", "_args_": [str(canary)]},
         "text": "x",
     },

@@ -1,4 +1,4 @@
-"""Stands for `python -m narrows.commands.train` in tests of sweeps: a run's files, lock, signals and exit codes, no torch.
+"""Stands for `narrows train` in tests of sweeps: a run's files, lock, signals and exit codes, no torch.
 
 It takes `KEY=VALUE... hydra.run.dir=DIR` or `resume=DIR`, counts epochs with a checkpoint after each, and reports to
 its study when it is told to. `FAKE` in the environment is JSON: {"epochs", "seconds" (of an epoch), "fail": {NUMBER:

@@ -52,7 +52,7 @@ def kill_jobs(folder: Path) -> None:
         if entry.name.isdigit():
             with suppress(OSError):
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if "fake_run.py" in line and str(folder) in line and "guard.py" not in line:
+                if "fake_run.py" in line and str(folder) in line and "end_with_parent.py" not in line:
                     os.kill(int(entry.name), signal.SIGKILL)
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tasks.standins import PPCA, Rows, context
 
-from narrows.tasks.base import TaskContext, evaluating
+from narrows.evaluation import evaluating
+from narrows.tasks.base import TaskContext
 from narrows.tasks.measures.anomaly_scores import AXES, SCORES, unfit
 from narrows.types import Batch
 

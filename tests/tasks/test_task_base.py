@@ -10,7 +10,8 @@ import torch
 from tasks.standins import PPCA, Rows, context
 
 from narrows.errors import UserError
-from narrows.tasks.base import Task, TaskContext, run_tasks, subset
+from narrows.evaluation import subset
+from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.types import Batch
 
 

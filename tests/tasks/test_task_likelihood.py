@@ -8,8 +8,9 @@ import torch
 from tasks.standins import PPCA, Rows, context
 
 from narrows.errors import UserError
+from narrows.losses.importance import log_weights
 from narrows.tasks.base import run_tasks
-from narrows.tasks.likelihood import Likelihood, log_weights
+from narrows.tasks.likelihood import Likelihood
 from narrows.types import Batch
 
 

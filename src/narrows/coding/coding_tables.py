@@ -24,8 +24,8 @@ from narrows.coding.ans import Table, decode, encode, fit_table
 from narrows.coding.codec import Codec, Source, check_step, discrete, fingerprint, rounded
 from narrows.coding.nrwz_file import digest
 from narrows.errors import UserError, require
-from narrows.runs.directory import read_json, write_json
-from narrows.tasks.base import EvaluationData, subset
+from narrows.evaluation import EvaluationData, subset
+from narrows.files import read_json, write_json
 
 FOLDER, DEFAULT = "coding", "default.json"
 VERSION = 1

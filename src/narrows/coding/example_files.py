@@ -26,7 +26,7 @@ from narrows.data.image_files import open_image
 from narrows.data.loader import unit
 from narrows.data.sources.image_folder import SUFFIXES, image_files
 from narrows.errors import UserError, require
-from narrows.runs.directory import write_atomically
+from narrows.files import write_atomically
 from narrows.types import DataSpec, Shape
 
 ARRAYS = {".npy": "npy", ".npz": "npz"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from narrows.cli import COMMANDS
+from narrows.commands import COMMANDS
 from narrows.errors import nearest
 
 BASH = """\

@@ -22,7 +22,7 @@ from narrows.errors import require
 if TYPE_CHECKING:
     from narrows.coding.codec import Codec
     from narrows.coding.coding_tables import Tables
-    from narrows.tasks.base import EvaluationData
+    from narrows.evaluation import EvaluationData
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def compress(options: argparse.Namespace) -> None:
     """
     from narrows.coding import example_files
     from narrows.coding.packing import packed, whole_numbers
-    from narrows.runs.directory import write_atomically
+    from narrows.files import write_atomically
 
     strange = [argument for argument in options.overrides if "=" not in argument]
     require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and IN and OUT are named already")

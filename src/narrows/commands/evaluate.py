@@ -15,6 +15,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,7 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
     from omegaconf import OmegaConf
 
     from narrows.config.composition import check_keys
-    from narrows.training import recorded_config
+    from narrows.config.overrides import override
 
     shipped: Any = OmegaConf.load(choices()[name])
     recorded = ((run and run.get("tasks")) or {}).values()
@@ -146,7 +147,7 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
     # Of two alike nobody knows which is meant.
     config: Any = OmegaConf.create({"task": same[0] if len(same) == 1 else shipped})
     for text in options:
-        recorded_config.override(config, f"task.{text}")
+        override(config, f"task.{text}")
     check_keys(config)
     return config.task
 
@@ -161,7 +162,7 @@ def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
 
     from narrows.config.composition import build, check_keys
     from narrows.loading import run_data as data_of
-    from narrows.loading.load import checkpoint_path, load, read_config
+    from narrows.loading.load import checkpoint_path, load, read_config, untrained
     from narrows.runs import checkpoints
     from narrows.runs.directory import RunDirectory
     from narrows.tasks.base import TaskContext
@@ -182,6 +183,7 @@ def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
             directory=directory.path,
             seed=config.seed,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            untrained=partial(untrained, run, data.spec),
         )
         weights = checkpoints.checksum(checkpoint_path(run, config.checkpoint))
         figures: dict[str, float] = {}
@@ -209,7 +211,8 @@ def record(
     """`tasks/NAME.json`, and the figures among the run's own."""
     from omegaconf import OmegaConf
 
-    from narrows.runs.directory import METRICS, read_json, write_json
+    from narrows.files import read_json, write_json
+    from narrows.runs.directory import METRICS
     from narrows.runs.manifest import versions
 
     folder = directory.path / "tasks"

@@ -31,10 +31,11 @@ from narrows.compare.reproduction import ARITHMETIC, Reproduction, differences, 
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
 from narrows.errors import UserError, require
+from narrows.files import read_json, write_json
 from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
 from narrows.os_signals import ENDING
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS, read_json, write_json
+from narrows.runs.directory import CONFIG, MANIFEST, METRICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -268,7 +269,7 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    from narrows.commands.train import explained
+    from narrows.config.overrides import explained
 
     with explained():
         raise SystemExit(reproduce(sys.argv[1:]))

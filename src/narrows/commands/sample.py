@@ -193,7 +193,7 @@ def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
     """
     import torch
 
-    from narrows.tasks.base import evaluating
+    from narrows.evaluation import evaluating
 
     labels = labels_of(model, n, label)
     with evaluating(model, seed, "sample"):

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from narrows.data.table_columns import Cells
     from narrows.data.table_encoding import Encoding
     from narrows.data.table_files import Chunk
-    from narrows.loading.calibration import Calibration
     from narrows.models.autoencoder import Autoencoder
+    from narrows.tasks.measures.calibration import Calibration
 
 DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table."
 EPILOG = """\
@@ -106,8 +106,8 @@ def _prepared(run: Path, overrides: Sequence[str], allow: Sequence[str], quantil
 
     from narrows.config.composition import build, check_keys
     from narrows.loading import recorded_encoding, run_data
-    from narrows.loading.calibration import calibrated
     from narrows.loading.load import load, read_config
+    from narrows.tasks.measures.calibration import calibrated
 
     encoding = recorded_encoding.load(run)
     config = read_config(run)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from narrows import errors
 from narrows.config.composition import config_dir, register_resolvers
-from narrows.config.overrides import check_overrides, explain
-from narrows.errors import Pruned, require
+from narrows.config.overrides import check_overrides, explained
+from narrows.errors import require
 from narrows.runs.job import Job, SweepJob
 from narrows.training import recorded_config
 
@@ -51,19 +46,6 @@ def _job() -> Job:
         hydra=cast(DictConfig | None, HydraConfig.instance().cfg),
         sweep=SweepJob.from_environment(),
     )
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """`errors.explained`, of Hydra's errors too; a run that its sweep gave up ends quietly."""
-    try:
-        with errors.explained():
-            yield
-    except Pruned as error:
-        print(f"narrows: {error}", file=sys.stderr)
-        raise SystemExit(0) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        errors.stop(explain(error))
 
 
 def options_first(arguments: list[str]) -> list[str]:

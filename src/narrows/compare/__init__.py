@@ -1,0 +1,5 @@
+"""Comparing runs by their records alone: tables, differences, verdicts, one HTML page. Imports no torch."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

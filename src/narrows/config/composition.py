@@ -171,7 +171,7 @@ def _locate(name: str, path: str) -> Any:
 
 def _public_names(module: str) -> list[str]:
     with contextlib.suppress(ImportError, ValueError):
-        return [name for name in vars(importlib.import_module(module)) if name[0] != "_"]
+        return [name for name in dir(importlib.import_module(module)) if name[0] != "_"]
     return []
 
 

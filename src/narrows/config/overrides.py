@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names
-from narrows.errors import UserError, nearest, require
+from narrows import errors
+from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names, known_keys
+from narrows.errors import Pruned, UserError, nearest, require
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
@@ -60,3 +64,33 @@ def check_overrides(arguments: Iterable[str]) -> None:
         if not all(isinstance(name, str) for name in names):
             given = argument.partition("=")[2]
             raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group))}")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """`errors.explained`, of Hydra's errors too; a run that its sweep gave up ends quietly."""
+    try:
+        with errors.explained():
+            yield
+    except Pruned as error:
+        print(f"narrows: {error}", file=sys.stderr)
+        raise SystemExit(0) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        errors.stop(explain(error))
+
+
+def override(config: DictConfig, text: str) -> None:
+    """Set one value of a recorded config, in Hydra's grammar.
+
+    Raises:
+        UserError: no `KEY=VALUE`, or no such key.
+    """
+    require("=" in text and text[0] not in "~@", f"'{text}' is no override of a recorded config: KEY=VALUE")
+    (parsed,) = OverridesParser.create().parse_overrides([text])
+    require(not parsed.is_sweep_override(), f"'{text}': a recorded config is of one run, which takes one value")
+    key, value = parsed.key_or_group, parsed.value()
+    parent, _, name = key.rpartition(".")
+    node: Any = OmegaConf.select(config, parent) if parent else config
+    if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
+        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))}")
+    OmegaConf.update(config, key, value, merge=False, force_add=True)

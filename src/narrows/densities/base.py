@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError, require
+from narrows.evaluation import EvaluationData, evaluating
 from narrows.models.autoencoder import Autoencoder, unseen
-from narrows.tasks.base import EvaluationData, evaluating
 from narrows.types import Latent
 
 CHUNK = 1024

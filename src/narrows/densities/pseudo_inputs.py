@@ -10,9 +10,9 @@ from narrows.bottlenecks.mixture import mixture_of_normals
 from narrows.densities.base import Density
 from narrows.densities.gradient_fit import Budget
 from narrows.errors import require
+from narrows.evaluation import EvaluationData, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.vamp import inside, outside
-from narrows.tasks.base import EvaluationData, subset
 from narrows.types import GaussianLatent
 
 

@@ -18,8 +18,8 @@ from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import require
 from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
 from narrows.losses.divergence import evidence_lower_bound
+from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder, Stages
-from narrows.tasks.likelihood import log_weights
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 DRAWS = 50

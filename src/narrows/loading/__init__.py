@@ -1,0 +1,1 @@
+"""Loading: a run's directory as a model and its data."""

@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.config.composition import build, check_keys, choice_files
 from narrows.densities.base import Density
 from narrows.errors import UserError
+from narrows.evaluation import EvaluationData
 from narrows.loading import trust
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoints
-from narrows.tasks.base import EvaluationData
+from narrows.runs.old_names import current_config
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _config(state: dict[str, Any], path: Path) -> DictConfig:
     values = state.get("config")
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no density: it has no config")
-    return OmegaConf.create(values)
+    return OmegaConf.create(current_config(values))
 
 
 def choices() -> dict[str, DictConfig]:

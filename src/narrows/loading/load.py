@@ -12,11 +12,12 @@ from omegaconf import DictConfig
 
 from narrows.config.composition import build, check_keys
 from narrows.errors import UserError
+from narrows.files import read_json
 from narrows.loading import fitted_density, trust
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.random import seed_default
 from narrows.runs import checkpoints
-from narrows.runs.directory import CONFIG, MANIFEST, read_json
+from narrows.runs.directory import CONFIG, MANIFEST
 from narrows.types import DataSpec
 
 
@@ -89,7 +90,7 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
 
     The run may be a stranger's: its config builds components of narrows, torch, torchvision and Lightning and
     nothing else (`narrows.loading.trust`), and its checkpoint holds tensors and plain values and nothing else.
-    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.models.autoencoder.Autoencoder`. A density that
+    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.models.Autoencoder`. A density that
     the run fitted to the latents of this checkpoint is attached to it: samples are drawn from that.
 
     Args:

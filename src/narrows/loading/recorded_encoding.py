@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from narrows.errors import UserError
-from narrows.runs.directory import read_json, write_json
+from narrows.files import read_json, write_json
 
 if TYPE_CHECKING:
     from narrows.data.table_encoding import Encoding

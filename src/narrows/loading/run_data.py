@@ -9,11 +9,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from narrows.config.composition import build
+from narrows.config.overrides import override
 from narrows.errors import require
+from narrows.files import read_json
 from narrows.loading.adapt import adapt
 from narrows.random import seed_default
-from narrows.runs.directory import MANIFEST, read_json
-from narrows.training import recorded_config
+from narrows.runs.directory import MANIFEST
 from narrows.types import DataSpec
 
 
@@ -27,7 +28,7 @@ def find(config: DictConfig, run: Path, overrides: Sequence[str] = ()) -> None:
     adapted, _ = adapt(config, started, overrides, "outputs", keep_loggers=True)
     moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]
     for text in [*moved, *overrides]:
-        recorded_config.override(config, text)
+        override(config, text)
 
 
 def load(config: DictConfig, run: Path) -> Any:

@@ -42,12 +42,15 @@ from omegaconf._utils import get_yaml_loader
 
 from narrows.config.composition import config_dir
 from narrows.errors import UserError, nearest, require
+from narrows.runs.old_names import current_config
 
 ROOMS = (
-    *("model", "models", "module", "encoders", "decoders", "bottlenecks", "priors", "likelihoods", "corruptions"),
-    *("mixed", "losses", "schedules", "data", "tasks", "callbacks", "loggers"),
+    *("models", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions", "losses"),
+    *("schedules", "data", "tasks", "training.module", "training.loggers", "training.callbacks"),
 )
 """The modules and packages of narrows whose public classes configs compose."""
+FACES = ("training",)
+"""Packages that export classes of such modules, beside others that no config may compose."""
 KINDS = {
     "torch.nn": ("torch.nn.Module",),
     "torch.optim": ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler"),
@@ -66,7 +69,7 @@ LIGHTNING = {
     "lightning.pytorch.strategies": ("DDPStrategy", "FSDPStrategy", "SingleDeviceStrategy"),
 }
 """Lightning's classes that neither write nor read where an argument says."""
-OWN_LOGGERS = ("narrows.training.loggers.CSVHistory", "narrows.training.loggers.TensorBoard")
+OWN_LOGGERS = ("narrows.training.CSVHistory", "narrows.training.TensorBoard")
 """Loggers that write in the run directory and nowhere else."""
 LARGEST_FILE, MOST_VALUES = 4 * 2**20, 20_000
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
@@ -95,7 +98,7 @@ def read_config(path: Path) -> DictConfig:
     _require_plain(values, str(path))
     for key in ("hydra", "defaults"):
         require(key not in values, f"{path} is no resolved config: it has '{key}'; give the config.yaml of a run")
-    config = OmegaConf.create(values)
+    config = OmegaConf.create(current_config(values))
     assert isinstance(config, DictConfig)
     return config
 
@@ -161,6 +164,8 @@ def _is_place(module: str) -> bool:
     """Whether a component may stand in `module`."""
     if module in ("lightning", "lightning.pytorch"):
         return True
+    if module in [f"narrows.{face}" for face in FACES]:
+        return True
     rooms = [f"narrows.{room}" for room in ROOMS]
     return _within(module, [*rooms, *KINDS, *(place for place in LIGHTNING if place != "lightning.pytorch")])
 
@@ -177,9 +182,13 @@ def _attribute(path: str, target: str) -> Any:
     """The one name in one module; the same object that Hydra would call."""
     module, _, name = target.rpartition(".")
     try:
-        namespace = vars(importlib.import_module(module))
+        found = importlib.import_module(module)
     except ImportError as error:
         raise UserError(f"{path}: '{target}' is no name of a module: cannot import '{module}'") from error
+    namespace = vars(found)
+    if name in namespace.get("__all__", ()):
+        # A package loads what it exports when it is first asked for it.
+        namespace = {public: getattr(found, public) if public == name else None for public in namespace["__all__"]}
     if name not in namespace:
         raise UserError(f"{path}: {module} has no '{name}': {nearest(name, (n for n in namespace if n[0] != '_'))}")
     if _object(path, target) is not namespace[name]:

@@ -1,5 +1,5 @@
 """Losses: named, weighted terms on the output of a model."""
 
-from narrows.losses.objective import Losses, Objective, Term
+import lazy_loader
 
-__all__ = ["Losses", "Objective", "Term"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

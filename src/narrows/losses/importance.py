@@ -122,3 +122,9 @@ class ImportanceWeighted(Term):
     def _grouped(self, log_weights: Tensor, joined: bool) -> Tensor:
         """`[S, B] -> [M, K, B]`."""
         return log_weights.unflatten(0, (1, -1) if joined else (self.groups, self.samples))
+
+
+def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:
+    """`log p(x|z) + log p(z) - log q(z|x)` at fresh draws of z, `[draws, B]`, float64 on the CPU."""
+    z = latent.posterior.sample(torch.Size((draws,)))
+    return (log_joint(model, batch, latent, z) - log_posterior(latent, z)).cpu().double()

@@ -1,1 +1,5 @@
-"""Autoencoders that wire their stages otherwise than in one chain."""
+"""Models: the chain of stages, and those that wire it otherwise."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,15 @@ from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.types import Batch, DataSpec, Latent, Output, Shape, VariationalLatent
 
-if TYPE_CHECKING:
-    from narrows.densities.base import Density
-
 Builder = Callable[..., Any]
+
+
+class FittedDensity(Protocol):
+    """A density fitted to the latents after training; see `narrows.densities`."""
+
+    def sample(self, n: int) -> Tensor:
+        """`n` latents, `[n, *latent_shape]`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Autoencoder(nn.Module):
         self.encoder: Encoder = stages.encoder(self.seen_shape)
         self.bottleneck: Bottleneck = stages.bottleneck(self.encoder.out_shape)
         self.decoder: Decoder = self._build_decoder(stages.decoder)
-        self.density: Density | None = None
+        self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init == "glorot":
             self.apply(_glorot)

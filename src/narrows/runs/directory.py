@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import socket
 import time
@@ -14,39 +13,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.errors import UserError
+from narrows.files import read_json, write_atomically, write_json
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
 LOCK = ".lock"
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside the target and rename over it: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, values: Any) -> None:
-    write_atomically(path, json.dumps(values, indent=2, sort_keys=False, allow_nan=True) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of a run.
-
-    Raises:
-        UserError: it is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} is not a run directory: it has no {path.name}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from error
 
 
 _held: dict[Path, int] = {}

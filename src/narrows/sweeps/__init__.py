@@ -1,1 +1,5 @@
 """Sweeps: which jobs there are, each its own process, and a record that survives any end."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.composition import build
+from narrows.config.overrides import explained
 from narrows.errors import UserError, require
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import check_jobs, check_sweep
@@ -34,8 +35,6 @@ def sweep(loader: ConfigLoader, config: DictConfig, arguments: list[str], option
     Raises:
         SystemExit: 1 when a job failed or was interrupted, 2 for a user's mistake, 128 + n when stopped by signal n.
     """
-    from narrows.commands.train import explained
-
     with explained():
         require(
             not options,

@@ -1,4 +1,4 @@
-"""Starts a command that ends with its parent: `python guard.py PARENT COMMAND...`.
+"""Starts a command that ends with its parent: `python end_with_parent.py PARENT COMMAND...`.
 
 On Linux the kernel sends SIGTERM to the command when the process that started it dies, even by SIGKILL; the run
 saves itself and ends. The setting survives exec. A script of its own, because code between fork and exec in a

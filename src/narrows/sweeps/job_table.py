@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS, write_atomically, write_json
+from narrows.files import write_atomically, write_json
+from narrows.runs.directory import CONFIG, MANIFEST, METRICS
 from narrows.sweeps.proposals import ENDED, Proposal, State
 
 JSON, CSV = "status.json", "status.csv"

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from narrows import __version__
 from narrows.errors import UserError
-from narrows.runs.directory import LOCK, write_atomically
+from narrows.files import write_atomically
+from narrows.runs.directory import LOCK
 from narrows.sweeps.plan import Plan
 
 FILE = "sweep.yaml"

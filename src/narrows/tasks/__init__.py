@@ -1,0 +1,5 @@
+"""Tasks: one file for each use that a trained model is judged by."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from narrows.compare.figure_names import CLASSICS
 from narrows.errors import UserError, nearest, require
+from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
-from narrows.tasks.base import EvaluationData, Task, TaskContext
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.detectors import GUESSED, NAMES, fit_detectors
 from narrows.tasks.measures import anomaly_scores
 from narrows.tasks.measures.anomaly_scores import Score
@@ -39,10 +40,10 @@ class Anomaly(Task):
     """Ranks test examples by a score of the model; labels outside `normal_labels` are anomalies.
 
     Reports AUROC and average precision and, at a threshold, the false-alarm rate that was really reached,
-    recall, precision and F1 (see `narrows.tasks.measures.detection_quality`), each with its bootstrap standard error. The threshold
-    comes from the scores of *validation normals*: no anomaly and no test example is looked at.
+    recall, precision and F1 (see `tasks.measures.detection_quality`), each with its bootstrap standard error. The
+    threshold comes from the scores of *validation normals*: no anomaly and no test example is looked at.
     The same figures stand beside it for classic detectors (`test/anomaly/<classic>/...`, see
-    `narrows.tasks.classics.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
+    `tasks.classics.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
     as the latent has dimensions (of 90% of the variance, where those would leave nothing) and the distance to the
     training mean, and those that `classics` names. All are fitted on the training split as it is: for one-class
     detection it must hold normals only.
@@ -54,7 +55,7 @@ class Anomaly(Task):
         normal_labels: labels of the normal classes; null, with `outliers` alone: all.
         quantile: of the validation normals' scores: the threshold; 0.95 asks for 5% false alarms.
         false_alarms: a false-alarm rate to keep to conservatively, in the place of `quantile`: the conformal threshold.
-        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `narrows.tasks.measures.anomaly_scores`.
+        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `tasks.measures.anomaly_scores`.
         classics: which beside PCA and the mean: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
         max_rows: training rows that any classic may read; null for all.
         pair_rows: training rows that knn, lof and ocsvm (at most 5,000), which compare rows in pairs, may read.

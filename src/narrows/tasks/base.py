@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
 from narrows.errors import UserError
+from narrows.evaluation import EvaluationData, evaluating
 from narrows.models.autoencoder import Autoencoder
-from narrows.random import Counter, seed_default
-from narrows.types import Batch, DataSpec, row_sums
+from narrows.types import Batch, DataSpec
 
 if TYPE_CHECKING:
     from narrows.drawing.canvas import Picture
 
 log = logging.getLogger(__name__)
-
-
-class EvaluationData(Protocol):
-    """What a task needs of a datamodule: its spec, and each split once, in order."""
-
-    spec: DataSpec
-
-    def ordered_loader(self, split: str) -> Iterable[Batch]: ...
-
-    def revealed_loader(self, split: str) -> Iterable[Batch]:
-        """With what is missing on purpose; asked for only where something is missing."""
-        ...
 
 
 @dataclass
@@ -45,6 +31,8 @@ class TaskContext:
     """The run's directory; None where nothing is to be written."""
     seed: int
     device: torch.device
+    untrained: Callable[[int], Autoencoder] | None = field(default=None, kw_only=True)
+    """The model as it was before training, its random initial weights those of a seed; None where no run tells how."""
     warnings: list[str] = field(default_factory=list)
     """What a reader of the figures must know; also logged as warnings."""
     memo: dict[str, Any] = field(default_factory=dict)
@@ -111,21 +99,6 @@ class Task:
         return None
 
 
-@contextmanager
-def evaluating(model: nn.Module, seed: int, *counters: Counter) -> Iterator[None]:
-    """Evaluation mode, no gradients, default generators seeded by `counters`; all restored afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
-    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []), torch.no_grad():
-        model.eval()
-        seed_default(seed, *counters)
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-
-
 def run_tasks(tasks: Mapping[str, Task], context: TaskContext) -> dict[str, float]:
     """Every fitting task's figures in one dictionary.
 
@@ -160,30 +133,3 @@ def _run(name: str, task: Task, context: TaskContext) -> dict[str, float]:
     except UserError as mistake:
         context.warn(f"task {name} gave no figures: {mistake}")
         return {}
-
-
-def select(batch: Batch, rows: Tensor | slice) -> Batch:
-    """The part of a batch that `rows` (a mask, positions or a slice) names."""
-    if isinstance(rows, Tensor):
-        rows = rows.to(batch.x.device)
-    parts: dict[str, Any] = {
-        f.name: value[rows] for f in fields(batch) for value in [getattr(batch, f.name)] if isinstance(value, Tensor)
-    }
-    return replace(batch, **parts)
-
-
-def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
-    """The rows of an ordered loader at the ascending `positions`, batch by batch; empty batches are left out."""
-    start = 0
-    for batch in loader:
-        here = positions[(positions >= start) & (positions < start + len(batch))] - start
-        if len(here):
-            yield select(batch, here)
-        start += len(batch)
-
-
-def per_example(values: Tensor, observed: Tensor | None = None) -> Tensor:
-    """Sum over each example's observed values, `[B, *shape] -> [B]`, float64 on the CPU."""
-    if observed is not None:
-        values = values.masked_fill(~observed, 0.0)
-    return row_sums(values).cpu().double()

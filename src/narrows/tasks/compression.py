@@ -23,10 +23,11 @@ from narrows.coding.example_files import Examples, eight_bits
 from narrows.coding.packing import packed, rebuilt, unpacked, whole_numbers
 from narrows.compare.figure_names import CLASSICS
 from narrows.errors import require
+from narrows.evaluation import subset
+from narrows.files import read_json
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
-from narrows.runs.directory import read_json
-from narrows.tasks.base import Task, TaskContext, subset
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
 from narrows.tasks.classics.linear import fit_classics
 from narrows.tasks.measures.reconstruction_errors import (

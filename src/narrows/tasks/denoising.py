@@ -76,10 +76,11 @@ class Denoising(Task):
 
     Beside the model's `test/denoising/<kind>_<level>/psnr` stand, on the same noisy rows, the noisy input itself
     (`.../noisy/psnr`), the median, Gaussian and wavelet filters, total variation and non-local means of
-    `narrows.tasks.classics.denoising_filters`, and ridge regression from noisy to clean, fitted on training rows to which the same noise
-    was added anew. A filter's strength is the one, of a few, with the smallest squared error on 50 validation rows
-    under the same noise, whose root mean square is known to it: no test row is looked at. The filters are not told
-    which values were masked; the model is, if its encoder reads that. Everything is clipped to the data's range.
+    `tasks.classics.denoising_filters`, and ridge regression from noisy to clean, fitted on training rows to which
+    the same noise was added anew. A filter's strength is the one, of a few, with the smallest squared error on 50
+    validation rows under the same noise, whose root mean square is known to it: no test row is looked at. The
+    filters are not told which values were masked; the model is, if its encoder reads that. Everything is clipped to
+    the data's range.
     `lead` is the model's PSNR less that of the best of them by mean, paired.
 
     The noise that the model was trained with is added to `noises` where it is one of these kinds, and `seen` is 1

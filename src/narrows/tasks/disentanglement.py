@@ -10,9 +10,10 @@ import torch
 
 from narrows.drawing import canvas
 from narrows.errors import nearest, require
+from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
-from narrows.tasks.base import Task, TaskContext, subset
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.linear import fit_classics
 from narrows.tasks.measures.chosen_rows import drawn

@@ -53,7 +53,7 @@ class Imputation(Task):
     of the draws, which is nominally 0.9, and `width` its mean width. With `gibbs` steps the draws fill the input and
     are drawn again ("Stochastic Backpropagation", Rezende et al., 2014, appendix F), each a Markov chain of its own.
 
-    Beside the model stand, on the same rows, `narrows.tasks.classics.imputers`: mean, k-NN, iterative and (on request) forest,
+    Beside the model stand, on the same rows, `tasks.classics.imputers`: mean, k-NN, iterative and (on request) forest,
     ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples). They learn
     from at most `max_rows` training rows; k-NN, ridge and the mean from whole ones, the chained ones from rows with
     such gaps.

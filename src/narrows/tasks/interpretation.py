@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.interpretation_pictures import Sensitivity, decoded
 from narrows.tasks.measures import jacobians
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
@@ -30,19 +30,6 @@ log = logging.getLogger(__name__)
 MAX_LATENTS = 2048
 """Every one is differentiated alone."""
 ACTIVE = 0.01
-CHUNK = 500
-
-
-@dataclass
-class Sensitivity:
-    """How far each latent moves the output, and what moves it; by latent, in the model's order."""
-
-    energy: Matrix
-    """`[B, K]`: the squared norm of `sd_k dx/dz_k` of each example."""
-    moved: Matrix
-    """`[K, D]`: root mean square over examples of `sd_k dx_j/dz_k`, in the data's units."""
-    driving: Matrix
-    """`[K, D]`: root mean square over examples of `sd(x_j) dz_k/dx_j / sd_k`."""
 
 
 class Interpretation(Task):
@@ -160,17 +147,6 @@ class Interpretation(Task):
             key = "arithmetic" if kind == "model" else f"{kind}/arithmetic"
             found |= with_error(key, hits)
         return found
-
-
-def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matrix:
-    """Means of p(x|z) at flattened latents `[N, K]`, `[N, *shape]`; a conditional model reads `label [N]`."""
-    parts = []
-    for start in range(0, len(codes), CHUNK):
-        z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
-        told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
-        latents = z.reshape(-1, *context.model.latent_shape)
-        parts.append(context.model.decode(latents, label=told).mean.float().cpu().numpy())
-    return np.concatenate(parts)
 
 
 def ranked(variation: Matrix) -> dict[str, float]:

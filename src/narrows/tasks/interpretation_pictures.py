@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,14 +14,11 @@ from narrows.drawing.curves import Curve, curves
 from narrows.drawing.examples import layout_of, paths, rolls
 from narrows.random import generator
 from narrows.tasks.base import TaskContext
-from narrows.tasks.interpretation import decoded
 from narrows.tasks.measures import latent_paths
 from narrows.tasks.measures.embeddings import Matrix
 from narrows.types import DataSpec
 
-if TYPE_CHECKING:
-    from narrows.tasks.interpretation import Sensitivity
-
+CHUNK = 500
 STEPS = 9
 REACH = 2.5
 PAIRS = 3
@@ -137,3 +134,26 @@ def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
 
 def _repeated(test: dict[str, NDArray], place: int, times: int) -> NDArray | None:
     return np.repeat(test["label"][place : place + 1], times) if "label" in test else None
+
+
+@dataclass
+class Sensitivity:
+    """How far each latent moves the output, and what moves it; by latent, in the model's order."""
+
+    energy: Matrix
+    """`[B, K]`: the squared norm of `sd_k dx/dz_k` of each example."""
+    moved: Matrix
+    """`[K, D]`: root mean square over examples of `sd_k dx_j/dz_k`, in the data's units."""
+    driving: Matrix
+    """`[K, D]`: root mean square over examples of `sd(x_j) dz_k/dx_j / sd_k`."""
+
+
+def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matrix:
+    """Means of p(x|z) at flattened latents `[N, K]`, `[N, *shape]`; a conditional model reads `label [N]`."""
+    parts = []
+    for start in range(0, len(codes), CHUNK):
+        z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
+        told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
+        latents = z.reshape(-1, *context.model.latent_shape)
+        parts.append(context.model.decode(latents, label=told).mean.float().cpu().numpy())
+    return np.concatenate(parts)

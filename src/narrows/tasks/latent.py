@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.evaluation import per_example
 from narrows.losses.divergence import posterior_kl
-from narrows.tasks.base import Task, TaskContext, per_example
+from narrows.tasks.base import Task, TaskContext
 from narrows.types import Latent, QuantizedLatent, SparseLatent, VariationalLatent
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.losses.importance import log_joint, log_posterior
+from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.measures import chosen_rows
@@ -80,9 +80,3 @@ class Likelihood(Task):
             weights = log_weights(model, batch, latent, draws)
             evidence = torch.logaddexp(evidence, weights.logsumexp(0))
         return math.log(self.samples) - evidence
-
-
-def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:
-    """`log p(x|z) + log p(z) - log q(z|x)` at fresh draws of z, `[draws, B]`, float64 on the CPU."""
-    z = latent.posterior.sample(torch.Size((draws,)))
-    return (log_joint(model, batch, latent, z) - log_posterior(latent, z)).cpu().double()

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from narrows.errors import require
+from narrows.evaluation import evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
-from narrows.tasks.base import Task, TaskContext, evaluating
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.linear import fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.classifier import BATCH, descend
@@ -46,8 +47,8 @@ UNSEEN = -10.0
 class Features(Task):
     """The label-efficiency curve: test accuracy with 10, 100, ... and all labels of the training split.
 
-    - `test/features/<n>_labels/probe`: a linear probe (`narrows.tasks.measures.embeddings.fit_probe`) of the embeddings, beside one
-      of the raw values (`.../raw/probe`) and of as many principal components as there are latents (`.../pca/probe`).
+    - `test/features/<n>_labels/probe`: a linear probe (`tasks.measures.embeddings.fit_probe`) of the embeddings, beside
+      one of the raw values (`.../raw/probe`) and of as many principal components as the latents are (`.../pca/probe`).
     - `test/features/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
       the probe, all trained on the labels ("Fine-Tuning can Distort Pretrained Features", Kumar et al., 2022); beside
       the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
@@ -154,10 +155,8 @@ class Features(Task):
 
     def _networks(self, context: TaskContext, probe: Probe, draw: int) -> dict[str, Classifier]:
         models = {"finetuned": copy.deepcopy(context.model)}
-        if context.directory is not None:
-            from narrows.loading.load import untrained
-
-            models["scratch/finetuned"] = untrained(context.directory, context.spec, context.seed + draw)
+        if context.untrained is not None:
+            models["scratch/finetuned"] = context.untrained(context.seed + draw)
         assert context.spec.num_classes is not None
         found = {}
         for kind, model in models.items():

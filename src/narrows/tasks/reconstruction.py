@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from narrows.errors import require
+from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder, unseen
-from narrows.tasks.base import Task, TaskContext, subset
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.linear import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import joined
 from narrows.tasks.measures.reconstruction_errors import (

@@ -260,7 +260,7 @@ def _error_figures(look: _Look, name: str, seed: int) -> dict[str, float]:
 
 def _plane(values: Matrix) -> Matrix:
     """The first two principal components, `[N, 2]`, each with its largest loading positive."""
-    from narrows.training.callbacks.pictures import principal
+    from narrows.tasks.measures.principal_axes import principal
 
     rows = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     axes, _, _ = principal(rows, 2)

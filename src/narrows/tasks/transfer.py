@@ -15,8 +15,9 @@ from torch import Tensor
 from narrows.config.composition import build, choice_files
 from narrows.drawing import restoration
 from narrows.errors import nearest, require
+from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
-from narrows.tasks.base import Task, TaskContext, subset
+from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.linear import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import chosen, joined, reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import ErrorSums, example_mse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from narrows.compare.run_summary import print_report
 from narrows.config.composition import build, build_later, checked
 from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
+from narrows.files import write_atomically
 from narrows.loading import fitted_density, recorded_encoding
-from narrows.loading.load import build_model, checkpoint_path, read_weights
+from narrows.loading.load import build_model, checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoints, history_positions
-from narrows.runs.directory import CONFIG, RunDirectory, write_atomically
+from narrows.runs.directory import CONFIG, RunDirectory
 from narrows.runs.job import Job
 from narrows.runs.manifest import is_main_process
 from narrows.runs.status import began_at, recorded
@@ -205,7 +207,12 @@ def conclude(
         if any(isinstance(callback, Pictures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             publish(prior_samples(module.model, config.seed), directory.path, trainer.loggers, trainer.global_step)
     context = TaskContext(
-        model=module.model, datamodule=data, directory=directory.path, seed=config.seed, device=device
+        model=module.model,
+        datamodule=data,
+        directory=directory.path,
+        seed=config.seed,
+        device=device,
+        untrained=partial(untrained, directory.path, data.spec),
     )
     judged = {name: value for name, value in figures.items() if name.startswith("prior/")}
     judged |= run_tasks(tasks, context)

@@ -24,9 +24,10 @@ from narrows.config.overrides import check_overrides, explain
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
+from narrows.files import write_atomically
 from narrows.loading.load import build_model
 from narrows.random import seed_default
-from narrows.runs.directory import CONFIG, RunDirectory, write_atomically
+from narrows.runs.directory import CONFIG, RunDirectory
 from narrows.runs.job import Job
 from narrows.runs.status import began_at, recorded
 from narrows.training.experiment import build_module, check_composition

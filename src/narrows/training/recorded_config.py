@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from narrows.config.composition import known_keys
-from narrows.errors import UserError, nearest, require
+from narrows.config.overrides import override
+from narrows.errors import UserError, require
+from narrows.files import read_json
 from narrows.loading.trust import read_config, require_trusted
-from narrows.runs.directory import CONFIG, MANIFEST, read_json
+from narrows.runs.directory import CONFIG, MANIFEST
 from narrows.runs.job import Job, SweepJob
 
 OPTIONS = ("resume", "from_config", "into", "allow")
@@ -108,23 +107,6 @@ def _composed(file: Path, overrides: list[str]) -> DictConfig:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
-
-
-def override(config: DictConfig, text: str) -> None:
-    """Set one value of a recorded config, in Hydra's grammar.
-
-    Raises:
-        UserError: no `KEY=VALUE`, or no such key.
-    """
-    require("=" in text and text[0] not in "~@", f"'{text}' is no override of a recorded config: KEY=VALUE")
-    (parsed,) = OverridesParser.create().parse_overrides([text])
-    require(not parsed.is_sweep_override(), f"'{text}': a recorded config is of one run, which takes one value")
-    key, value = parsed.key_or_group, parsed.value()
-    parent, _, name = key.rpartition(".")
-    node: Any = OmegaConf.select(config, parent) if parent else config
-    if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
-        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))}")
-    OmegaConf.update(config, key, value, merge=False, force_add=True)
 
 
 def _log_to(directory: Path) -> None:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
+from narrows.evaluation import subset
 from narrows.random import derive
-from narrows.tasks.base import TaskContext, subset
+from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.linear import Classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.factor_scores import Matrix

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
+from narrows.evaluation import per_example
+from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
-from narrows.tasks.base import TaskContext, per_example
+from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.linear import MAX_SQUARE
-from narrows.tasks.likelihood import log_weights
 from narrows.tasks.measures.reconstruction_errors import example_mse
 from narrows.types import Batch, VariationalLatent
 

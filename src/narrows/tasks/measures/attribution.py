@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from narrows.drawing import detection as figures
 from narrows.drawing.canvas import Picture
-from narrows.tasks.base import TaskContext, select
+from narrows.evaluation import select
+from narrows.tasks.base import TaskContext
 from narrows.types import Batch
 
 TOP = 8

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from narrows.evaluation import EvaluationData, select, subset
 from narrows.models.autoencoder import Autoencoder, unseen
 from narrows.random import Counter, generator
-from narrows.tasks.base import EvaluationData, TaskContext, select, subset
+from narrows.tasks.base import TaskContext
 from narrows.types import Batch
 
 CHUNK = 500

@@ -17,9 +17,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.conditional import ConditionalAutoencoder
-from narrows.tasks.base import TaskContext, subset
+from narrows.tasks.base import TaskContext
 from narrows.types import Batch
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from narrows.corruptions import Block
 from narrows.errors import require
-from narrows.tasks.base import TaskContext, subset
+from narrows.evaluation import subset
+from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.imputers import Matrix
 from narrows.tasks.measures.chosen_rows import chosen, joined
 from narrows.types import Batch, DataSpec

@@ -13,9 +13,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from narrows.evaluation import per_example
 from narrows.likelihoods.elementwise import LevelCategorical
 from narrows.likelihoods.table_row import MixedDistribution
-from narrows.tasks.base import per_example
 from narrows.tasks.measures.standard_errors import standard_error
 from narrows.types import DataSpec
 

@@ -20,8 +20,9 @@ from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, flat, layout_of, panels, paths, rolls, sheet
 from narrows.errors import require
+from narrows.evaluation import EvaluationData, evaluating, subset
 from narrows.models.autoencoder import Autoencoder, unseen
-from narrows.tasks.base import EvaluationData, evaluating, subset
+from narrows.tasks.measures.principal_axes import principal
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
@@ -243,20 +244,3 @@ def _latent_map(scene: _Scene) -> Picture:
     note = f"first two of {count} principal components: {100 * float(shares.sum()):.0f}% of the variance"
     names = [f"PC{i + 1} ({100 * float(share):.0f}%)" for i, share in enumerate(shares)]
     return canvas.scatter(points, scene.labels, text, (names[0], [*names, "-"][1]), note)
-
-
-def principal(codes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Principal axes `[k, D]` of the rows, their standard deviations `[k]` and shares of the variance `[k]`."""
-    centred = codes - codes.mean(0)
-    count = min(count, *centred.shape)
-    if min(centred.shape) <= 256:
-        _, values, axes = torch.linalg.svd(centred, full_matrices=False)
-        axes = axes[:count]
-    else:
-        _, values, columns = torch.pca_lowrank(centred, q=count + 8, center=False, niter=4)
-        axes = columns.T[:count]
-    # A sign is arbitrary; fixed, so that the map does not flip from one drawing to the next.
-    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-    axes = axes * torch.where(largest < 0, -1.0, 1.0)
-    total = centred.square().sum().clamp_min(1e-30)
-    return axes, values[:count] / math.sqrt(max(len(codes) - 1, 1)), values[:count].square() / total

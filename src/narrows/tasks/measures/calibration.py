@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from narrows.errors import UserError
+from narrows.evaluation import evaluating
+from narrows.files import read_json, write_json
 from narrows.loading import run_data as data_of
 from narrows.loading.load import checkpoint_path
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs import checkpoints
-from narrows.runs.directory import read_json, write_json
-from narrows.tasks.base import evaluating
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
 from narrows.tasks.measures.reconstruction_errors import example_mse

@@ -1,0 +1,10 @@
+from .conv import ConvDecoder as ConvDecoder
+from .lstm import AutoregressiveLSTMDecoder as AutoregressiveLSTMDecoder
+from .lstm import LSTMDecoder as LSTMDecoder
+from .lstm import Recurrence as Recurrence
+from .mlp import MLPDecoder as MLPDecoder
+from .mlp import TransposedLinear as TransposedLinear
+from .mlp import UnitLinear as UnitLinear
+from .resnet import ResNetDecoder as ResNetDecoder
+from .unet import UNetDecoder as UNetDecoder
+from .vit import ViTDecoder as ViTDecoder

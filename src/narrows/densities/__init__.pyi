@@ -1,0 +1,9 @@
+from .autoregressive import AutoregressiveCodes as AutoregressiveCodes
+from .base import Density as Density
+from .base import StandardisedDensity as StandardisedDensity
+from .flow import FlowDensity as FlowDensity
+from .gaussians import GaussianDensity as GaussianDensity
+from .gaussians import MixtureDensity as MixtureDensity
+from .gradient_fit import Budget as Budget
+from .pseudo_inputs import VampDensity as VampDensity
+from .second_stage import SecondStage as SecondStage

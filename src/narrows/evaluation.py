@@ -1,0 +1,68 @@
+"""What judging a model needs, whoever judges: splits in order, evaluation mode, parts of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from narrows.random import Counter, seed_default
+from narrows.types import Batch, DataSpec, row_sums
+
+
+class EvaluationData(Protocol):
+    """What a task needs of a datamodule: its spec, and each split once, in order."""
+
+    spec: DataSpec
+
+    def ordered_loader(self, split: str) -> Iterable[Batch]: ...
+
+    def revealed_loader(self, split: str) -> Iterable[Batch]:
+        """With what is missing on purpose; asked for only where something is missing."""
+        ...
+
+
+@contextmanager
+def evaluating(model: nn.Module, seed: int, *counters: Counter) -> Iterator[None]:
+    """Evaluation mode, no gradients, default generators seeded by `counters`; all restored afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []), torch.no_grad():
+        model.eval()
+        seed_default(seed, *counters)
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def select(batch: Batch, rows: Tensor | slice) -> Batch:
+    """The part of a batch that `rows` (a mask, positions or a slice) names."""
+    if isinstance(rows, Tensor):
+        rows = rows.to(batch.x.device)
+    parts: dict[str, Any] = {
+        f.name: value[rows] for f in fields(batch) for value in [getattr(batch, f.name)] if isinstance(value, Tensor)
+    }
+    return replace(batch, **parts)
+
+
+def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
+    """The rows of an ordered loader at the ascending `positions`, batch by batch; empty batches are left out."""
+    start = 0
+    for batch in loader:
+        here = positions[(positions >= start) & (positions < start + len(batch))] - start
+        if len(here):
+            yield select(batch, here)
+        start += len(batch)
+
+
+def per_example(values: Tensor, observed: Tensor | None = None) -> Tensor:
+    """Sum over each example's observed values, `[B, *shape] -> [B]`, float64 on the CPU."""
+    if observed is not None:
+        values = values.masked_fill(~observed, 0.0)
+    return row_sums(values).cpu().double()

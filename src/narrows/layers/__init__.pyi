@@ -1,0 +1,12 @@
+from .attention import Block as Block
+from .attention import Cache as Cache
+from .attention import MapAttention as MapAttention
+from .attention import Positions as Positions
+from .attention import SelfAttention as SelfAttention
+from .attention import Transformer as Transformer
+from .blocks import BatchNorm as BatchNorm
+from .blocks import Nearest as Nearest
+from .blocks import ResidualBlock as ResidualBlock
+from .stages import AxisLinear as AxisLinear
+from .stages import Decoder as Decoder
+from .stages import Encoder as Encoder

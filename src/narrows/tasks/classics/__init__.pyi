@@ -1,0 +1,10 @@
+from .codecs import Classic as Classic
+from .codecs import Coded as Coded
+from .codecs import PCACodec as PCACodec
+from .codecs import PillowCodec as PillowCodec
+from .detectors import Rows as Rows
+from .ica import Independent as Independent
+from .imputers import Known as Known
+from .linear import Classics as Classics
+from .linear import Training as Training
+from .reducers import Reducer as Reducer

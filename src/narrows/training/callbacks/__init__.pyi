@@ -1,0 +1,6 @@
+from .checkpoint import Checkpoint as Checkpoint
+from .checkpoint import CheckpointFiles as CheckpointFiles
+from .pictures import Pictures as Pictures
+from .progress import Progress as Progress
+from .resample_dead import ResampleDead as ResampleDead
+from .start_at_mean import StartAtMean as StartAtMean
