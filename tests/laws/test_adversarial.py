@@ -300,4 +300,4 @@ def test_a_tc_critic_needs_a_variational_latent() -> None:
     net, objective = model(IMAGE, bottleneck=BOTTLENECKS["topk"]), LOSSES["factor"]()
     del objective["kl"]
     with pytest.raises(UserError, match=r"'tc' \(TotalCorrelationCritic\) reads a VariationalLatent"):
-        objective.check(net.bottleneck.returns, type(net.bottleneck), type(net.corruption))
+        objective.check(type(net), net.bottleneck, type(net.corruption))

@@ -69,17 +69,23 @@ class Objective(nn.ModuleDict):
             raise UserError("the loss has no term; choose one, for example loss=elbo")
         super().__init__(dict(terms))
 
-    def check(self, returns: type[Latent], bottleneck: type[Bottleneck], corruption: type[Corruption]) -> None:
+    def check(self, model: type[Autoencoder], bottleneck: Bottleneck, corruption: type[Corruption]) -> None:
         """Refuse, by name, terms that cannot read what this composition offers.
+
+        Args:
+            model: which says what becomes of the bottleneck's latent.
+            bottleneck: of any width.
+            corruption: which says whether it hides.
 
         Raises:
             UserError: the latent is of another kind, has a part that no term trains, or nothing is hidden.
         """
+        returns, giver = model.returns(bottleneck), model.giver(bottleneck)
         for name, term in self._terms():
             if not issubclass(returns, term.requires):
                 raise UserError(
-                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but bottleneck "
-                    f"{bottleneck.__name__} returns a {returns.__name__}; {_remedy(term.requires)}"
+                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but {giver} "
+                    f"returns a {returns.__name__}; {_remedy(term.requires)}"
                 )
             if term.needs_hidden and not corruption.hides:
                 raise UserError(
@@ -88,7 +94,7 @@ class Objective(nn.ModuleDict):
                 )
         if returns.needs and all(term.trains != returns.needs for _, term in self._terms()):
             raise UserError(
-                f"bottleneck {bottleneck.__name__} has a {returns.needs} that none of the loss terms "
+                f"{giver} has a {returns.needs} that none of the loss terms "
                 f"{', '.join(repr(name) for name in self)} trains; {_REMEDIES[returns.needs]}"
             )
 
