@@ -68,7 +68,8 @@ def has_ssim(spec: DataSpec) -> bool:
 
 
 def example_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
-    """SSIM of each image of `[B, C, H, W]`, `[B]` float64: a Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, mean over channels and positions, borders mirrored.
+    """SSIM of each image of `[B, C, H, W]`, `[B]` float64: a Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01,
+    K2 = 0.03, mean over channels and positions, borders mirrored.
 
     "Image Quality Assessment: From Error Visibility to Structural Similarity" (Wang et al., 2004), equation 13.
     """
@@ -81,8 +82,8 @@ def has_ms_ssim(spec: DataSpec) -> bool:
 
 
 def example_ms_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
-    """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, as the loss of that name has it: over the scales that fit,
-    their exponents divided by their sum; five, from 176 pixels a side, are the published ones."""
+    """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, as the loss of that name has it: over the scales that
+    fit, their exponents divided by their sum; five, from 176 pixels a side, are the published ones."""
     return multi_scale_ssim(guess.float(), truth.float(), span, WINDOW).cpu().double()
 
 
