@@ -258,7 +258,7 @@ def step_once(network: Autoencoder, objective: Objective, examples: Batch) -> Te
 
 def refusal_of(objective: Objective, network: Autoencoder) -> str | None:
     try:
-        objective.check(network.bottleneck.returns, type(network.bottleneck), type(network.corruption))
+        objective.check(type(network), network.bottleneck, type(network.corruption))
     except UserError as error:
         return str(error)
     return None

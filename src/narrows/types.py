@@ -122,7 +122,7 @@ class Latent:
     point: Tensor
     """The noise-free value of `z`: what describes the example (`embed`, tasks)."""
     needs: ClassVar[str] = ""
-    """A part of its bottleneck that reconstruction does not train: the loss must have a term that `trains` it."""
+    """A part of what gives it that reconstruction does not train: the loss must have a term that `trains` it."""
 
 
 @dataclass

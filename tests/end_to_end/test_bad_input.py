@@ -89,6 +89,36 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("variant=vae", "bottleneck=deterministic", *NO_DATA),
         "loss term 'kl' (KL) reads a VariationalLatent, but bottleneck Deterministic returns a Latent",
     ),
+    "loss of a model's latent": (
+        ("variant=hamiltonian_vae", "loss=beta_tc", *NO_DATA),
+        "'total_correlation' (TotalCorrelation) reads a GaussianLatent, but model HamiltonianAutoencoder returns a "
+        "MomentumLatent; use a Gaussian posterior",
+    ),
+    "loss of a model's prior": (
+        ("variant=vamp_vae", "loss=dip", *NO_DATA),
+        "loss term 'dip' (DIP) reads a GaussianLatent, but model VampAutoencoder returns a LearntPriorLatent",
+    ),
+    "model's prior": (
+        ("variant=vamp_vae", "loss=reconstruction", *NO_DATA),
+        "model VampAutoencoder has a prior that none of the loss terms 'reconstruction' trains; use loss=elbo",
+    ),
+    "model's bottleneck": (
+        ("variant=hamiltonian_vae", "bottleneck=ladder", *NO_DATA),
+        "model hamiltonian: the posterior must be Gaussian, but bottleneck Ladder returns a HierarchicalLatent",
+    ),
+    "density of a model's latent": (
+        ("variant=vamp_vae", "prior=vamp", *NO_DATA),
+        "prior VampDensity reads a GaussianLatent, but model VampAutoencoder returns a LearntPriorLatent",
+    ),
+    "loss of a conditional model": (
+        ("variant=conditional_vae", "bottleneck=topk", *NO_DATA),
+        "reads a VariationalLatent, but bottleneck TopK returns a SparseLatent",
+    ),
+    "no model": (("model._partial_=false", *NO_DATA), "missing 2 required positional arguments"),
+    "no bottleneck": (
+        ("model._target_=narrows.encoders.mlp.MLPEncoder", "~model.init", *NO_DATA),
+        "model: 'narrows.encoders.mlp.MLPEncoder' is no Autoencoder, or lacks _partial_: true",
+    ),
     "masked": (("loss=masked", *NO_DATA), "but corruption Clean hides none; use corruption=masking"),
     "map": (
         ("encoder=conv", "encoder.flatten=false", "decoder=conv", "decoder.channels=[8]"),

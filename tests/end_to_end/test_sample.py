@@ -260,7 +260,7 @@ def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"shutil\.rmtree"):
         narrows.load(run)
     checkpoints.save_as(state | {"config": {"_target_": "narrows.encoders.mlp.MLPEncoder", "_partial_": True}}, path)
-    with pytest.raises(UserError, match="is no density over latents"):
+    with pytest.raises(UserError, match="MLPEncoder' is no Density"):
         narrows.load(run)
     flow = {"_target_": "narrows.densities.flow.FlowDensity", "_partial_": True}
     checkpoints.save_as(state | {"config": flow}, path)

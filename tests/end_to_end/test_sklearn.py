@@ -174,3 +174,10 @@ def test_quiet_and_nothing_left_behind(
 def test_refusals_are_one_sentence(options: dict[str, Any], sentence: str, rows: np.ndarray) -> None:
     with pytest.raises(UserError, match=sentence):
         AutoencoderTransformer(**(TINY | {"overrides": ()} | options)).fit(rows)
+
+
+def test_a_loss_that_cannot_read_the_latent_leaves_no_run(rows: np.ndarray, tmp_path: Path) -> None:
+    estimator = AutoencoderTransformer("vamp_vae", overrides=["loss=reconstruction"], directory=tmp_path)
+    with pytest.raises(UserError, match="model VampAutoencoder has a prior that none of the loss terms"):
+        estimator.fit(rows)
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from instances import BOTTLENECKS, CRITIC, IMAGE, LOSSES, TERMS, batch, model
-from module.module_helpers import constant
+from module.module_helpers import constant, fit, module, network, quiet
 from torch import Tensor, nn
 
 from narrows.encoders.conv import ConvEncoder
@@ -24,8 +24,9 @@ from narrows.losses.isolation import frozen
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.training.module import AutoencoderModule
-from narrows.types import Batch, DataSpec, Output
+from narrows.types import FINAL_STEP, Batch, DataSpec, Output
 
+pytestmark = quiet
 VECTOR = DataSpec(shape=(12,), kind="vector", size=100, value_range=(0.0, 1.0))
 ADVERSARIES = ("latent_adversary", "tc_critic", "output_adversary")
 SMALL = partial(MLPEncoder, widths=[8], activation="tanh")
@@ -93,8 +94,41 @@ def test_one_backward_gives_each_player_its_own_gradient() -> None:
     torch.testing.assert_close([p.grad for p in term.critic.parameters()], list(expected))
     assert losses.total.item() == pytest.approx(
         losses.terms["reconstruction"].item() + losses.terms["adversary"].item(), rel=1e-6
-    ), "the figure that chooses a checkpoint is the model's"
+    ), "the critic's loss is no part of the total's value"
     assert losses.terms["adversary_critic"].item() == pytest.approx(math.log(2), abs=0.3)
+
+
+# ── the figure that chooses a checkpoint ────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("loss", ["latent_adversarial", "factor", "output_adversarial"])
+def test_a_moving_critic_does_not_move_the_monitored_loss(loss: str) -> None:
+    net, objective = model(VECTOR).eval(), LOSSES[loss]()
+    objective.attach(net)
+    with torch.no_grad():
+        out = net(batch(VECTOR))
+        out.step = FINAL_STEP
+        before = objective(out, net)
+        for critic in (part for part in objective.modules() if isinstance(part, Critic)):
+            for parameter in critic.parameters():
+                parameter.copy_(3 * torch.randn_like(parameter))
+        after = objective(out, net)
+    (adversary,) = {name for name in after.terms if f"{name}_critic" in after.terms}
+    assert not torch.isclose(after.terms[adversary], before.terms[adversary], rtol=1e-3)
+    assert torch.equal(after.monitored, before.monitored)
+    rest = sum(objective[name].weight(FINAL_STEP) * after.terms[name] for name in objective if name != adversary)
+    torch.testing.assert_close(after.monitored, rest)
+
+
+def test_validation_reports_the_monitored_loss_and_the_adversary_beside_it() -> None:
+    net, objective = network(), LOSSES["latent_adversarial"]()
+    trainer, recorder = fit(module(net, objective), max_epochs=1)
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert figures["val/loss"] == pytest.approx(figures["val/reconstruction"], rel=1e-6)
+    assert {"val/adversary", "val/adversary_critic"} <= set(figures)
+    losses, terms, adversary = (recorder.series(f"train/{name}") for name in ("loss", "reconstruction", "adversary"))
+    for (_, loss), (_, nats), (_, value) in zip(losses, terms, adversary, strict=True):
+        assert loss == pytest.approx(nats + objective["adversary"].weight(0) * value, rel=1e-5)
 
 
 # ── signs: Pythae's VAEGAN gives the decoder the adversarial gradient reversed ──────────────────────────
@@ -300,4 +334,4 @@ def test_a_tc_critic_needs_a_variational_latent() -> None:
     net, objective = model(IMAGE, bottleneck=BOTTLENECKS["topk"]), LOSSES["factor"]()
     del objective["kl"]
     with pytest.raises(UserError, match=r"'tc' \(TotalCorrelationCritic\) reads a VariationalLatent"):
-        objective.check(net.bottleneck.returns, type(net.bottleneck), type(net.corruption))
+        objective.check(type(net), net.bottleneck, type(net.corruption))

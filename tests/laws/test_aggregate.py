@@ -195,7 +195,7 @@ def test_senseless_options_are_refused(build: object, sentence: str) -> None:
 
 
 def test_a_latent_without_a_gaussian_posterior_is_refused() -> None:
-    bottleneck = BOTTLENECKS["categorical"].func
+    bottleneck = BOTTLENECKS["categorical"]((4,))
     for term in (TotalCorrelation(), DIP(), TERMS["importance_weighted"]()):
         with pytest.raises(UserError, match=r"reads a (Gaussian|Reparameterised)Latent, but bottleneck Categorical"):
-            Objective({"t": term}).check(bottleneck.returns, bottleneck, type(model().corruption))
+            Objective({"t": term}).check(Autoencoder, bottleneck, type(model().corruption))

@@ -271,5 +271,5 @@ def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(UserError, match="no tempering 'quadratc': did you mean 'quadratic'"):
         hamiltonian(tempering="quadratc")
     net = hamiltonian()
-    with pytest.raises(UserError, match="reads a GaussianLatent, but bottleneck Gaussian returns a MomentumLatent"):
-        LOSSES["beta_tc"]().check(net.bottleneck.returns, type(net.bottleneck), type(net.corruption))
+    with pytest.raises(UserError, match="reads a GaussianLatent, but model HamiltonianAutoencoder returns a Momentum"):
+        LOSSES["beta_tc"]().check(type(net), net.bottleneck, type(net.corruption))

@@ -94,7 +94,7 @@ def test_every_parameter_gets_a_gradient_and_the_codes_learn(name: str, spec: Da
     terms = {"nll": NegativeLogLikelihood(), "commitment": Commitment()}
     gradient = name.endswith("gradient")
     objective = Objective(terms | ({"distance": CodebookDistance()} if gradient else {}))
-    objective.check(net.bottleneck.returns, type(net.bottleneck), type(net.corruption))
+    objective.check(type(net), net.bottleneck, type(net.corruption))
     net(batch(spec, n))
     before = [book.vectors.clone() for book in net.bottleneck.books]
     objective(net(batch(spec, n)), net).total.backward()

@@ -42,8 +42,10 @@ def test_log_probabilities_are_those_of_torch(name: str) -> None:
     torch.testing.assert_close(likelihood(params).log_prob(x).sum(1), expected)
 
 
-def test_every_column_is_a_normalised_distribution() -> None:
-    p = COLUMN_LIKELIHOODS["mixed"](TABLE)(torch.randn(1, 8).double() * 3)
+@pytest.mark.parametrize("scale", [0.0, 3.0, 30.0, 60.0])
+def test_every_column_is_a_normalised_distribution(scale: float) -> None:
+    params = scale * torch.randn(1, 8).double()
+    p = COLUMN_LIKELIHOODS["mixed"](TABLE)(params)
     for group in GROUPS:
         width = group.stop - group.start
         x = torch.zeros(width, 8)
@@ -52,7 +54,7 @@ def test_every_column_is_a_normalised_distribution() -> None:
     truths = torch.zeros(2, 8)
     truths[1, 4] = 1
     assert p.log_prob(truths)[:, 4].exp().sum().item() == pytest.approx(1, abs=1e-6)
-    grid = torch.linspace(-60, 60, 100_001).double()
+    grid = params[0, 0] + torch.linspace(-60, 60, 100_001).double()
     values = torch.zeros(len(grid), 8).double()
     values[:, 0] = grid
     assert torch.trapezoid(p.log_prob(values)[:, 0].exp(), grid).item() == pytest.approx(1, abs=1e-6)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from instances import BOTTLENECKS, LOSSES, batch, model
+from instances import BOTTLENECKS, LOSSES, TERMS, batch, model
 
+from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Clean, Masking
 from narrows.errors import UserError
 from narrows.losses import Objective, Term
@@ -64,6 +65,19 @@ def test_terms_come_back_unweighted(weight: float) -> None:
     torch.testing.assert_close(losses.total, reconstruction + weight * kl)
 
 
+class Unmonitored(Fixed):
+    monitored = False
+
+
+def test_a_term_that_is_not_monitored_is_descended_and_logged_and_no_more() -> None:
+    net, data = model(), batch(n=5)
+    objective = Objective({"a": Fixed(1.0, 0.5), "b": Unmonitored(3.0, 2.0, scalar=True)})
+    losses = objective(net(data), net)
+    assert losses.terms["b"].item() == 3.0
+    assert losses.total.item() == 0.5 * 2.0 + 2.0 * 3.0
+    assert losses.monitored.item() == 0.5 * 2.0
+
+
 def test_one_backward_is_the_weighted_sum_of_the_terms_gradients() -> None:
     net = model()
     out = net(batch())
@@ -118,20 +132,31 @@ REFUSED = [
 """Terms, latent, corruption, and what is said of them."""
 
 
+def giving(kind: type[Latent]) -> Bottleneck:
+    bottleneck: Bottleneck = BOTTLENECKS["gaussian"]((4,))
+    bottleneck.returns = kind
+    return bottleneck
+
+
 @pytest.mark.parametrize(("terms", "returns", "corruption", "sentence"), REFUSED)
 def test_refusals_name_the_term_and_the_remedy(
     terms: dict[str, Term], returns: type[Latent], corruption: type[Clean], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence) as refused:
-        Objective(terms).check(returns, BOTTLENECKS["gaussian"].func, corruption)
+        Objective(terms).check(Autoencoder, giving(returns), corruption)
     assert "\n" not in str(refused.value)
 
 
 def test_what_can_be_read_is_not_refused() -> None:
-    bottleneck = BOTTLENECKS["gaussian"].func
-    Objective({"kl": KL(), "l1": L1()}).check(VariationalLatent, bottleneck, Clean)
-    Objective({"rate": SparseKL()}).check(UnitLatent, bottleneck, Clean)
-    Objective({"hidden": HiddenNegativeLogLikelihood()}).check(Latent, bottleneck, Masking)
+    Objective({"kl": KL(), "l1": L1()}).check(Autoencoder, giving(VariationalLatent), Clean)
+    Objective({"rate": SparseKL()}).check(Autoencoder, giving(UnitLatent), Clean)
+    Objective({"hidden": HiddenNegativeLogLikelihood()}).check(Autoencoder, giving(Latent), Masking)
+
+
+def test_a_loss_that_could_choose_no_checkpoint_is_refused() -> None:
+    alone = Objective({"adversary": TERMS["latent_adversary"]()})
+    with pytest.raises(UserError, match=r"none of the loss terms 'adversary' is part of val/loss, .* add loss.recons"):
+        alone.check(Autoencoder, giving(Latent), Clean)
 
 
 def test_a_loss_without_terms_is_refused() -> None:

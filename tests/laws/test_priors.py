@@ -19,7 +19,7 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, Capacity, posterior_kl
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.models.autoencoder import Stages
+from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.models.vamp import VampAutoencoder
 from narrows.types import DataSpec, JointLatent, row_sums
 
@@ -95,7 +95,7 @@ def test_a_mixture_of_one_standard_component_is_the_standard_prior() -> None:
 def test_a_prior_that_nothing_trains_is_refused() -> None:
     objective = Objective({"reconstruction": NegativeLogLikelihood()})
     with pytest.raises(UserError, match="bottleneck GaussianMixture has a prior that none of the loss terms"):
-        objective.check(GaussianMixture.returns, GaussianMixture, Clean)
+        objective.check(Autoencoder, GaussianMixture((4,)), Clean)
 
 
 # ── VampPrior ───────────────────────────────────────────────────────────────────────────────────────────
@@ -223,7 +223,7 @@ def test_capacities_of_parts() -> None:
     with pytest.raises(UserError, match=r"no part 'middle': .*continuous, discrete"):
         Capacity(part="middle")(out, net)
     with pytest.raises(UserError, match="reads a JointLatent, but bottleneck Gaussian"):
-        Objective({"c": Capacity(part="discrete")}).check(Gaussian.returns, Gaussian, Clean)
+        Objective({"c": Capacity(part="discrete")}).check(Autoencoder, Gaussian((4,)), Clean)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.quantisation import CodebookDistance, CodeKL, Commitment, LookupFreeEntropy, corners
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.types import Batch, CodebookLatent, LearnedCodebookLatent
+from narrows.types import Batch
 
 SHAPES = [(7,), (7, 4), (7, 3, 5)]
 
@@ -79,9 +79,9 @@ def test_a_codebook_that_no_term_trains_is_refused() -> None:
     loss = Objective({"reconstruction": NegativeLogLikelihood(), "commitment": Commitment()})
     net = model(bottleneck=BOTTLENECKS["vq_gradient"])
     with pytest.raises(UserError, match=r"VectorQuantizer has a codebook that none .*; use loss=vq_gradient"):
-        loss.check(net.bottleneck.returns, type(net.bottleneck), type(net.corruption))
-    loss.check(CodebookLatent, type(net.bottleneck), type(net.corruption))
-    Objective({"d": CodebookDistance()}).check(LearnedCodebookLatent, type(net.bottleneck), type(net.corruption))
+        loss.check(type(net), net.bottleneck, type(net.corruption))
+    loss.check(type(net), BOTTLENECKS["vq"]((4,)), type(net.corruption))
+    Objective({"d": CodebookDistance()}).check(type(net), net.bottleneck, type(net.corruption))
 
 
 # ── without a codebook ──────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from narrows.corruptions import Clean
 from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.reconstruction import NegativeLogLikelihood
+from narrows.models.autoencoder import Autoencoder
 
 SHAPES = [(7,), (7, 4), (7, 2, 3)]
 
@@ -114,4 +115,4 @@ def test_senseless_options_are_refused(options: dict[str, float]) -> None:
 
 def test_a_density_that_nothing_trains_is_refused() -> None:
     with pytest.raises(UserError, match="bottleneck UniformNoise has a prior that none of the loss terms"):
-        Objective({"reconstruction": NegativeLogLikelihood()}).check(UniformNoise.returns, UniformNoise, Clean)
+        Objective({"reconstruction": NegativeLogLikelihood()}).check(Autoencoder, UniformNoise((4,)), Clean)

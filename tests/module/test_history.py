@@ -14,19 +14,21 @@ from narrows.training.step_history import StepHistory, as_row, names_of, refuse_
 
 def losses(reconstruction: float, kl: float) -> Losses:
     terms = {"reconstruction": torch.tensor(reconstruction, requires_grad=True), "kl": torch.tensor(kl)}
-    return Losses(total=terms["reconstruction"] + 2 * terms["kl"], terms=terms)
+    total = terms["reconstruction"] + 2 * terms["kl"]
+    return Losses(total=total, monitored=total.detach(), terms=terms)
 
 
 def test_a_row_is_the_total_and_every_unweighted_term() -> None:
     assert names_of(losses(3.0, 1.0)) == ["loss", "reconstruction", "kl"]
-    row = as_row(losses(3.0, 1.0))
+    row = as_row(losses(3.0, 1.0).total, losses(3.0, 1.0))
     assert row.tolist() == [5.0, 3.0, 1.0]
     assert not row.requires_grad
 
 
 def test_low_precision_losses_are_kept_in_full() -> None:
     terms = {"reconstruction": torch.tensor(3.0, dtype=torch.bfloat16)}
-    assert as_row(Losses(total=terms["reconstruction"], terms=terms)).dtype == torch.float32
+    low = Losses(total=terms["reconstruction"], monitored=terms["reconstruction"], terms=terms)
+    assert as_row(low.total, low).dtype == torch.float32
 
 
 def test_take_gives_the_mean_and_forgets() -> None:

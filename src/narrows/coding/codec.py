@@ -166,7 +166,7 @@ def check_step(model: Autoencoder, step: float | None) -> None:
 
 def discrete(model: Autoencoder) -> bool:
     """Whether its latents are codes."""
-    return issubclass(model.bottleneck.returns, QuantizedLatent)
+    return issubclass(model.latent_kind, QuantizedLatent)
 
 
 def unfit(model: Autoencoder) -> str | None:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from narrows.config.option_types import check_types
 from narrows.errors import UserError, nearest, require
 
+T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 PARTS = (
@@ -215,6 +216,18 @@ def _is_refusal(error: BaseException) -> bool:
     """Whether a constructor refused a value; Lightning's refusal is known by its name, because importing it takes
     seconds and this module must not."""
     return isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException"
+
+
+def class_of(node: Any, path: str, base: type[T]) -> type[T]:
+    """The class that a component's config names, without building it.
+
+    Raises:
+        UserError: it names no class of that kind.
+    """
+    found = getattr(build(node, path), "func", None)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{path}: '{node.get('_target_')}' is no {base.__name__}, or lacks _partial_: true")
+    return found
 
 
 def build_later(node: Any, path: str) -> Callable[..., Any]:

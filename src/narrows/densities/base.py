@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, evaluating
 from narrows.models.autoencoder import Autoencoder, unseen
@@ -40,19 +41,20 @@ class Density(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.check(model.bottleneck.returns, type(model.bottleneck))
+        self.check(type(model), model.bottleneck)
         self.latent_shape = model.latent_shape
 
     @classmethod
-    def check(cls, returns: type[Latent], bottleneck: type) -> None:
+    def check(cls, model: type[Autoencoder], bottleneck: Bottleneck) -> None:
         """Refuse a latent that is none of `requires`, before anything is trained.
 
         Raises:
-            UserError: names the density, the kind of latent it reads, and the bottleneck.
+            UserError: names the density, the kind of latent it reads, and what gives another.
         """
+        returns = model.returns(bottleneck)
         require(
             issubclass(returns, cls.requires),
-            f"prior {cls.__name__} reads a {cls.requires.__name__}, but bottleneck {bottleneck.__name__} returns a "
+            f"prior {cls.__name__} reads a {cls.requires.__name__}, but {model.giver(bottleneck)} returns a "
             f"{returns.__name__}",
         )
 

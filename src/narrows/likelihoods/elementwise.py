@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Laplace, Normal
+from torch.distributions import Bernoulli, Distribution, Laplace, Normal
 
+from narrows.continuous_bernoulli import ContinuousBernoulli
 from narrows.errors import UserError, require
 from narrows.processes import is_distributed, sum_over_processes
 from narrows.types import DataSpec, Shape
@@ -82,7 +83,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     within_unit = True
 
     def forward(self, params: Tensor) -> Distribution:
-        return ContinuousBernoulli(logits=params.float(), validate_args=False)
+        return ContinuousBernoulli(params.float())
 
 
 class GaussianLikelihood(Likelihood):

@@ -1,1 +1,0 @@
-from .calibration import Calibration as Calibration

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build, check_keys, choice_files
+from narrows.config.composition import build, check_keys, choice_files, class_of
 from narrows.densities.base import Density
 from narrows.errors import UserError
 from narrows.evaluation import EvaluationData
@@ -28,18 +28,6 @@ def fitted_path(run_dir: Path) -> Path:
     return Path(run_dir) / checkpoints.FOLDER / "prior.ckpt"
 
 
-def class_of(node: DictConfig) -> type[Density]:
-    """The class that a prior's config names.
-
-    Raises:
-        UserError: it is none.
-    """
-    found = getattr(build(node, "prior"), "func", None)
-    if not (isinstance(found, type) and issubclass(found, Density)):
-        raise UserError(f"prior: '{node.get('_target_')}' is no density over latents, or lacks _partial_: true")
-    return found
-
-
 def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Density | None:
     """The density of a config before it is fitted, its start a function of the seed alone.
 
@@ -48,7 +36,7 @@ def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Den
     """
     if node is None:
         return None
-    class_of(node).check(model.bottleneck.returns, type(model.bottleneck))
+    class_of(node, "prior", Density).check(type(model), model.bottleneck)
     seed_default(seed, "init", "prior")
     return build(node, "prior", model)
 
@@ -124,4 +112,5 @@ def choices() -> dict[str, DictConfig]:
 
 def fitting(model: Autoencoder) -> list[str]:
     """The names of those that can read this model's latents."""
-    return [name for name, node in choices().items() if issubclass(model.bottleneck.returns, class_of(node).requires)]
+    kinds = {name: class_of(node, "prior", Density).requires for name, node in choices().items()}
+    return [name for name, kind in kinds.items() if issubclass(model.latent_kind, kind)]

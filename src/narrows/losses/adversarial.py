@@ -23,8 +23,12 @@ from narrows.types import Output, Shape, VariationalLatent
 
 
 class _Adversary(Term):
-    """A term with a critic over examples of `self.judges(model)`, built when it meets the model."""
+    """A term with a critic over examples of `self.judges(model)`, built when it meets the model.
 
+    It is no part of `val/loss`: the critic of one epoch is another yardstick than that of the next.
+    """
+
+    monitored = False
     critic: Critic
 
     def __init__(self, weight: float | Schedule, critic: Callable[[Shape], Critic]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -30,6 +30,8 @@ class Term(nn.Module):
 
     requires: type[Latent] = Latent
     needs_hidden: ClassVar[bool] = False
+    monitored: ClassVar[bool] = True
+    """Whether it is part of the figure that chooses a checkpoint: not where its yardstick moves with training."""
     trains: ClassVar[str] = ""
     """The part of a bottleneck that gets a gradient from this term alone (`Latent.needs`)."""
 
@@ -53,6 +55,9 @@ class Losses:
     """What an objective returns: batch means, in nats."""
 
     total: Tensor
+    """What a step descends."""
+    monitored: Tensor
+    """The total of the terms that are `monitored`: what validation and test report as `loss`."""
     terms: dict[str, Tensor]
     """Unweighted, under the config's own names; an opponent's loss is `<name>_critic`."""
 
@@ -69,26 +74,38 @@ class Objective(nn.ModuleDict):
             raise UserError("the loss has no term; choose one, for example loss=elbo")
         super().__init__(dict(terms))
 
-    def check(self, returns: type[Latent], bottleneck: type[Bottleneck], corruption: type[Corruption]) -> None:
+    def check(self, model: type[Autoencoder], bottleneck: Bottleneck, corruption: type[Corruption]) -> None:
         """Refuse, by name, terms that cannot read what this composition offers.
 
+        Args:
+            model: which says what becomes of the bottleneck's latent.
+            bottleneck: of any width.
+            corruption: which says whether it hides.
+
         Raises:
-            UserError: the latent is of another kind, has a part that no term trains, or nothing is hidden.
+            UserError: the latent is of another kind, has a part that no term trains, nothing is hidden, or no term is
+                monitored.
         """
+        returns, giver = model.returns(bottleneck), model.giver(bottleneck)
         for name, term in self._terms():
             if not issubclass(returns, term.requires):
                 raise UserError(
-                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but bottleneck "
-                    f"{bottleneck.__name__} returns a {returns.__name__}; {_remedy(term.requires)}"
+                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but {giver} "
+                    f"returns a {returns.__name__}; {_remedy(term.requires)}"
                 )
             if term.needs_hidden and not corruption.hides:
                 raise UserError(
                     f"loss term '{name}' ({type(term).__name__}) judges hidden values, but corruption "
                     f"{corruption.__name__} hides none; use corruption=masking"
                 )
+        if not any(term.monitored for _, term in self._terms()):
+            raise UserError(
+                f"none of the loss terms {', '.join(repr(name) for name in self)} is part of val/loss, by which a "
+                "checkpoint is chosen; add loss.reconstruction (+term@loss.reconstruction=nll)"
+            )
         if returns.needs and all(term.trains != returns.needs for _, term in self._terms()):
             raise UserError(
-                f"bottleneck {bottleneck.__name__} has a {returns.needs} that none of the loss terms "
+                f"{giver} has a {returns.needs} that none of the loss terms "
                 f"{', '.join(repr(name) for name in self)} trains; {_REMEDIES[returns.needs]}"
             )
 
@@ -110,15 +127,15 @@ class Objective(nn.ModuleDict):
 
     def forward(self, out: Output, model: Autoencoder) -> Losses:
         terms = {name: term(out, model).mean() for name, term in self._terms()}
-        total = sum(term.weight(out.step) * terms[name] for name, term in self._terms())
-        total = total if isinstance(total, Tensor) else torch.tensor(total)
+        weighted = [(term.weight(out.step) * terms[name], term.monitored) for name, term in self._terms()]
+        total, monitored = _sum(value for value, _ in weighted), _sum(value for value, kept in weighted if kept)
         for name, term in self._terms():
             loss = term.opponent(out, model)
             if loss is not None:
-                # One backward serves both players, and the figure that chooses a checkpoint is the model's alone.
+                # One backward serves both players, and the total's value is the model's alone.
                 terms[f"{name}_critic"] = loss.mean()
                 total = total + (loss.mean() - loss.mean().detach())
-        return Losses(total=total, terms=terms)
+        return Losses(total=total, monitored=monitored.detach(), terms=terms)
 
     def _terms(self) -> list[tuple[str, Term]]:
         return cast(list[tuple[str, Term]], list(self.items()))
@@ -126,6 +143,11 @@ class Objective(nn.ModuleDict):
     def weights(self, step: int) -> dict[str, float]:
         """Every term's weight at `step`."""
         return {name: term.weight(step) for name, term in self._terms()}
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    total = sum(values)
+    return total if isinstance(total, Tensor) else torch.tensor(float(total))
 
 
 _REMEDIES = {"gate": "use loss=gated", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}

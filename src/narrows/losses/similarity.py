@@ -52,17 +52,33 @@ def scales_of(side: int, window: int) -> int:
     return scales
 
 
-class MultiScaleSSIM(Term):
-    """`1 - prod_s cs_s^{beta_s} ssim_S^{beta_S}`, `[B]`, between the data and the mean of p(x|z): 0 where they agree.
+def multi_scale_ssim(a: Tensor, b: Tensor, span: float, window: int = 11) -> Tensor:
+    """`prod_s cs_s^{beta_s} ssim_S^{beta_S}`, `[B]`, of `[B, C, H, W]` with values in a range of width `span`: 1 where
+    they agree.
 
     Scale s is the picture averaged over blocks of 2^s x 2^s; cs is the contrast-structure factor of SSIM, and the
     coarsest scale S also has the luminance. Five scales need a shorter side of 176 with a window of 11; a smaller
     picture has as many as fit (28x28: three; 8x8: one), and their exponents are divided by their sum. A factor below
-    0, where the pictures are anticorrelated, counts as 1e-6. Missing values are 0 in both. It has no unit: the weight
-    is what a picture without any likeness costs, in nats.
+    0, where the pictures are anticorrelated, counts as 1e-6.
 
-    "Multi-Scale Structural Similarity for Image Quality Assessment" (Wang et al., 2003), equation 7; as a loss of
-    autoencoders "Learning to Generate Images with Perceptual Similarity Metrics" (Snell et al., 2017).
+    "Multi-Scale Structural Similarity for Image Quality Assessment" (Wang et al., 2003), equation 7.
+    """
+    scales = scales_of(min(a.shape[-2:]), window)
+    exponents = [beta / sum(EXPONENTS[:scales]) for beta in EXPONENTS[:scales]]
+    likeness = torch.ones((), device=a.device)
+    for scale, beta in enumerate(exponents, 1):
+        whole, contrast = structure(a, b, span, window)
+        likeness = likeness * (whole if scale == scales else contrast).clamp_min(1e-6) ** beta
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return likeness
+
+
+class MultiScaleSSIM(Term):
+    """`1 - MS-SSIM`, `[B]`, between the data and the mean of p(x|z), as `multi_scale_ssim` has it: 0 where they agree.
+
+    Missing values are 0 in both. It has no unit: the weight is what a picture without any likeness costs, in nats.
+
+    As a loss of autoencoders "Learning to Generate Images with Perceptual Similarity Metrics" (Snell et al., 2017).
 
     Args:
         weight: in nats.
@@ -77,7 +93,7 @@ class MultiScaleSSIM(Term):
         super().__init__(weight)
         require(window >= 3 and window % 2 == 1, f"term msssim: window must be odd and at least 3, not {window}")
         self.window = window
-        self.span, self.scales = 1.0, 1
+        self.span = 1.0
 
     def attach(self, model: Autoencoder) -> None:
         spec = model.spec
@@ -99,16 +115,9 @@ class MultiScaleSSIM(Term):
             f"not {shape[1]} x {shape[2]}; use a smaller window",
         )
         self.span = spec.value_range[1] - spec.value_range[0]
-        self.scales = scales_of(side, self.window)
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         data, mean = out.batch.truth.float(), out.p_x.mean.float()
         if out.batch.observed is not None:
             data, mean = data * out.batch.observed, mean * out.batch.observed
-        exponents = [beta / sum(EXPONENTS[: self.scales]) for beta in EXPONENTS[: self.scales]]
-        likeness = torch.ones((), device=data.device)
-        for scale, beta in enumerate(exponents, 1):
-            whole, contrast = structure(data, mean, self.span, self.window)
-            likeness = likeness * (whole if scale == self.scales else contrast).clamp_min(1e-6) ** beta
-            data, mean = F.avg_pool2d(data, 2), F.avg_pool2d(mean, 2)
-        return 1 - likeness
+        return 1 - multi_scale_ssim(data, mean, self.span, self.window)

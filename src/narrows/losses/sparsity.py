@@ -104,8 +104,8 @@ class DeadReconstruction(Term):
     `-log p(x | D(z) + D(z_dead) - D(0))`, where D(z), the decoder's output, is a constant and z_dead the `k` largest
     activations of latents that have been 0 for `dead_after` training passes, times `min(dead / k, 1)`. For a linear
     decoder and a Gaussian likelihood that is `|e - W z_dead|^2 / 2 sigma^2` of the detached residual e. While no
-    latent is dead it is 0. In evaluation it is 0 too: the fewer latents are dead, the less it weighs, and as part of
-    `val/loss` it would choose the checkpoint by that.
+    latent is dead it is 0. It is no part of `val/loss`: the fewer latents are dead, the less it weighs, and that
+    would choose the checkpoint.
 
     "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.2.
 
@@ -119,6 +119,7 @@ class DeadReconstruction(Term):
     """
 
     requires = SparseLatent
+    monitored = False
 
     def __init__(self, weight: float | Schedule = 0.03125, k: int | None = None, dead_after: int = 250) -> None:
         super().__init__(weight)
@@ -128,8 +129,6 @@ class DeadReconstruction(Term):
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         latent = cast(SparseLatent, out.latent)
-        if not model.training:
-            return latent.z.new_zeros(len(latent.z))
         k = self.k or max(1, model.bottleneck.in_shape[0] // 2)
         assert latent.idle is not None, f"{type(model.bottleneck).__name__} does not count idle passes"
         dead = latent.idle >= self.dead_after

@@ -78,11 +78,34 @@ class Autoencoder(nn.Module):
         self.likelihood: Likelihood = stages.likelihood(spec)
         self.encoder: Encoder = stages.encoder(self.seen_shape)
         self.bottleneck: Bottleneck = stages.bottleneck(self.encoder.out_shape)
+        self.returns(self.bottleneck)
         self.decoder: Decoder = self._build_decoder(stages.decoder)
         self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init == "glorot":
             self.apply(_glorot)
+
+    @classmethod
+    def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
+        """The kind of latent that `encode` gives: the bottleneck's, unless the model makes another of it.
+
+        A composition is judged by it before there is a model.
+
+        Raises:
+            UserError: a latent of which this model can make nothing.
+        """
+        return bottleneck.returns
+
+    @classmethod
+    def giver(cls, bottleneck: Bottleneck) -> str:
+        """What a refusal of the latent names: the model where it makes a latent of its own, else the bottleneck."""
+        own = cls.returns(bottleneck) is not bottleneck.returns
+        return f"model {cls.__name__}" if own else f"bottleneck {type(bottleneck).__name__}"
+
+    @property
+    def latent_kind(self) -> type[Latent]:
+        """The kind of latent that `encode` gives."""
+        return self.returns(self.bottleneck)
 
     def _build_decoder(self, builder: Builder) -> Decoder:
         wanted = self.likelihood.out_shape
@@ -151,8 +174,8 @@ class Autoencoder(nn.Module):
 
     @property
     def variational(self) -> bool:
-        """Whether the bottleneck has a posterior and a prior of its own."""
-        return issubclass(self.bottleneck.returns, VariationalLatent)
+        """Whether a latent has a posterior and a prior of its own."""
+        return issubclass(self.latent_kind, VariationalLatent)
 
     @property
     def generative(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from narrows.bottlenecks._pushforward import Pushforward
+from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.blocks import choose
 from narrows.layers.stages import still
@@ -62,13 +63,6 @@ class HamiltonianAutoencoder(Autoencoder):
         choose(tempering, TEMPERINGS, "tempering", PART)
         require(steps > 0 or tempering == "none", f"{PART}: without steps nothing is tempered; use tempering=none")
         super().__init__(spec, stages, init=init)
-        name, returns = type(self.bottleneck).__name__, self.bottleneck.returns
-        require(
-            returns is GaussianLatent,
-            f"{PART}: the posterior must be Gaussian, but bottleneck {name} returns a {returns.__name__}; "
-            "use bottleneck=gaussian",
-        )
-        self.bottleneck.returns = MomentumLatent
         self.steps, self.tempering, self.largest_step = steps, tempering, largest_step
         if steps:
             share = min(0.1 / largest_step, 0.5)
@@ -76,6 +70,15 @@ class HamiltonianAutoencoder(Autoencoder):
         if tempering != "none":
             # beta_0 = 1/2.
             self.raw_beta = nn.Parameter(torch.tensor(0.0))
+
+    @classmethod
+    def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
+        require(
+            bottleneck.returns is GaussianLatent,
+            f"{PART}: the posterior must be Gaussian, but bottleneck {type(bottleneck).__name__} returns a "
+            f"{bottleneck.returns.__name__}; use bottleneck=gaussian",
+        )
+        return MomentumLatent
 
     def step_size(self) -> Tensor:
         """eps, over `latent_shape`'s axes."""

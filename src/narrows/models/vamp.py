@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
 
+from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.mixture import mixture_of_normals, under_prior
 from narrows.errors import require
 from narrows.models.autoencoder import Autoencoder, Stages
-from narrows.types import DataSpec, GaussianLatent, Latent
+from narrows.types import DataSpec, GaussianLatent, Latent, LearntPriorLatent
 
 
 class VampAutoencoder(Autoencoder):
@@ -20,7 +21,7 @@ class VampAutoencoder(Autoencoder):
     u_k lies inside the data's range where it has one. The encoder reads all of them at every pass, in one
     batch of their own (which is what a batch norm's statistics are of). The stages are those of `Autoencoder`;
     the KL has no closed form, so terms take the draw `log q(z|x) - log p(z)`. A loss that does not read the
-    prior does not train the u_k.
+    prior would not train the u_k, which is refused.
 
     "VAE with a VampPrior" (Tomczak and Welling, 2018), equation 9.
 
@@ -39,13 +40,16 @@ class VampAutoencoder(Autoencoder):
         require(pseudo_inputs >= 1, f"model vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
         require(spec.kind != "tokens", "model vamp: tokens have no learnt inputs between them; use model=autoencoder")
         super().__init__(spec, stages, init=init)
-        name = type(self.bottleneck).__name__
-        require(
-            issubclass(self.bottleneck.returns, GaussianLatent),
-            f"model vamp: the posterior must be Gaussian, but bottleneck {name} returns a "
-            f"{self.bottleneck.returns.__name__}; use bottleneck=gaussian",
-        )
         self.raw_inputs = nn.Parameter(torch.randn(pseudo_inputs, *spec.shape))
+
+    @classmethod
+    def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
+        require(
+            issubclass(bottleneck.returns, GaussianLatent),
+            f"model vamp: the posterior must be Gaussian, but bottleneck {type(bottleneck).__name__} returns a "
+            f"{bottleneck.returns.__name__}; use bottleneck=gaussian",
+        )
+        return LearntPriorLatent
 
     def pseudo_inputs(self) -> Tensor:
         """u, `[K, *shape]`."""

@@ -35,8 +35,8 @@ from narrows.tasks.measures.reconstruction_errors import (
     example_mse,
     example_psnr,
     example_ssim,
+    has_ms_ssim,
     has_ssim,
-    ms_ssim_scales,
 )
 from narrows.tasks.measures.standard_errors import standard_error
 from narrows.types import DataSpec
@@ -228,9 +228,8 @@ def _quality(prefix: str, found: Pictures, truth: Pictures) -> dict[str, float]:
     }
     if has_ssim(spec):
         each["ssim"] = torch.cat([example_ssim(guess, true, 1.0) for guess, true in pairs])
-    scales = ms_ssim_scales(spec)
-    if scales > 1:
-        each["ms_ssim"] = torch.cat([example_ms_ssim(guess, true, 1.0, scales) for guess, true in pairs])
+    if has_ms_ssim(spec):
+        each["ms_ssim"] = torch.cat([example_ms_ssim(guess, true, 1.0) for guess, true in pairs])
     figures = {f"{prefix}/{name}": float(values.mean()) for name, values in each.items()}
     return figures | {f"{prefix}/psnr_stderr": standard_error(each["psnr"].numpy())}
 

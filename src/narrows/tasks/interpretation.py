@@ -77,7 +77,7 @@ class Interpretation(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind == "tokens":
             return "tokens have no derivative"
-        if issubclass(model.bottleneck.returns, QuantizedLatent):
+        if issubclass(model.latent_kind, QuantizedLatent):
             return "its latents are codes, which do not move by degrees"
         latents = math.prod(model.latent_shape)
         return None if latents <= MAX_LATENTS else f"{latents} latents are more than {MAX_LATENTS}"

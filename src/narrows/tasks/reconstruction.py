@@ -21,8 +21,8 @@ from narrows.tasks.measures.reconstruction_errors import (
     example_ms_ssim,
     example_nats,
     example_ssim,
+    has_ms_ssim,
     has_ssim,
-    ms_ssim_scales,
     value_counts,
 )
 from narrows.tasks.measures.standard_errors import with_error
@@ -46,7 +46,7 @@ class Reconstruction(Task):
 
     `nats` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is a mass
     or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least 11 pixels
-    a side have `ssim`, of at least 22 `ms_ssim` (`scores`). Standard errors are over examples.
+    a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
@@ -111,7 +111,7 @@ class _Closer:
     """Streams the figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
 
     def __init__(self, spec: DataSpec, span: float) -> None:
-        self.span, self.ssim, self.scales = span, has_ssim(spec), ms_ssim_scales(spec)
+        self.span, self.ssim, self.ms_ssim = span, has_ssim(spec), has_ms_ssim(spec)
         self.rows: dict[str, list[Tensor]] = {}
         self.values = 0.0
         self.bits: set[str | None] = set()
@@ -124,8 +124,8 @@ class _Closer:
             return
         for name, guess in guesses.items():
             self._keep(f"{name}/ssim", example_ssim(guess, batch.truth, self.span))
-            if self.scales > 1:
-                self._keep(f"{name}/ms_ssim", example_ms_ssim(guess, batch.truth, self.span, self.scales))
+            if self.ms_ssim:
+                self._keep(f"{name}/ms_ssim", example_ms_ssim(guess, batch.truth, self.span))
 
     def _keep(self, name: str, values: Tensor) -> None:
         self.rows.setdefault(name, []).append(values)

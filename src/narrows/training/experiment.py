@@ -13,8 +13,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from narrows import os_signals
+from narrows.bottlenecks.base import Bottleneck
 from narrows.compare.run_summary import print_report
-from narrows.config.composition import build, build_later, checked
+from narrows.config.composition import build, build_later, checked, class_of
+from narrows.corruptions import Corruption
 from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
@@ -71,17 +73,18 @@ def check_composition(config: DictConfig) -> Objective:
     """Build what needs no data, and refuse what cannot work together before any data are loaded.
 
     Raises:
-        UserError: a value out of range, or a loss that cannot read the latent.
+        UserError: a value out of range, a model that cannot carry on with the bottleneck's latent, or a loss or a
+            density that cannot read the model's.
     """
     check_trainer(config.trainer)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the width before it: any width does to ask for it.
-    bottleneck = build(config.bottleneck, "bottleneck")
-    trial = build(config.bottleneck, "bottleneck", bottleneck.func.trial_shape)
-    corruption = build(config.corruption, "corruption").func
-    objective.check(trial.returns, type(trial), corruption)
+    width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
+    bottleneck = build(config.bottleneck, "bottleneck", width)
+    model = class_of(config.model, "model", Autoencoder)
+    objective.check(model, bottleneck, class_of(config.corruption, "corruption", Corruption))
     if config.get("prior") is not None:
-        fitted_density.class_of(config.prior).check(trial.returns, type(trial))
+        class_of(config.prior, "prior", Density).check(model, bottleneck)
     return objective
 
 

@@ -26,6 +26,7 @@ from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
 from narrows.files import write_atomically
 from narrows.loading.load import build_model
+from narrows.losses import Objective
 from narrows.random import seed_default
 from narrows.runs.directory import CONFIG, RunDirectory
 from narrows.runs.job import Job
@@ -76,14 +77,15 @@ def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path
     rows = np.array(x, dtype=np.float32, order="C")
     with undisturbed():
         quieten()
+        objective = check_composition(config)
         if directory is None:
             config.callbacks = {name: node for name, node in config.callbacks.items() if name not in SHOWING}
             config.logger = {}
             with open_dict(config.trainer):
                 config.trainer.enable_checkpointing = False
             data = in_memory(config, rows)
-            return Fit(_train(config, data, Job(Path())), _held(data), None)
-        return _recorded(config, rows, Job(_place(directory, choices), list(overrides), choices))
+            return Fit(_train(config, objective, data, Job(Path())), _held(data), None)
+        return _recorded(config, objective, rows, Job(_place(directory, choices), list(overrides), choices))
 
 
 def _place(directory: str | Path, choices: dict[str, str]) -> Path:
@@ -91,7 +93,7 @@ def _place(directory: str | Path, choices: dict[str, str]) -> Path:
     return Path(run_dir.__wrapped__(str(directory), None, choices.get("variant")))
 
 
-def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Fit:
+def _recorded(config: DictConfig, objective: Objective, rows: NDArray[np.float32], job: Job) -> Fit:
     home = RunDirectory(job.directory)
     home.claim()
     config.datamodule.source.path = str(home.path / ROWS)
@@ -101,7 +103,7 @@ def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Fit:
         began_at(home, 0, None)
         data = in_memory(config, rows)
         home.update(data=data.spec.to_dict())
-        module = _train(config, data, job)
+        module = _train(config, objective, data, job)
         home.write_metrics(module.validated)
     return Fit(module, _held(data), home.path)
 
@@ -153,8 +155,7 @@ def in_memory(config: DictConfig, rows: NDArray[np.float32]) -> DataModule:
     return data
 
 
-def _train(config: DictConfig, data: DataModule, job: Job) -> AutoencoderModule:
-    objective = check_composition(config)
+def _train(config: DictConfig, objective: Objective, data: DataModule, job: Job) -> AutoencoderModule:
     trainer: L.Trainer = make_trainer(config, job)
     module = build_module(config, build_model(config, data.spec), objective)
     trainer.fit(module, datamodule=data)

@@ -238,7 +238,7 @@ class AutoencoderModule(L.LightningModule):
         out = self.model(batch)
         out.step = FINAL_STEP
         losses = self.objective(out, self.model)
-        row, names = as_row(losses), names_of(losses)
+        row, names = as_row(losses.monitored, losses), names_of(losses)
         if isinstance(out.latent, VariationalLatent):
             row, names = torch.cat([row, _mean_elbo(out)]), [*names, "elbo"]
         weighted = torch.cat([row * len(batch), row.new_tensor([len(batch)])])

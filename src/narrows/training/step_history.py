@@ -22,9 +22,9 @@ def names_of(losses: Losses) -> list[str]:
     return ["loss", *losses.terms]
 
 
-def as_row(losses: Losses) -> Tensor:
-    """The values of `names_of`, `[n]`, detached."""
-    return torch.stack([losses.total.detach(), *(value.detach() for value in losses.terms.values())]).float()
+def as_row(total: Tensor, losses: Losses) -> Tensor:
+    """The values of `names_of`, `[n]`, detached; `total` is one of the two that `losses` has."""
+    return torch.stack([total.detach(), *(value.detach() for value in losses.terms.values())]).float()
 
 
 @dataclass
@@ -38,7 +38,7 @@ class StepHistory:
 
     def record(self, step: int, losses: Losses, share: float = 1.0) -> None:
         """Write one step's row; `share` weighs it in the mean over processes."""
-        row = as_row(losses)
+        row = as_row(losses.total, losses)
         if self.rows is None or len(self.rows) < self.interval or self.rows.device != row.device:
             self.names = names_of(losses)
             self.rows = self._room(row)

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import binary_cross_entropy
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    structural_similarity_index_measure,
-)
 
 from narrows.evaluation import per_example
 from narrows.likelihoods.elementwise import LevelCategorical
 from narrows.likelihoods.table_row import MixedDistribution
+from narrows.losses.similarity import multi_scale_ssim, scales_of, structure
 from narrows.tasks.measures.standard_errors import standard_error
 from narrows.types import DataSpec
 
@@ -24,8 +21,6 @@ BEST_PSNR = 100.0
 _PROBABILITY = 1e-7
 WINDOW = 11
 """Pixels of SSIM's Gaussian window (sigma 1.5) a side."""
-EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of MS-SSIM's scales, finest first (Wang et al., 2003, section 3.2)."""
 
 
 def value_counts(truth: Tensor, observed: Tensor | None) -> Tensor:
@@ -73,40 +68,23 @@ def has_ssim(spec: DataSpec) -> bool:
 
 
 def example_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
-    """SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics: a Gaussian window of 11 pixels with sigma
-    1.5, K1 = 0.01, K2 = 0.03, mean over channels and positions, borders mirrored.
+    """SSIM of each image of `[B, C, H, W]`, `[B]` float64: a Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01,
+    K2 = 0.03, mean over channels and positions, borders mirrored.
 
     "Image Quality Assessment: From Error Visibility to Structural Similarity" (Wang et al., 2004), equation 13.
     """
-    found = structural_similarity_index_measure(guess.float(), truth.float(), data_range=span, reduction="none")
-    assert isinstance(found, Tensor)
-    return found.reshape(len(truth)).cpu().double()
+    return structure(guess.float(), truth.float(), span, WINDOW)[0].cpu().double()
 
 
-def ms_ssim_scales(spec: DataSpec) -> int:
-    """Scales of MS-SSIM, each half the one before, on which these images have room for the window; at most five."""
-    if not has_ssim(spec):
-        return 0
-    side = min(spec.shape[1:])
-    return sum(side // 2**scale >= WINDOW for scale in range(len(EXPONENTS)))
+def has_ms_ssim(spec: DataSpec) -> bool:
+    """Whether these are images that can be compared on more scales than one."""
+    return has_ssim(spec) and scales_of(min(spec.shape[1:]), WINDOW) > 1
 
 
-def example_ms_ssim(guess: Tensor, truth: Tensor, span: float, scales: int) -> Tensor:
-    """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, by torchmetrics, over so many scales, their exponents
-    divided by their sum; five, from 176 pixels a side, are the published ones.
-
-    "Multi-Scale Structural Similarity for Image Quality Assessment" (Wang et al., 2003), equation 7.
-    """
-    exponents = EXPONENTS[:scales]
-    found = multiscale_structural_similarity_index_measure(
-        guess.float(),
-        truth.float(),
-        data_range=span,
-        reduction="none",
-        betas=tuple(value / sum(exponents) for value in exponents),
-        normalize="relu",
-    )
-    return found.reshape(len(truth)).cpu().double()
+def example_ms_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
+    """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, as the loss of that name has it: over the scales that
+    fit, their exponents divided by their sum; five, from 176 pixels a side, are the published ones."""
+    return multi_scale_ssim(guess.float(), truth.float(), span, WINDOW).cpu().double()
 
 
 class ErrorSums:
