@@ -117,6 +117,9 @@ class _Posterior(Bottleneck):
         prior = Normal(torch.zeros_like(mean), torch.ones_like(mean))
         return VariationalLatent(z=posterior.sample(), point=mean, posterior=posterior, prior=prior)
 
+    def sample_prior(self, n: int) -> Tensor:
+        return torch.randn(n, *self.out_shape)
+
 
 class _Linear(Decoder):
     def __init__(self, in_shape: tuple[int, ...], out_shape: tuple[int, ...], *, truth: PPCA) -> None:

@@ -8,6 +8,7 @@ import torch
 from tasks.standins import PPCA, Rows, context
 from torch.distributions import kl_divergence
 
+from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
 from narrows.tasks.latent import CodeHistogram, LatentFigures, Moments
 from narrows.types import Batch
@@ -35,6 +36,34 @@ def test_kl_and_active_units() -> None:
     assert found["test/latent/kl"] == pytest.approx(float(exact), rel=1e-5)
     assert found["test/active_units"] == 1
     assert found["test/l0"] == 2
+
+
+def test_the_discrepancy_is_nought_where_the_latents_are_the_prior_s_and_not_elsewhere() -> None:
+    truth = PPCA(latents=2)
+    x = truth.evidence.sample((600,))
+    task = LatentFigures(mmd_rows=500)
+    found = run_tasks({"l": task}, context(truth.model(), _data(x)))
+    # Data of the model's own evidence: their posteriors add up to the prior.
+    assert abs(found["test/latent/mmd"]) < 0.15
+    apart = run_tasks({"l": task}, context(truth.model(), _data(x + 3.0)))
+    assert apart["test/latent/mmd"] > 0.5
+    plain = run_tasks({"l": LatentFigures()}, context(truth.model(), _data(x)))
+    assert "test/latent/mmd" not in plain
+    assert plain.items() <= found.items()
+
+
+@pytest.mark.parametrize("name", ["deterministic", "vq"])
+def test_without_a_prior_the_discrepancy_is_from_the_standard_normal(name: str) -> None:
+    model = instances.model(bottleneck=instances.BOTTLENECKS[name])
+    data = _data(torch.rand(30, 1, 8, 8), kind="image", value_range=(0.0, 1.0))
+    found = run_tasks({"l": LatentFigures(mmd_rows=30)}, context(model, data))
+    # An untrained encoder's latents lie close together, a standard normal's do not.
+    assert found["test/latent/mmd"] > 0.5
+
+
+def test_mmd_rows_of_one_say_nothing() -> None:
+    with pytest.raises(UserError, match="mmd_rows must be at least 2, or 0"):
+        LatentFigures(mmd_rows=1)
 
 
 def test_topk_keeps_exactly_k_and_a_latent_that_never_fires_is_dead() -> None:

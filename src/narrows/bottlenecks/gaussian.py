@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributions import Normal
@@ -19,20 +21,34 @@ class Gaussian(Bottleneck):
 
     "Auto-Encoding Variational Bayes" (Kingma and Welling, 2014), section 3 and appendix C.2.
 
+    Args:
+        in_shape: of what the encoder gives.
+        dim: latents.
+        log_variance: the least and the largest log sigma^2, to which others are clamped; None leaves it free. "VAE
+            with a VampPrior" (Tomczak and Welling, 2018) holds it in [-6, 2].
+
     Raises:
-        UserError: `dim` below 1.
+        UserError: `dim` below 1, or a `log_variance` that is no pair of rising numbers.
     """
 
     returns = GaussianLatent
 
-    def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
+    def __init__(self, in_shape: Shape, *, dim: int = 16, log_variance: Sequence[float] | None = None) -> None:
         require(dim >= 1, f"bottleneck gaussian: dim must be at least 1, not {dim}")
+        bounds = None if log_variance is None else list(log_variance)
+        require(
+            bounds is None or (len(bounds) == 2 and bounds[0] < bounds[1]),
+            f"bottleneck gaussian: log_variance must be null or [least, largest], such as [-6, 2], not {bounds}",
+        )
         super().__init__(in_shape, dim)
+        self.bounds = bounds
         self.projection = AxisLinear(in_shape[0], 2 * dim)
 
     def posterior(self, h: Tensor) -> Normal:
         """`q(z|x)`, elementwise over `[B, *out_shape]`."""
         mean, log_variance = self.projection(h).float().chunk(2, dim=1)
+        if self.bounds is not None:
+            log_variance = log_variance.clamp(*self.bounds)
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
 
     def forward(self, h: Tensor) -> GaussianLatent:

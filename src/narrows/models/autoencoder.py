@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from narrows.likelihoods.elementwise import Likelihood
 from narrows.types import Batch, DataSpec, Latent, Output, Shape, VariationalLatent
 
 Builder = Callable[..., Any]
+Init = Literal["torch", "glorot", "he"]
 
 
 class FittedDensity(Protocol):
@@ -58,7 +59,8 @@ class Autoencoder(nn.Module):
         stages: what builds them.
         init: `torch`, every layer as torch draws it, or `glorot`, linear and convolutional weights drawn as
             TensorFlow and Keras do ("Understanding the difficulty of training deep feedforward neural
-            networks", Glorot and Bengio, 2010, equation 16) and their biases 0.
+            networks", Glorot and Bengio, 2010, equation 16) and their biases 0, or `he`, those weights normal with
+            variance 2 / inputs ("Delving Deep into Rectifiers", He et al., 2015, equation 10).
 
     Raises:
         UserError: an unknown `init`, two stages whose shapes do not meet, or a stage that cannot read this data.
@@ -69,10 +71,10 @@ class Autoencoder(nn.Module):
         spec: DataSpec,
         stages: Stages,
         *,
-        init: Literal["torch", "glorot"] = "torch",
+        init: Init = "torch",
     ) -> None:
         super().__init__()
-        require(init in ("torch", "glorot"), f"model.init must be torch or glorot, not '{init}'")
+        require(init in get_args(Init), f"model.init must be torch, glorot or he, not '{init}'")
         self.spec = spec
         self.corruption: Corruption = stages.corruption(spec)
         self.likelihood: Likelihood = stages.likelihood(spec)
@@ -82,8 +84,8 @@ class Autoencoder(nn.Module):
         self.decoder: Decoder = self._build_decoder(stages.decoder)
         self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
-        if init == "glorot":
-            self.apply(_glorot)
+        if init != "torch":
+            self.apply(_glorot if init == "glorot" else _he)
 
     @classmethod
     def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
@@ -236,8 +238,17 @@ def unseen(hidden: Tensor | None, observed: Tensor | None) -> Tensor | None:
 
 @torch.no_grad()
 def _glorot(layer: nn.Module) -> None:
-    # By kind and not by name: recurrent layers keep torch's draw, which is made for them.
-    if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+    if _is_linear(layer):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _he(layer: nn.Module) -> None:
+    if _is_linear(layer):
+        nn.init.kaiming_normal_(layer.weight)
+
+
+def _is_linear(layer: nn.Module) -> TypeGuard[nn.Linear | nn.modules.conv._ConvNd]:
+    # By kind and not by name: recurrent layers keep torch's draw, which is made for them.
+    return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))

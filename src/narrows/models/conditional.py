@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder, Init, Stages
 from narrows.types import DataSpec, Shape
 
 
@@ -32,7 +30,7 @@ class ConditionalAutoencoder(Autoencoder):
         spec: DataSpec,
         stages: Stages,
         *,
-        init: Literal["torch", "glorot"] = "torch",
+        init: Init = "torch",
     ) -> None:
         require(
             spec.num_classes is not None,

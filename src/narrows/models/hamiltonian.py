@@ -15,7 +15,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.blocks import choose
 from narrows.layers.stages import still
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder, Init, Stages
 from narrows.types import DataSpec, GaussianLatent, Latent, MomentumLatent, row_sums
 
 TEMPERINGS = ("none", "fixed", "quadratic")
@@ -53,7 +53,7 @@ class HamiltonianAutoencoder(Autoencoder):
         spec: DataSpec,
         stages: Stages,
         *,
-        init: Literal["torch", "glorot"] = "torch",
+        init: Init = "torch",
         steps: int = 3,
         tempering: Literal["none", "fixed", "quadratic"] = "quadratic",
         largest_step: float = 0.5,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
@@ -11,7 +9,7 @@ from torch.distributions import MixtureSameFamily
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.mixture import mixture_of_normals, under_prior
 from narrows.errors import require
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder, Init, Stages
 from narrows.types import DataSpec, GaussianLatent, Latent, LearntPriorLatent
 
 
@@ -34,7 +32,7 @@ class VampAutoencoder(Autoencoder):
         spec: DataSpec,
         stages: Stages,
         *,
-        init: Literal["torch", "glorot"] = "torch",
+        init: Init = "torch",
         pseudo_inputs: int = 500,
     ) -> None:
         require(pseudo_inputs >= 1, f"model vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,9 +11,16 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.evaluation import per_example
+from narrows.losses.discrepancy import squared_mmd
 from narrows.losses.divergence import posterior_kl
 from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.measures import chosen_rows
 from narrows.types import Latent, QuantizedLatent, SparseLatent, VariationalLatent
+
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Of the inverse multiquadratic kernels that are added up (Tolstikhin et al., 2018)."""
+MAX_VALUES = 2**24
+"""Differences between two samples that are held at once (64 MB)."""
 
 
 @dataclass
@@ -81,28 +89,53 @@ class LatentFigures(Task):
     `test/perplexity`, the exponential of the entropy of their frequencies; where the codebooks have names (the
     levels of `vq_vae_2`), also of each (`test/perplexity/top`).
 
-    "Importance Weighted Autoencoders" (Burda et al., 2016), section 5.2 (active units).
+    Where `mmd_rows` asks for it, `test/latent/mmd`: the squared maximum mean discrepancy between the latents z and
+    draws of the model's own prior (N(0, I) where it has none), by inverse multiquadratic kernels. It is unbiased: 0
+    on average where the aggregate posterior is the prior, so it may be below 0.
+
+    "Importance Weighted Autoencoders" (Burda et al., 2016), section 5.2 (active units); "Wasserstein Auto-Encoders"
+    (Tolstikhin et al., 2018), section 4 (the discrepancy).
 
     Args:
         threshold: variance above which a unit counts as active.
+        mmd_rows: rows of the test split whose discrepancy from the prior is measured; 0 for none.
 
     Raises:
-        UserError: `threshold` below 0.
+        UserError: `threshold` below 0, or `mmd_rows` below 0 or 1.
     """
 
     name = "latent"
     figures = ("test/l0", "test/l0_fraction")
 
-    def __init__(self, *, threshold: float = 0.01) -> None:
+    def __init__(self, *, threshold: float = 0.01, mmd_rows: int = 0) -> None:
         require(threshold >= 0, f"task latent: threshold must be at least 0, not {threshold}")
-        self.threshold = threshold
+        right = mmd_rows == 0 or mmd_rows >= 2
+        require(right, f"task latent: mmd_rows must be at least 2, or 0 for no discrepancy, not {mmd_rows}")
+        self.threshold, self.mmd_rows = threshold, mmd_rows
 
     def run(self, context: TaskContext) -> dict[str, float]:
         sums = _Sums()
         for batch in context.batches("test"):
             sums.add(context.model.encode(batch.x, batch.label, batch.missing))
         require(sums.examples > 0, "task latent: the test split is empty")
-        return sums.figures(self.threshold)
+        return sums.figures(self.threshold) | self._discrepancy(context)
+
+    def _discrepancy(self, context: TaskContext) -> dict[str, float]:
+        """Of parts of the rows, each small enough to be compared pair by pair, weighted by their sizes."""
+        if self.mmd_rows == 0:
+            return {}
+        model = context.model
+        size = min(self.mmd_rows, max(2, math.isqrt(MAX_VALUES // math.prod(model.latent_shape))))
+        chosen = chosen_rows.joined(chosen_rows.sampled(context, "test", self.mmd_rows, "latent rows"))
+        require(len(chosen) > 1, "task latent: mmd_rows needs a test split of at least two rows")
+        found, counts = [], []
+        for part in chosen_rows.parts(chosen, size):
+            if len(part) > 1:
+                z = model.encode(part.x, part.label, part.missing).z.flatten(1)
+                drawn = model.draw_own(len(z)).flatten(1).to(z) if model.variational else torch.randn_like(z)
+                found.append(float(squared_mmd(z, drawn, "imq", SCALES)))
+                counts.append(len(z))
+        return {"test/latent/mmd": fmean(found, counts)}
 
 
 class _Sums:

@@ -1,0 +1,26 @@
+"""An end by patience, which a warm-up does not use up."""
+
+from __future__ import annotations
+
+import pytest
+from instances import model
+from module.module_helpers import SPEC, adam, datamodule, fit, module, quiet
+from narrows.training.callbacks.early_stopping import EarlyStopping
+
+from narrows.errors import UserError
+
+pytestmark = quiet
+
+
+@pytest.mark.parametrize(("start", "epochs"), [(1, 3), (2, 4), (5, 7)])
+def test_patience_counts_from_the_start(start: int, epochs: int) -> None:
+    # Nothing improves by so much: the first validation that counts is the best, and two more use up the patience.
+    stopping = EarlyStopping(patience=2, min_delta=1e9, start=start)
+    trainer, _ = fit(module(model(SPEC), optimizer=adam), datamodule(), callbacks=[stopping], max_epochs=20)
+    assert trainer.current_epoch == epochs
+    assert stopping.stopped_epoch == epochs - 1
+
+
+def test_an_epoch_below_1_is_refused() -> None:
+    with pytest.raises(UserError, match="start must be an epoch, at least 1, not 0"):
+        EarlyStopping(start=0)
