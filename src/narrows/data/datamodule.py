@@ -178,18 +178,6 @@ class DataModule(LightningDataModule):
         plan = Ordered(len(chosen), self.loading.eval_batch_size)
         return self._loader(chosen, plan, Process(), revealed=revealed)
 
-    def train_data(self) -> Loader:
-        """The training rows, unshuffled."""
-        return self.ordered_loader("train")
-
-    def validation_data(self) -> Loader:
-        """The validation rows."""
-        return self.ordered_loader("validation")
-
-    def test_data(self) -> Loader:
-        """The test rows."""
-        return self.ordered_loader("test")
-
     # A checkpoint remembers what its position in the epoch refers to.
 
     def state_dict(self) -> dict[str, Any]:
