@@ -124,6 +124,7 @@ class DataModule(LightningDataModule):
             factor_sizes=count_values(contents),
             value_range=scaling.value_range(splits),
             fingerprint=content,
+            trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
         )
 
     def _binarised(self, splits: dict[str, Split]) -> dict[str, Split]:

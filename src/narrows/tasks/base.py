@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OTHER_LABELS = "test/other_labels"
+"""Where the figures of test examples stand whose labels were not trained on."""
+
 
 class EvaluationData(Protocol):
     """What a task needs of a datamodule: its spec, and each split once, in order."""
@@ -35,9 +38,37 @@ class EvaluationData(Protocol):
         ...
 
 
+class TrainedLabels:
+    """Data whose test split is cut down to the labels that were trained on: what their model is judged by."""
+
+    def __init__(self, whole: EvaluationData) -> None:
+        self.whole, self.spec = whole, whole.spec
+
+    def ordered_loader(self, split: str) -> Iterable[Batch]:
+        return self._kept(split, self.whole.ordered_loader(split))
+
+    def revealed_loader(self, split: str) -> Iterable[Batch]:
+        return self._kept(split, self.whole.revealed_loader(split))
+
+    def _kept(self, split: str, loader: Iterable[Batch]) -> Iterable[Batch]:
+        # The rows of the other splits were chosen by these labels.
+        return filter(len, (by_label(batch, self.spec)[0] for batch in loader)) if split == "test" else loader
+
+
+def by_label(batch: Batch, spec: DataSpec) -> tuple[Batch, Batch]:
+    """The rows whose label was trained on (all, where labels are not known or did not matter), and the others."""
+    if spec.trained_labels is None or batch.label is None:
+        return batch, select(batch, slice(0, 0))
+    trained = torch.isin(batch.label, torch.tensor(spec.trained_labels, device=batch.label.device))
+    return select(batch, trained), select(batch, ~trained)
+
+
 @dataclass
 class TaskContext:
-    """What a task judges and where it may write."""
+    """What a task judges and where it may write.
+
+    The test split that tasks are given holds the labels that were trained on; `everything` has all of it.
+    """
 
     model: Autoencoder
     datamodule: EvaluationData
@@ -50,9 +81,25 @@ class TaskContext:
     memo: dict[str, Any] = field(default_factory=dict)
     """What tasks share so that it is computed once (the fitted classics)."""
 
+    everything: EvaluationData = field(init=False)
+    """The data with test examples of all labels, for those who ask about what was never trained on."""
+
+    def __post_init__(self) -> None:
+        # A copy of a context comes with data that are cut down already.
+        self.everything = self.datamodule.whole if isinstance(self.datamodule, TrainedLabels) else self.datamodule
+        if self.spec.trained_labels is not None:
+            self.datamodule = TrainedLabels(self.everything)
+
     @property
     def spec(self) -> DataSpec:
         return self.datamodule.spec
+
+    def other_labels(self) -> Iterator[Batch]:
+        """The batches of test examples whose labels were not trained on, on the device."""
+        for batch in self.everything.ordered_loader("test"):
+            _, others = by_label(batch, self.spec)
+            if len(others):
+                yield others.to(self.device)
 
     def batches(self, split: str) -> Iterator[Batch]:
         """The split's batches in order, on the device."""
