@@ -25,7 +25,7 @@ class Gaussian(Bottleneck):
 
     returns = GaussianLatent
 
-    def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
+    def __init__(self, in_shape: Shape, *, dim: int = 8) -> None:
         require(dim >= 1, f"bottleneck gaussian: dim must be at least 1, not {dim}")
         super().__init__(in_shape, dim)
         self.projection = AxisLinear(in_shape[0], 2 * dim)
