@@ -119,3 +119,25 @@ def test_simplex_trains(tmp_path):
     assert asked.returncode == 0, asked.stdout
     assert "[simplex]" in asked.stdout
     assert "test_simplex_trains PASSED" in asked.stdout
+
+
+def test_printed_tables_are_rewritten_by_their_command(tmp_path: Path) -> None:
+    """What `scripts/readme_tables.py` runs is what the page tells to type, and its lines land in the page's places."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import readme_tables as tables
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+    assert tables.command("narrows train$") == "narrows train"
+    for place in ("start", "sweep", "compare"):
+        page = tables.placed(README, place, ["│ one │ 1 │", "two"])
+        assert f"<!-- {place} -->\n```text\n│ one │ 1 │\ntwo\n```\n<!-- /{place} -->" in page
+        assert len(page) < len(README)
+    with pytest.raises(SystemExit, match="needs one place"):
+        tables.placed(README, "elsewhere", [])
+    shown, said = tables.run(
+        f"{sys.executable} -c \"import sys; print('│ 1 │'); print('log', file=sys.stderr)\"", tmp_path
+    )
+    assert (shown, said) == (["│ 1 │"], ["log"])
+    with pytest.raises(SystemExit, match="ended with 3"):
+        tables.run(f'{sys.executable} -c "raise SystemExit(3)"', tmp_path)

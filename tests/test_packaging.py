@@ -12,7 +12,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -94,6 +96,24 @@ def test_all_that_is_needed_is_pinned() -> None:
 def test_lightning_s_compromised_releases_are_excluded() -> None:
     (lightning,) = (r for r in direct() if r.name == "lightning")
     assert not any(lightning.specifier.contains(bad) for bad in ("2.6.2", "2.6.3", "2.6.5"))
+
+
+def test_the_citation_is_the_project_s() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "abstract"} <= citation.keys()
+    assert citation["authors"] == PROJECT["authors"]
+    same = {"title": "name"} | {key: key for key in ("version", "license", "keywords")}
+    assert {key: citation[key] for key in same} == {key: PROJECT[theirs] for key, theirs in same.items()}
+
+
+def test_the_workflow_asks_every_python_that_the_project_takes() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    asked, allowed = job["strategy"]["matrix"]["python"], SpecifierSet(PROJECT["requires-python"])
+    assert asked == [python for python in (f"3.{minor}" for minor in range(30)) if allowed.contains(f"{python}.0")]
+    (command,) = (step["run"] for step in job["steps"] if "run" in step)
+    assert (ROOT / command).stat().st_mode & 0o111
 
 
 # ── torchvision beside a torch of another build ─────────────────────────────────────────────────────────

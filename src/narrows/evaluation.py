@@ -66,3 +66,28 @@ def per_example(values: Tensor, observed: Tensor | None = None) -> Tensor:
     if observed is not None:
         values = values.masked_fill(~observed, 0.0)
     return row_sums(values).cpu().double()
+
+
+class TrainedLabels:
+    """Data whose test split is cut down to the labels that were trained on: what their model is judged by."""
+
+    def __init__(self, whole: EvaluationData) -> None:
+        self.whole, self.spec = whole, whole.spec
+
+    def ordered_loader(self, split: str) -> Iterable[Batch]:
+        return self._kept(split, self.whole.ordered_loader(split))
+
+    def revealed_loader(self, split: str) -> Iterable[Batch]:
+        return self._kept(split, self.whole.revealed_loader(split))
+
+    def _kept(self, split: str, loader: Iterable[Batch]) -> Iterable[Batch]:
+        # The rows of the other splits were chosen by these labels.
+        return filter(len, (by_label(batch, self.spec)[0] for batch in loader)) if split == "test" else loader
+
+
+def by_label(batch: Batch, spec: DataSpec) -> tuple[Batch, Batch]:
+    """The rows whose label was trained on (all, where labels are not known or did not matter), and the others."""
+    if spec.trained_labels is None or batch.label is None:
+        return batch, select(batch, slice(0, 0))
+    trained = torch.isin(batch.label, torch.tensor(spec.trained_labels, device=batch.label.device))
+    return select(batch, trained), select(batch, ~trained)

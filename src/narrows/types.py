@@ -97,6 +97,9 @@ class DataSpec:
     """Smallest and largest value the scaled data can take; None when unbounded."""
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
+    trained_labels: list[int] | None = field(default=None, compare=False)
+    """The classes that training and validation were restricted to; the test split may hold others. None: all. Which
+    data these are is not changed by it, and runs recorded without it are of the same data."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, for the manifest."""

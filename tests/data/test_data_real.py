@@ -32,7 +32,7 @@ def test_mnist(source: Any, mean: float) -> None:
     datamodule = prepared(source(str(DATA), download=False), validation=1 / 6)
     assert datamodule.spec.shape == (1, 28, 28)
     assert datamodule.spec.num_classes == 10
-    batches = [*datamodule.train_data(), *datamodule.validation_data()]
+    batches = [*datamodule.ordered_loader("train"), *datamodule.ordered_loader("validation")]
     counts = torch.stack([batch.label.bincount(minlength=10) for batch in batches if batch.label is not None]).sum(0)
     if source is MNIST:
         assert counts.tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -52,7 +52,7 @@ def test_binarized_mnist() -> None:
     assert (datamodule.spec.size, datamodule.spec.num_classes) == (50_000, None)
     sizes = {name: sum(map(len, datamodule.ordered_loader(name))) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
     assert sizes == {"train": 50_000, "validation": 10_000, "test": 10_000}
-    first = next(iter(datamodule.test_data()))
+    first = next(iter(datamodule.ordered_loader("test")))
     assert first.x.unique().tolist() == [0.0, 1.0]
     assert first.x.mean() == pytest.approx(0.13, abs=0.05)
     assert first.label is None
@@ -61,7 +61,7 @@ def test_binarized_mnist() -> None:
 def test_sprites_of_the_complete_grid() -> None:
     datamodule = prepared(DSprites(str(DATA), download=False, file="dsprites_grid46080.npz"))
     assert (datamodule.spec.size, datamodule.spec.factor_sizes) == (37_325, [3, 6, 10, 16, 16])
-    for batch in datamodule.test_data():
+    for batch in datamodule.ordered_loader("test"):
         assert batch.label is not None
         # The sprite stands where its factors say: its centre of mass runs along with them.
         mass = batch.x.sum((1, 2, 3))
@@ -77,10 +77,11 @@ def test_ecg5000() -> None:
     source = Series(str(DATA / "ucr" / "ECG5000.npz"), standardise="none", test=None, train_labels=[1])
     datamodule = prepared(source)
     assert (datamodule.spec.shape, datamodule.spec.kind) == ((1, 140), "series")
-    development = [batch.label for batch in (*datamodule.train_data(), *datamodule.validation_data())]
+    served = [*datamodule.ordered_loader("train"), *datamodule.ordered_loader("validation")]
+    development = [batch.label for batch in served]
     assert sum(len(label) for label in development if label is not None) == 292
     assert all((label == 1).all() for label in development)
-    batches = list(datamodule.test_data())
+    batches = list(datamodule.ordered_loader("test"))
     labels = torch.cat([batch.label for batch in batches if batch.label is not None])
     assert labels.bincount().tolist() == [0, 2627, 1590, 86, 175, 22]
     torch.testing.assert_close(batches[0].x.mean(-1), torch.zeros(len(batches[0]), 1), atol=1e-3, rtol=0)
@@ -91,10 +92,10 @@ def test_a_measured_signal_in_windows() -> None:
     datamodule = prepared(Series(str(path), window=288, stride=72, test=0.25))  # days of five-minute steps
     assert datamodule.spec.feature_names == ["value"]
     assert datamodule.spec.shape == (1, 288)
-    train = torch.cat([batch.x for batch in datamodule.train_data()])
+    train = torch.cat([batch.x for batch in datamodule.ordered_loader("train")])
     assert train.mean() == pytest.approx(0, abs=1e-4)
     assert train.std() == pytest.approx(1, abs=1e-3)
-    assert sum(map(len, datamodule.test_data())) == (round(22695 * 0.25) - 288) // 72 + 1
+    assert sum(map(len, datamodule.ordered_loader("test"))) == (round(22695 * 0.25) - 288) // 72 + 1
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_a_measured_signal_in_windows() -> None:
 def test_arrays(path: str, keys: dict[str, Any], shape: Any, sizes: tuple[int, int]) -> None:
     datamodule = prepared(Arrays(str(DATA / path), **keys))
     assert datamodule.spec.shape == shape
-    assert (datamodule.spec.size, sum(map(len, datamodule.test_data()))) == sizes
+    assert (datamodule.spec.size, sum(map(len, datamodule.ordered_loader("test")))) == sizes
 
 
 def test_photographs() -> None:

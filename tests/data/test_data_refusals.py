@@ -327,7 +327,7 @@ def test_a_streamed_broken_image_is_named_by_one_sentence(workers: int, tmp_path
     (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:200])
     source = ImageFolder(str(tmp_path), size=8, test=None, memory_limit_mb=0)
     datamodule = DataModule(source, validation=0.2, loading=Loading(num_workers=workers))
-    loaders = datamodule.train_data(), datamodule.validation_data()
+    loaders = datamodule.ordered_loader("train"), datamodule.ordered_loader("validation")
     assert str(tmp_path / "3.png") in refusal(lambda: [list(loader) for loader in loaders])
     assert "streamed from files" in setup(source, binarise="static")
 

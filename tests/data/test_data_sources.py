@@ -76,17 +76,17 @@ def test_values_of_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image=image, label=label)
     source = Arrays(str(tmp_path / "a.npz"), x_key="image", label_key="label", channels_last=True)
     datamodule = DataModule(source)
-    for batch in datamodule.train_data():
+    for batch in datamodule.ordered_loader("train"):
         wanted = torch.from_numpy(image).permute(0, 3, 1, 2)[batch.index] / 255
         assert torch.equal(batch.x, wanted)
         assert torch.equal(batch.label, batch.index % 4)
     truth = image > 128
     np.save(tmp_path / "b.npy", truth)
-    for batch in DataModule(Arrays(str(tmp_path / "b.npy"), channels_last=True)).test_data():
+    for batch in DataModule(Arrays(str(tmp_path / "b.npy"), channels_last=True)).ordered_loader("test"):
         assert torch.equal(batch.x, torch.from_numpy(truth).permute(0, 3, 1, 2)[batch.index].float())
     raw = np.random.default_rng(0).integers(0, 256, (12, 4), dtype=np.uint8)  # bytes, but no image: not scaled
     np.save(tmp_path / "c.npy", raw)
-    for batch in DataModule(Arrays(str(tmp_path / "c.npy"))).test_data():
+    for batch in DataModule(Arrays(str(tmp_path / "c.npy"))).ordered_loader("test"):
         assert torch.equal(batch.x, torch.from_numpy(raw)[batch.index].float())
 
 
@@ -143,10 +143,10 @@ def test_the_generated_signal(caplog: pytest.LogCaptureFixture) -> None:
         datamodule.setup()
     assert "SYNTHETIC" in caplog.text
     assert datamodule.spec.feature_names == [f"synthetic_{sensor}" for sensor in range(6)]
-    (test,) = datamodule.test_data()
+    (test,) = datamodule.ordered_loader("test")
     assert test.label is not None
     assert 0.1 < test.label.float().mean() < 0.5
-    assert all(batch.label is not None and not batch.label.any() for batch in datamodule.train_data())
+    assert all(batch.label is not None and not batch.label.any() for batch in datamodule.ordered_loader("train"))
     again = synthetic.generate(18_000)
     assert torch.equal(again.values, synthetic.generate(18_000).values)
     correlation = torch.corrcoef(again.values[:, 10_000:18_000]) - torch.eye(6)
@@ -157,8 +157,8 @@ def test_the_generated_signal(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_injected_anomalies_can_be_found() -> None:
     datamodule = DataModule(Series(window=64, stride=16, test=0.25))
-    train = torch.cat([batch.x for batch in datamodule.train_data()]).flatten(1)
-    (test,) = datamodule.test_data()
+    train = torch.cat([batch.x for batch in datamodule.ordered_loader("train")]).flatten(1)
+    (test,) = datamodule.ordered_loader("test")
     centre = train.mean(0)
     basis = torch.linalg.svd(train - centre, full_matrices=False).Vh[:24]
     rest = test.x.flatten(1) - centre
@@ -244,7 +244,7 @@ def test_celeba_from_local_files(tmp_path: Path) -> None:
     datamodule.setup()
     assert (datamodule.spec.shape, datamodule.spec.size, datamodule.spec.num_classes) == ((3, 16, 16), 4, 2)
     assert len(list(datamodule.train_dataloader())) == 2
-    (test,) = datamodule.test_data()
+    (test,) = datamodule.ordered_loader("test")
     assert test.label is not None
     assert test.label.tolist() == [1, 0]
     with Image.open(folder / "img_align_celeba" / names[6]) as image:

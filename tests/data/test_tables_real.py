@@ -27,13 +27,13 @@ def test_adult(real_data: Path) -> None:
     assert (kinds.count("numeric"), kinds.count("categorical"), len(kinds)) == (6, 8, 14)
     sizes = {name: sum(map(len, datamodule.ordered_loader(name))) for name in ("train", "validation", "test")}  # type: ignore[arg-type]
     assert sizes["train"] + sizes["validation"] == 24_720, "the rows of <=50K that UCI publishes"
-    tests = list(datamodule.test_data())
+    tests = list(datamodule.ordered_loader("test"))
     labels = torch.cat([batch.label for batch in tests if batch.label is not None])
     assert labels.bincount().tolist() == [12_435, 3_846]
     observed = torch.cat([batch.observed for batch in tests if batch.observed is not None])
     starts = torch.tensor([0, *(column.width for column in spec.columns)]).cumsum(0)[:-1]
     assert int((~observed[:, starts]).sum()) == 2203, "one for each '?' of the file"
-    train = torch.cat([batch.x for batch in datamodule.train_data()])
+    train = torch.cat([batch.x for batch in datamodule.ordered_loader("train")])
     torch.testing.assert_close(train[:, 0].mean(), torch.tensor(0.0), atol=1e-4, rtol=0)
     torch.testing.assert_close(train[:, 0].std(), torch.tensor(1.0), atol=1e-3, rtol=0)
 
@@ -47,7 +47,7 @@ def test_a_set_of_adbench(real_data: Path, name: str, width: int, normals: int, 
     datamodule = DataModule(source)
     datamodule.setup()
     assert datamodule.spec.shape == (width,)
-    tested = torch.cat([batch.label for batch in datamodule.test_data() if batch.label is not None])
+    tested = torch.cat([batch.label for batch in datamodule.ordered_loader("test") if batch.label is not None])
     assert tested.bincount().tolist() == [round(normals / 2), anomalies]
 
 
@@ -59,4 +59,4 @@ def test_nsl_kdd(real_data: Path) -> None:
     assert datamodule.spec.columns is not None
     categorical = [column.name for column in datamodule.spec.columns if column.kind == "categorical"]
     assert categorical == ["1", "2", "3"]
-    assert all(not batch.label.any() for batch in datamodule.train_data() if batch.label is not None)
+    assert all(not batch.label.any() for batch in datamodule.ordered_loader("train") if batch.label is not None)

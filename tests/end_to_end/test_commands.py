@@ -184,7 +184,7 @@ def test_five_folds_in_one_command(tmp_path: Path) -> None:
 def validation_rows(config: Any) -> list[int]:
     from hydra.utils import instantiate
 
-    return torch.cat([batch.index for batch in instantiate(config.datamodule).validation_data()]).tolist()
+    return torch.cat([batch.index for batch in instantiate(config.datamodule).ordered_loader("validation")]).tolist()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])

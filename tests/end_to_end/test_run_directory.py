@@ -86,7 +86,7 @@ def test_tensorboard_shows_one_row_and_no_sub_runs(finished_run: Path) -> None:
     accumulator = EventAccumulator(str(events)).Reload()
     experiment = hparams_summary(accumulator, "experiment")
     session = hparams_summary(accumulator, "session_start_info")
-    assert session.hparams["bottleneck.dim"].number_value == 16
+    assert session.hparams["bottleneck.dim"].number_value == 8
     assert session.hparams["variant"].string_value == "vae"
     figures = json.loads((finished_run / "metrics.json").read_text())
     columns = [info.name.tag for info in experiment.metric_infos]
@@ -104,8 +104,8 @@ def test_a_trained_vae_has_all_five_methods(finished_run: Path) -> None:
     model = narrows.load(finished_run)
     assert not model.training
     x = torch.rand(4, 1, 8, 8)
-    assert model.encode(x).z.shape == (4, 16)
-    assert model.decode(torch.zeros(2, 16)).mean.shape == (2, 1, 8, 8)
+    assert model.encode(x).z.shape == (4, 8)
+    assert model.decode(torch.zeros(2, 8)).mean.shape == (2, 1, 8, 8)
     assert model.reconstruct(x).shape == x.shape
     assert model.sample(3).shape == (3, 1, 8, 8)
     assert torch.equal(model.embed(x), model.embed(x))

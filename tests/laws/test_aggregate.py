@@ -97,6 +97,27 @@ def test_total_correlation_by_brute_force(estimator: str) -> None:
     torch.testing.assert_close(TotalCorrelation(estimator=estimator)(out, net), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_weighted_sampling_is_the_plain_mean_less_log_n() -> None:
+    """A constant, whatever the batch: values of `mws` compare with no others, its gradients are the plain mean's."""
+    net, size = model(), 40
+    net.spec = replace(net.spec, size=size)
+    for n in (4, 16):
+        out = net(batch(n=n))
+        q, z = out.latent.posterior, out.latent.z
+        crossed = Normal(q.loc[None], q.scale[None]).log_prob(z[:, None])
+        joint = crossed.sum(2).logsumexp(1) - math.log(n)
+        marginals = crossed.logsumexp(1) - math.log(n)
+        plain = (
+            q.log_prob(z).sum(1) - joint,
+            joint - marginals.sum(1),
+            (marginals - out.latent.prior.log_prob(z)).sum(1),
+        )
+        dim = z.shape[1]
+        for part, value, offset in zip(PARTS, plain, (1, dim - 1, -dim), strict=True):
+            shifted = value + offset * math.log(size)
+            torch.testing.assert_close(part(estimator="mws")(out, net), shifted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["total_correlation", "total_correlation_mws", "dip_i", "dip_ii", "mmd", "mmd_rbf"])
 def test_a_batch_of_one_is_well_defined(name: str) -> None:
     """field.md 3: a last batch of 1 crashes beta-TC, gives NaN in MMD, and the run is lost."""

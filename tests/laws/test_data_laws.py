@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -54,6 +55,11 @@ def served(source: Any, trainer: Any = None, loader: str = "train_dataloader", *
     datamodule.trainer = trainer
     datamodule.setup("fit")
     return list(getattr(datamodule, loader)())
+
+
+def in_order(source: Any, split: Literal["train", "validation", "test"] = "train") -> list[Batch]:
+    """A split in order, as tasks read it."""
+    return list(DataModule(source).ordered_loader(split))
 
 
 def rows(batches: Sequence[Batch]) -> list[int]:
@@ -105,7 +111,7 @@ def test_folds_pool_the_official_validation_split() -> None:
 
 
 def test_train_labels_choose_development_rows_only() -> None:
-    batches = {name: served(Given(train_labels=[1]), loader=f"{name}_data") for name in ("train", "validation", "test")}
+    batches = {name: in_order(Given(train_labels=[1]), name) for name in ("train", "validation", "test")}
     labels = {name: set(torch.cat([b.label for b in found]).tolist()) for name, found in batches.items()}
     assert labels == {"train": {1}, "validation": {1}, "test": {0, 1, 2}}
 
@@ -205,7 +211,7 @@ def test_dynamic_binarisation_is_drawn_again_each_epoch_with_the_grey_values_as_
         draws.append(x[torch.tensor(rows(batches)).argsort()])
     drawn = torch.stack(draws)
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
-    grey = served(Given(rows=12), loader="train_data")[0].x
+    grey = in_order(Given(rows=12), "train")[0].x
     # Standard error of a mean of 300 draws is at most 0.029; 144 values are compared.
     assert (drawn.mean(0) - grey).abs().max() < 4.5 * 0.029
     assert (drawn.mean() - grey.mean()).abs() < 4.5 * 0.029 / 12
@@ -223,7 +229,7 @@ def test_standardising_is_fitted_on_training_rows(how: Any) -> None:
     x = torch.randn(60, 3, 5, dtype=torch.float64).mul(torch.tensor([1.0, 50.0, 0.0])[:, None]).add(7).float()
     source = Given()
     source.contents = Contents("series", Part(x), test_fraction=0.5, standardise=how)
-    train = torch.cat([batch.x for batch in served(source, loader="train_data")])
+    train = torch.cat([batch.x for batch in in_order(source, "train")])
     flat = train.transpose(0, 1).flatten(1)
     if how == "standard":
         torch.testing.assert_close(flat.mean(1), torch.zeros(3), atol=1e-5, rtol=0)
@@ -231,9 +237,9 @@ def test_standardising_is_fitted_on_training_rows(how: Any) -> None:
     else:
         torch.testing.assert_close(flat.amin(1), torch.zeros(3))
         torch.testing.assert_close(flat.amax(1), torch.tensor([1.0, 1.0, 0.0]))
-    test = torch.cat([batch.x for batch in served(source, loader="test_data")])
-    held = x[rows(served(source, loader="test_data"))]
-    slope = (train[0, 0, 1] - train[0, 0, 0]) / (x[rows(served(source, loader="train_data"))[0], 0, :2].diff())
+    test = torch.cat([batch.x for batch in in_order(source, "test")])
+    held = x[rows(in_order(source, "test"))]
+    slope = (train[0, 0, 1] - train[0, 0, 0]) / (x[rows(in_order(source, "train"))[0], 0, :2].diff())
     torch.testing.assert_close(test[:, 0].diff(), held[:, 0].diff() * slope, atol=1e-5, rtol=1e-4)
 
 
@@ -286,14 +292,17 @@ def test_workers_change_no_bit_of_a_stream(folder: Path) -> None:
             assert torch.equal(one.index, other.index)
 
 
-@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader", "train_data"])
-def test_writing_into_a_batch_leaves_the_data_alone(loader: str) -> None:
+@pytest.mark.parametrize(
+    "loader",
+    [DataModule.train_dataloader, DataModule.val_dataloader, partial(DataModule.ordered_loader, split="train")],
+)
+def test_writing_into_a_batch_leaves_the_data_alone(loader: Callable[[DataModule], Iterable[Batch]]) -> None:
     datamodule = DataModule(Given())
-    first = next(iter(getattr(datamodule, loader)()))
+    first = next(iter(loader(datamodule)))
     kept = first.x.clone(), first.label.clone(), first.index.clone()
     for value in (first.x, first.label, first.index):
         value.zero_()
-    again = next(iter(getattr(datamodule, loader)()))
+    again = next(iter(loader(datamodule)))
     for value, wanted in zip((again.x, again.label, again.index), kept, strict=True):
         assert torch.equal(value, wanted)
 

@@ -10,6 +10,7 @@ from instances import IMAGE, LIKELIHOODS
 
 from narrows.continuous_bernoulli import ContinuousBernoulli
 from narrows.errors import UserError
+from narrows.likelihoods.elementwise import GaussianLikelihood
 from narrows.types import DataSpec
 
 SCALAR = DataSpec(shape=(1, 1, 1), kind="image", size=1, value_range=(0.0, 1.0))
@@ -148,3 +149,10 @@ def test_data_outside_the_support_are_refused(name: str, value_range: tuple[floa
 def test_categorical_needs_a_range() -> None:
     with pytest.raises(UserError, match="smallest and a largest"):
         LIKELIHOODS["categorical"](DataSpec(shape=(2, 9), kind="series", size=1))
+
+
+def test_a_sigma_for_every_value_is_the_decoder_s_softplus_above_the_minimum() -> None:
+    likelihood = GaussianLikelihood(SCALAR, scope="value", minimum=0.25)
+    raw = torch.tensor([-100.0, 0.0, 3.0]).reshape(3, 1, 1, 1)
+    sigma = likelihood(torch.cat([torch.zeros_like(raw), raw], 1)).stddev
+    torch.testing.assert_close(sigma, 0.25 + (1 + raw.exp()).log())

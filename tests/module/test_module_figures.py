@@ -43,11 +43,11 @@ def test_held_out_figures_do_not_depend_on_the_batch_size(eval_batch_size: int) 
     trainer, _ = fit(trained, data, max_epochs=1)
     net = trained.model.eval()
     with torch.no_grad():
-        x = torch.cat([batch.x for batch in data.validation_data()])
+        x = torch.cat([batch.x for batch in data.ordered_loader("validation")])
         by_hand = -net(Batch(x)).p_x.log_prob(x).sum(1).mean()
     assert trainer.callback_metrics["val/loss"].item() == pytest.approx(by_hand.item(), rel=1e-6)
     trainer.test(trained, datamodule=data, verbose=False)
-    x = torch.cat([batch.x for batch in data.test_data()])
+    x = torch.cat([batch.x for batch in data.ordered_loader("test")])
     with torch.no_grad():
         by_hand = -net(Batch(x)).p_x.log_prob(x).sum(1).mean()
     assert trainer.callback_metrics["test/loss"].item() == pytest.approx(by_hand.item(), rel=1e-6)

@@ -53,7 +53,7 @@ def bare_loop(steps: int, x: torch.Tensor, batch_size: int) -> torch.Tensor:
 def test_twenty_steps_equal_a_bare_loop_to_the_bit() -> None:
     data = datamodule(train=48)  # five batches an epoch, the last of eight rows
     data.setup()
-    x = torch.cat([batch.x for batch in data.train_data()])
+    x = torch.cat([batch.x for batch in data.ordered_loader("train")])
     trained = module(seed=5)
     trainer, _ = fit(trained, data, max_epochs=4)
     assert trainer.global_step == 20

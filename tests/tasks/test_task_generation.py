@@ -93,6 +93,15 @@ def test_kernel_distance_is_unbiased_and_sees_a_difference() -> None:
     assert kernel(one, other + 0.3)[0] > 10 * deviation
 
 
+@pytest.mark.parametrize("rows", [60, 300])
+def test_the_spread_of_the_kernel_distance_is_that_of_fresh_subsets(rows: int) -> None:
+    """Of few rows too: subsets that are all of them would agree to the last digit."""
+    torch.manual_seed(4)
+    _, spread = kernel(*torch.randn(2, rows, FEATURES, dtype=torch.float64))
+    fresh = [kernel(*torch.randn(2, rows, FEATURES, dtype=torch.float64))[0] for _ in range(8)]
+    assert 0.3 < spread / torch.tensor(fresh).std().item() < 10
+
+
 def test_precision_and_recall_of_known_sets() -> None:
     torch.manual_seed(3)
     real = torch.cat([torch.randn(200, 3), torch.randn(200, 3) + 50])

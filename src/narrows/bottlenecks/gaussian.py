@@ -33,7 +33,7 @@ class Gaussian(Bottleneck):
 
     returns = GaussianLatent
 
-    def __init__(self, in_shape: Shape, *, dim: int = 16, log_variance: Sequence[float] | None = None) -> None:
+    def __init__(self, in_shape: Shape, *, dim: int = 8, log_variance: Sequence[float] | None = None) -> None:
         require(dim >= 1, f"bottleneck gaussian: dim must be at least 1, not {dim}")
         bounds = None if log_variance is None else list(log_variance)
         require(

@@ -31,7 +31,7 @@ class Hyperspherical(Bottleneck):
 
     returns = ReparameterisedLatent
 
-    def __init__(self, in_shape: Shape, *, dim: int = 16) -> None:
+    def __init__(self, in_shape: Shape, *, dim: int = 8) -> None:
         require(dim >= 2, f"bottleneck hyperspherical: dim must be at least 2, not {dim}")
         super().__init__(in_shape, dim)
         self.projection = AxisLinear(in_shape[0], dim)

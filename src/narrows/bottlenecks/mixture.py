@@ -58,7 +58,7 @@ class GaussianMixture(Bottleneck):
 
     returns = LearntPriorLatent
 
-    def __init__(self, in_shape: Shape, *, dim: int = 16, components: int = 10) -> None:
+    def __init__(self, in_shape: Shape, *, dim: int = 8, components: int = 10) -> None:
         require(components >= 1, f"bottleneck gaussian_mixture: components must be at least 1, not {components}")
         require(dim >= 1, f"bottleneck gaussian_mixture: dim must be at least 1, not {dim}")
         super().__init__(in_shape, dim)

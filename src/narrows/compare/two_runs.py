@@ -133,11 +133,12 @@ DATA = {
     "factor_names": "factor names",
     "factor_sizes": "values of the factors",
     "value_range": "value range",
+    "trained_labels": "labels trained on",
 }
 
 
 def _data(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return _renamed(_mapping(manifest.get("data")), DATA)
+    return _renamed(_without_none(_mapping(manifest.get("data"))), DATA)
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class DataModule(LightningDataModule):
             factor_sizes=count_values(contents),
             value_range=scaling.value_range(splits),
             fingerprint=content,
+            trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
         )
 
     def _binarised(self, splits: dict[str, Split]) -> dict[str, Split]:
@@ -177,18 +178,6 @@ class DataModule(LightningDataModule):
             chosen = _on(scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
         plan = Ordered(len(chosen), self.loading.eval_batch_size)
         return self._loader(chosen, plan, Process(), revealed=revealed)
-
-    def train_data(self) -> Loader:
-        """The training rows, unshuffled."""
-        return self.ordered_loader("train")
-
-    def validation_data(self) -> Loader:
-        """The validation rows."""
-        return self.ordered_loader("validation")
-
-    def test_data(self) -> Loader:
-        """The test rows."""
-        return self.ordered_loader("test")
 
     # A checkpoint remembers what its position in the epoch refers to.
 

@@ -27,7 +27,7 @@ State = tuple[Tensor, Tensor]
 class Recurrence(nn.Module):
     """An LSTM whose first state is read from the latent, with a linear layer on every step's output."""
 
-    def __init__(self, latent: int, inputs: int, outputs: int, lstm: nn.LSTM) -> None:
+    def __init__(self, latent: int, outputs: int, lstm: nn.LSTM) -> None:
         super().__init__()
         self.lstm = lstm
         self.start = nn.Linear(latent, 2 * lstm.num_layers * lstm.hidden_size)
@@ -100,7 +100,7 @@ class LSTMDecoder(Decoder):
         require(right, f"{PART} needs time_features to be even and not negative, not {time_features}")
         latent = math.prod(self.in_shape)
         lstm = stacked_lstm(latent + time_features, hidden, layers, dropout, PART)
-        self.recurrence = Recurrence(latent, latent + time_features, outputs, lstm)
+        self.recurrence = Recurrence(latent, outputs, lstm)
         # Not persistent: it follows from the arguments.
         self.register_buffer("time", time_encoding(steps, time_features), persistent=False)
 
@@ -164,7 +164,7 @@ class AutoregressiveLSTMDecoder(Decoder):
         )
         inputs, latent = channels + math.prod(self.in_shape), math.prod(self.in_shape)
         lstm = stacked_lstm(inputs, hidden, layers, dropout, PART_AR)
-        self.recurrence = Recurrence(latent, inputs, outputs, lstm)
+        self.recurrence = Recurrence(latent, outputs, lstm)
         self.first = nn.Parameter(torch.zeros(channels, 1))
 
     def forward(self, z: Tensor, target: Tensor) -> Tensor:

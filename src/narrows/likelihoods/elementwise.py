@@ -91,7 +91,7 @@ class GaussianLikelihood(Likelihood):
 
     `scope="fixed"`: `sigma` everywhere (sigma = sqrt(1/2) makes the negative log-likelihood the sum of
     squared errors plus a constant). `scope="shared"`: one learned sigma, starting at `sigma`.
-    `scope="value"`: the decoder gives log sigma for every value, bounded below by `minimum`.
+    `scope="value"`: the decoder gives every value its own r, `sigma = log(1 + e^r) + minimum`.
 
     Raises:
         UserError: `sigma` or `minimum` not above 0, or an unknown scope.

@@ -87,8 +87,11 @@ class _Decomposed(Term):
 class MutualInformation(_Decomposed):
     """`log q(z|x) - log q(z)`, `[B]`, in nats: its mean is the mutual information of index and latent.
 
-    `mss` is minibatch stratified sampling, `mws` minibatch weighted sampling; both are biased, the less the
-    larger the batch, and treat the batch as a draw from the training data. A batch of one gives 0.
+    `mss` is minibatch stratified sampling, `mws` minibatch weighted sampling; both treat the batch as a draw from the
+    training data. `mss` is biased, the less the larger the batch. `mws` lies off by a constant that no batch makes
+    smaller: with N training examples every log density is the batch's plain mean less log N, so that of D latents
+    this is log N too high, total correlation (D - 1) log N too high and dimension-wise KL D log N too low. A batch of
+    one gives 0.
 
     "Isolating Sources of Disentanglement in Variational Autoencoders" (Chen et al., 2018), equation 2 and
     appendix C.

@@ -45,8 +45,6 @@ class Job:
     overrides: list[str] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)
     """Which file was chosen from each config group."""
-    asked: DictConfig | None = None
-    """The config before its references were resolved."""
     hydra: DictConfig | None = None
     """Hydra's own config, where Hydra composed the run's."""
     resume: bool = False

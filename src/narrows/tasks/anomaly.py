@@ -150,7 +150,7 @@ class Anomaly(Task):
 
     def _test(self, context: TaskContext) -> Iterator[tuple[Batch, bool]]:
         """The test split and the outliers, with whether it is these."""
-        yield from ((batch, False) for batch in context.batches("test"))
+        yield from ((batch.to(context.device), False) for batch in context.everything.ordered_loader("test"))
         if self.outliers is None:
             return
         loader = self.outliers.ordered_loader("test")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from narrows.errors import UserError
-from narrows.evaluation import EvaluationData, evaluating
+from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec
 
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OTHER_LABELS = "test/other_labels"
+"""Where the figures of test examples stand whose labels were not trained on."""
+
 
 @dataclass
 class TaskContext:
-    """What a task judges and where it may write."""
+    """What a task judges and where it may write.
+
+    The test split that tasks are given holds the labels that were trained on; `everything` has all of it.
+    """
 
     model: Autoencoder
     datamodule: EvaluationData
@@ -38,9 +44,25 @@ class TaskContext:
     memo: dict[str, Any] = field(default_factory=dict)
     """What tasks share so that it is computed once (the fitted classics)."""
 
+    everything: EvaluationData = field(init=False)
+    """The data with test examples of all labels, for those who ask about what was never trained on."""
+
+    def __post_init__(self) -> None:
+        # A copy of a context comes with data that are cut down already.
+        self.everything = self.datamodule.whole if isinstance(self.datamodule, TrainedLabels) else self.datamodule
+        if self.spec.trained_labels is not None:
+            self.datamodule = TrainedLabels(self.everything)
+
     @property
     def spec(self) -> DataSpec:
         return self.datamodule.spec
+
+    def other_labels(self) -> Iterator[Batch]:
+        """The batches of test examples whose labels were not trained on, on the device."""
+        for batch in self.everything.ordered_loader("test"):
+            _, others = by_label(batch, self.spec)
+            if len(others):
+                yield others.to(self.device)
 
     def batches(self, split: str) -> Iterator[Batch]:
         """The split's batches in order, on the device."""

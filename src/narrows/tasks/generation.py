@@ -41,8 +41,8 @@ class Generation(Task):
 
     - fid: squared Fréchet distance of two Gaussians fitted to the features ("GANs Trained by a Two Time-Scale
       Update Rule", Heusel et al., 2017); it falls with the number of samples, so compare at equal numbers only.
-    - kid: squared maximum mean discrepancy, cubic kernel, with its standard deviation over 20 subsets of 1,000
-      ("Demystifying MMD GANs", Binkowski et al., 2018).
+    - kid: squared maximum mean discrepancy, cubic kernel, with its standard deviation over 20 random subsets of 1,000
+      rows, or of half the smaller set where that is less ("Demystifying MMD GANs", Binkowski et al., 2018).
     - precision, recall: the share of samples (test rows) inside the other's 3-nearest-neighbour balls ("Improved
       Precision and Recall Metric", Kynkäänniemi et al., 2019).
     - memorisation: mean distance in data space from a sample to the nearest training row, over that of a test row;
@@ -180,7 +180,8 @@ def frechet(real: Tensor, fake: Tensor) -> float:
 
 def kernel(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the squared kernel distance over random subsets."""
-    size = min(KID_SIZE, len(real), len(fake))
+    # A subset that is the whole has no spread; the estimate needs two rows of each.
+    size = min(KID_SIZE, max(min(len(real), len(fake)) // 2, 2))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
         metric = KernelInceptionDistance(feature=_Given(), subsets=KID_SUBSETS, subset_size=size)

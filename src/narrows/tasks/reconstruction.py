@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.distributions import Distribution
 from narrows.errors import require
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder, unseen
-from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
 from narrows.tasks.classics.linear import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import joined
 from narrows.tasks.measures.reconstruction_errors import (
@@ -48,6 +49,9 @@ class Reconstruction(Task):
     or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least 11 pixels
     a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
+    Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
+    training mean on the same stand apart (`test/other_labels/...`).
+
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
 
@@ -76,20 +80,19 @@ class Reconstruction(Task):
 
     def run(self, context: TaskContext) -> dict[str, float]:
         classics = fit_classics(context, self.max_rows)
-        bounds = context.spec.value_range
-        unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
-        sums: dict[str, ErrorSums] = {}
-        closer = _Closer(context.spec, classics.span)
-        for batch in context.batches("test"):
-            p_x, guess = _decoded(context.model, batch)
-            guesses = {"test": (guess, batch.observed)} | _guesses(context, classics, batch)
-            for name, (found, judged) in guesses.items():
-                sums.setdefault(name, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
-            closer.add(batch, p_x, {name: guesses[name][0] for name in ("test", "test/pca")})
-        require(bool(sums), "task reconstruction: the test split is empty")
+        labels = context.spec.trained_labels
+        sums, found = _judged(context, classics, context.batches("test"))
+        of = "is empty" if labels is None else f"has no example of the labels {labels} that were trained on"
+        require(bool(sums), f"task reconstruction: the test split {of}")
         self._compare(context, sums, classics.pca.n_components_)
         _show(context, sums["test"].example_errors)
-        return _figures(sums, classics.pca.n_components_) | closer.figures()
+        others, apart = _judged(context, classics, context.other_labels())
+        if others:
+            count = others["test"].examples
+            log.info(
+                "reconstruction is of the trained labels %s; the other %d test examples stand apart", labels, count
+            )
+        return found | {f"{OTHER_LABELS}/{name.removeprefix('test/')}": value for name, value in apart.items()}
 
     def _compare(self, context: TaskContext, sums: dict[str, ErrorSums], components: int) -> None:
         judged, beside = ("test/hidden", "test/hidden/mean") if "test/hidden" in sums else ("test", "test/mean")
@@ -97,6 +100,23 @@ class Reconstruction(Task):
         worse = context.warn_if_worse_than_mean("the model is", f"{judged} MSE", sums[judged].mse, sums[beside].mse)
         if not worse and pca < sums["test"].mse:
             log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, sums["test"].mse)
+
+
+def _judged(
+    context: TaskContext, classics: Classics, batches: Iterable[Batch]
+) -> tuple[dict[str, ErrorSums], dict[str, float]]:
+    """The errors of the model and of all that stands beside it, by name, and their figures; empty without batches."""
+    bounds = context.spec.value_range
+    unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
+    sums: dict[str, ErrorSums] = {}
+    closer = _Closer(context.spec, classics.span)
+    for batch in batches:
+        p_x, guess = _decoded(context.model, batch)
+        guesses = {"test": (guess, batch.observed)} | _guesses(context, classics, batch)
+        for name, (found, judged) in guesses.items():
+            sums.setdefault(name, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
+        closer.add(batch, p_x, {name: guesses[name][0] for name in ("test", "test/pca")})
+    return sums, _figures(sums, classics.pca.n_components_) | closer.figures() if sums else {}
 
 
 def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:

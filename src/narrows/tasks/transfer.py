@@ -120,7 +120,7 @@ class Transfer(Task):
             node = OmegaConf.load(choice_files("datamodule")[other]).datamodule
         else:
             node = OmegaConf.create(dict(other))
-        source: Any = getattr(context.datamodule, "source", None)
+        source: Any = getattr(context.everything, "source", None)
         folder = self.data_dir or getattr(source, "data_dir", "data")
         whole: Any = OmegaConf.create({"datamodule": node, "data_dir": str(folder), "seed": context.seed})
         if OmegaConf.select(whole, "datamodule.source.download") is not None:

@@ -15,11 +15,13 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.evaluation import by_label
 from narrows.losses import Objective
 from narrows.losses.critic import Critic
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
+from narrows.tasks.base import OTHER_LABELS
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent
 
@@ -69,7 +71,7 @@ class AutoencoderModule(L.LightningModule):
         self._weight, self._first_rows = 0.0, 1
         self._run: int | None = None
         self._history = StepHistory()
-        self._sums: Tensor | None = None
+        self._sums: dict[str, Tensor] = {}
         self._names: list[str] = []
         seed_default(seed, "init", "terms")
         objective.attach(model)
@@ -232,6 +234,8 @@ class AutoencoderModule(L.LightningModule):
     # ── validation and test ─────────────────────────────────────────────────────────────────────────────
 
     def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        if len(batch) == 0:
+            return
         # The same noise each time: two evaluations differ by the weights alone.
         seed_default(self.seed, stage, batch_idx, self.global_rank)
         # Schedules stand at their end, so that the monitored figure means the same all through the run.
@@ -243,23 +247,28 @@ class AutoencoderModule(L.LightningModule):
             row, names = torch.cat([row, _mean_elbo(out)]), [*names, "elbo"]
         weighted = torch.cat([row * len(batch), row.new_tensor([len(batch)])])
         self._names = names
-        self._sums = weighted.double() if self._sums is None else self._sums + weighted
+        self._sums[stage] = self._sums.get(stage, 0.0) + weighted.double()
 
-    def _conclude(self, stage: str) -> None:
-        assert self._sums is not None
-        sums, self._sums = self._sums, None
-        if self.trainer.world_size > 1:
-            sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        mean = (sums[:-1] / sums[-1]).cpu()
-        refuse_non_finite(mean[None], self._names, [f"in {stage} after step {self.global_step}"])
-        figures = {f"{stage}/{name}": value for name, value in zip(self._names, mean.tolist(), strict=True)}
-        if stage == "val":
-            self.validated = figures
+    def _conclude(self, *stages: str) -> dict[str, float]:
+        """Log the means of these stages, but of those that no process has an example of."""
+        zero = torch.zeros_like(next(iter(self._sums.values())))
+        figures: dict[str, float] = {}
+        for stage in stages:
+            sums = self._sums.get(stage, zero)
+            if self.trainer.world_size > 1:
+                sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            if not sums[-1]:
+                continue
+            mean = (sums[:-1] / sums[-1]).cpu()
+            refuse_non_finite(mean[None], self._names, [f"in {stage} after step {self.global_step}"])
+            figures |= {f"{stage}/{name}": value for name, value in zip(self._names, mean.tolist(), strict=True)}
+        self._sums = {}
         self.log_dict(figures, logger=False, sync_dist=False)
         self._log(figures | {"epoch": self.current_epoch})
+        return figures
 
     def on_validation_epoch_start(self) -> None:
-        self._sums = None
+        self._sums = {}
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.flush()
 
@@ -267,16 +276,17 @@ class AutoencoderModule(L.LightningModule):
         self._evaluate("val", batch, batch_idx)
 
     def on_validation_epoch_end(self) -> None:
-        self._conclude("val")
+        self.validated = self._conclude("val")
 
     def on_test_epoch_start(self) -> None:
-        self._sums = None
+        self._sums = {}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate("test", batch, batch_idx)
+        for stage, part in zip(("test", OTHER_LABELS), by_label(batch, self.model.spec), strict=True):
+            self._evaluate(stage, part, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        self._conclude("test")
+        self._conclude("test", OTHER_LABELS)
 
 
 def _mean_elbo(out: Output) -> Tensor:
