@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from narrows.errors import UserError, require
 from narrows.models.autoencoder import Autoencoder, unseen
 from narrows.tasks.base import EvaluationData, evaluating
-from narrows.types import Latent
+from narrows.types import Latent, at_least_single
 
 CHUNK = 1024
 """Latents judged at once."""
@@ -92,7 +92,7 @@ class Density(nn.Module):
 
     def read(self, latent: Latent) -> Tensor:
         """What of a latent this is the density of."""
-        return latent.z.float()
+        return at_least_single(latent.z)
 
     def begin(self, data: EvaluationData) -> None:
         """Whatever else of the data is needed to start from."""

@@ -21,7 +21,7 @@ from narrows.losses.divergence import evidence_lower_bound
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
-from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent
+from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
 
 
 class AutoencoderModule(L.LightningModule):
@@ -280,4 +280,4 @@ class AutoencoderModule(L.LightningModule):
 
 
 def _mean_elbo(out: Output) -> Tensor:
-    return evidence_lower_bound(out).detach().mean()[None].float()
+    return at_least_single(evidence_lower_bound(out).detach().mean()[None])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from narrows.errors import NonFiniteError
 from narrows.losses import Losses
+from narrows.types import at_least_single
 
 
 def names_of(losses: Losses) -> list[str]:
@@ -24,7 +25,7 @@ def names_of(losses: Losses) -> list[str]:
 
 def as_row(losses: Losses) -> Tensor:
     """The values of `names_of`, `[n]`, detached."""
-    return torch.stack([losses.total.detach(), *(value.detach() for value in losses.terms.values())]).float()
+    return at_least_single(torch.stack([losses.total.detach(), *(value.detach() for value in losses.terms.values())]))
 
 
 @dataclass
