@@ -42,7 +42,7 @@ for name in ${wanted//,/ }; do
   esac
   echo "── $name: $settings, threads: $threads"
   # shellcheck disable=SC2086
-  env $settings NPY_DISABLE_CPU_FEATURES="$numpy" OMP_NUM_THREADS="$threads" NARROWS_TEST_THREADS="$threads" \
+  env $settings OMP_WAIT_POLICY=passive NPY_DISABLE_CPU_FEATURES="$numpy" OMP_NUM_THREADS="$threads" NARROWS_TEST_THREADS="$threads" \
     python -m pytest -q "$@" || status=1
 done
 exit "$status"
