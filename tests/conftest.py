@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("NARROWS_TEST_THREADS", "1"))
 
 import torch
 
 import narrows  # noqa: F401 (first: it lets torchvision, and with it lightning, import beside a CPU-only torch)
 
+THREADS = int(os.environ.get("NARROWS_TEST_THREADS", "1"))
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -28,8 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
-    """One thread and one seed: no test depends on the machine or on the test before it."""
-    torch.set_num_threads(1)
+    """One thread, or as many as NARROWS_TEST_THREADS says, and one seed: no test depends on the one before it."""
+    torch.set_num_threads(THREADS)
     torch.manual_seed(0)
 
 

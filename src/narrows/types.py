@@ -287,6 +287,11 @@ class SoftCodeLatent(QuantizedLatent):
     """`[B, sizes[0], *positions]`, natural logarithms."""
 
 
+def at_least_single(values: Tensor) -> Tensor:
+    """Half precision as single, in which sums and exponentials are safe; double precision stays double."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def row_sums(values: Tensor) -> Tensor:
     """The sum over everything but the examples, `[B, *any] -> [B]`."""
     return values.reshape(len(values), -1).sum(1)

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from command import NO_TASKS, TINY, manifest, run_in_process
 from omegaconf import OmegaConf
 
-from narrows.commands import evaluate
+import narrows
+from narrows.commands import evaluate, sample
 from narrows.commands.evaluate import sorted_out
 from narrows.compare.run_records import read_run
 from narrows.compare.run_summary import print_figures
@@ -127,3 +130,37 @@ def test_a_run_that_is_being_written_is_left_alone(one: Path) -> None:
             evaluate.evaluate(sorted_out([str(one), "task=latent"]))
         holder.kill()
     evaluate.evaluate(sorted_out([str(one), "task=latent"]))
+
+
+def test_a_run_is_judged_and_sampled_with_its_own_threads(
+    one: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen, load = [], narrows.load
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return load(*arguments, **options)
+
+    monkeypatch.setattr("narrows.loading.load.load", noting)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    before = torch.get_num_threads()
+    hardware = manifest(one)["hardware"]
+    for threads, used in ((2, 2), (1, 1), (500, 2), ("many", before), (None, before)):
+        rewritten = manifest(one) | {"hardware": hardware | {"threads": threads}}
+        (one / "manifest.json").write_text(json.dumps(rewritten))
+        evaluate.main([str(one), "task=likelihood", "task.samples=2", "task.max_examples=3"])
+        sample.main([str(one), "-n", "2"])
+        assert seen == [used, used]
+        assert torch.get_num_threads() == before
+        assert ("last digits: threads" in caplog.text) == (threads in (500, "many"))
+        seen.clear()
+        caplog.clear()
+
+
+def test_what_makes_digits_differ_is_said(one: Path, caplog: pytest.LogCaptureFixture) -> None:
+    hardware = manifest(one)["hardware"] | {"cpu": "\x1b[2J" + 300 * "x", "gpus": "none"}
+    (one / "manifest.json").write_text(json.dumps(manifest(one) | {"hardware": hardware, "versions": {"torch": "1.0"}}))
+    sample.main([str(one), "-n", "2"])
+    (said,) = [record.message for record in caplog.records]
+    assert re.search(r"last digits: processor '\\x1b\[2Jx+, now .*; GPUs 'none', now .*; torch '1.0', now '2", said)
+    assert len(said) < 600

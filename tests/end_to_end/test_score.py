@@ -91,9 +91,9 @@ def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.Ca
     cells = to_cells(chunk.known, encoding.columns)
     x, observed = encoding.encode(cells.values, cells.missing)
     guess = model.reconstruct(x)
-    np.testing.assert_allclose(found["score"], example_mse(guess, x, observed).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(found["score"], example_mse(guess, x, observed).numpy(), rtol=1e-4)
     units = encoding.decode(guess.double().numpy())
-    np.testing.assert_allclose(found["reconstruction_width"], units["width"].astype(float), rtol=1e-6)
+    np.testing.assert_allclose(found["reconstruction_width"], units["width"].astype(float), rtol=1e-5)
     assert (found["reconstruction_colour"] == units["colour"]).all()
     assert 500 < found["reconstruction_depth"].mean() < 1500, "in the data's own units"
     assert not Path("metrics.csv").exists()

@@ -54,7 +54,7 @@ def test_a_linear_one_is_pca(rows: np.ndarray) -> None:
     again = pca.inverse_transform(pca.transform(rows))
     assert -fitted.score(rows) == pytest.approx(np.square(rows - again).mean(), rel=0.1)
     back = fitted.inverse_transform(fitted.transform(rows))
-    assert np.square(rows - back).mean(1) == pytest.approx(-fitted.score_samples(rows), rel=1e-9)
+    assert np.square(rows - back).mean(1) == pytest.approx(-fitted.score_samples(rows), rel=1e-5)
     assert fitted.transform(rows).dtype == np.float64
     assert fitted.transform(rows.astype(np.float32)).dtype == np.float32
 

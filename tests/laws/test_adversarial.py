@@ -93,7 +93,7 @@ def test_one_backward_gives_each_player_its_own_gradient() -> None:
     expected = torch.autograd.grad(term.opponent(out, net).mean(), list(term.critic.parameters()))
     torch.testing.assert_close([p.grad for p in term.critic.parameters()], list(expected))
     assert losses.total.item() == pytest.approx(
-        losses.terms["reconstruction"].item() + losses.terms["adversary"].item(), rel=1e-6
+        losses.terms["reconstruction"].item() + losses.terms["adversary"].item(), rel=1e-5
     ), "the critic's loss is no part of the total's value"
     assert losses.terms["adversary_critic"].item() == pytest.approx(math.log(2), abs=0.3)
 

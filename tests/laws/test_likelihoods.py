@@ -8,8 +8,8 @@ import pytest
 import torch
 from instances import IMAGE, LIKELIHOODS
 
-from narrows.continuous_bernoulli import ContinuousBernoulli
 from narrows.errors import UserError
+from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from narrows.likelihoods.elementwise import GaussianLikelihood
 from narrows.types import DataSpec
 

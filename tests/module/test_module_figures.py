@@ -45,12 +45,12 @@ def test_held_out_figures_do_not_depend_on_the_batch_size(eval_batch_size: int) 
     with torch.no_grad():
         x = torch.cat([batch.x for batch in data.ordered_loader("validation")])
         by_hand = -net(Batch(x)).p_x.log_prob(x).sum(1).mean()
-    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(by_hand.item(), rel=1e-6)
+    assert trainer.callback_metrics["val/loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
     trainer.test(trained, datamodule=data, verbose=False)
     x = torch.cat([batch.x for batch in data.ordered_loader("test")])
     with torch.no_grad():
         by_hand = -net(Batch(x)).p_x.log_prob(x).sum(1).mean()
-    assert trainer.callback_metrics["test/loss"].item() == pytest.approx(by_hand.item(), rel=1e-6)
+    assert trainer.callback_metrics["test/loss"].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_two_validations_differ_by_the_weights_alone() -> None:

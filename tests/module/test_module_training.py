@@ -68,7 +68,7 @@ def test_accumulation_equals_the_larger_batch(train: int) -> None:
     first, _ = fit(small, datamodule(train, batch_size=10))
     second, _ = fit(large, datamodule(train, batch_size=20))
     assert first.global_step == second.global_step
-    torch.testing.assert_close(weights(small), weights(large), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(weights(small), weights(large), rtol=1e-4, atol=1e-5)
 
 
 def test_the_gradient_that_the_optimiser_sees_is_clipped() -> None:
@@ -85,7 +85,7 @@ def test_a_gradient_below_the_limit_is_left_alone() -> None:
     trained, limited = module(), module(clip_norm=1e6)
     fit(trained)
     fit(limited)
-    torch.testing.assert_close(weights(limited), weights(trained), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(weights(limited), weights(trained), rtol=1e-4, atol=1e-5)
 
 
 def test_clipping_judges_the_accumulated_gradient() -> None:

@@ -15,7 +15,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
 from narrows.processes import of_first_process, sum_over_processes
-from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape
+from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape, at_least_single
 
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
@@ -125,8 +125,9 @@ class Codebook(nn.Module):
 
     def _statistics(self, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """`n_k` and `sum_i h_i` over the rows that chose k in any process."""
-        found = rows.new_zeros(len(self.vectors), rows.shape[1] + 1, dtype=torch.float32)
-        found.index_add_(0, codes, F.pad(rows.float(), (1, 0), value=1.0))
+        rows = at_least_single(rows)
+        found = rows.new_zeros(len(self.vectors), rows.shape[1] + 1)
+        found.index_add_(0, codes, F.pad(rows, (1, 0), value=1.0))
         found = sum_over_processes(found)
         return found[:, 0], found[:, 1:]
 
@@ -148,7 +149,7 @@ class Codebook(nn.Module):
         """As many rows as codes, without repetition while there are enough, `[K, d]`."""
         order = torch.randperm(len(rows), device=rows.device)
         places = torch.arange(len(self.vectors), device=rows.device) % len(rows)
-        return of_first_process(rows[order[places]].float())
+        return of_first_process(at_least_single(rows[order[places]]))
 
 
 class CodebookBottleneck(Bottleneck):

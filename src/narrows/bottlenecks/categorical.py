@@ -14,7 +14,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.types import JointLatent, Shape, VariationalLatent, row_sums
+from narrows.types import JointLatent, Shape, VariationalLatent, at_least_single, row_sums
 
 
 class OneHotVariables(Distribution):
@@ -116,7 +116,7 @@ class Categorical(Bottleneck):
         self.projection = AxisLinear(in_shape[0], dim * categories)
 
     def forward(self, h: Tensor) -> VariationalLatent:
-        logits = self.projection(h).float().unflatten(1, (self.variables, self.categories))
+        logits = at_least_single(self.projection(h)).unflatten(1, (self.variables, self.categories))
         posterior, prior = OneHotVariables(logits), OneHotVariables(torch.zeros_like(logits))
         if self.training:
             z = F.gumbel_softmax(posterior.log_probs, self.temperature, self.hard, dim=2).flatten(1, 2)

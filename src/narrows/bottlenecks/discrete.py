@@ -7,7 +7,7 @@ from torch import Tensor
 
 from narrows.bottlenecks._quantizer import CodebookBottleneck, rotated, straight_through
 from narrows.errors import require
-from narrows.types import CodebookLatent, Shape
+from narrows.types import CodebookLatent, Shape, at_least_single
 
 
 class VectorQuantizer(CodebookBottleneck):
@@ -56,7 +56,7 @@ class VectorQuantizer(CodebookBottleneck):
         self.past = rotated if rotate else straight_through
 
     def forward(self, h: Tensor) -> CodebookLatent:
-        given = self.projection(h).float().chunk(len(self.books), dim=1)
+        given = at_least_single(self.projection(h)).chunk(len(self.books), dim=1)
         chosen = [book(part) for book, part in zip(self.books, given, strict=True)]
         parts = [(part, vectors) for part, (_, vectors) in zip(given, chosen, strict=True)]
         z = torch.cat([self.past(vectors, part) for part, vectors in parts], dim=1)
@@ -115,7 +115,7 @@ class ResidualVQ(CodebookBottleneck):
         self.past = rotated if rotate else straight_through
 
     def forward(self, h: Tensor) -> CodebookLatent:
-        rest = first = self.projection(h).float()
+        rest = first = at_least_single(self.projection(h))
         parts, codes = [], []
         for book in self.books:
             code, vectors = book(rest)

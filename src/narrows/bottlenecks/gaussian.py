@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.types import GaussianLatent, Shape
+from narrows.types import GaussianLatent, Shape, at_least_single
 
 
 class Gaussian(Bottleneck):
@@ -46,7 +46,7 @@ class Gaussian(Bottleneck):
 
     def posterior(self, h: Tensor) -> Normal:
         """`q(z|x)`, elementwise over `[B, *out_shape]`."""
-        mean, log_variance = self.projection(h).float().chunk(2, dim=1)
+        mean, log_variance = at_least_single(self.projection(h)).chunk(2, dim=1)
         if self.bounds is not None:
             log_variance = log_variance.clamp(*self.bounds)
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)

@@ -12,7 +12,7 @@ from narrows.bottlenecks._quantizer import straight_through
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.types import Latent, Shape, SoftCodeLatent
+from narrows.types import Latent, Shape, SoftCodeLatent, at_least_single
 
 
 class GumbelVQ(Bottleneck):
@@ -73,7 +73,7 @@ class GumbelVQ(Bottleneck):
         return (self.temperature * torch.exp(-self.anneal * self.seen)).clamp_min(self.minimum)
 
     def forward(self, h: Tensor) -> SoftCodeLatent:
-        log_probs = self.projection(h).float().log_softmax(dim=1)
+        log_probs = at_least_single(self.projection(h)).log_softmax(dim=1)
         codes = log_probs.argmax(dim=1, keepdim=True)
         best = straight_through(self._one_hot(codes), log_probs.exp())
         return SoftCodeLatent(

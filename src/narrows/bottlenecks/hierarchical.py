@@ -13,7 +13,7 @@ from narrows.bottlenecks._quantizer import CodebookBottleneck, rotated, straight
 from narrows.errors import require
 from narrows.layers.blocks import ResidualBlock, convolution, doubling, halvings
 from narrows.layers.stages import AxisLinear
-from narrows.types import CodebookLatent, Shape
+from narrows.types import CodebookLatent, Shape, at_least_single
 
 PART = "bottleneck hierarchical_vq"
 
@@ -84,10 +84,10 @@ class HierarchicalVQ(CodebookBottleneck):
 
     def forward(self, h: Tensor) -> CodebookLatent:
         books: Any = self.books
-        high = self.down(h).float()
+        high = at_least_single(self.down(h))
         high_codes, high_vectors = books[0](high)
         top = self.past(high_vectors, high)
-        low = (self.projection(h) + self.condition(top)).float()
+        low = at_least_single(self.projection(h) + self.condition(top))
         low_codes, low_vectors = books[1](low)
         z = self._join(top, self.past(low_vectors, low))
         codes = torch.cat([high_codes.flatten(1), low_codes.flatten(1)], dim=1)
@@ -99,7 +99,7 @@ class HierarchicalVQ(CodebookBottleneck):
         return ()
 
     def _join(self, top: Tensor, bottom: Tensor) -> Tensor:
-        return torch.cat([self.up(top).float(), bottom], dim=1)
+        return torch.cat([at_least_single(self.up(top)), bottom], dim=1)
 
     @torch.no_grad()
     def start(self, latent: CodebookLatent) -> None:

@@ -11,7 +11,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.von_mises_fisher import HypersphericalUniform, VonMisesFisher
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.types import ReparameterisedLatent, Shape
+from narrows.types import ReparameterisedLatent, Shape, at_least_single
 
 
 class Hyperspherical(Bottleneck):
@@ -37,7 +37,7 @@ class Hyperspherical(Bottleneck):
         self.projection = AxisLinear(in_shape[0], dim)
 
     def forward(self, h: Tensor) -> ReparameterisedLatent:
-        natural = self.projection(h).float().movedim(1, -1)
+        natural = at_least_single(self.projection(h)).movedim(1, -1)
         direction, concentration = F.normalize(natural, dim=-1), natural.shape[-1] * natural.norm(dim=-1)
         vmf, uniform = VonMisesFisher(direction, concentration), HypersphericalUniform(direction)
         posterior, prior = (AtPositions(vectors, h.ndim - 2) for vectors in (vmf, uniform))

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Normal, constraints
 from narrows.bottlenecks._positions import AtPositions
 from narrows.bottlenecks.base import Bottleneck
 from narrows.layers.blocks import counts
-from narrows.types import GaussianLatent, HierarchicalLatent, Shape
+from narrows.types import GaussianLatent, HierarchicalLatent, Shape, at_least_single
 
 PART = "bottleneck ladder"
 
@@ -139,7 +139,7 @@ def _network(size: int, widths: Sequence[int], out: int | None) -> nn.Sequential
 
 
 def _normal(parameters: Tensor) -> Normal:
-    mean, log_variance = parameters.float().chunk(2, -1)
+    mean, log_variance = at_least_single(parameters).chunk(2, -1)
     return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
 
 

@@ -12,7 +12,7 @@ from narrows.bottlenecks._quantizer import straight_through
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.types import BitLatent, QuantizedLatent, Shape
+from narrows.types import BitLatent, QuantizedLatent, Shape, at_least_single
 
 
 def _places(sizes: Sequence[int]) -> Tensor:
@@ -61,7 +61,7 @@ class FSQ(Bottleneck):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, h: Tensor) -> QuantizedLatent:
-        bounded = self._bound(self.projection(h).float())
+        bounded = self._bound(at_least_single(self.projection(h)))
         rounded = bounded.round()
         middle = _on_axis_1(self.middle, bounded)
         z = straight_through(rounded / middle, bounded / middle)
@@ -114,7 +114,7 @@ class LFQ(Bottleneck):
         self.register_buffer("places", _places([2] * (dim // groups)), persistent=False)
 
     def forward(self, h: Tensor) -> BitLatent:
-        u = self.projection(h).float()
+        u = at_least_single(self.projection(h))
         signs = torch.where(u >= 0, 1.0, -1.0)
         z = straight_through(signs, u)
         parts = list(zip(u.chunk(self.groups, dim=1), signs.chunk(self.groups, dim=1), strict=True))

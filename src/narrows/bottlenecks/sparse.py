@@ -11,7 +11,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
 from narrows.processes import sum_over_processes
-from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent
+from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent, at_least_single
 
 MOMENTUM = 0.02
 """Of the averages over training batches."""
@@ -178,7 +178,7 @@ class JumpReLU(_Sparse):
     def learn(self, latent: Latent) -> None:
         super().learn(latent)
         assert isinstance(latent, JumpLatent)
-        square = _mean(_wide(latent.pre).square().reshape(1, -1)).squeeze(0)
+        square = _mean(at_least_single(latent.pre).square().reshape(1, -1)).squeeze(0)
         self.scale.lerp_(square.sqrt(), self.rate())
 
 
@@ -220,14 +220,9 @@ def _largest(values: Tensor, k: int) -> Tensor:
 
 def _mean(values: Tensor) -> Tensor:
     """`[N, M]` to `[N]`, over M and all processes."""
-    values = _wide(values)
+    values = at_least_single(values)
     sums = sum_over_processes(torch.cat([values.sum(1), values.new_tensor([values.shape[1]])]))
     return sums[:-1] / sums[-1]
-
-
-def _wide(values: Tensor) -> Tensor:
-    """In single precision at least."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _over_positions(values: Tensor, like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.distributions import Categorical, Distribution, Uniform, constraints
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.types import LearntPriorLatent, Shape
+from narrows.types import LearntPriorLatent, Shape, at_least_single
 
 
 class SmoothedLogistics(Distribution):
@@ -96,7 +96,7 @@ class UniformNoise(Bottleneck):
         return SmoothedLogistics(self.logits, self.mean, self.log_scale.exp(), self.out_shape[1:])
 
     def forward(self, h: Tensor) -> LearntPriorLatent:
-        y = self.gain * self.projection(h).float()
+        y = self.gain * at_least_single(self.projection(h))
         posterior = Uniform(y - 0.5, y + 0.5, validate_args=False)
         # Rounding may put a draw on the open end, where its density would be 0.
         inside = torch.nextafter(posterior.high, posterior.low).detach()

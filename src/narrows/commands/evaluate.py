@@ -158,16 +158,24 @@ def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
     Raises:
         UserError: see `evaluate`; also a run that another process is writing.
     """
+    from narrows.loading.load import read_config
+    from narrows.runs.threads import as_recorded
+
+    config = read_config(run)
+    with as_recorded(run):
+        return _figures(run, config, asked)
+
+
+def _figures(run: Path, config: DictConfig, asked: Asked) -> dict[str, float]:
     import torch
 
     from narrows.config.composition import build, check_keys
     from narrows.loading import run_data as data_of
-    from narrows.loading.load import checkpoint_path, load, read_config, untrained
+    from narrows.loading.load import checkpoint_path, load, untrained
     from narrows.runs import checkpoints
     from narrows.runs.directory import RunDirectory
     from narrows.tasks.base import TaskContext
 
-    config = read_config(run)
     model = load(run, checkpoint=config.checkpoint, allow=asked.allow)
     data_of.find(config, run, asked.overrides)
     check_keys(config)

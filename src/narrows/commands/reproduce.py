@@ -36,6 +36,7 @@ from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
 from narrows.os_signals import ENDING
 from narrows.runs.directory import CONFIG, MANIFEST, METRICS
+from narrows.runs.threads import recorded_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +117,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
         adapted=adapted,
         overrides=arguments,
         allow=allow,
-        threads=options.threads or _recorded_threads(manifest),
+        threads=options.threads or recorded_threads(manifest),
     )
 
 
@@ -143,12 +144,6 @@ def _new_directory(into: Path, run: Path | None) -> Path:
     inside = run is not None and into.resolve().is_relative_to(run.resolve())
     require(not inside, f"{into} lies in the run that is reproduced: --into must name a directory elsewhere")
     return into.resolve()
-
-
-def _recorded_threads(manifest: Mapping[str, Any]) -> int | None:
-    hardware = manifest.get("hardware")
-    threads = hardware.get("threads") if isinstance(hardware, dict) else None
-    return threads if isinstance(threads, int) and 0 < threads <= 1024 else None
 
 
 def train(asked: Plan) -> int:

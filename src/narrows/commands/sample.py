@@ -79,10 +79,13 @@ def sample(options: argparse.Namespace) -> list[Path]:
 
     from narrows.drawing import canvas
     from narrows.drawing.examples import sheet
+    from narrows.runs.threads import as_recorded
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
-    run, model = _prepared(options)
-    drawn = draw(model, options.number, options.label, options.seed).float().numpy()
+    run, overrides = _named(options.arguments)
+    with as_recorded(run):
+        model = _prepared(run, overrides, options)
+        drawn = draw(model, options.number, options.label, options.seed).float().numpy()
     out = options.out or run / "samples"
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / "samples.npy", drawn)
@@ -93,16 +96,21 @@ def sample(options: argparse.Namespace) -> list[Path]:
     return [out / "samples.npy", out / "samples.png"]
 
 
-def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
-    """The run and its model, with what is to be sampled from."""
-    from narrows.loading.load import load
-
-    place, *overrides = options.arguments
+def _named(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """The run, and values to change."""
+    place, *overrides = arguments
     run = Path(place)
     require(run.is_dir() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
     require(run.is_dir(), f"there is no run directory {run}")
     strange = [argument for argument in overrides if "=" not in argument]
     require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is sampled at a time")
+    return run, overrides
+
+
+def _prepared(run: Path, overrides: Sequence[str], options: argparse.Namespace) -> Autoencoder:
+    """The model of the run, with what is to be sampled from."""
+    from narrows.loading.load import load
+
     allow = packages(options.allow)
     model = load(run, allow=allow)
     labels_of(model, 1, options.label)
@@ -114,7 +122,7 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
             raise UserError(_nothing_to_draw_from(run, model))
     else:
         give(model, run, options.prior, overrides, allow)
-    return run, model
+    return model
 
 
 def _nothing_to_draw_from(run: Path, model: Autoencoder) -> str:

@@ -83,6 +83,8 @@ def score(options: argparse.Namespace) -> Path:
     Raises:
         UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
     """
+    from narrows.runs.threads import as_recorded
+
     places, overrides = places_and_overrides(options.arguments)
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
@@ -92,9 +94,10 @@ def score(options: argparse.Namespace) -> Path:
     out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
     allow = packages(options.allow)
-    scorer, how = _prepared(run, overrides, allow, options.quantile)
-    with replacing(out) as file:
-        counts = _stream(scorer, new, how, file)
+    with as_recorded(run):
+        scorer, how = _prepared(run, overrides, allow, options.quantile)
+        with replacing(out) as file:
+            counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
     return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -43,29 +44,46 @@ def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
     train = unit(_memory(splits["train"]))
     observed = splits["train"].part.observed
     axes = [axis for axis in range(train.ndim) if axis != 1]
-    if observed is not None:
-        shift, scale = _observed_statistics(train, observed, axes, how)
-    elif how == "standard":
-        shift, scale = train.mean(axes, keepdim=True), train.std(axes, keepdim=True, unbiased=False)
+    if how == "minmax":
+        shift, scale = _extremes(train, observed, axes)
     else:
-        shift = train.amin(axes, keepdim=True)
-        scale = train.amax(axes, keepdim=True) - shift
+        shift, scale = _moments(train, observed, axes)
     # A constant axis has rounding noise for a deviation, which must not be blown up.
     flat = scale <= 1e-6 * shift.abs().clamp_min(1e-30)
     scale = torch.where(flat, torch.ones_like(scale), scale)
     return {name: _with(split, (unit(_memory(split)) - shift) / scale) for name, split in splits.items()}
 
 
-def _observed_statistics(x: Tensor, observed: Tensor, axes: list[int], how: str) -> tuple[Tensor, Tensor]:
-    """Shift and scale of the observed values alone; 0 and 0 where there is none."""
-    if how == "minmax":
-        low = x.masked_fill(~observed, math.inf).amin(axes, keepdim=True)
-        high = x.masked_fill(~observed, -math.inf).amax(axes, keepdim=True)
-        some = low <= high
-        return torch.where(some, low, 0.0), torch.where(some, high - low, 0.0)
-    count = observed.sum(axes, keepdim=True).clamp_min(1)
-    mean = x.masked_fill(~observed, 0.0).double().sum(axes, keepdim=True) / count
-    variance = (x - mean).masked_fill(~observed, 0.0).square().sum(axes, keepdim=True) / count
+def _extremes(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """The smallest of the observed values and their range; 0 and 0 where there is none."""
+    if observed is None:
+        low = x.amin(axes, keepdim=True)
+        return low, x.amax(axes, keepdim=True) - low
+    low = x.masked_fill(~observed, math.inf).amin(axes, keepdim=True)
+    high = x.masked_fill(~observed, -math.inf).amax(axes, keepdim=True)
+    some = low <= high
+    return torch.where(some, low, 0.0), torch.where(some, high - low, 0.0)
+
+
+def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the observed values; 0 and 0 where there is none.
+
+    Summed in double precision and rounded once at the end, they are the same whatever the order of the sum, which
+    depends on processor and threads.
+    """
+
+    def total(of: Callable[[Tensor], Tensor]) -> Tensor:
+        sums = []
+        for start in range(0, len(x), CHUNK):
+            values = of(x[start : start + CHUNK].double())
+            if observed is not None:
+                values = values.masked_fill(~observed[start : start + CHUNK], 0.0)
+            sums.append(values.sum(axes, keepdim=True))
+        return torch.stack(sums).sum(0)
+
+    count = total(torch.ones_like).clamp_min(1)
+    mean = total(lambda values: values) / count
+    variance = total(lambda values: (values - mean).square()) / count
     return mean.to(x.dtype), variance.sqrt().to(x.dtype)
 
 

@@ -12,7 +12,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, evaluating
 from narrows.models.autoencoder import Autoencoder, unseen
-from narrows.types import Latent
+from narrows.types import Latent, at_least_single
 
 CHUNK = 1024
 """Latents judged at once."""
@@ -94,7 +94,7 @@ class Density(nn.Module):
 
     def read(self, latent: Latent) -> Tensor:
         """What of a latent this is the density of."""
-        return latent.z.float()
+        return at_least_single(latent.z)
 
     def begin(self, data: EvaluationData) -> None:
         """Whatever else of the data is needed to start from."""

@@ -1,3 +1,4 @@
+from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .elementwise import BernoulliLikelihood as BernoulliLikelihood
 from .elementwise import CategoricalLikelihood as CategoricalLikelihood
 from .elementwise import ContinuousBernoulliLikelihood as ContinuousBernoulliLikelihood

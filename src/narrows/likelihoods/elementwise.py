@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Laplace, Normal
 
-from narrows.continuous_bernoulli import ContinuousBernoulli
 from narrows.errors import UserError, require
+from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from narrows.processes import is_distributed, sum_over_processes
-from narrows.types import DataSpec, Shape
+from narrows.types import DataSpec, Shape, at_least_single
 
 
 class Likelihood(nn.Module):
@@ -66,7 +66,7 @@ class BernoulliLikelihood(Likelihood):
     within_unit = True
 
     def forward(self, params: Tensor) -> Distribution:
-        return Bernoulli(logits=params.float(), validate_args=False)
+        return Bernoulli(logits=at_least_single(params), validate_args=False)
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
         """Logits, no further from 0 than those of 0.001 and 0.999."""
@@ -83,7 +83,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
     within_unit = True
 
     def forward(self, params: Tensor) -> Distribution:
-        return ContinuousBernoulli(params.float())
+        return ContinuousBernoulli(at_least_single(params))
 
 
 class GaussianLikelihood(Likelihood):
@@ -118,7 +118,7 @@ class GaussianLikelihood(Likelihood):
             self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
 
     def forward(self, params: Tensor) -> Distribution:
-        params = params.float()
+        params = at_least_single(params)
         if self.scope == "value":
             mean, raw = params.chunk(2, dim=1)
             return Normal(mean, nn.functional.softplus(raw) + self.minimum, validate_args=False)
@@ -186,7 +186,7 @@ class OptimalGaussianLikelihood(Likelihood):
         return sigma
 
     def forward(self, params: Tensor) -> Distribution:
-        return _OptimalNormal(params.float(), self)
+        return _OptimalNormal(at_least_single(params), self)
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
         return mean
@@ -211,7 +211,7 @@ class LaplaceLikelihood(Likelihood):
         self.scale = scale
 
     def forward(self, params: Tensor) -> Distribution:
-        params = params.float()
+        params = at_least_single(params)
         return Laplace(params, torch.full_like(params, self.scale), validate_args=False)
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
@@ -265,5 +265,5 @@ class CategoricalLikelihood(Likelihood):
 
     def forward(self, params: Tensor) -> Distribution:
         channels, *_rest = self.data_shape
-        logits = params.float().unflatten(1, (channels, self.parameters_per_value))
+        logits = at_least_single(params).unflatten(1, (channels, self.parameters_per_value))
         return LevelCategorical(logits, self.low, self.high)

@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategoric
 
 from narrows.errors import UserError, require
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.types import Column, DataSpec
+from narrows.types import Column, DataSpec, at_least_single
 
 
 class MixedDistribution(Distribution):
@@ -97,7 +97,7 @@ class MixedLikelihood(Likelihood):
         self.log_sigma = nn.Parameter(start, requires_grad=scope == "column")
 
     def forward(self, params: Tensor) -> Distribution:
-        params = params.float()
+        params = at_least_single(params)
         sigma = torch.ones_like(params[0]).masked_scatter(self.numeric, self.log_sigma.exp().clamp_min(self.minimum))
         return MixedDistribution(params, sigma, self.numeric, self.groups)
 

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm as normalised
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import require
 from narrows.layers.stages import Encoder
-from narrows.types import Shape
+from narrows.types import Shape, at_least_single
 
 
 class Critic(nn.Module):
@@ -58,11 +58,11 @@ class Critic(nn.Module):
                     normalised(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x)).squeeze(1).float()
+        return at_least_single(self.head(self.encoder(x)).squeeze(1))
 
     def features(self, x: Tensor) -> Tensor:
         """What the linear layer reads, `[B, F]`."""
-        return self.encoder(x).flatten(1).float()
+        return at_least_single(self.encoder(x).flatten(1))
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Cross-entropy and gradient penalty, `[B]`; neither input gets a gradient."""

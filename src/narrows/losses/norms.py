@@ -7,7 +7,7 @@ from torch import Tensor
 
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import Output, row_sums
+from narrows.types import Output, at_least_single, row_sums
 
 
 class LatentNorm(Term):
@@ -28,4 +28,4 @@ class DecoderNorm(Term):
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return torch.stack([p.float().square().sum() for p in model.decoder.parameters()]).sum()
+        return torch.stack([at_least_single(p).square().sum() for p in model.decoder.parameters()]).sum()

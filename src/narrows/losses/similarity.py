@@ -10,7 +10,7 @@ from narrows.errors import require
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
-from narrows.types import Output
+from narrows.types import Output, at_least_single
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales, finest first (Wang et al., 2003, section 3.2)."""
@@ -117,7 +117,7 @@ class MultiScaleSSIM(Term):
         self.span = spec.value_range[1] - spec.value_range[0]
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        data, mean = out.batch.truth.float(), out.p_x.mean.float()
+        data, mean = at_least_single(out.batch.truth), at_least_single(out.p_x.mean)
         if out.batch.observed is not None:
             data, mean = data * out.batch.observed, mean * out.batch.observed
         return 1 - multi_scale_ssim(data, mean, self.span, self.window)

@@ -14,7 +14,7 @@ from narrows.losses.isolation import decoded, frozen, side_nats
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
-from narrows.types import GatedLatent, JumpLatent, Output, SparseLatent, UnitLatent
+from narrows.types import GatedLatent, JumpLatent, Output, SparseLatent, UnitLatent, at_least_single
 
 
 class L1(Term):
@@ -45,7 +45,7 @@ class SparseKL(Term):
         self.rho = rho
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        mean = out.latent.point.float().transpose(0, 1).flatten(1).mean(1).clamp(1e-6, 1 - 1e-6)
+        mean = at_least_single(out.latent.point).transpose(0, 1).flatten(1).mean(1).clamp(1e-6, 1 - 1e-6)
         rho = self.rho
         entropy = rho * math.log(rho) + (1 - rho) * math.log(1 - rho)
         return (entropy - rho * mean.log() - (1 - rho) * (1 - mean).log()).sum()

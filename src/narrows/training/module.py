@@ -23,7 +23,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.tasks.base import OTHER_LABELS
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
-from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent
+from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
 
 
 class AutoencoderModule(L.LightningModule):
@@ -290,4 +290,4 @@ class AutoencoderModule(L.LightningModule):
 
 
 def _mean_elbo(out: Output) -> Tensor:
-    return evidence_lower_bound(out).detach().mean()[None].float()
+    return at_least_single(evidence_lower_bound(out).detach().mean()[None])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from narrows.errors import NonFiniteError
 from narrows.losses import Losses
+from narrows.types import at_least_single
 
 
 def names_of(losses: Losses) -> list[str]:
@@ -24,7 +25,7 @@ def names_of(losses: Losses) -> list[str]:
 
 def as_row(total: Tensor, losses: Losses) -> Tensor:
     """The values of `names_of`, `[n]`, detached; `total` is one of the two that `losses` has."""
-    return torch.stack([total.detach(), *(value.detach() for value in losses.terms.values())]).float()
+    return at_least_single(torch.stack([total.detach(), *(value.detach() for value in losses.terms.values())]))
 
 
 @dataclass

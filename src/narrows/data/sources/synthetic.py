@@ -22,6 +22,9 @@ REGIME_CHANGE = 0.4
 """Where, as a fraction of the time before the test part, the plant passes to its second regime."""
 ANOMALY_EVERY = 400
 ANOMALY_LENGTH = (16, 64)
+GRID = 2.0**-12
+"""What values are multiples of. Processors and numbers of threads round sines, normal draws and sums otherwise, by
+1e-15 in double precision, which leads none over the middle between two multiples."""
 
 
 @dataclass
@@ -39,24 +42,36 @@ def generate(test_start: int, length: int = LENGTH) -> Signal:
     `x(t) = A(t) s(t) + noise`, where the sources s are sines whose frequencies drift, shared by all sensors
     through the mixing matrix A; A passes smoothly from one matrix to another at the regime change, which the
     time before `test_start` shows both sides of. Four kinds of anomaly, each on one sensor: a shift, a stuck
-    value, a burst of noise, and a sensor that no longer follows the others.
+    value, a burst of noise, and a sensor that no longer follows the others. The values are the same on every machine.
     """
+    values, anomalous = unrounded(test_start, length)
+    names = [f"synthetic_{sensor}" for sensor in range(SENSORS)]
+    return Signal((values / GRID).round().mul(GRID).float(), anomalous, names)
+
+
+def unrounded(test_start: int, length: int) -> tuple[Tensor, Tensor]:
+    """Values in double precision, `[C, T]`, and where an anomaly is, `[T]`."""
     source = generator(SEED, "synthetic series")
     waves = _waves(length, source)
-    first, second = torch.randn(2, SENSORS, SOURCES, generator=source)
-    time = torch.arange(length)
+    first, second = _normal((2, SENSORS, SOURCES), source)
+    time = torch.arange(length, dtype=torch.float64)
     change = torch.sigmoid((time - REGIME_CHANGE * test_start) / 200)
     values = first @ waves * (1 - change) + second @ waves * change
-    values = values + NOISE * torch.randn(values.shape, generator=source)
+    values = values + NOISE * _normal(tuple(values.shape), source)
     anomalous = _inject(values, test_start, source)
-    return Signal(values, anomalous, [f"synthetic_{sensor}" for sensor in range(SENSORS)])
+    return values, anomalous
+
+
+def _normal(shape: tuple[int, ...], source: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=source, dtype=torch.float64)
 
 
 def _waves(length: int, source: torch.Generator) -> Tensor:
-    periods = torch.tensor([24.0, 37.0, 61.0, 110.0]).unsqueeze(1)
-    drift = torch.randn(SOURCES, length, generator=source).cumsum(1) * 0.002
+    periods = torch.tensor([24.0, 37.0, 61.0, 110.0], dtype=torch.float64).unsqueeze(1)
+    drift = _normal((SOURCES, length), source).cumsum(1) * 0.002
     phase = (2 * torch.pi / periods * torch.exp(0.2 * torch.tanh(drift))).cumsum(1)
-    return torch.sin(phase + 2 * torch.pi * torch.rand(SOURCES, 1, generator=source))
+    start = torch.rand(SOURCES, 1, generator=source, dtype=torch.float64)
+    return torch.sin(phase + 2 * torch.pi * start)
 
 
 def _inject(values: Tensor, test_start: int, source: torch.Generator) -> Tensor:
@@ -80,5 +95,5 @@ def _spoiled(x: Tensor, span: slice, kind: int, deviation: Tensor, source: torch
     if kind == 1:
         return good[0].expand_as(good)
     if kind == 2:
-        return good + 1.5 * deviation * torch.randn(good.shape, generator=source)
+        return good + 1.5 * deviation * _normal(tuple(good.shape), source)
     return -1.5 * good
