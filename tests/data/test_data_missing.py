@@ -6,10 +6,11 @@ import instances
 import pytest
 import torch
 
-from narrows.data.contents import Contents, Packed, Part
+from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.data.missing import Missing
 from narrows.data.sources.bundled import Bundled
+from narrows.data.stores import Packed
 from narrows.errors import UserError
 from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
 from narrows.losses.reconstruction import NegativeLogLikelihood

@@ -329,7 +329,7 @@ def test_a_streamed_broken_image_is_named_by_one_sentence(workers: int, tmp_path
     datamodule = DataModule(source, validation=0.2, loading=Loading(num_workers=workers))
     loaders = datamodule.ordered_loader("train"), datamodule.ordered_loader("validation")
     assert str(tmp_path / "3.png") in refusal(lambda: [list(loader) for loader in loaders])
-    assert "streamed from files" in setup(source, binarise="static")
+    assert "binarise=static would hold all examples in memory" in setup(source, binarise="static")
 
 
 def test_image_folders(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from narrows.data.contents import Contents, Stream
+from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.data.image_files import ImageReader
 from narrows.data.sources import synthetic
@@ -22,6 +22,7 @@ from narrows.data.sources.celeba import CelebA
 from narrows.data.sources.digits import Digits
 from narrows.data.sources.image_folder import ImageFolder
 from narrows.data.sources.series import Series
+from narrows.data.stores import Streamed
 from narrows.types import DataSpec
 
 
@@ -40,11 +41,17 @@ def load(source: Any) -> Contents:
     return contents
 
 
+def held(part: Part | None) -> torch.Tensor:
+    """All examples of a part."""
+    assert part is not None
+    return part.x.take(slice(None))
+
+
 def test_digits() -> None:
     found = spec(Digits())
     assert (found.shape, found.kind, found.size, found.num_classes) == ((1, 8, 8), "image", 1455, 10)
     assert found.value_range == (0.0, 1.0)
-    assert load(Digits()).train.x.unique().tolist() == [level / 16 for level in range(17)]
+    assert held(load(Digits()).train).unique().tolist() == [level / 16 for level in range(17)]
 
 
 @pytest.mark.parametrize(
@@ -95,11 +102,11 @@ def test_the_test_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=a, y=np.zeros(8), x2=b, y2=np.ones(5))
     np.savez(tmp_path / "b.npz", x=b, y=np.ones(5))
     path = str(tmp_path / "a.npz")
-    for held in (HeldOut(path=str(tmp_path / "b.npz")), HeldOut(x_key="x2", label_key="y2")):
-        found = load(Arrays(path, label_key="y", test=held))
+    for place in (HeldOut(path=str(tmp_path / "b.npz")), HeldOut(x_key="x2", label_key="y2")):
+        found = load(Arrays(path, label_key="y", test=place))
         assert found.test is not None
         assert found.test.label is not None
-        assert found.test.x.tolist() == b.tolist()
+        assert held(found.test).tolist() == b.tolist()
         assert found.test.label.tolist() == [1] * 5
         assert found.test_fraction is None
     assert load(Arrays(path, test=HeldOut(fraction=0.3))).test_fraction == 0.3
@@ -181,15 +188,15 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_image_folder(pictures: Path) -> None:
-    held = load(ImageFolder(str(pictures), size=10))
-    assert held.train.x.shape == (12, 3, 10, 10)
-    assert held.train.label is not None
-    assert held.train.label.tolist() == [0] * 6 + [1] * 6
+    in_memory = load(ImageFolder(str(pictures), size=10))
+    assert in_memory.train.x.shape == (12, 3, 10, 10)
+    assert in_memory.train.label is not None
+    assert in_memory.train.label.tolist() == [0] * 6 + [1] * 6
     first = np.asarray(Image.open(pictures / "a" / "00.png"))[:, 2:12].transpose(2, 0, 1)
-    assert np.array_equal(held.train.x[0], first)
+    assert np.array_equal(held(in_memory.train)[0], first)
     streamed = load(ImageFolder(str(pictures), size=10, memory_limit_mb=0.001))
-    assert isinstance(streamed.train.x, Stream)
-    assert torch.equal(streamed.train.x.__getitems__(torch.arange(12)), held.train.x)
+    assert isinstance(streamed.train.x, Streamed)
+    assert torch.equal(held(streamed.train), held(in_memory.train))
     assert load(ImageFolder(str(pictures / "a"), size=4, channels=1)).train.x.shape == (6, 1, 4, 4)
     assert load(ImageFolder(str(pictures / "a"), size=4)).train.label is None
     official = load(ImageFolder(str(pictures), size=4, test_path=str(pictures)))

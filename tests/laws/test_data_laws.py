@@ -19,9 +19,10 @@ from torch import Tensor
 
 from narrows.data import scaling
 from narrows.data.checks import fingerprint
-from narrows.data.contents import Contents, Packed, Part, pool
+from narrows.data.contents import Contents, Part, pool
 from narrows.data.datamodule import DataModule, Loading
 from narrows.data.sources.image_folder import ImageFolder
+from narrows.data.stores import Dense, Packed
 from narrows.types import Batch
 
 
@@ -129,7 +130,7 @@ def test_overlapping_windows_are_cut_in_order_with_a_gap() -> None:
 def test_every_value_reaches_its_row_scaled() -> None:
     source = Given()
     for batch in served(source):
-        raw = source.contents.train.x[batch.index]
+        raw = source.contents.train.x.take(batch.index)
         assert torch.equal(batch.x, raw.float() / 255)
         assert torch.equal(batch.label, batch.index % 3)
 
@@ -256,7 +257,7 @@ def test_the_fingerprint_is_of_content_alone() -> None:
     changed.contents.train.label[0] += 1
     assert fingerprint(changed) != same
     reshaped = Given()
-    reshaped.contents.train.x = reshaped.contents.train.x.reshape(53, 1, 2, 8)
+    reshaped.contents.train.x = Dense(reshaped.contents.train.x.tensor.reshape(53, 1, 2, 8))
     assert fingerprint(reshaped) != same
 
 
@@ -362,5 +363,5 @@ def test_every_bit_and_every_factor_is_in_the_fingerprint() -> None:
 def test_pooled_bits_are_the_bits_of_both() -> None:
     part = black_and_white()[0].train
     both = pool(part.select(torch.tensor([4, 2])), part.select(torch.tensor([9])))
-    assert torch.equal(both.x.unpack(), part.x.unpack(torch.tensor([4, 2, 9])))
+    assert torch.equal(both.x.take(slice(None)), part.x.take(torch.tensor([4, 2, 9])))
     assert both.label.tolist() == part.label[[4, 2, 9]].tolist()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Contents, Packed, Part, Stream
+from narrows.data.contents import Contents, Part
+from narrows.data.stores import Dense, Store
 from narrows.errors import UserError, require
-
-CHUNK = 4096
-"""Rows looked at together: bounds the memory of the checks."""
 
 
 def check(contents: Contents) -> None:
@@ -31,8 +29,10 @@ def check(contents: Contents) -> None:
         )
         _check_shape(contents.train, part, name)
         _check_factors(contents.train, part, name)
-        if isinstance(part.x, Tensor) and part.x.is_floating_point():
-            check_finite(part.x, name)
+        _check_target(part, name)
+        for store in part.stores:
+            if store.dtype.is_floating_point:
+                check_finite(store.chunks(), name)
 
 
 def _check_shape(train: Part, part: Part, name: str) -> None:
@@ -41,6 +41,15 @@ def _check_shape(train: Part, part: Part, name: str) -> None:
         wanted == found,
         f"the {name} split has examples of shape {found}, but the train split of shape {wanted}: "
         "all splits must have the same shape",
+    )
+
+
+def _check_target(part: Part, name: str) -> None:
+    found = part.x.shape if part.target is None else part.target.shape
+    require(
+        found == part.x.shape,
+        f"the {name} split has examples of shape {list(part.x.shape)} and targets of shape {list(found)}: "
+        "every example needs a target of its own shape",
     )
 
 
@@ -53,21 +62,24 @@ def _check_factors(train: Part, part: Part, name: str) -> None:
     )
 
 
-def check_finite(x: Tensor, name: str) -> None:
+def check_finite(chunks: Iterable[Tensor], name: str) -> None:
     """Refuse NaN and infinity, by where the first of them stands.
 
+    Args:
+        chunks: of rows, in order.
+
     Raises:
-        UserError: `x`, of the split `name`, holds one.
+        UserError: there is one in the split `name`.
     """
-    count, first = 0, None
-    for start in range(0, len(x), CHUNK):
-        bad = ~torch.isfinite(x[start : start + CHUNK])
-        if not bad.any():
-            continue
-        count += int(bad.sum())
-        if first is None:
-            row, *position = bad.nonzero()[0].tolist()
-            first = (start + row, position)
+    count, start, first = 0, 0, None
+    for chunk in chunks:
+        bad = ~torch.isfinite(chunk)
+        if bad.any():
+            count += int(bad.sum())
+            if first is None:
+                row, *position = bad.nonzero()[0].tolist()
+                first = (start + row, position)
+        start += len(chunk)
     if first is not None:
         raise UserError(
             f"the {name} split holds {count} value{'s' if count > 1 else ''} that are NaN or infinite, the first "
@@ -76,28 +88,26 @@ def check_finite(x: Tensor, name: str) -> None:
 
 
 def fingerprint(contents: Contents) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every part, examples and labels; paths do not matter."""
+    """SHA-256 over name, dtype, shape and bytes of every part, examples, labels and targets; paths do not matter."""
     digest = hashlib.sha256()
     for name, part in contents.parts().items():
         digest.update(name.encode())
         _feed(digest, part.x)
         for tensor in part.rest:
             if tensor is not None:
-                _feed(digest, tensor)
+                _feed(digest, Dense(tensor))
+        if part.target is not None:
+            digest.update(b"|target")
+            _feed(digest, part.target)
     if contents.columns is not None:  # values are numbers of categories, whose names are content too
         digest.update(repr(contents.columns).encode())
     return digest.hexdigest()
 
 
-def _feed(digest: hashlib._Hash, x: Tensor | Stream | Packed) -> None:
-    digest.update(f"|{x.dtype}|{list(x.shape)}|".encode())
-    x = x.bits if isinstance(x, Packed) else x
-    if isinstance(x, Tensor):
-        digest.update(x.contiguous().numpy().data)
-        return
-    digest.update(repr(x.read).encode())
-    for path in x.paths:
-        digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+def _feed(digest: hashlib._Hash, store: Store) -> None:
+    digest.update(f"|{store.dtype}|{list(store.shape)}|".encode())
+    for values in store.bytes():
+        digest.update(values)
 
 
 def count_classes(contents: Contents) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from narrows.errors import UserError, nearest, require
-from narrows.types import Kind, Shape
+from narrows.data.stores import Dense, Store
+from narrows.errors import nearest, require
+from narrows.types import Kind
 
 if TYPE_CHECKING:
     from narrows.data.table_columns import TableColumn
@@ -39,102 +39,71 @@ class Scaling:
         require(self.clip is None or self.clip > 0, f"scaling.clip={self.clip} must be above 0, or null")
 
 
-class Stream:
-    """Images that are read from their files whenever they are asked for, because they do not fit memory.
-
-    Args:
-        paths: one file per example.
-        read: `read(path) -> uint8 [C, H, W]`; raises `UserError` where a file is broken. Picklable, for
-            loader workers; its `repr` names every choice that changes a pixel (it goes into the fingerprint).
-    """
-
-    dtype = torch.uint8
-
-    def __init__(self, paths: Sequence[str], read: Callable[[str], Tensor], shape: Shape) -> None:
-        self.paths = list(paths)
-        self.read = read
-        self.shape = torch.Size((len(self.paths), *shape))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, row: int) -> Tensor:
-        return self.read(self.paths[row])
-
-    def __getitems__(self, rows: Tensor) -> Tensor | UserError:
-        # The error travels as a value: raised inside a loader worker it would come out as a page of traceback.
-        try:
-            return torch.stack([self[row] for row in rows.tolist()])
-        except UserError as error:
-            return error
-
-    def index_select(self, dim: int, rows: Tensor) -> Stream:
-        """The stream of these rows, in this order; `dim` is always 0, as in `Tensor.index_select`."""
-        return Stream([self.paths[row] for row in rows.tolist()], self.read, tuple(self.shape[1:]))
-
-
-class Packed:
-    """Black and white examples held as bits, an eighth of their bytes.
-
-    Args:
-        bits: uint8 `[N, ceil(D / 8)]`, the first value of an example in the highest bit, as `numpy.packbits`
-            writes them.
-        shape: of one example, with D values.
-    """
-
-    dtype = torch.uint8
-
-    def __init__(self, bits: Tensor, shape: Shape) -> None:
-        self.bits = bits
-        self.shape = torch.Size((len(bits), *shape))
-
-    def __len__(self) -> int:
-        return len(self.bits)
-
-    @property
-    def device(self) -> torch.device:
-        return self.bits.device
-
-    def to(self, device: torch.device) -> Packed:
-        return Packed(self.bits.to(device), tuple(self.shape[1:]))
-
-    def index_select(self, dim: int, rows: Tensor) -> Packed:
-        """These rows, in this order; `dim` is always 0, as in `Tensor.index_select`."""
-        return Packed(self.bits.index_select(0, rows), tuple(self.shape[1:]))
-
-    def unpack(self, rows: Tensor | slice = slice(None)) -> Tensor:
-        """These rows as uint8, 0 or 255, `[len(rows), *shape]`."""
-        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=self.device)
-        values = (self.bits[rows].unsqueeze(-1) >> places).bitwise_and_(1).mul_(255).flatten(1)
-        shape = self.shape[1:]
-        return values[:, : math.prod(shape)].reshape(-1, *shape)
-
-
-@dataclass
+@dataclass(init=False)
 class Part:
     """Examples and their labels.
 
-    `x` is uint8 (served divided by 255) or float32 (served as it is), `[N, *shape]`; `label` int64, classes
-    `[N]` or factors of variation `[N, K]`.
+    `x` is `[N, *shape]`: bytes of images are served divided by 255, token ids as int64, all else as float32; `label`
+    int64, classes `[N]` or factors of variation `[N, K]`. A plain tensor is wrapped as `Dense`.
     """
 
-    x: Tensor | Stream | Packed
-    label: Tensor | None = None
-    observed: Tensor | None = None
+    x: Store
+    label: Tensor | None
+    observed: Tensor | None
     """bool, `x`'s shape: False where the value is missing (None: none is); a table's encoding fills it in."""
-    concealed: Tensor | None = None
+    concealed: Tensor | None
     """bool, `x`'s shape: True where `x` holds a value that is missing on purpose: not `observed`, and served as 0."""
+    target: Store | None
+    """What the output is judged against where that is not `x` itself, `x`'s shape: items held out of a history, or the
+    clean half of a pair."""
+
+    def __init__(
+        self,
+        x: Store | Tensor,
+        label: Tensor | None = None,
+        observed: Tensor | None = None,
+        concealed: Tensor | None = None,
+        target: Store | Tensor | None = None,
+    ) -> None:
+        self.x = _store(x)
+        self.label = label
+        self.observed = observed
+        self.concealed = concealed
+        self.target = None if target is None else _store(target)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> Part:
-        return Part(self.x.index_select(0, rows), *(None if t is None else t.index_select(0, rows) for t in self.rest))
+        """These rows, in this order."""
+        return self._with(lambda store: store.select(rows), lambda tensor: tensor.index_select(0, rows))
+
+    def to(self, device: torch.device) -> Part:
+        """All of it on this device, but for what is read from files."""
+        return self._with(lambda store: store.to(device), lambda tensor: tensor.to(device))
 
     @property
     def rest(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """What goes with every example."""
         return self.label, self.observed, self.concealed
+
+    @property
+    def stores(self) -> list[Store]:
+        """`x`, and `target` where there is one."""
+        return [self.x] if self.target is None else [self.x, self.target]
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether examples are read from files whenever they are asked for."""
+        return any(store.reads_files for store in self.stores)
+
+    def _with(self, hold: Callable[[Store], Store], keep: Callable[[Tensor], Tensor]) -> Part:
+        label, observed, concealed = (None if tensor is None else keep(tensor) for tensor in self.rest)
+        return Part(hold(self.x), label, observed, concealed, None if self.target is None else hold(self.target))
+
+
+def _store(values: Store | Tensor) -> Store:
+    return Dense(values) if isinstance(values, Tensor) else values
 
 
 @dataclass
@@ -178,12 +147,6 @@ class Source(Protocol):
 def pool(first: Part, second: Part) -> Part:
     """Both parts as one: the rows of `second` are numbered after those of `first`."""
     pairs = zip(first.rest, second.rest, strict=True)
-    rest = [torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs]
-    if isinstance(first.x, Stream) and isinstance(second.x, Stream):
-        paths = first.x.paths + second.x.paths
-        return Part(Stream(paths, first.x.read, tuple(first.x.shape[1:])), *rest)
-    if isinstance(first.x, Packed) and isinstance(second.x, Packed):
-        return Part(Packed(torch.cat([first.x.bits, second.x.bits]), tuple(first.x.shape[1:])), *rest)
-    assert isinstance(first.x, Tensor)
-    assert isinstance(second.x, Tensor)
-    return Part(torch.cat([first.x, second.x]), *rest)
+    label, observed, concealed = (torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs)
+    target = None if first.target is None or second.target is None else first.target.join(second.target)
+    return Part(first.x.join(second.x), label, observed, concealed, target)

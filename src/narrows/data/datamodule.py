@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from narrows.data import scaling
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
-from narrows.data.contents import Contents, Part, Scaling, Source, Stream
+from narrows.data.contents import Contents, Scaling, Source
 from narrows.data.loader import Loader, Ordered, Process, Shuffled
 from narrows.data.scaling import Binarise
 from narrows.data.splits import Plan, Split, divide
@@ -29,7 +29,7 @@ class Loading:
     """How batches reach the model; but for `seed`, nothing here changes a value.
 
     Args:
-        num_workers: processes that read images which do not fit memory; data in memory need none.
+        num_workers: processes that read data which stay in their files; data in memory need none.
         device: `auto` holds data in memory on the GPU where the trainer has one; `cpu` never does.
         seed: of the order of training examples and of dynamic binarisation.
     """
@@ -97,6 +97,7 @@ class DataModule(LightningDataModule):
         if self._splits is not None:
             return
         contents = self.source.load()
+        scaling.require_memory(contents, self.binarise)
         check(contents)
         print_of_content = fingerprint(contents)
         splits = divide(contents, self.plan)
@@ -179,6 +180,13 @@ class DataModule(LightningDataModule):
         plan = Ordered(len(chosen), self.loading.eval_batch_size)
         return self._loader(chosen, plan, Process(), revealed=revealed)
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether examples stay in their files: whoever gathers rows of them should then be content with few."""
+        self.setup()
+        assert self._splits is not None
+        return any(split.part.reads_files for split in self._splits.values())
+
     # A checkpoint remembers what its position in the epoch refers to.
 
     def state_dict(self) -> dict[str, Any]:
@@ -247,9 +255,8 @@ class DataModule(LightningDataModule):
 
 
 def _on(split: Split, device: torch.device) -> Split:
-    """The split, held on `device`; a stream stays with its files."""
-    x = split.part.x
-    if isinstance(x, Stream) or x.device == device:
+    """The split, held on `device`; what is read from files stays with them."""
+    part = split.part
+    if part.reads_files or all(store.device == device for store in part.stores):
         return split
-    moved = Part(x.to(device), *(None if values is None else values.to(device) for values in split.part.rest))
-    return Split(moved, split.rows.to(device))
+    return replace(split, part=part.to(device), rows=split.rows.to(device))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -19,6 +21,9 @@ try:
     import fcntl
 except ImportError:  # Windows has no flock, and no launcher that starts several processes at once
     fcntl = None  # type: ignore[assignment]
+
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""Readers of what stands before the values of an array, by its version."""
 
 
 @contextmanager
@@ -107,12 +112,83 @@ def read_in_chunks(path: Path, key: str, rows: int = 4096) -> Iterator[np.ndarra
                 raise ValueError(f"array '{key}' is longer than its header says")
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+@dataclass(frozen=True)
+class ArrayFile:
+    """Where the values of an array stand in a file, as they are in memory."""
+
+    path: Path
+    offset: int
+    """Of the first value, in bytes."""
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    columns_first: bool = False
+
+    @property
+    def bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def opened(self) -> np.ndarray[Any, Any]:
+        """The array, mapped into memory and not to be written to.
+
+        Raises:
+            UserError: the file is shorter than its header says, or gone.
+        """
+        order: Literal["C", "F"] = "F" if self.columns_first else "C"
+        with _explained(self.path):
+            return np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=self.shape, order=order)
+
+
+def locate(path: Path, key: str) -> ArrayFile | str:
+    """Where the array of this key stands in a .npz, or the one of a .npy; or why it can only be read as a whole.
+
+    Raises:
+        UserError: a key that is not there, a file that is broken.
+    """
+    with _explained(path), path.open("rb") as file:
+        if not _is_archive(file):
+            return _mappable(path, file)
+        with zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            require(key in names, f"{path} has no array '{key}': {nearest(key, names)}")
+            member = archive.getinfo(f"{key}.npy" if f"{key}.npy" in archive.namelist() else key)
+            if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                return f"array '{key}' of {path} is compressed or encrypted: write it with numpy.savez, or as a .npy"
+            with archive.open(member) as whole:  # reading to the end is what verifies the checksum
+                while whole.read(2**20):
+                    pass
+        file.seek(member.header_offset + 26)
+        name_bytes, extra_bytes = struct.unpack("<HH", file.read(4))
+        file.seek(name_bytes + extra_bytes, os.SEEK_CUR)
+        return _mappable(path, file)
+
+
+def holds_keys(path: Path) -> bool:
+    """Whether a file is a .npz, whatever its name says."""
+    with _explained(path), path.open("rb") as file:
+        return _is_archive(file)
+
+
+def _is_archive(file: IO[bytes]) -> bool:
+    magic = file.read(2)
+    file.seek(0)
+    return magic == b"PK"
+
+
+def _mappable(path: Path, file: IO[bytes]) -> ArrayFile | str:
     version = np.lib.format.read_magic(file)
-    if version not in versions:
+    if version not in HEADERS:
+        return f"{path} holds an array of version {version}"
+    shape, columns_first, dtype = HEADERS[version](file)
+    if dtype.hasobject or not math.prod(shape):
+        return f"{path} holds an array of Python objects, or none at all"
+    return ArrayFile(path, file.tell(), shape, dtype, columns_first)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
         raise ValueError(f"its arrays are of version {version}")
-    shape, columns_first, dtype = versions[version](file)
+    shape, columns_first, dtype = HEADERS[version](file)
     if columns_first or dtype.hasobject or not shape:
         raise ValueError("an array of rows without Python objects is needed")
     return shape, dtype

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from narrows.data.contents import Packed, Stream
 from narrows.data.splits import Split
+from narrows.data.stores import Store
 from narrows.errors import UserError, require
 from narrows.random import generator
-from narrows.types import Batch
+from narrows.types import Batch, Kind
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,18 @@ def unit(x: Tensor) -> Tensor:
     return x.to(torch.float32).div_(torch.full((), 255.0, device=x.device))
 
 
-def _take(x: Tensor, rows: Tensor | slice) -> Tensor:
+def scaled(x: Tensor, kind: Kind) -> Tensor:
+    """Stored values as a model sees them: bytes of images in [0, 1], token ids as int64, all else as floats."""
+    if kind == "tokens":
+        return x.to(torch.int64)
+    if kind == "image":
+        return unit(x)
+    return x if x.is_floating_point() else x.to(torch.float32)
+
+
+def _take(values: Tensor, rows: Tensor | slice) -> Tensor:
     # A slice is a view of the data set: the copy keeps it safe from whoever writes into a batch.
-    return x[rows].clone() if isinstance(rows, slice) else x.index_select(0, rows)
+    return values[rows].clone() if isinstance(rows, slice) else values.index_select(0, rows)
 
 
 def _same(batch: Any) -> Any:
@@ -154,14 +163,34 @@ class _Rows:
         return len(self.rows)
 
 
-class _Reader:
-    """Reads a stream, batch by batch, in this process or in workers."""
+class _Examples:
+    """A store as torch's loader asks for it, whole batches at a time."""
 
-    def __init__(self, stream: Stream, num_workers: int, persistent: bool, pin: bool) -> None:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.store.take(torch.tensor([row]))[0]
+
+    def __getitems__(self, rows: Tensor) -> Tensor | UserError:
+        # The error travels as a value: raised inside a loader worker it would come out as a page of traceback.
+        try:
+            return self.store.take(rows)
+        except UserError as error:
+            return error
+
+
+class _Reader:
+    """Reads a store's files, batch by batch, in this process or in workers."""
+
+    def __init__(self, store: Store, num_workers: int, persistent: bool, pin: bool) -> None:
         self._rows = _Rows()
-        self._all = torch.arange(len(stream))
+        self._all = torch.arange(len(store))
         self._loader: DataLoader[Any] = DataLoader(
-            stream,  # type: ignore[arg-type]
+            _Examples(store),  # type: ignore[arg-type]
             batch_sampler=self._rows,  # type: ignore[arg-type]
             collate_fn=_same,
             num_workers=num_workers,
@@ -186,8 +215,7 @@ class Loader:
         revealed: serve what is missing on purpose too.
         binarise_seed: draw the grey values anew in every batch, named by (this, "binarise", epoch, batch).
         device: where batches are made.
-        num_workers: processes that read a stream; data in memory need none.
-        pin: page-locked staging for a stream, where batches go to a GPU.
+        num_workers: processes that read files; data in memory need none.
     """
 
     def __init__(
@@ -208,17 +236,20 @@ class Loader:
         self.revealed = revealed
         self.binarise_seed = binarise_seed
         self.device = torch.device(device)
-        self._reader: _Reader | None = None
-        if isinstance(split.part.x, Stream):
-            self._reader = _Reader(split.part.x, num_workers, persistent, pin=self.device.type == "cuda")
+        pin = self.device.type == "cuda"
+        self._readers = [
+            _Reader(store, num_workers, persistent, pin) if store.reads_files else None for store in split.part.stores
+        ]
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
         # Training's progress is read here and now, not at the first `next`.
-        steps = self.plan.steps("cpu" if self._reader else self.device)
-        return (self._batch(step, x) for step, x in zip(steps, self._read(steps), strict=True))
+        part = self.split.part
+        steps = self.plan.steps("cpu" if part.reads_files else self.device)
+        read = [self._read(steps, store, reader) for store, reader in zip(part.stores, self._readers, strict=True)]
+        return (self._batch(step, *values) for step, *values in zip(steps, *read, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: where training stands is in Lightning's own counters. Its presence says "resumable"."""
@@ -227,22 +258,19 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Nothing to restore."""
 
-    def _read(self, steps: list[Step]) -> Iterator[Tensor]:
-        if self._reader is not None:
-            return self._reader.read(steps)
-        x = self.split.part.x
-        if isinstance(x, Packed):
-            return (x.unpack(step.rows) for step in steps)
-        assert isinstance(x, Tensor)
-        return (_take(x, step.rows) for step in steps)
+    def _read(self, steps: list[Step], store: Store, reader: _Reader | None) -> Iterator[Tensor]:
+        return (store.take(step.rows) for step in steps) if reader is None else reader.read(steps)
 
-    def _batch(self, step: Step, raw: Tensor) -> Batch:
-        x = unit(raw.to(self.device, non_blocking=True))
+    def _batch(self, step: Step, raw: Tensor, target: Tensor | None = None) -> Batch:
+        x = self._scaled(raw)
         if self.binarise_seed is not None:
             x = self._binarise(x, self.binarise_seed, step)
         label, observed, concealed = (
             None if values is None else _take(values, step.rows) for values in self.split.part.rest
         )
+        padded = self.split.part.x.mask(step.rows)
+        if padded is not None:
+            observed = padded if observed is None else observed & padded
         if concealed is not None:
             assert observed is not None
             if self.revealed:
@@ -251,12 +279,16 @@ class Loader:
                 x = x.masked_fill(concealed.to(self.device), 0.0)
         batch = Batch(
             x=x,
+            target=None if target is None else self._scaled(target),
             label=label,
             observed=observed,
             index=_take(self.split.rows, step.rows),
             share=len(x) * self.process.world / step.total,
         )
         return batch.to(self.device)
+
+    def _scaled(self, raw: Tensor) -> Tensor:
+        return scaled(raw.to(self.device, non_blocking=True), self.split.kind)
 
     def _binarise(self, x: Tensor, seed: int, step: Step) -> Tensor:
         # Drawn for the global batch and then sliced, so that the number of processes changes nothing.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from narrows.data.contents import Contents, Part, Source
+from narrows.data.stores import Dense
 from narrows.errors import UserError, require
 from narrows.random import generator
 
@@ -41,7 +41,7 @@ class Missing:
         return replace(contents, train=parts["train"], validation=parts.get("validation"), test=parts.get("test"))
 
     def _concealed(self, part: Part, name: str) -> Part:
-        if not isinstance(part.x, Tensor):
+        if not isinstance(part.x, Dense):
             raise UserError("source missing needs data held in memory as numbers; raise source.memory_limit_mb")
         hide = torch.rand(part.x.shape, generator=generator(self.seed, "missing", name)) < self.share
         known = torch.ones_like(hide) if part.observed is None else part.observed

@@ -10,25 +10,60 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Packed, Standardise, Stream
-from narrows.data.loader import unit
+from narrows.data.contents import Contents, Standardise
+from narrows.data.loader import scaled, unit
 from narrows.data.splits import Split
+from narrows.data.stores import Dense, Packed, Store
 from narrows.errors import require
 from narrows.random import generator
+from narrows.types import Kind
 
 Binarise = Literal["none", "static", "dynamic"]
 FLOAT_BYTES = 512 * 2**20
 """A data set that is smaller than this as float32 is held so (MNIST: 0.2 GB), which saves the conversion of
 every batch; a larger one stays uint8. The served values are equal."""
 CHUNK = 4096
+"""Rows that are drawn together: part of what a draw is."""
+
+
+def require_memory(contents: Contents, binarise: Binarise) -> None:
+    """Refuse what needs all examples at once of those that stay in their files.
+
+    Raises:
+        UserError: such data are to be standardised or binarised.
+    """
+    asked = {"standardise": contents.standardise, "binarise": binarise}
+    for name, how in asked.items():
+        require(
+            how == "none" or not any(part.reads_files for part in contents.parts().values()),
+            f"{name}={how} would hold all examples in memory, but these stay in their files and are read batch by "
+            f"batch: set {name}=none, or have them held (of arrays source.mapped=false, of a folder of images a larger "
+            "source.memory_limit_mb)",
+        )
+        require(
+            how == "none" or all(part.target is None for part in contents.parts().values()),
+            f"{name}={how} would change the examples but not the targets that they come with: set {name}=none",
+        )
 
 
 def hold(splits: dict[str, Split]) -> dict[str, Split]:
-    """uint8 splits as float32 in [0, 1], where all of them together are small enough."""
-    held = [split.part.x for split in splits.values() if not isinstance(split.part.x, Stream)]
-    if sum(4 * x.shape.numel() for x in held) >= FLOAT_BYTES:
+    """Bytes of images as float32 in [0, 1], where those in memory are small enough all together."""
+    stores = [store for split in splits.values() for store in split.part.stores if not store.reads_files]
+    if sum(4 * store.shape.numel() for store in stores) >= FLOAT_BYTES:
         return splits
-    return {name: _with(split, unit(_memory(split))) if _bytes(split) else split for name, split in splits.items()}
+    return {name: _held(split) for name, split in splits.items()}
+
+
+def _held(split: Split) -> Split:
+    if split.kind != "image":
+        return split
+    x, target = split.part.x, split.part.target
+    return _with(split, _floats(x), None if target is None else _floats(target))
+
+
+def _floats(store: Store) -> Store:
+    plain = store.reads_files or store.dtype != torch.uint8
+    return store if plain else Dense(unit(store.take(slice(None))))
 
 
 def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
@@ -41,7 +76,7 @@ def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
     require(how in choices, f"standardise={how!r} is none of {', '.join(choices)}")
     if how == "none":
         return splits
-    train = unit(_memory(splits["train"]))
+    train = _whole(splits["train"])
     observed = splits["train"].part.observed
     axes = [axis for axis in range(train.ndim) if axis != 1]
     if how == "minmax":
@@ -51,7 +86,7 @@ def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
     # A constant axis has rounding noise for a deviation, which must not be blown up.
     flat = scale <= 1e-6 * shift.abs().clamp_min(1e-30)
     scale = torch.where(flat, torch.ones_like(scale), scale)
-    return {name: _with(split, (unit(_memory(split)) - shift) / scale) for name, split in splits.items()}
+    return {name: _with(split, Dense((_whole(split) - shift) / scale)) for name, split in splits.items()}
 
 
 def _extremes(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
@@ -89,45 +124,34 @@ def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tenso
 
 def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:
     """(0, 1) where every value of every split lies inside; None, unbounded, otherwise."""
-    for split in splits.values():
-        x = split.part.x
-        if x.dtype == torch.uint8:
-            continue
-        assert isinstance(x, Tensor)
-        if x.amin() < 0 or x.amax() > 1:
-            return None
-    return (0.0, 1.0)
+    stores = [(store, split.kind) for split in splits.values() for store in split.part.stores]
+    return (0.0, 1.0) if all(_inside_unit(store, kind) for store, kind in stores) else None
+
+
+def _inside_unit(store: Store, kind: Kind) -> bool:
+    if kind == "tokens":  # ids are names, and have no range
+        return False
+    if kind == "image" and store.dtype == torch.uint8:
+        return True
+    return all(bool(chunk.amin() >= 0) and bool(chunk.amax() <= 1) for chunk in store.chunks())
 
 
 def draw(split: Split, seed: int, name: str) -> Split:
     """One Bernoulli draw of the grey values, named by (seed, "binarise", name)."""
     if isinstance(split.part.x, Packed):
         return split  # black and white already: a draw gives what is there
-    x = _memory(split)
+    x = split.part.x.take(slice(None))
     source = generator(seed, "binarise", name)
-    drawn = torch.empty_like(x)
-    white = 255 if x.dtype == torch.uint8 else 1
+    white = 255 if split.kind == "image" and x.dtype == torch.uint8 else 1
     for start in range(0, len(x), CHUNK):
-        grey = unit(x[start : start + CHUNK])
-        drawn[start : start + CHUNK] = (torch.rand(grey.shape, generator=source) < grey) * white
-    return _with(split, drawn)
+        grey = scaled(x[start : start + CHUNK], split.kind)
+        x[start : start + CHUNK] = (torch.rand(grey.shape, generator=source) < grey) * white
+    return _with(split, Dense(x))
 
 
-def _with(split: Split, x: Tensor) -> Split:
-    return Split(replace(split.part, x=x), split.rows)
+def _with(split: Split, x: Store, target: Store | None = None) -> Split:
+    return replace(split, part=replace(split.part, x=x, target=target))
 
 
-def _bytes(split: Split) -> bool:
-    return not isinstance(split.part.x, Stream) and split.part.x.dtype == torch.uint8
-
-
-def _memory(split: Split) -> Tensor:
-    require(
-        not isinstance(split.part.x, Stream),
-        "binarise and standardise need data held in memory, but these are streamed from files: set "
-        "binarise=none, or raise source.memory_limit_mb",
-    )
-    if isinstance(split.part.x, Packed):
-        return split.part.x.unpack()
-    assert isinstance(split.part.x, Tensor)
-    return split.part.x
+def _whole(split: Split) -> Tensor:
+    return scaled(split.part.x.take(slice(None)), split.kind)

@@ -11,6 +11,7 @@ from torch import Tensor
 from narrows.data.contents import Contents, Part, pool
 from narrows.errors import require
 from narrows.random import generator
+from narrows.types import Kind
 
 
 @dataclass
@@ -44,6 +45,8 @@ class Split:
 
     part: Part
     rows: Tensor
+    kind: Kind
+    """Of the data: what scaling goes by."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,14 +65,14 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     rows = torch.arange(len(development))
     if contents.test is not None:
-        splits["test"] = _whole(contents.test)
+        splits["test"] = _whole(contents.test, contents.kind)
     elif contents.test_fraction is not None:
         chosen = _only(contents, rows, development) if contents.rest_to_test else rows
         kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents.neighbours)
         if contents.rest_to_test:
             held = rows[~torch.isin(rows, kept)]
         rows = kept
-        splits["test"] = Split(development.select(held), held)
+        splits["test"] = Split(development.select(held), held, contents.kind)
     official = plan.validation == "official" and plan.folds is None
     if official:
         require(
@@ -78,24 +81,25 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
             "such as validation=0.1",
         )
         assert contents.validation is not None
-        splits["train"] = _take(development, _only(contents, rows, development))
+        splits["train"] = _take(development, _only(contents, rows, development), contents.kind)
         allowed = _only(contents, torch.arange(len(contents.validation)), contents.validation)
-        splits["validation"] = _take(contents.validation, allowed)
+        splits["validation"] = _take(contents.validation, allowed, contents.kind)
         return splits
     if contents.validation is not None:
         rows = torch.cat([rows, torch.arange(len(contents.validation)) + len(development)])
         development = pool(development, contents.validation)
     rows = _only(contents, rows, development)
     train, validation = _train_and_validation(rows, plan, contents.neighbours)
-    return splits | {"train": _take(development, train), "validation": _take(development, validation)}
+    cut = {"train": train, "validation": validation}
+    return splits | {name: _take(development, chosen, contents.kind) for name, chosen in cut.items()}
 
 
-def _whole(part: Part) -> Split:
-    return Split(part, torch.arange(len(part)))
+def _whole(part: Part, kind: Kind) -> Split:
+    return Split(part, torch.arange(len(part)), kind)
 
 
-def _take(part: Part, rows: Tensor) -> Split:
-    return _whole(part) if len(rows) == len(part) else Split(part.select(rows), rows)
+def _take(part: Part, rows: Tensor, kind: Kind) -> Split:
+    return _whole(part, kind) if len(rows) == len(part) else Split(part.select(rows), rows, kind)
 
 
 def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from narrows.data.checks import check_finite
 from narrows.data.contents import Scaling, ScalingMethod
 from narrows.data.splits import Split
+from narrows.data.stores import Dense
 from narrows.data.table_columns import TableColumn
 from narrows.errors import require
 from narrows.types import Column
@@ -143,15 +144,14 @@ def encode(
         values = _renumbered(values, columns, fitted.columns)
         _report_unseen(np.where(missing, 0, values), fitted.columns, name)
         x, observed = fitted.encode(values, missing)
-        check_finite(x, name)
-        part = replace(split.part, x=x, observed=None if bool(observed.all()) else observed)
-        done[name] = Split(part, split.rows)
+        check_finite([x], name)
+        part = replace(split.part, x=Dense(x), observed=None if bool(observed.all()) else observed)
+        done[name] = replace(split, part=part)
     return fitted, done
 
 
 def _cells(split: Split) -> tuple[Matrix, Mask]:
-    assert isinstance(split.part.x, Tensor)
-    values = split.part.x.numpy()
+    values = split.part.x.take(slice(None)).numpy()
     observed = split.part.observed
     return values, np.zeros(values.shape, bool) if observed is None else ~observed.numpy()
 

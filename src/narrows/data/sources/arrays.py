@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +13,15 @@ import torch
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part, Standardise
-from narrows.data.dataset_files import existing, read_arrays
+from narrows.data.dataset_files import ArrayFile, existing, holds_keys, locate, read_arrays
+from narrows.data.mapped import Mapped
+from narrows.data.stores import Store
 from narrows.errors import UserError, nearest, require
 
 ArrayKind = Literal["auto", "vector", "series", "image"]
 NumpyArray = np.ndarray[Any, Any]
+HELD_BYTES = 2 * 2**30
+"""Of an array in its file: larger ones are mapped, where nothing is said."""
 AXES = {"vector": (2,), "series": (2, 3), "image": (3, 4)}
 
 
@@ -47,12 +52,17 @@ class Arrays:
     Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are taken as they are,
     as float32, and then standardised as asked.
 
+    Examples that are mapped stay in their file: memory holds a batch of them, and every value, split and fingerprint is
+    that of the same examples in memory. The file must be a .npy or an array of an uncompressed .npz, and nothing may
+    change it meanwhile; labels are held.
+
     Args:
         label_key: whole numbers, classes `[N]` or factors of variation `[N, K]`; null: no labels.
         channels_last: images are `[N, H, W, C]`, series `[N, T, C]`.
         standardise: `none`, `standard` or `minmax`, per feature or channel, fitted on the training rows.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
         test: the test split; null: a tenth of the rows.
+        mapped: `auto` maps what takes more than `HELD_BYTES` of its file, can be mapped and is not standardised.
 
     Raises:
         UserError: (`load`) a file, key, type or shape that cannot be what was asked for.
@@ -68,9 +78,16 @@ class Arrays:
         standardise: Standardise = "none",
         train_labels: Sequence[int] | None = None,
         test: HeldOut | None = None,
+        mapped: bool | Literal["auto"] = "auto",
     ) -> None:
         choices = ("auto", *AXES)
         require(kind in choices, f"unknown kind={kind!r}: {nearest(str(kind), choices)}")
+        require(isinstance(mapped, bool) or mapped == "auto", f"unknown mapped={mapped!r}: it is auto, true or false")
+        require(
+            mapped is not True or standardise == "none",
+            f"mapped=true leaves the examples in their file, and standardise={standardise} would hold all of them in "
+            "memory: set mapped=false, or standardise the file itself",
+        )
         self.path = path
         self.x_key = x_key
         self.label_key = label_key
@@ -79,6 +96,7 @@ class Arrays:
         self.standardise = standardise
         self.train_labels = train_labels
         self.test = test or HeldOut()
+        self.mapped = mapped
 
     def load(self) -> Contents:
         path = existing(self.path, "source.path")
@@ -105,12 +123,43 @@ class Arrays:
         return part
 
     def _part(self, path: Path, x_key: str, label_key: str | None) -> tuple[Any, Part]:
-        arrays = read_arrays(path, [x_key] if label_key is None else [x_key, label_key])
         where = f"array '{x_key}' of {path}"
-        kind = resolve(self.kind, arrays[x_key], where)
-        x = to_tensor(lay_out(arrays[x_key], kind, self.channels_last, where), kind, where)
+        place = self._place(path, x_key)
+        if place is None:
+            arrays = read_arrays(path, [x_key] if label_key is None else [x_key, label_key])
+            kind = resolve(self.kind, arrays[x_key], where)
+            x: Store | Tensor = to_tensor(lay_out(arrays[x_key], kind, self.channels_last, where), kind, where)
+        else:
+            require(
+                label_key is None or holds_keys(path),
+                f"{path} holds one array and no keys: no '{label_key}'",
+            )
+            arrays = {} if label_key is None else read_arrays(path, [label_key])
+            kind, x = self._mapped(place, where)
         label = None if label_key is None else to_labels(arrays[label_key], f"array '{label_key}' of {path}")
         return kind, Part(x, label)
+
+    def _place(self, path: Path, key: str) -> ArrayFile | None:
+        """Where the examples stand that are to be mapped; None where they are to be held."""
+        asked = self.mapped is True
+        if not asked and (not self.mapped or self.standardise != "none" or path.stat().st_size <= HELD_BYTES):
+            return None
+        found = locate(path, key)
+        if isinstance(found, str):
+            require(not asked, f"source.mapped=true, but {found}")
+            return None
+        return found if asked or found.bytes > HELD_BYTES else None
+
+    def _mapped(self, place: ArrayFile, where: str) -> tuple[str, Mapped]:
+        x = place.opened()
+        kind = resolve(self.kind, x, where)
+        lay_out(x, kind, self.channels_last, where)  # refuses what the rows alone do not show
+        return kind, Mapped([place], partial(arranged, kind=kind, channels_last=self.channels_last, where=where))
+
+
+def arranged(x: NumpyArray, kind: str, channels_last: bool, where: str) -> Tensor:
+    """Rows as a file holds them, as they are served but for scaling."""
+    return to_tensor(lay_out(x, kind, channels_last, where), kind, where)
 
 
 def resolve(kind: ArrayKind, x: NumpyArray, where: str) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Contents, Part, Stream
+from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import fetch
 from narrows.data.image_files import ImageReader
+from narrows.data.stores import Streamed
 from narrows.errors import UserError, nearest
 
 FACE = 148
@@ -54,7 +55,7 @@ class CelebA:
 
     def _part(self, folder: Path, names: list[str], labels: dict[str, int] | None) -> Part:
         paths = [str(folder / "img_align_celeba" / name) for name in names]
-        x = Stream(paths, self.reader, (3, self.reader.size, self.reader.size))
+        x = Streamed(paths, self.reader, (3, self.reader.size, self.reader.size))
         return Part(x, _look_up(names, labels, folder) if labels is not None else None)
 
     def _folder(self) -> Path:

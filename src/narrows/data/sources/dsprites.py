@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.data.contents import Contents, Packed, Part
+from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import fetch, read_arrays, read_in_chunks
+from narrows.data.stores import Packed
 from narrows.errors import require
 from narrows.random import generator
 

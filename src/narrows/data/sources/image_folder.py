@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Contents, Part, Stream
+from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
 from narrows.data.image_files import ImageReader
+from narrows.data.stores import Streamed
 from narrows.errors import require
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
@@ -82,10 +83,10 @@ class ImageFolder:
         return Part(x, torch.tensor([numbers[name] for name in found]))
 
 
-def _read(files: list[str], reader: ImageReader, streamed: bool) -> Tensor | Stream:
+def _read(files: list[str], reader: ImageReader, streamed: bool) -> Tensor | Streamed:
     shape = (reader.channels, reader.size, reader.size)
     if streamed:
-        return Stream(files, reader, shape)
+        return Streamed(files, reader, shape)
     x = torch.empty((len(files), *shape), dtype=torch.uint8)
     for row, file in enumerate(files):
         x[row] = reader(file)

@@ -1,0 +1,257 @@
+"""How examples are held: in memory, as bits, or in files that are read whenever examples are asked for.
+
+Whoever serves, checks or splits data asks the protocol `Store` and names no class, so that a new way of holding
+examples is one class here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.types import Shape
+
+Rows = Tensor | slice
+"""Rows of a store: int64 `[n]`, or a slice."""
+CHUNK_BYTES = 2**22
+"""Of a chunk, about: bounds the memory of whatever looks at all examples."""
+CPU = torch.device("cpu")
+
+
+class Store(Protocol):
+    """Examples `[N, *shape]`, held somehow."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """`[N, *shape]`."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of what `take` gives."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether `take` reads files: then workers help, examples stay where they are, and nothing may ask for all of
+        them at once."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def select(self, rows: Tensor) -> Store:
+        """These rows, in this order."""
+        ...
+
+    def join(self, other: Any) -> Store:
+        """The rows of both; those of `other`, a store of the same class, follow."""
+        ...
+
+    def take(self, rows: Rows) -> Tensor:
+        """The values of these rows, `[n, *shape]`: a copy that is the caller's own.
+
+        Raises:
+            UserError: a file that cannot be read.
+        """
+        ...
+
+    def lengths(self, rows: Rows) -> Tensor | None:
+        """int64 `[n]`, how many steps of each row are its own and no padding; None where rows are of one length."""
+        ...
+
+    def mask(self, rows: Rows) -> Tensor | None:
+        """bool `[n, *shape]`, False where a value is padding; None where none is."""
+        ...
+
+    def to(self, device: torch.device) -> Store:
+        """The store on this device, where it can be."""
+        ...
+
+    def bytes(self) -> Iterator[bytes | memoryview]:
+        """What the fingerprint is of."""
+        ...
+
+    def chunks(self) -> Iterator[Tensor]:
+        """All values in order, a bounded number at a time."""
+        ...
+
+
+Kept = TypeVar("Kept")
+
+
+def alike(first: Kept, second: object) -> Kept:
+    """`second`, which must be a store of `first`'s class.
+
+    Raises:
+        UserError: it is another.
+    """
+    require(
+        type(first) is type(second),
+        f"examples held as {type(first).__name__} and as {type(second).__name__} cannot be pooled: set "
+        "validation=official, which keeps the two splits apart",
+    )
+    return second  # type: ignore[return-value]
+
+
+def cuts(shape: Sequence[int], bytes_each: int) -> Iterator[slice]:
+    """All rows of `shape`, in order, so many at a time that their values take about `CHUNK_BYTES`."""
+    rows = max(1, CHUNK_BYTES // max(1, bytes_each * math.prod(shape[1:])))
+    return (slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows))
+
+
+class OfOneLength:
+    """What stores share whose rows are of one length, and have no padding."""
+
+    def lengths(self, rows: Rows) -> Tensor | None:
+        return None
+
+    def mask(self, rows: Rows) -> Tensor | None:
+        return None
+
+
+class Dense(OfOneLength):
+    """A tensor `[N, *shape]`."""
+
+    reads_files = False
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.tensor.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.tensor.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.tensor.device
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def select(self, rows: Tensor) -> Dense:
+        return Dense(self.tensor.index_select(0, rows))
+
+    def join(self, other: Any) -> Dense:
+        return Dense(torch.cat([self.tensor, alike(self, other).tensor]))
+
+    def take(self, rows: Rows) -> Tensor:
+        # A slice is a view: the copy keeps the data safe from whoever writes into a batch.
+        return self.tensor[rows].clone() if isinstance(rows, slice) else self.tensor.index_select(0, rows)
+
+    def to(self, device: torch.device) -> Dense:
+        return Dense(self.tensor.to(device))
+
+    def bytes(self) -> Iterator[memoryview]:
+        return (chunk.contiguous().cpu().numpy().data for chunk in self.chunks())
+
+    def chunks(self) -> Iterator[Tensor]:
+        return (self.tensor[cut] for cut in cuts(self.shape, self.tensor.element_size()))
+
+
+class Packed(OfOneLength):
+    """Black and white examples held as bits, an eighth of their bytes; given as uint8, 0 or 255.
+
+    Args:
+        bits: uint8 `[N, ceil(D / 8)]`, the first value of an example in the highest bit, as `numpy.packbits`
+            writes them.
+        shape: of one example, with D values.
+    """
+
+    dtype = torch.uint8
+    reads_files = False
+
+    def __init__(self, bits: Tensor, shape: Shape) -> None:
+        self.bits = bits
+        self.shape = torch.Size((len(bits), *shape))
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    @property
+    def device(self) -> torch.device:
+        return self.bits.device
+
+    def select(self, rows: Tensor) -> Packed:
+        return Packed(self.bits.index_select(0, rows), self._each)
+
+    def join(self, other: Any) -> Packed:
+        return Packed(torch.cat([self.bits, alike(self, other).bits]), self._each)
+
+    def take(self, rows: Rows) -> Tensor:
+        places = torch.arange(7, -1, -1, dtype=torch.uint8, device=self.device)
+        values = (self.bits[rows].unsqueeze(-1) >> places).bitwise_and_(1).mul_(255).flatten(1)
+        return values[:, : math.prod(self._each)].reshape(-1, *self._each)
+
+    def to(self, device: torch.device) -> Packed:
+        return Packed(self.bits.to(device), self._each)
+
+    def bytes(self) -> Iterator[memoryview]:
+        return Dense(self.bits).bytes()
+
+    def chunks(self) -> Iterator[Tensor]:
+        return (self.take(cut) for cut in cuts(self.shape, 1))
+
+    @property
+    def _each(self) -> Shape:
+        return tuple(self.shape[1:])
+
+
+class Streamed(OfOneLength):
+    """Images that are read from their files whenever they are asked for, because they do not fit memory.
+
+    Args:
+        paths: one file per example.
+        read: `read(path) -> uint8 [C, H, W]`; raises `UserError` where a file is broken. Picklable, for
+            loader workers; its `repr` names every choice that changes a pixel (it goes into the fingerprint).
+        shape: of one example.
+    """
+
+    dtype = torch.uint8
+    device = CPU
+    reads_files = True
+
+    def __init__(self, paths: Sequence[str], read: Callable[[str], Tensor], shape: Shape) -> None:
+        self.paths = list(paths)
+        self.read = read
+        self.shape = torch.Size((len(self.paths), *shape))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def select(self, rows: Tensor) -> Streamed:
+        return self._of([self.paths[row] for row in rows.tolist()])
+
+    def join(self, other: Any) -> Streamed:
+        return self._of(self.paths + alike(self, other).paths)
+
+    def take(self, rows: Rows) -> Tensor:
+        paths = self.paths[rows] if isinstance(rows, slice) else [self.paths[row] for row in rows.tolist()]
+        return torch.stack([self.read(path) for path in paths])
+
+    def to(self, device: torch.device) -> Streamed:
+        return self
+
+    def bytes(self) -> Iterator[bytes]:
+        yield repr(self.read).encode()
+        for path in self.paths:
+            yield hashlib.sha256(Path(path).read_bytes()).digest()
+
+    def chunks(self) -> Iterator[Tensor]:
+        return (self.take(cut) for cut in cuts(self.shape, 1))
+
+    def _of(self, paths: list[str]) -> Streamed:
+        return Streamed(paths, self.read, tuple(self.shape[1:]))
