@@ -1,15 +1,19 @@
 """How to build every component, small: laws are functions over these tables.
 
-A component that is exported but missing here fails `tests/test_coverage.py`.
+A component that is exported but missing here fails `tests/test_coverage.py`. Losses are those that the configs compose.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from narrows import corruptions
 from narrows.bottlenecks.categorical import Categorical, Joint
@@ -25,6 +29,7 @@ from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
 from narrows.bottlenecks.uniform_noise import UniformNoise
+from narrows.config.composition import build, choice_files, config_dir
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.autoregressive import AutoregressiveCodes
 from narrows.densities.flow import FlowDensity
@@ -182,61 +187,25 @@ TERMS: dict[str, Callable[[], Term]] = {
     "mmd_rbf": partial(MMD, kernel="rbf", scales=[1.0]),
 }
 
-LOSSES: dict[str, Callable[[], Objective]] = {
-    "reconstruction": lambda: Objective({"reconstruction": NegativeLogLikelihood()}),
-    "elbo": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL()}),
-    "capacity": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "capacity": Capacity()}),
-    "iwae": lambda: Objective({"bound": ImportanceWeighted()}),
-    "beta_tc": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "tc": TotalCorrelation(5.0)}),
-    "dip": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "dip": DIP()}),
-    "info": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(0.5), "mmd": MMD()}),
-    "msssim": lambda: Objective({"msssim": MultiScaleSSIM(100.0), "kl": KL()}),
-    "mmd": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "mmd": MMD()}),
-    "rae_l2": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "latent_norm": LatentNorm(), "decoder_norm": DecoderNorm()}
-    ),
-    "rae_gp": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "latent_norm": LatentNorm(), "smooth": DecoderContraction()}
-    ),
-    "joint": lambda: Objective(
-        {
-            "reconstruction": NegativeLogLikelihood(),
-            "continuous": Capacity(part="continuous"),
-            "discrete": Capacity(part="discrete"),
-        }
-    ),
-    "vq": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "commitment": Commitment()}),
-    "vq_gradient": lambda: Objective(
-        {
-            "reconstruction": NegativeLogLikelihood(),
-            "codebook_distance": CodebookDistance(),
-            "commitment": Commitment(),
-        }
-    ),
-    "lfq": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "commitment": Commitment(), "lfq_entropy": LookupFreeEntropy()}
-    ),
-    "gumbel_vq": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "code_kl": CodeKL()}),
-    "l1": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l1": L1()}),
-    "l0": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l0": L0()}),
-    "sparse": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "dead": TERMS["dead_nll"]()}),
-    "gated": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "gate": GateReconstruction(), "l1": GateL1()}
-    ),
-    "matryoshka": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "nested": NestedReconstruction(), "dead": TERMS["dead_nll"]()}
-    ),
-    "latent_adversarial": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "adversary": TERMS["latent_adversary"]()}
-    ),
-    "factor": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(), "tc": TERMS["tc_critic"]()}),
-    "output_adversarial": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "kl": KL(), "adversary": TERMS["output_adversary"]()}
-    ),
-    "sparse_kl": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "sparse_kl": SparseKL()}),
-    "contractive": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "contraction": Contraction()}),
-    "masked": lambda: Objective({"reconstruction": HiddenNegativeLogLikelihood()}),
-}
+
+@functools.cache
+def _shipped(loss: str) -> Objective:
+    holder = GlobalHydra.instance()
+    before, holder.hydra = holder.hydra, None
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose(f"loss/{loss}").loss
+    finally:
+        holder.hydra = before
+    return Objective({name: build(node, f"loss.{name}") for name, node in config.items()})
+
+
+def shipped(loss: str) -> Objective:
+    """What `loss=...` is without a variant: the terms of its yaml, with the options that stand there."""
+    return deepcopy(_shipped(loss))
+
+
+LOSSES: dict[str, Callable[[], Objective]] = {name: partial(shipped, name) for name in choice_files("loss")}
 
 SCHEDULES: dict[str, Build] = {
     "constant": partial(Constant, 0.5),

@@ -144,6 +144,23 @@ def test_windows_of_a_csv(tmp_path: Path) -> None:
     assert load(Series(str(tmp_path / "s.csv"), 6, columns=["b"], test=None)).train.x.shape == (8, 1, 6)
 
 
+@pytest.mark.parametrize(("window", "stride"), [(10, 4), (10, 3), (10, 5), (7, 2), (6, 9)])
+@pytest.mark.parametrize("folds", [None, 4])
+def test_no_part_of_a_signal_shares_a_time_step(window: int, stride: int, folds: int | None, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("t\n" + "".join(f"{t}\n" for t in range(400)))
+    for fold in range(folds or 1):
+        source = Series(str(tmp_path / "s.csv"), window, stride=stride, test=0.25, standardise="none")
+        datamodule = DataModule(source, **({} if folds is None else {"folds": folds, "fold": fold}))
+        datamodule.setup()
+        steps = {}
+        for name in ("train", "validation", "test"):
+            (rows,) = [batch.x for batch in datamodule.ordered_loader(name)]
+            assert len(rows) > 2
+            steps[name] = set(rows.flatten().int().tolist())
+        assert not steps["train"] & steps["validation"]
+        assert not (steps["train"] | steps["validation"]) & steps["test"]
+
+
 def test_the_generated_signal(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         datamodule = DataModule(Series(window=64, stride=16, test=0.25))

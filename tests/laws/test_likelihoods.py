@@ -138,6 +138,16 @@ def test_optimal_sigma_is_the_best_one_in_training_and_fixed_in_evaluation() -> 
     assert torch.equal(before, likelihood.sigma)
 
 
+def test_the_stored_sigma_is_an_average_over_batches() -> None:
+    likelihood = LIKELIHOODS["gaussian_optimal"].func(IMAGE, momentum=0.25)
+    mean = torch.zeros(4, *IMAGE.shape)
+    expected = 1.0
+    for sigma in (3.0, 0.5, 2.0):
+        likelihood(mean).log_prob(mean + sigma)
+        expected += 0.25 * (sigma - expected)
+    assert likelihood.sigma.item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["bernoulli", "continuous_bernoulli"])
 @pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 255.0), None])
 def test_data_outside_the_support_are_refused(name: str, value_range: tuple[float, float] | None) -> None:

@@ -118,6 +118,23 @@ def test_fsq_rounds_to_the_nearest_and_is_monotone() -> None:
     assert torch.equal(bounded.round()[:, 0], nearest)
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 8, 16])
+def test_fsq_s_bound_of_0_is_0(levels: int) -> None:
+    """Even levels lie unevenly about 0, and what bounds them is shifted so that it keeps 0 where it is."""
+    bounded = FSQ((1,), levels=[levels])._bound(torch.zeros(1, 1))
+    torch.testing.assert_close(bounded, torch.zeros(1, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vq", "product_vq", "residual_vq"])
+def test_a_commitment_moves_no_code(name: str) -> None:
+    """Neither the nearest one nor, of a residual quantiser, those that left the rest to be quantised."""
+    net = model(bottleneck=partial(BOTTLENECKS[name].func, **(BOTTLENECKS[name].keywords | {"ema": None})))
+    books = [p for book in net.bottleneck.books for p in book.parameters()]
+    assert len(books) == len(net.bottleneck.books)
+    gradients = torch.autograd.grad(Commitment()(net(batch()), net).mean(), books, allow_unused=True)
+    assert all(gradient is None or not gradient.any() for gradient in gradients)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_lfq_codes_are_all_sign_patterns(groups: int) -> None:
     bottleneck = LFQ((6,), dim=6, groups=groups)

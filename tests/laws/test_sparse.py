@@ -102,6 +102,15 @@ def test_batch_topk_s_threshold_keeps_k_on_average(drift: float) -> None:
     assert count.item() == pytest.approx(16, rel=0.03)
 
 
+def test_batch_topk_s_threshold_lies_between_what_is_kept_and_what_is_dropped() -> None:
+    bottleneck = BatchTopK((20,), dim=9, k=3)
+    latent = bottleneck(torch.randn(2, 20))
+    bottleneck.learn(latent)
+    falling = latent.pre.flatten().sort(descending=True).values
+    torch.testing.assert_close(bottleneck.threshold, (falling[5] + falling[6]) / 2)
+    assert torch.equal(latent.z != 0, latent.pre > bottleneck.threshold)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_code_never_depends_on_its_neighbours_in_evaluation(training: bool) -> None:
     net = linear_sae("batch_topk").train(training)

@@ -15,7 +15,7 @@ from narrows.losses.geometry import Contraction
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
 from narrows.losses.sparsity import L1, SparseKL
 from narrows.schedules import Linear
-from narrows.types import FINAL_STEP, Batch, DataSpec
+from narrows.types import FINAL_STEP, Batch, DataSpec, GaussianLatent, Output
 
 
 def test_kl_is_the_closed_form_and_agrees_with_monte_carlo() -> None:
@@ -45,6 +45,20 @@ def test_free_bits_cost_at_least_the_bits_and_carry_no_gradient_below_them() -> 
     assert term.item() == pytest.approx(5 * 10)
     term.backward()
     assert all(p.grad is None or p.grad.abs().sum() == 0 for p in net.parameters())
+
+
+def test_free_bits_are_for_the_batch_s_mean_of_each_latent() -> None:
+    """Of kl `[B, D]`, with examples on both sides of the floor."""
+    kl = torch.tensor([[0.1, 3.0, 0.2], [1.5, 0.4, 0.3]])
+    mean = (2 * kl).sqrt().requires_grad_()
+    ones = torch.ones_like(kl)
+    posterior, prior = Normal(mean, ones), Normal(torch.zeros_like(kl), ones)
+    latent = GaussianLatent(z=mean, point=mean, posterior=posterior, prior=prior)
+    out = Output(Batch(kl), kl, None, latent, posterior)
+    term = KL(free_bits=0.5)(out, model())
+    assert term.item() == pytest.approx(0.8 + 1.7 + 0.5, rel=1e-5)
+    (gradient,) = torch.autograd.grad(term, mean)
+    torch.testing.assert_close(gradient, mean.detach() / 2 * torch.tensor([1.0, 1.0, 0.0]))
 
 
 def test_capacity_is_the_distance_from_the_target() -> None:

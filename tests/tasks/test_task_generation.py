@@ -111,6 +111,26 @@ def test_precision_and_recall_of_known_sets() -> None:
     assert precision_recall(real, real + 1e4) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_balls_reach_to_the_kth_neighbour(k: int) -> None:
+    real, fake = torch.randn(2, 60, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    fake = 1.5 * fake
+
+    def covered(centres: torch.Tensor, points: torch.Tensor) -> float:
+        found = 0
+        for point in points:
+            for i, centre in enumerate(centres):
+                others = sorted(float((centre - other).norm()) for j, other in enumerate(centres) if j != i)
+                if float((point - centre).norm()) <= others[k - 1]:
+                    found += 1
+                    break
+        return found / len(points)
+
+    assert precision_recall(real, fake, k) == pytest.approx((covered(real, fake), covered(fake, real)))
+    near, far = precision_recall(real, fake, k), precision_recall(real, fake, k + 1)
+    assert near[0] < far[0] < 1
+
+
 def test_the_nearest_row_by_brute_force() -> None:
     rows, train = torch.rand(7, 1, 3, 4), torch.rand(6001, 1, 3, 4)
     distance, index = nearest(rows, train, torch.device("cpu"))
