@@ -35,6 +35,7 @@ from .splits import Plan as Plan
 from .splits import Split as Split
 from .stores import Dense as Dense
 from .stores import OfOneLength as OfOneLength
+from .stores import Packed as Packed
 from .stores import Store as Store
 from .stores import Streamed as Streamed
 from .table_columns import Cells as Cells
