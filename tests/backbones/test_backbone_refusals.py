@@ -52,7 +52,18 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: ConvEncoder(IMAGE, channels=[1], norm="group"),
         "norm group over a single channel",
     ),
-    "even kernel": (lambda: ConvEncoder(IMAGE, kernel_size=4), "encoder conv needs an odd kernel_size"),
+    "even kernel": (
+        lambda: ConvEncoder(IMAGE, channels=[4, 8, 8], kernel_size=4),
+        r"encoder conv needs an odd kernel_size, not 4: .* each of the 3 stages, and 28 x 28 does not",
+    ),
+    "even kernel, pooled": (
+        lambda: ConvEncoder(IMAGE, downsample="maxpool", kernel_size=4),
+        "encoder conv needs an odd kernel_size, not 4: an even one fits steps of two alone",
+    ),
+    "even kernel, nearest": (
+        lambda: ConvDecoder((2,), IMAGE, upsample="nearest", kernel_size=4),
+        "decoder conv needs an odd kernel_size, not 4: an even one fits steps of two alone",
+    ),
     "kernel of one": (lambda: ConvDecoder((2,), IMAGE, kernel_size=1), "decoder conv needs an odd kernel"),
     "downsample": (lambda: ConvEncoder(IMAGE, downsample="pool"), "encoder conv has no downsample 'pool'"),
     "upsample": (lambda: ResNetDecoder((2,), IMAGE, upsample="near"), "decoder resnet has no upsample 'near'"),

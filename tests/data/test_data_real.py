@@ -16,6 +16,7 @@ from narrows.data.sources.dsprites import DSprites
 from narrows.data.sources.image_folder import ImageFolder
 from narrows.data.sources.mnist import MNIST, FashionMNIST
 from narrows.data.sources.series import Series
+from narrows.errors import UserError
 
 DATA = Path(os.environ.get("NARROWS_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data: set NARROWS_DATA (looked in {DATA})")
@@ -45,6 +46,15 @@ def test_mnist(source: Any, mean: float) -> None:
     if source is MNIST:
         assert tests[0].label is not None
         assert tests[0].label[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+def test_mnist_may_have_a_black_border() -> None:
+    plain, padded = (MNIST(str(DATA), download=False, pad=pad).load().test for pad in (0, 2))
+    assert padded.x.shape == (10_000, 1, 32, 32)
+    assert torch.equal(padded.x[..., 2:-2, 2:-2], plain.x)
+    assert padded.x.sum() == plain.x.sum()
+    with pytest.raises(UserError, match="data MNIST: pad must be at least 0, not -1"):
+        MNIST(str(DATA), pad=-1)
 
 
 def test_binarized_mnist() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from instances import BOTTLENECKS, LIKELIHOODS, batch, model
 
+from narrows.decoders.conv import ConvDecoder
+from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.losses.geometry import DecoderContraction
 from narrows.losses.norms import DecoderNorm, LatentNorm
@@ -33,6 +36,29 @@ def test_the_decoder_s_norm_is_of_its_parameters_alone() -> None:
     assert all(p.grad is None for p in [*net.encoder.parameters(), *net.bottleneck.parameters()])
     for p in net.decoder.parameters():
         torch.testing.assert_close(p.grad, 2 * p.detach())
+
+
+def test_the_norm_may_be_of_the_convolutions_kernels_alone() -> None:
+    net = model(
+        bottleneck=BOTTLENECKS["deterministic"],
+        encoder=partial(ConvEncoder, channels=[4, 6]),
+        decoder=partial(ConvDecoder, channels=[6, 4], norm="batch"),
+    )
+    term = DecoderNorm(parameters="kernels")
+    term.attach(net)
+    term(net(batch()), net).backward()
+    for name, p in net.decoder.named_parameters():
+        if p.ndim == 4:
+            torch.testing.assert_close(p.grad, 2 * p.detach())
+        else:
+            assert p.grad is None, name
+
+
+def test_kernels_of_a_decoder_without_any_are_refused() -> None:
+    with pytest.raises(UserError, match="MLPDecoder has no convolutions whose kernels could be penalised"):
+        DecoderNorm(parameters="kernels").attach(model())
+    with pytest.raises(UserError, match="parameters must be all or kernels, not 'biases'"):
+        DecoderNorm(parameters="biases")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian_fixed"])

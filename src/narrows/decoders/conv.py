@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.layers.blocks import counts, doubling, first_map, halvings, norm_activation, odd_kernel
+from narrows.layers.blocks import counts, doubling, first_map, halving_kernel, halvings, norm_activation
 from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
@@ -25,7 +25,7 @@ class ConvDecoder(Decoder):
         in_shape: of one latent, `(D,)` or a map of the first size.
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: before each doubling, in the order of flow.
-        kernel_size: odd.
+        kernel_size: odd, or even where `transposed`, from a vector and every side doubles evenly.
         activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
@@ -52,8 +52,9 @@ class ConvDecoder(Decoder):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         widths = counts(channels, "channels", PART)
-        kernel, bias = odd_kernel(kernel_size, PART), norm != "batch"
-        sizes = halvings(self.out_shape, len(widths), PART)
+        sizes, bias = halvings(self.out_shape, len(widths), PART), norm != "batch"
+        strided = upsample == "transposed" and len(self.in_shape) == 1
+        kernel = halving_kernel(kernel_size, sizes, PART, strided=strided)
         layers = [first_map(self.in_shape, widths[0], sizes, norm, PART, kernel=kernel)]
         for inputs, outputs, size in zip(widths, widths[1:], sizes[-2:0:-1], strict=False):
             layers += norm_activation(norm, inputs, activation, PART)

@@ -13,9 +13,9 @@ from narrows.layers.blocks import (
     choose,
     convolution,
     counts,
+    halving_kernel,
     halvings,
     norm_activation,
-    odd_kernel,
 )
 from narrows.layers.stages import Encoder
 from narrows.types import Shape
@@ -33,7 +33,7 @@ class ConvEncoder(Encoder):
     Args:
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: after each halving.
-        kernel_size: odd.
+        kernel_size: odd, or even where `strided` and every side halves evenly.
         activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         downsample: `strided` or `maxpool`.
@@ -60,8 +60,9 @@ class ConvEncoder(Encoder):
         self.in_shape = tuple(in_shape)
         widths = [self.in_shape[0], *counts(channels, "channels", PART)]
         choose(downsample, ("strided", "maxpool"), "downsample", PART)
-        size = halvings(self.in_shape, len(widths) - 1, PART)[-1]
-        kernel, dims, pooled = odd_kernel(kernel_size, PART), len(size), downsample == "maxpool"
+        sizes, pooled = halvings(self.in_shape, len(widths) - 1, PART), downsample == "maxpool"
+        kernel, size = halving_kernel(kernel_size, sizes, PART, strided=not pooled), sizes[-1]
+        dims = len(size)
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(widths):
             stride, bias = 1 if pooled else 2, norm != "batch"

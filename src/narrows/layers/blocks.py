@@ -124,11 +124,33 @@ def odd_kernel(kernel_size: int, part: str) -> int:
     return kernel_size
 
 
+def halving_kernel(kernel_size: int, sizes: list[Shape], part: str, *, strided: bool) -> int:
+    """An odd kernel, or an even one, which lies between two values, where each stage has stride 2 and an even side.
+
+    Args:
+        kernel_size: of every stage.
+        sizes: of the map, as `halvings` gives them.
+        part: in messages.
+        strided: whether the stages halve or double by the stride of their convolutions.
+    """
+    whole = isinstance(kernel_size, int)
+    if not whole or kernel_size < 3 or kernel_size % 2 == 1:
+        return odd_kernel(kernel_size, part)
+    uneven = [side for size in sizes[:-1] for side in size if side % 2 == 1]
+    require(strided, f"{part} needs an odd kernel_size, not {kernel_size}: an even one fits steps of two alone")
+    require(
+        not uneven,
+        f"{part} needs an odd kernel_size, not {kernel_size}: an even one fits sides that halve evenly at each of the "
+        f"{len(sizes) - 1} stages, and {' x '.join(map(str, sizes[0]))} does not",
+    )
+    return kernel_size
+
+
 def convolution(
     dims: int, inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, bias: bool = True
 ) -> nn.Module:
-    """`[B, inputs, *size] -> [B, outputs, *ceil(size / stride)]`."""
-    return CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    """`[B, inputs, *size] -> [B, outputs, *ceil(size / stride)]`; for an even kernel see `halving_kernel`."""
+    return CONVOLUTIONS[dims](inputs, outputs, kernel, stride=stride, padding=(kernel - 1) // 2, bias=bias)
 
 
 def double_convolution(
@@ -170,8 +192,8 @@ def doubling(
         outputs,
         kernel,
         stride=2,
-        padding=kernel // 2,
-        output_padding=tuple(1 - side % 2 for side in size),
+        padding=(kernel - 1) // 2,
+        output_padding=tuple(kernel % 2 * (1 - side % 2) for side in size),
         bias=bias,
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
+import torch
+from torch import Tensor, nn
+
+from narrows.errors import require
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
+from narrows.schedules import Schedule
 from narrows.types import Output, at_least_single, row_sums
 
 
@@ -25,7 +29,33 @@ class DecoderNorm(Term):
     gets no gradient, and a shared weight counts once.
 
     "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 3.1.
+
+    Args:
+        weight: of the term.
+        parameters: `all`, or `kernels`: those of the decoder's convolutions, as the authors' code has it.
+
+    Raises:
+        UserError: another choice of parameters, a decoder without convolutions where their kernels are asked for, or a
+            negative weight.
     """
 
+    def __init__(self, weight: float | Schedule = 1.0, parameters: Literal["all", "kernels"] = "all") -> None:
+        super().__init__(weight)
+        known = parameters in ("all", "kernels")
+        require(known, f"term decoder_norm: parameters must be all or kernels, not '{parameters}'")
+        self.parameters_of: Literal["all", "kernels"] = parameters
+
+    def attach(self, model: Autoencoder) -> None:
+        require(
+            bool(self._penalised(model.decoder)),
+            f"term decoder_norm: {type(model.decoder).__name__} has no convolutions whose kernels could be penalised; "
+            "use decoder=conv, or loss.decoder_norm.parameters=all",
+        )
+
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return torch.stack([at_least_single(p).square().sum() for p in model.decoder.parameters()]).sum()
+        return torch.stack([at_least_single(p).square().sum() for p in self._penalised(model.decoder)]).sum()
+
+    def _penalised(self, decoder: nn.Module) -> list[Tensor]:
+        if self.parameters_of == "all":
+            return list(decoder.parameters())
+        return [layer.weight for layer in decoder.modules() if isinstance(layer, nn.modules.conv._ConvNd)]

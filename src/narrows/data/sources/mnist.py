@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import fetch
-from narrows.errors import UserError
+from narrows.errors import UserError, require
 
 
 class _MnistLike:
@@ -21,9 +22,10 @@ class _MnistLike:
         data_dir: folder of data sets.
         download: fetch what is missing, when loaded.
         train_labels: only these classes are trained and validated on.
+        pad: black pixels added at every side: 2 gives the 32 x 32 that halve to the end.
 
     Raises:
-        UserError: (`load`) files that are missing and cannot be fetched, or are broken.
+        UserError: a negative `pad`, or (`load`) files that are missing and cannot be fetched, or are broken.
     """
 
     name: ClassVar[str]
@@ -33,10 +35,12 @@ class _MnistLike:
         data_dir: str = "data",
         download: bool = True,
         train_labels: Sequence[int] | None = None,
+        pad: int = 0,
     ) -> None:
+        require(pad >= 0, f"data {self.name}: pad must be at least 0, not {pad}")
         self.data_dir = Path(data_dir).expanduser()
         self.download = download
-        self.train_labels = train_labels
+        self.train_labels, self.pad = train_labels, pad
 
     def load(self) -> Contents:
         root = self._root()
@@ -67,7 +71,8 @@ class _MnistLike:
                 f"the {part} files of {self.name} in {folder} are broken ({error or 'not of the IDX format'}): "
                 "delete them, so that they are downloaded again"
             ) from error
-        return Part(opened.data.unsqueeze(1).contiguous(), opened.targets.to(torch.int64))
+        images = F.pad(opened.data.unsqueeze(1), [self.pad] * 4)
+        return Part(images.contiguous(), opened.targets.to(torch.int64))
 
     def _open(self, **options: Any) -> Any:
         # Not at the top: importing torchvision takes seconds, and other sources do without it.
