@@ -48,4 +48,20 @@ def test_many_classics_stand_in_one_cell_the_best_first() -> None:
     assert [column.header for column in table.columns] == ["on the test split", "this run", "beside it"]
     (cell,) = table.columns[2].cells
     names = [CLASSICS[kind] for kind in list(CLASSICS)[:6]]
-    assert cell == ", ".join(f"{name} {value}" for value, name in reversed(list(enumerate(names))))
+    shown = [f"{name} {value}" for value, name in reversed(list(enumerate(names)))]
+    # Those of 4 and 5 dB are better than the run's 3, that of 3 is not.
+    assert cell == ", ".join([f"★ {text}" for text in shown[:2]] + shown[2:])
+    assert table.caption == "★ better than this run"
+
+
+@pytest.mark.parametrize(("figure", "winner"), [("psnr", "ridge"), ("mse", "pca")])
+def test_a_classic_that_wins_is_marked_by_the_sense_of_the_figure(figure: str, winner: str) -> None:
+    found = {f"test/{figure}": 0.2, f"test/pca/{figure}": 0.1, f"test/ridge/{figure}": 0.3}
+    table = figure_table(found)
+    cells = {column.header: next(iter(column.cells)) for column in table.columns}
+    marked = {header for header, cell in cells.items() if str(cell).startswith("★")}
+    assert marked == {CLASSICS[winner]}
+    behind = figure_table({name: value for name, value in found.items() if winner not in name})
+    assert behind.caption is None
+    # Of a number that has no better side nobody wins.
+    assert figure_table({"test/active_units": 3.0, "test/pca/active_units": 9.0}).caption is None

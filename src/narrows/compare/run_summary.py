@@ -15,6 +15,7 @@ from narrows.compare.figure_names import CLASSICS, ROWS, STDERR, is_silent, name
 
 MOST_PLACES = 6
 """Digits behind the point, after which a figure is written with a power of ten."""
+BETTER = "★ "
 MOST_COLUMNS = 4
 """Classic answers, or runs, that get a column each in one table."""
 
@@ -52,7 +53,7 @@ def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
 
 def figure_table(figures: dict[str, float]) -> Table:
     """The test figures of a run, the classic answers beside them: a column each, or one cell for all of them, the best
-    first, where there are more than fit."""
+    first, where there are more than fit. Those that are better than the run are marked."""
     rows = _labelled(figures)
     kinds = [kind for kind in CLASSICS if any(_classic(key, kind) in figures for key in rows)]
     many = len(kinds) > MOST_COLUMNS
@@ -62,18 +63,29 @@ def figure_table(figures: dict[str, float]) -> Table:
     for heading in ["beside it"] if many else [CLASSICS[kind] for kind in kinds]:
         table.add_column(heading, justify="left" if many else "right")
     for key, label in rows.items():
-        beside = [_number(figures, _classic(key, kind)) for kind in kinds]
+        beside = [_marked(figures, key, kind) + _number(figures, _classic(key, kind)) for kind in kinds]
         table.add_row(label, _number(figures, key), *([_beside(figures, key, kinds)] if many else beside))
+    if any(_marked(figures, key, kind) for key in rows for kind in kinds):
+        table.caption, table.caption_justify = f"{BETTER}better than this run", "left"
     return table
 
 
+def _marked(figures: dict[str, float], key: str, kind: str) -> str:
+    """`BETTER` where the classic's value of the figure is."""
+    ours, theirs, higher = figures.get(key), figures.get(_classic(key, kind)), higher_is_better(key)
+    if ours is None or theirs is None or higher is None:
+        return ""
+    return BETTER if (theirs > ours if higher else theirs < ours) else ""
+
+
 def _beside(figures: dict[str, float], key: str, kinds: Sequence[str]) -> str:
-    """`ridge 17.70 ± 0.08, median 14.20 ± 0.05`, the best first where one side is better."""
+    """`★ ridge 17.70 ± 0.08, median 14.20 ± 0.05`, the best first where one side is better."""
     present = [kind for kind in kinds if _classic(key, kind) in figures]
     better = higher_is_better(key)
     if better is not None:
         present.sort(key=lambda kind: figures[_classic(key, kind)], reverse=better)
-    return ", ".join(f"{CLASSICS[kind]} {_number(figures, _classic(key, kind))}" for kind in present)
+    named = (f"{CLASSICS[kind]} {_number(figures, _classic(key, kind))}" for kind in present)
+    return ", ".join(_marked(figures, key, kind) + text for kind, text in zip(present, named, strict=True))
 
 
 def _labelled(figures: dict[str, float]) -> dict[str, str]:
