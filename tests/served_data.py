@@ -38,6 +38,7 @@ def write_files(folder: Path) -> None:
     source = np.random.Generator(np.random.PCG64(0))
     (folder / "pictures").mkdir()
     np.savez(folder / "numbers.npz", x=source.integers(-(10**9), 10**9, (3000, 7)) / 7 * 10.0 ** np.arange(-12, 2, 2))
+    np.savez(folder / "grey.npz", x=source.integers(0, 10**6, (400, 1, 32, 32)).astype(np.float32) / 7e5)
     for number in range(24):
         pixels = source.integers(0, 256, (50, 41, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
@@ -54,6 +55,7 @@ def datamodules(folder: Path, real: Path | None) -> Iterator[tuple[str, Any]]:
         "generated whole": Series(test=None),
         "signal": Series(str(folder / "signal.csv"), window=20, stride=5),
         "missing": Missing(Bundled(), share=0.3),
+        "grey": Arrays(str(folder / "grey.npz"), kind="image", standardise="standard"),
         "pictures": ImageFolder(str(folder / "pictures"), size=16, test=0.2),
         **{f"numbers {how}": Arrays(str(folder / "numbers.npz"), standardise=how) for how in ("standard", "minmax")},
         **{f"bundled {name}": Bundled(name) for name in ("breast", "wine", "digits", "iris")},
