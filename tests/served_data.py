@@ -55,7 +55,6 @@ def datamodules(folder: Path, real: Path | None) -> Iterator[tuple[str, Any]]:
         "generated whole": Series(test=None),
         "signal": Series(str(folder / "signal.csv"), window=20, stride=5),
         "missing": Missing(Bundled(), share=0.3),
-        "grey": Arrays(str(folder / "grey.npz"), kind="image", standardise="standard"),
         "pictures": ImageFolder(str(folder / "pictures"), size=16, test=0.2),
         **{f"numbers {how}": Arrays(str(folder / "numbers.npz"), standardise=how) for how in ("standard", "minmax")},
         **{f"bundled {name}": Bundled(name) for name in ("breast", "wine", "digits", "iris")},
@@ -69,6 +68,9 @@ def datamodules(folder: Path, real: Path | None) -> Iterator[tuple[str, Any]]:
         sources["olivetti"] = Arrays(str(real / "olivetti" / "olivetti_faces.npz"), x_key="images")
     for name, source in sources.items():
         yield name, DataModule(source)
+    for seed in range(6):
+        source = Arrays(str(folder / "grey.npz"), kind="image", standardise="standard")
+        yield f"grey {seed}", DataModule(source, split_seed=seed)
     for binarise in ("none", "static", "dynamic"):
         yield f"digits {binarise}", DataModule(Digits(), binarise=binarise, folds=3, fold=1)
 
