@@ -38,6 +38,7 @@ def write_files(folder: Path) -> None:
     source = np.random.Generator(np.random.PCG64(0))
     (folder / "pictures").mkdir()
     np.savez(folder / "numbers.npz", x=source.integers(-(10**9), 10**9, (3000, 7)) / 7 * 10.0 ** np.arange(-12, 2, 2))
+    np.savez(folder / "grey.npz", x=source.integers(0, 10**6, (400, 1, 32, 32)).astype(np.float32) / 7e5)
     for number in range(24):
         pixels = source.integers(0, 256, (50, 41, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
@@ -67,6 +68,9 @@ def datamodules(folder: Path, real: Path | None) -> Iterator[tuple[str, Any]]:
         sources["olivetti"] = Arrays(str(real / "olivetti" / "olivetti_faces.npz"), x_key="images")
     for name, source in sources.items():
         yield name, DataModule(source)
+    for seed in range(6):
+        source = Arrays(str(folder / "grey.npz"), kind="image", standardise="standard")
+        yield f"grey {seed}", DataModule(source, split_seed=seed)
     for binarise in ("none", "static", "dynamic"):
         yield f"digits {binarise}", DataModule(Digits(), binarise=binarise, folds=3, fold=1)
 

@@ -52,14 +52,18 @@ class Losses(CSVHistory):
 
 
 def composed(variant: str) -> DictConfig:
-    """The config that `narrows train variant=... datamodule=...` composes."""
+    """The config that `narrows train variant=... datamodule=...` composes, of codebooks a smaller one."""
     data = "series" if variant.startswith("sequential") else "digits"
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return compose(
+        config = compose(
             "train", [f"variant={variant}", f"datamodule={data}", "trainer=cpu", "trainer.precision=64-true"]
         )
+    if "kmeans" in config.bottleneck:
+        # Fewer codes than rows to start them at: of two equal codes, rounding would choose.
+        config.bottleneck.codes = 64
+    return config
 
 
 @contextmanager
