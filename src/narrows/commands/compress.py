@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.compare import explained
+from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides, run
 from narrows.errors import require
 
 if TYPE_CHECKING:
@@ -41,9 +40,7 @@ examples
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows compress", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("compress", DESCRIPTION, EPILOG)
     add_places(made, "what to compress", "the compressed file")
     add = made.add_argument
     add("overrides", nargs="*", metavar="KEY=VALUE", help="values to change in the run's config: where its data lie")
@@ -61,10 +58,7 @@ def add_places(made: argparse.ArgumentParser, source: str, target: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        compress(options)
+    run(parser(), compress, arguments)
 
 
 def compress(options: argparse.Namespace) -> None:
@@ -77,8 +71,7 @@ def compress(options: argparse.Namespace) -> None:
     from narrows.coding.packing import packed, whole_numbers
     from narrows.files import write_atomically
 
-    strange = [argument for argument in options.overrides if "=" not in argument]
-    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and IN and OUT are named already")
+    require_overrides(options.overrides, "IN and OUT are named already")
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
     codec = loaded(options.run, options.allow)
     spec = codec.model.spec

@@ -11,7 +11,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from narrows.commands.compare import explained
+from narrows.commands.command_line import new_parser, run
 from narrows.commands.compress import add_places, loaded
 
 DESCRIPTION = """\
@@ -22,19 +22,14 @@ A file of another model, or one that is damaged or cut short, is refused.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows decompress", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("decompress", DESCRIPTION)
     add_places(made, "a file that narrows compress wrote", "where what it holds is put")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        decompress(options)
+    run(parser(), decompress, arguments)
 
 
 def decompress(options: argparse.Namespace) -> None:

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from narrows.commands.compare import explained
-from narrows.compare.run_records import Record, is_run, printable, read_run
+from narrows.commands.command_line import new_parser, run
+from narrows.compare.run_records import Record, is_run, read_run
 from narrows.compare.table_formats import shown
 from narrows.compare.two_runs import MISSING, Pair, pairs, surroundings_differences
-from narrows.errors import UserError
+from narrows.errors import UserError, printable
 
 DESCRIPTION = """\
 What differs between two runs: config, command, code, versions, hardware, data, status and figures.
@@ -31,9 +31,7 @@ LONGEST = 400
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(
-        "narrows diff", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = new_parser("diff", DESCRIPTION)
     options.add_argument("runs", nargs=2, metavar="RUN", help="a run directory")
     options.add_argument("--exit-code", action="store_true", help="exit with 1 when something differs, as diff does")
     options.add_argument("--patch", action="store_true", help="also how the uncommitted changes differ, line by line")
@@ -42,12 +40,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_args(arguments)
-    with explained():
-        first, second = map(_read, options.runs)
-        differing = _print(first, second, options.patch)
-        if options.exit_code and differing:
-            raise SystemExit(1)
+    run(parser(), _diff, arguments)
+
+
+def _diff(options: argparse.Namespace) -> None:
+    first, second = map(_read, options.runs)
+    if _print(first, second, options.patch) and options.exit_code:
+        raise SystemExit(1)
 
 
 def _read(place: str) -> Record:

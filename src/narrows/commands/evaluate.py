@@ -12,16 +12,13 @@ draw one picture more, in the first run's `figures/`.
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.command_line import places_and_overrides
-from narrows.commands.compare import explained
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, run
 from narrows.errors import nearest, require
 
 if TYPE_CHECKING:
@@ -58,9 +55,7 @@ class Asked:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows evaluate", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("evaluate", DESCRIPTION, EPILOG)
     made.add_argument("arguments", nargs="+", metavar="RUN KEY=VALUE", help="run directories, task=NAME, and options")
     add_allow(made, "a run's config")
     return made
@@ -68,10 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        evaluate(sorted_out(options.arguments, options.allow))
+    run(parser(), lambda options: evaluate(sorted_out(options.arguments, options.allow)), arguments)
 
 
 def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
@@ -89,8 +81,8 @@ def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
     tasks = list(known) if named[0] == ALL else [name for name in named[0].split(",") if name]
     for name in tasks:
         require(name in known, f"there is no task '{name}': {nearest(name, [*known, ALL])}")
-    for run in runs:
-        require(run.is_dir(), f"there is no run directory {run}")
+    for place in runs:
+        require(place.is_dir(), f"there is no run directory {place}")
     options = [f"{key.removeprefix('task.')}={value}" for key, _, value in pairs if key.startswith("task.")]
     require(
         not options or len(tasks) == 1,

@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from narrows.commands.allow_option import add_allow, packages
+from narrows.commands.command_line import add_allow, packages, require_overrides
 from narrows.compare.equality import judge, judge_weights, judged_history, judged_metrics
 from narrows.compare.reproduction import ARITHMETIC, Reproduction, differences, show
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
-from narrows.errors import UserError, require
+from narrows.errors import UserError, explained, require
 from narrows.files import read_json, write_json
 from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
@@ -95,8 +95,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
         require(run is None, "--against goes with --from-config: a run is judged against itself")
         require(bool(arguments), "name the run to reproduce, or give --from-config FILE")
         run = Path(arguments.pop(0))
-    strange = [argument for argument in arguments if "=" not in argument]
-    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is reproduced at a time")
+    require_overrides(arguments, "only one run is reproduced at a time")
     require(options.tolerance >= 0, f"--tolerance must not be negative, but is {options.tolerance}")
     require(options.threads is None or options.threads > 0, "--threads must be at least 1")
     manifest = {} if run is None else _judgeable(run)
@@ -269,8 +268,6 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    from narrows.config.overrides import explained
-
     with explained():
         raise SystemExit(reproduce(sys.argv[1:]))
 

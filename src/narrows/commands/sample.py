@@ -9,13 +9,11 @@ run's `priors/`, so that it is fitted once. What is drawn lies in `samples.npy`,
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.compare import explained
+from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides, run
 from narrows.errors import UserError, nearest, require
 
 if TYPE_CHECKING:
@@ -46,9 +44,7 @@ MOST_SHOWN = 256
 
 def parser() -> argparse.ArgumentParser:
     """The command line; values to change are among the places, because options may stand between them."""
-    made = argparse.ArgumentParser(
-        "narrows sample", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("sample", DESCRIPTION, EPILOG)
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN KEY=VALUE", help="a run directory, and values to change for the fit")
     add("--prior", metavar="NAME", help="a choice of the config group prior, or own")
@@ -62,11 +58,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        for path in sample(options):
-            print(path)
+    run(parser(), lambda options: print(*sample(options), sep="\n"), arguments)
 
 
 def sample(options: argparse.Namespace) -> list[Path]:
@@ -79,13 +71,15 @@ def sample(options: argparse.Namespace) -> list[Path]:
 
     from narrows.drawing import canvas
     from narrows.drawing.examples import sheet
+    from narrows.files import replacing
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
     run, model = _prepared(options)
     drawn = draw(model, options.number, options.label, options.seed).float().numpy()
     out = options.out or run / "samples"
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / "samples.npy", drawn)
+    with replacing(out / "samples.npy") as file:
+        np.save(file, drawn)
     if model.spec.kind == "tokens":
         return [out / "samples.npy"]
     title = f"Samples: means of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
@@ -101,8 +95,7 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
     run = Path(place)
     require(run.is_dir() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
     require(run.is_dir(), f"there is no run directory {run}")
-    strange = [argument for argument in overrides if "=" not in argument]
-    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is sampled at a time")
+    require_overrides(overrides, "only one run is sampled at a time")
     allow = packages(options.allow)
     model = load(run, allow=allow)
     labels_of(model, 1, options.label)

@@ -19,18 +19,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.command_line import places_and_overrides
-from narrows.commands.compare import explained
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, run
 from narrows.errors import nearest, require
+from narrows.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,9 +55,7 @@ log = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows score", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("score", DESCRIPTION, EPILOG)
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run directory, a file, values of the run's config")
     add("-o", "--out", type=Path, metavar="OUT.csv", help="where the result goes (NEW.scored.csv)")
@@ -71,10 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        print(score(options))
+    run(parser(), lambda options: print(score(options)), arguments)
 
 
 def score(options: argparse.Namespace) -> Path:
@@ -93,6 +85,7 @@ def score(options: argparse.Namespace) -> Path:
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
     allow = packages(options.allow)
     scorer, how = _prepared(run, overrides, allow, options.quantile)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
@@ -194,7 +187,7 @@ class Scorer:
         return found
 
 
-def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
+def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
     """Score a file chunk by chunk into another; what was done, in words."""
     from tqdm import tqdm
 
@@ -218,19 +211,6 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
     if troubled > SHOWN:
         log.warning("and %d more rows have problems: column '%s' says which", troubled - SHOWN, PROBLEM)
     return f"{rows} rows, {flags} flagged as anomalies, {troubled} with problems, {empty} of them not scored"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of `path` once it is whole, and leaves nothing behind where it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

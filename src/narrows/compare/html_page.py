@@ -18,6 +18,7 @@ from narrows.compare.run_records import Record, finite, read_history
 from narrows.compare.table_formats import Row, Table, number, shown
 from narrows.compare.two_runs import MISSING
 from narrows.errors import UserError
+from narrows.files import write_atomically
 
 SCRIPTS = ("table.js", "charts.js", "parallel.js", "start.js")
 POINTS = 40_000
@@ -35,7 +36,7 @@ def write_report(
     path: Path, table: Table, groups: Table | None, records: Sequence[Record], notes: Sequence[str], sort: str | None
 ) -> None:
     """Write the report of `table`, and of its means `groups` where the runs were grouped."""
-    path.write_text(report(table, groups, records, notes, sort), encoding="utf-8")
+    write_atomically(path, report(table, groups, records, notes, sort))
 
 
 def report(

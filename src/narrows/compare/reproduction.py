@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from narrows.compare.equality import Comparison, Judgement, Verdict
-from narrows.compare.run_records import printable
 from narrows.compare.two_runs import Pair, surroundings_differences
+from narrows.errors import printable
 
 EXIT_CODES = {Verdict.EQUAL: 0, Verdict.CLOSE: 3}
 EXIT_DIFFERENT = 4

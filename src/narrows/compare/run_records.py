@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from narrows.compare.two_runs import flatten
-from narrows.errors import UserError
+from narrows.errors import UserError, printable
 
 CONFIG, MANIFEST, METRICS, HISTORY = "config.yaml", "manifest.json", "metrics.json", "metrics.csv"
 SWEEP = "sweep.yaml"
@@ -277,11 +277,6 @@ def _point(row: list[str]) -> tuple[int, float] | None:
         return int(step), float(value)
     except ValueError:
         return None
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, which could write to a terminal what no run said."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def finite(value: float | None) -> bool:

@@ -14,8 +14,9 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from narrows.compare.better import higher_is_better
-from narrows.compare.run_records import finite, printable
+from narrows.compare.run_records import finite
 from narrows.compare.two_runs import MISSING
+from narrows.errors import printable
 
 MARK = "★"
 
