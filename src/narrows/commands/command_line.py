@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from narrows.errors import explained, require
@@ -57,25 +59,26 @@ def run(
     options = made.parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        with explained():
+        with explained(), _naming_the_output():
             work(options)
-            _flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has what it wanted.
-        _close()
+        _close_the_output()
 
 
-def _flush() -> None:
-    """Write out what was printed, while its failure can still be said."""
+@contextmanager
+def _naming_the_output() -> Iterator[None]:
+    """An error of writing that names no file is one of standard output: whatever else is written has a name."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
+        yield
     except OSError as error:
-        _close()
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise
+        _close_the_output()
         raise OSError(error.errno, error.strerror, "standard output") from error
 
 
-def _close() -> None:
+def _close_the_output() -> None:
     """Let what is still to be printed go nowhere: the interpreter must not complain of it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
