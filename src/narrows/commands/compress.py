@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides, run
 from narrows.errors import require
+from narrows.runs.file_names import CODING
 
 if TYPE_CHECKING:
     from narrows.coding.codec import Codec
@@ -104,9 +105,9 @@ def loaded(run: Path, allow: Sequence[str]) -> Codec:
 
 def _prepared(options: argparse.Namespace, codec: Codec) -> Tables:
     """The tables at the step asked for, which are fitted where the run has none yet."""
-    from narrows.coding.coding_tables import FOLDER, Fitted
+    from narrows.coding.coding_tables import Fitted
 
-    fitted = Fitted(codec, options.run / FOLDER, lambda: _data(options))
+    fitted = Fitted(codec, options.run / CODING, lambda: _data(options))
     return fitted.tables(fitted.step(options.step))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from narrows.commands.command_line import new_parser, run
 from narrows.commands.compress import add_places, loaded
+from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
 Decompress: a picture comes back as .png, a folder of pictures as a folder of .png, an array as it was.
@@ -39,14 +40,13 @@ def decompress(options: argparse.Namespace) -> None:
         UserError: a file that is damaged or of another run, or a place where it cannot be put.
     """
     from narrows.coding import example_files
-    from narrows.coding.coding_tables import FOLDER
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import rebuilt, tables_of, unpacked
 
     data, name = options.source.read_bytes(), str(options.source)
     example_files.check_target(options.target, unpack(data, name)[0].layout)
     codec = loaded(options.run, options.allow)
-    tables = tables_of(codec, options.run / FOLDER, data, name)
+    tables = tables_of(codec, options.run / CODING, data, name)
     header, streams = unpacked(codec, tables, data, name)
     example_files.write(options.target, header.layout, rebuilt(codec, header, streams))
     logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)

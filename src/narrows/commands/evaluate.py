@@ -118,9 +118,10 @@ def evaluate(asked: Asked) -> None:
 def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
     """The pictures of all runs together, of the tasks that have judged every one of them."""
     from narrows.config.composition import build
+    from narrows.runs.file_names import TASKS
 
     for name, node in tasks.items():
-        if all((run / "tasks" / f"{name}.json").is_file() for run in runs):
+        if all((run / TASKS / f"{name}.json").is_file() for run in runs):
             path = build(node, f"task {name}").across(runs)
             if path is not None:
                 yield path
@@ -204,10 +205,10 @@ def record(
     from omegaconf import OmegaConf
 
     from narrows.files import read_json, write_json
-    from narrows.runs.directory import METRICS
+    from narrows.runs.file_names import METRICS, TASKS
     from narrows.runs.manifest import versions
 
-    folder = directory.path / "tasks"
+    folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)
     write_json(
         folder / f"{name}.json",

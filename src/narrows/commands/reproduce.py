@@ -35,12 +35,10 @@ from narrows.files import read_json, write_json
 from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
 from narrows.os_signals import ENDING
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS
+from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-VERDICT, HISTORY = "reproduction.json", "metrics.csv"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -262,7 +260,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     found = judged(asked, asked.against, options.tolerance)
     manifest = read_json(asked.into / MANIFEST)
     write_json(asked.into / MANIFEST, manifest | {"reproduces": found.run})
-    write_json(asked.into / VERDICT, found.to_dict())
+    write_json(asked.into / REPRODUCTION, found.to_dict())
     show(found, console)
     return found.exit_code
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides, run
 from narrows.errors import UserError, nearest, require
+from narrows.runs.file_names import DENSITIES, SAMPLES
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -35,7 +36,6 @@ examples
   narrows sample RUN --label 3                        a class-conditional model's threes
 """
 OWN = "own"
-FOLDER = "priors"
 AT_ONCE = 256
 """Latents decoded at once."""
 MOST_SHOWN = 256
@@ -76,7 +76,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
     run, model = _prepared(options)
     drawn = draw(model, options.number, options.label, options.seed).float().numpy()
-    out = options.out or run / "samples"
+    out = options.out or run / SAMPLES
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "samples.npy") as file:
         np.save(file, drawn)
@@ -139,7 +139,7 @@ def give(model: Autoencoder, run: Path, name: str, overrides: Sequence[str], all
     check_keys(config)
     model.density = None
     # The weights that `load` took.
-    weights, stored = checkpoint_path(run, "best"), run / FOLDER / f"{name}.ckpt"
+    weights, stored = checkpoint_path(run, "best"), run / DENSITIES / f"{name}.ckpt"
     for path in (fitted_density.fitted_path(run), stored):
         if fitted_density.attach(model, path, weights, allow, asked=config.prior):
             return

@@ -19,6 +19,7 @@ from narrows.compare.table_formats import Row, Table, number, shown
 from narrows.compare.two_runs import MISSING
 from narrows.errors import UserError
 from narrows.files import write_atomically
+from narrows.runs.file_names import FIGURES
 
 SCRIPTS = ("table.js", "charts.js", "parallel.js", "start.js")
 POINTS = 40_000
@@ -199,7 +200,7 @@ def _has(row: Row, metric: str) -> bool:
 def _images(record: Record, notes: list[str]) -> dict[str, str]:
     images: dict[str, str] = {}
     total = 0
-    for path in sorted((record.path / "figures").glob("*.png")):
+    for path in sorted((record.path / FIGURES).glob("*.png")):
         if not path.is_file():
             continue
         size = path.stat().st_size

@@ -14,15 +14,14 @@ from typing import Any
 
 from narrows.config.plain_yaml import flatten, read_text, read_yaml
 from narrows.errors import UserError, printable
+from narrows.runs.file_names import CHECKPOINTS, CONFIG, FOLDERS, HISTORY, MANIFEST, METRICS, SWEEP
+from narrows.runs.lock import is_held
 
-CONFIG, MANIFEST, METRICS, HISTORY = "config.yaml", "manifest.json", "metrics.json", "metrics.csv"
-SWEEP = "sweep.yaml"
 STATUSES = ("completed", "running", "killed", "failed", "interrupted", "pruned", "unknown")
 LARGEST = 16 * 2**20
 """Bytes of a manifest or metrics file; a longer one is no record of a run."""
 LONGEST = 64 * 2**20
 """Bytes of a history that are read."""
-BELOW_RUNS = {"checkpoints", "figures", "priors", "samples", "tasks"}
 
 
 @dataclass
@@ -67,7 +66,7 @@ def is_run(folder: Path) -> bool:
         return False
     if (folder / MANIFEST).is_file():
         return True
-    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (METRICS, HISTORY, "checkpoints"))
+    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (METRICS, HISTORY, CHECKPOINTS))
 
 
 def find_runs(places: Iterable[Path | str]) -> list[Path]:
@@ -97,7 +96,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         # Somebody else's folder among the user's own must not hide these.
         return
     for entry in sorted(entries, key=lambda entry: natural(entry.name)):
-        if not entry.name.startswith(".") and entry.name not in BELOW_RUNS:
+        if not entry.name.startswith(".") and entry.name not in FOLDERS:
             yield from _runs_below(Path(entry.path))
 
 
@@ -187,8 +186,6 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _status(record: Record) -> str:
     status = record.manifest.get("status", "unknown")
     if status == "running":
-        from narrows.runs.directory import is_held
-
         return "running" if is_held(record.path) else "killed"
     return status if status in STATUSES else "unknown"
 

@@ -17,7 +17,7 @@ from narrows.loading import fitted_density, trust
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.random import seed_default
 from narrows.runs import checkpoints
-from narrows.runs.directory import CONFIG, MANIFEST
+from narrows.runs.file_names import CHECKPOINTS, CONFIG, MANIFEST
 from narrows.types import DataSpec
 
 
@@ -68,7 +68,7 @@ def checkpoint_path(run_dir: Path, which: str) -> Path:
     Raises:
         UserError: the run has no checkpoint.
     """
-    folder = Path(run_dir) / "checkpoints"
+    folder = Path(run_dir) / CHECKPOINTS
     names = ["best", "last"] if which == "best" else [which]
     for name in names:
         if (folder / f"{name}.ckpt").is_file():

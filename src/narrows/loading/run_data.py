@@ -14,7 +14,7 @@ from narrows.errors import require
 from narrows.files import read_json
 from narrows.loading.adapt import adapt
 from narrows.random import seed_default
-from narrows.runs.directory import MANIFEST
+from narrows.runs.file_names import MANIFEST
 from narrows.types import DataSpec
 
 

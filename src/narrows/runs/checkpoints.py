@@ -22,9 +22,9 @@ from typing import Any, BinaryIO, Literal
 
 from narrows.errors import UserError
 from narrows.files import replacing
+from narrows.runs.file_names import CHECKPOINTS
 
 Name = Literal["best", "last"]
-FOLDER = "checkpoints"
 TEMPORARY = ".writing"
 _MARK = b"sha256:"
 _COMMENT = len(_MARK) + 64
@@ -178,7 +178,7 @@ def newest(run_dir: Path) -> Path | None:
     Raises:
         UserError: there are some, and all are damaged.
     """
-    found = [path for name in ("last", "previous") if (path := run_dir / FOLDER / f"{name}.ckpt").exists()]
+    found = [path for name in ("last", "previous") if (path := run_dir / CHECKPOINTS / f"{name}.ckpt").exists()]
     reasons = []
     for path in found:
         if (reason := damage(path)) is None:
@@ -193,5 +193,5 @@ def newest(run_dir: Path) -> Path | None:
 def clear_temporary(run_dir: Path) -> None:
     """Remove what a process that was killed while writing left behind."""
     for pattern in (f"{TEMPORARY}.*", ".*.tmp"):
-        for path in (run_dir / FOLDER).glob(pattern):
+        for path in (run_dir / CHECKPOINTS).glob(pattern):
             path.unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from narrows.files import write_atomically, write_json
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS
+from narrows.runs.file_names import CONFIG, MANIFEST, METRICS
 from narrows.sweeps.proposals import ENDED, Proposal, State
 
 JSON, CSV = "status.json", "status.csv"

@@ -19,12 +19,11 @@ from narrows.loading import run_data as data_of
 from narrows.loading.load import checkpoint_path
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs import checkpoints
+from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
 from narrows.tasks.measures.reconstruction_errors import example_mse
 from narrows.types import Batch
-
-FILE = "calibration.json"
 
 SUPPORTED = ("reconstruction", "standardised")
 """Scores of task anomaly that need nothing but a row and its reconstruction."""
@@ -54,7 +53,7 @@ def calibrated(run: Path, config: DictConfig, model: Autoencoder) -> Calibration
         UserError: it is not stored, and the data are not here or have no normal row in validation.
     """
     made_for = {"weights": checkpoints.checksum(checkpoint_path(run, config.checkpoint)), "score": score_of(config)}
-    path = run / FILE
+    path = run / CALIBRATION
     if path.is_file():
         stored = read_json(path)
         if made_for == {key: stored.get(key) for key in made_for}:
