@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides, run
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import require
 from narrows.runs.file_names import CODING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from narrows.coding.codec import Codec
     from narrows.coding.coding_tables import Tables
     from narrows.evaluation import EvaluationData
+    from narrows.loading.open_run import OpenRun
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ def add_places(made: argparse.ArgumentParser, source: str, target: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    run(parser(), compress, arguments)
+    command_line.run(parser(), compress, arguments)
 
 
 def compress(options: argparse.Namespace) -> None:
@@ -69,15 +71,17 @@ def compress(options: argparse.Namespace) -> None:
         UserError: a run that cannot compress, or whose data are not here; an input that is not of its kind.
     """
     from narrows.coding import example_files
+    from narrows.coding.codec import Codec
     from narrows.coding.packing import packed, whole_numbers
     from narrows.files import write_atomically
 
     require_overrides(options.overrides, "IN and OUT are named already")
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
-    codec = loaded(options.run, options.allow)
+    run = opened(options)
+    codec = Codec(run.model)
     spec = codec.model.spec
     examples = example_files.read(options.source, spec)
-    tables = _prepared(options, codec)
+    tables = _prepared(options, run, codec)
     data = packed(tables, whole_numbers(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.target, data)
@@ -90,37 +94,29 @@ def compress(options: argparse.Namespace) -> None:
     )
 
 
-def loaded(run: Path, allow: Sequence[str]) -> Codec:
-    """The model of a run as a codec, at the weights that its figures are of.
+def opened(options: argparse.Namespace) -> OpenRun:
+    """The run, at the weights that its figures are of.
 
     Raises:
-        UserError: no such run, or one that cannot be loaded or cannot compress.
+        UserError: no such run.
     """
-    from narrows.coding.codec import Codec
-    from narrows.loading.load import load, read_config
+    from narrows.loading.open_run import OpenRun
 
-    require(run.is_dir(), f"there is no run directory {run}")
-    return Codec(load(run, checkpoint=read_config(run).checkpoint, allow=packages(allow)))
+    return OpenRun(options.run, packages(options.allow))
 
 
-def _prepared(options: argparse.Namespace, codec: Codec) -> Tables:
+def _prepared(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
     """The tables at the step asked for, which are fitted where the run has none yet."""
     from narrows.coding.coding_tables import Fitted
 
-    fitted = Fitted(codec, options.run / CODING, lambda: _data(options))
+    fitted = Fitted(codec, run.path / CODING, lambda: _data(run, options.overrides))
     return fitted.tables(fitted.step(options.step))
 
 
-def _data(options: argparse.Namespace) -> EvaluationData:
-    from narrows.config.composition import check_keys
-    from narrows.loading import run_data as data_of
-    from narrows.loading.load import read_config
-
-    config = read_config(options.run)
-    data_of.find(config, options.run, options.overrides)
-    check_keys(config)
+def _data(run: OpenRun, overrides: Sequence[str]) -> EvaluationData:
+    run.find_data(overrides)
     log.info("fitting coding tables to the training split")
-    return data_of.load(config, options.run)
+    return run.data
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from narrows.commands.command_line import new_parser, run
-from narrows.commands.compress import add_places, loaded
+from narrows.commands import command_line
+from narrows.commands.command_line import new_parser
+from narrows.commands.compress import add_places, opened
 from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    run(parser(), decompress, arguments)
+    command_line.run(parser(), decompress, arguments)
 
 
 def decompress(options: argparse.Namespace) -> None:
@@ -40,13 +41,15 @@ def decompress(options: argparse.Namespace) -> None:
         UserError: a file that is damaged or of another run, or a place where it cannot be put.
     """
     from narrows.coding import example_files
+    from narrows.coding.codec import Codec
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import rebuilt, tables_of, unpacked
 
     data, name = options.source.read_bytes(), str(options.source)
     example_files.check_target(options.target, unpack(data, name)[0].layout)
-    codec = loaded(options.run, options.allow)
-    tables = tables_of(codec, options.run / CODING, data, name)
+    run = opened(options)
+    codec = Codec(run.model)
+    tables = tables_of(codec, run.path / CODING, data, name)
     header, streams = unpacked(codec, tables, data, name)
     example_files.write(options.target, header.layout, rebuilt(codec, header, streams))
     logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)

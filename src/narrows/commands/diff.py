@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from narrows.commands.command_line import new_parser, run
 from narrows.compare.run_records import Record, is_run, read_run
-from narrows.compare.table_formats import shown
+from narrows.compare.table_formats import console, shown
 from narrows.compare.two_runs import MISSING, Pair, pairs, surroundings_differences
 from narrows.errors import UserError, printable
 
@@ -91,20 +89,20 @@ def _figures(record: Record) -> dict[str, float]:
 
 
 def _print(a: Record, b: Record, patch: bool) -> bool:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    out = console()
     found = sections(a, b)
     for mark, record in (("a", a), ("b", b)):
-        console.print(Text(f"{mark}  {printable(str(record.path))}"), soft_wrap=True)
+        out.print(f"{mark}  {printable(str(record.path))}", soft_wrap=True)
         for note in _notes(record):
-            console.print(Text(f"   note: {note}"), soft_wrap=True)
+            out.print(f"   note: {note}", soft_wrap=True)
     for name, differing in found.items():
-        console.print()
-        console.print(Text(name, style="bold") if differing else Text(f"{name}: no difference"))
+        out.print()
+        out.print(Text(name, style="bold") if differing else f"{name}: no difference")
         if differing:
-            console.print(_metrics(differing) if name == "metrics" else _table(differing))
+            out.print(_metrics(differing) if name == "metrics" else _table(differing))
     if patch and "uncommitted changes" in found["code"]:
         for line in patch_lines(a, b):
-            console.print(Text(printable(line)), soft_wrap=True)
+            out.print(printable(line), soft_wrap=True)
     return any(found.values())
 
 
@@ -115,7 +113,7 @@ def _notes(record: Record) -> list[str]:
 def _table(differing: Mapping[str, Pair]) -> Table:
     table = _columns("", "a", "b")
     for key, pair in differing.items():
-        table.add_row(Text(printable(key)), *(Text(_shortened(value)) for value in pair))
+        table.add_row(printable(key), *map(_shortened, pair))
     return table
 
 
@@ -123,7 +121,7 @@ def _metrics(differing: Mapping[str, Pair]) -> Table:
     table = _columns("", "a", "b", "b - a", "relative", right=True)
     for key, (x, y) in differing.items():
         change, relative = ("", "") if MISSING in (x, y) else (f"{y - x:+.6g}", relative_change(x, y))
-        table.add_row(*map(Text, (key, _full(x), _full(y), change, relative)))
+        table.add_row(key, _full(x), _full(y), change, relative)
     return table
 
 

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, run
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
 from narrows.errors import nearest, require
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    run(parser(), lambda options: evaluate(sorted_out(options.arguments, options.allow)), arguments)
+    command_line.run(parser(), lambda options: evaluate(sorted_out(options.arguments, options.allow)), arguments)
 
 
 def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
@@ -108,8 +109,8 @@ def evaluate(asked: Asked) -> None:
     from narrows.compare.run_summary import print_figures
 
     tasks = {name: _configured(name, asked.options) for name in asked.tasks}
-    found = {run: evaluate_run(run, asked) for run in asked.runs}
-    print_figures({str(run): figures for run, figures in found.items()})
+    found = {place: evaluate_run(place, asked) for place in asked.runs}
+    print_figures({str(place): figures for place, figures in found.items()})
     if len(asked.runs) > 1:
         for path in _across(tasks, asked.runs):
             print(path)
@@ -145,47 +146,37 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
     return config.task
 
 
-def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
+def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
     """The figures of the tasks asked for on one run, which are recorded there.
 
     Raises:
         UserError: see `evaluate`; also a run that another process is writing.
     """
-    import torch
-
-    from narrows.config.composition import build, check_keys
-    from narrows.loading import run_data as data_of
-    from narrows.loading.load import checkpoint_path, load, read_config, untrained
-    from narrows.runs import checkpoints
-    from narrows.runs.directory import RunDirectory
+    from narrows.config.composition import build
+    from narrows.loading.load import untrained
+    from narrows.loading.open_run import OpenRun
     from narrows.tasks.base import TaskContext
 
-    config = read_config(run)
-    model = load(run, checkpoint=config.checkpoint, allow=asked.allow)
-    data_of.find(config, run, asked.overrides)
-    check_keys(config)
-    tasks = {name: _configured(name, asked.options, config) for name in asked.tasks}
+    run = OpenRun(place, asked.allow)
+    model = run.model
+    run.find_data(asked.overrides)
+    tasks = {name: _configured(name, asked.options, run.config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
-    data = data_of.load(config, run)
-    directory = RunDirectory(run)
-    directory.reclaim()
-    try:
+    data = run.data
+    with run.writing() as directory:
         context = TaskContext(
             model=model,
             datamodule=data,
             directory=directory.path,
-            seed=config.seed,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            untrained=partial(untrained, run, data.spec),
+            seed=run.config.seed,
+            device=run.device,
+            untrained=partial(untrained, place, data.spec),
         )
-        weights = checkpoints.checksum(checkpoint_path(run, config.checkpoint))
         figures: dict[str, float] = {}
         for name, found in _judged(built, context, asked.every):
-            record(directory, name, tasks[name], found, context, weights)
+            record(directory, name, tasks[name], found, context, run.checksum)
             figures |= found
         return figures
-    finally:
-        directory.release()
 
 
 def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:

@@ -28,6 +28,7 @@ from rich.console import Console
 from narrows.commands.command_line import add_allow, packages, require_overrides
 from narrows.compare.equality import judge, judge_weights, judged_history, judged_metrics
 from narrows.compare.reproduction import ARITHMETIC, Reproduction, differences, show
+from narrows.compare.table_formats import console
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
 from narrows.errors import UserError, explained, require
@@ -81,7 +82,7 @@ class Plan:
     threads: int | None = None
 
 
-def plan(options: argparse.Namespace, console: Console) -> Plan:
+def plan(options: argparse.Namespace, out: Console) -> Plan:
     """Read the record, and refuse what cannot be reproduced or judged.
 
     Raises:
@@ -103,7 +104,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
     allow = packages(options.allow)
     adapted, left_out = adapt(config, str(manifest.get("directory") or "."), arguments, root, options.keep_loggers)
     for name in left_out:
-        console.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it", markup=False)
+        out.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it")
     return Plan(
         file=file,
         config=config,
@@ -246,10 +247,10 @@ def reproduce(arguments: Sequence[str]) -> int:
         UserError: nothing was run, or there is nothing to judge against.
     """
     options = parser().parse_intermixed_args(list(arguments))
-    console = Console(width=None if os.isatty(1) else 140, highlight=False)
-    asked = plan(options, console)
+    out = console(140)
+    asked = plan(options, out)
     threads = "" if asked.threads is None else f", threads: {asked.threads}"
-    console.print(f"reproducing {asked.against or asked.file} in {asked.into}{threads}", markup=False, soft_wrap=True)
+    out.print(f"reproducing {asked.against or asked.file} in {asked.into}{threads}", soft_wrap=True)
     code = train(asked)
     if code != 0:
         if code != 2:
@@ -261,7 +262,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     manifest = read_json(asked.into / MANIFEST)
     write_json(asked.into / MANIFEST, manifest | {"reproduces": found.run})
     write_json(asked.into / REPRODUCTION, found.to_dict())
-    show(found, console)
+    show(found, out)
     return found.exit_code
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, run
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
 from narrows.errors import nearest, require
 from narrows.files import replacing
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from narrows.data.table_columns import Cells
     from narrows.data.table_encoding import Encoding
     from narrows.data.table_files import Chunk
+    from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
     from narrows.tasks.measures.calibration import Calibration
 
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    run(parser(), lambda options: print(score(options)), arguments)
+    command_line.run(parser(), lambda options: print(score(options)), arguments)
 
 
 def score(options: argparse.Namespace) -> Path:
@@ -75,16 +77,16 @@ def score(options: argparse.Namespace) -> Path:
     Raises:
         UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
     """
+    from narrows.loading.open_run import OpenRun
+
     places, overrides = places_and_overrides(options.arguments)
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
-    run, new = Path(places[0]), Path(places[1])
-    require(run.is_dir(), f"there is no run directory {run}")
+    run, new = OpenRun(places[0], packages(options.allow)), Path(places[1])
     require(new.is_file(), f"there is no file {new}")
     out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
-    allow = packages(options.allow)
-    scorer, how = _prepared(run, overrides, allow, options.quantile)
+    scorer, how = _prepared(run, overrides, options.quantile)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         counts = _stream(scorer, new, how, file)
@@ -92,27 +94,23 @@ def score(options: argparse.Namespace) -> Path:
     return out
 
 
-def _prepared(run: Path, overrides: Sequence[str], allow: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
+def _prepared(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
     """What scores a chunk, and how its file is written."""
     import numpy as np
-    import torch
 
-    from narrows.config.composition import build, check_keys
-    from narrows.loading import recorded_encoding, run_data
-    from narrows.loading.load import load, read_config
+    from narrows.config.composition import build
+    from narrows.loading import recorded_encoding
     from narrows.tasks.measures.calibration import calibrated
 
-    encoding = recorded_encoding.load(run)
-    config = read_config(run)
-    model = load(run, checkpoint=config.checkpoint, allow=allow)
-    require(model.classes(1) is None, f"{run} holds a conditional model, which needs the label that new rows lack")
-    run_data.find(config, run, overrides)
-    check_keys(config)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    calibration = calibrated(run, config, model)
+    encoding, model = recorded_encoding.load(run.path), run.model
+    require(model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack")
+    run.find_data(overrides)
+    model.to(run.device)
+    calibration = calibrated(run)
     threshold = float(np.quantile(calibration.normals, quantile))
-    log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run)
-    return Scorer(model, encoding, calibration, threshold), build(config.datamodule.source, "datamodule.source").format
+    log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run.path)
+    how = build(run.config.datamodule.source, "datamodule.source").format
+    return Scorer(model, encoding, calibration, threshold), how
 
 
 @dataclass

@@ -1,1 +1,1 @@
-from .calibration import Calibration as Calibration
+from .open_run import OpenRun as OpenRun
