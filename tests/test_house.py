@@ -13,6 +13,7 @@ import pytest
 
 import narrows
 from narrows.config.composition import config_dir
+from narrows.runs import file_names
 
 HOUSE = Path(narrows.__file__).parent
 FLOORS = (
@@ -113,3 +114,16 @@ def test_no_config_names_a_file() -> None:
         module = name.rpartition(".")[0]
         place = HOUSE.joinpath(*module.split(".")[1:])
         assert place.is_dir() or module.removeprefix("narrows.") in top, f"{path} names a file: {name}"
+
+
+def test_the_names_of_a_run_s_files_are_spelt_once() -> None:
+    names = {value for name, value in vars(file_names).items() if name.isupper() and isinstance(value, str)}
+    names -= {file_names.TASKS, file_names.SAMPLES, file_names.FIGURES, file_names.CODING}
+    for path in MODULES.values():
+        if path.stem != "file_names":
+            nodes = list(ast.walk(ast.parse(path.read_text())))
+            parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+            spelt = {node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in parts}
+            assert spelt & names == set(), path
+    folders = re.compile(rf'/ "({"|".join(file_names.FOLDERS)})"')
+    assert [str(path) for path in MODULES.values() if folders.search(path.read_text())] == []

@@ -15,7 +15,7 @@ _torchvision.install()
 def __getattr__(name: str) -> Any:
     # Lazy, because importing torch takes seconds and `narrows --help` must not wait for it.
     if name == "load":
-        from narrows.loading.load import load
+        from narrows.loading.open_run import load
 
         return load
     raise AttributeError(f"module 'narrows' has no attribute '{name}'")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -34,21 +35,43 @@ def stop(sentence: str) -> NoReturn:
     raise SystemExit(2)
 
 
-@contextmanager
-def explained(shown: Callable[[str], str] = str) -> Iterator[None]:
-    """A user's mistake, or a file that cannot be used, ends with one sentence and exit code 2.
+def printable(text: str) -> str:
+    """`text` without control characters, which could write to a terminal what no run said."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
-    Args:
-        shown: applied to the sentence before it is printed.
+
+@functools.singledispatch
+def sentence(error: Exception) -> str | None:
+    """What a command says of an error that is the user's to mend; None where it is the program's.
+
+    A library's errors are registered by the room that explains them (`narrows.config.overrides`).
     """
+    return None
+
+
+@sentence.register
+def _(error: UserError) -> str:
+    return str(error)
+
+
+@sentence.register
+def _(error: OSError) -> str | None:
+    return None if error.filename is None else f"cannot use {error.filename}: {error.strerror}"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """A user's mistake, or a file that cannot be used, ends with one sentence and exit code 2; a run that its sweep
+    gave up ends with 0."""
     try:
         yield
-    except UserError as error:
-        stop(shown(str(error)))
-    except OSError as error:
-        if error.filename is None:
+    except Pruned as error:
+        print(f"narrows: {error}", file=sys.stderr)
+        raise SystemExit(0) from error
+    except Exception as error:
+        if (said := sentence(error)) is None:
             raise
-        stop(shown(f"cannot use {error.filename}: {error.strerror}"))
+        stop(printable(" ".join(said.splitlines())))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

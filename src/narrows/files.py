@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from narrows.errors import UserError
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is whole, and leaves nothing behind where it fails.
+
+    What is no file, such as `/dev/stdout` or a pipe, is written as it is.
+
+    Raises:
+        OSError: of whatever went wrong, with the name of `path`.
+    """
+    target = path.resolve()  # where a link leads: the link itself stays
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside the target and rename over it: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    """Write beside the target and rename over it: a reader sees the old file or the new one.
+
+    Raises:
+        OSError: with the name of `path`.
+    """
+    with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -36,3 +68,9 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path.parent} is not a run directory: it has no {path.name}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from error
+
+
+def shortest(path: Path) -> str:
+    """Relative to where the user stands, when it lies below."""
+    absolute = path.resolve()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

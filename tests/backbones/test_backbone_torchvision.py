@@ -14,7 +14,7 @@ from torchvision import models
 from narrows.encoders.torchvision import MEAN, STD, TorchvisionEncoder
 from narrows.errors import UserError
 from narrows.layers.blocks import BatchNorm
-from narrows.loading.load import _without_start
+from narrows.loading.load import without_start
 from narrows.losses.geometry import Contraction
 
 NAME = "shufflenet_v2_x0_5"
@@ -156,8 +156,8 @@ def test_contraction_reaches_through_it(training: bool) -> None:
 def test_a_trained_model_is_loaded_without_the_file_it_started_from() -> None:
     place = "narrows.encoders.torchvision.TorchvisionEncoder"
     config = OmegaConf.create({"encoder": {"_target_": place, "name": NAME, "weights": "/gone.pth"}})
-    assert OmegaConf.to_container(_without_start(config)) == {
+    assert OmegaConf.to_container(without_start(config)) == {
         "encoder": {"_target_": place, "name": NAME, "weights": None}
     }
     config = OmegaConf.create({"encoder": {"_target_": "narrows.encoders.mlp.MLPEncoder", "widths": [3]}})
-    assert _without_start(config).encoder.widths == [3]
+    assert without_start(config).encoder.widths == [3]

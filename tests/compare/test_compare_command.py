@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,3 +118,24 @@ def test_nothing_to_compare_is_one_sentence(
     assert "no run directory" in refusal(capsys, tmp_path)
     (make_run(tmp_path / "a") / "config.yaml").write_text("")
     assert "no run can be compared: a: config.yaml is empty" in refusal(capsys, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "markdown", "html"])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    target = tmp_path / "out"
+    assert refusal(capsys, sweep, f"--{kind}", target) == f"narrows: cannot use {target}: No space left on device"
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_the_output_is_one_sentence(tmp_path: Path, make_run: MakeRun) -> None:
+    command = [sys.executable, "-m", "narrows.commands.compare", str(make_run(tmp_path / "only")), "--csv", "-"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "narrows: cannot use standard output: No space left on device\n")

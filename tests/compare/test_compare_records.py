@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf._utils import get_yaml_loader
 from run_copies import MakeRun
 
-from narrows.compare.run_records import find_runs, natural, parse_yaml, read_history, read_run, read_runs
+from narrows.compare.run_records import find_runs, natural, read_history, read_run, read_runs
+from narrows.config.plain_yaml import parse_yaml
 from narrows.errors import UserError
 
 
@@ -166,3 +169,16 @@ def test_yaml_dates_stay_text_and_numbers_stay_numbers() -> None:
 
 def test_natural_order() -> None:
     assert sorted(["10", "9", "a2", "a10"], key=natural) == ["9", "10", "a2", "a10"]
+
+
+def test_values_are_those_that_omegaconf_reads() -> None:
+    words = (
+        "1 -1 0x1f 1_000 1e-3 1E5 +1.5e+3 .5 -.5 1. 1._0 .inf -.inf .NaN 1:30.5 12e 1e5x 1.2.3 yes on null ~ '1e3' 1-2"
+    )
+    text = "".join(f"k{number}: {word}\n" for number, word in enumerate(words.split()))
+    ours, theirs = parse_yaml(text), yaml.load(text, Loader=get_yaml_loader())
+    assert [repr(value) for value in ours.values()] == [repr(value) for value in theirs.values()]
+    with pytest.raises(ValueError, match="duplicate key a"):
+        parse_yaml("a: 1\na: 2\n")
+    with pytest.raises(ValueError, match="more than 20,000 values"):
+        parse_yaml("a:\n" + "- 1\n" * 20_001)

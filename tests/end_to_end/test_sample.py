@@ -196,7 +196,7 @@ def test_a_density_is_fitted_once_and_sampled(run: Path, capsys: Any, monkeypatc
     def refuses(*arguments: Any) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr(sample, "_fit", refuses)
+    monkeypatch.setattr(fitted_density, "fit", refuses)
     command(str(run), "--prior", "mixture", *small, "-n", "12")
     assert np.array_equal(drawn(run), first)
     command(str(run), "--prior", "mixture", *small, "-n", "12", "--seed", "1", "--out", str(run / "other"))

@@ -18,9 +18,7 @@ import narrows
 from narrows.commands import score
 from narrows.data.table_columns import to_cells
 from narrows.data.table_files import Format, read_chunks
-from narrows.loading import recorded_encoding
-from narrows.loading import run_data as data_of
-from narrows.loading.load import read_config
+from narrows.loading import OpenRun, recorded_encoding
 from narrows.tasks.measures.reconstruction_errors import example_mse
 
 TABLE = (
@@ -101,8 +99,7 @@ def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.Ca
 
 def test_flags_are_those_of_the_task(place: Path) -> None:
     figures = json.loads(Path("run/metrics.json").read_text())
-    config = read_config(Path("run"))
-    data = data_of.load(config, Path("run"))
+    data = OpenRun("run").data
     places = torch.cat([batch.index for batch in data.ordered_loader("test")])
     table = pd.read_csv("train.csv").iloc[places.numpy()]
     table.to_csv("test.csv", index=False)

@@ -23,6 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import narrows
 from narrows.errors import UserError
+from narrows.loading import OpenRun
 from narrows.sklearn import AutoencoderDetector, AutoencoderTransformer
 
 SMALL = ("bottleneck.dim=2", "encoder.widths=[4]", "decoder.widths=[4]")
@@ -122,14 +123,9 @@ def test_a_directory_holds_real_runs(rows: np.ndarray, tmp_path: Path) -> None:
     loaded = narrows.load(run)
     embedded = loaded.embed(torch.from_numpy(rows).float()).numpy()
     assert embedded == pytest.approx(clone(tiny).fit(rows).transform(rows), abs=1e-5)
-    from narrows.config.composition import check_keys
-    from narrows.loading import run_data as data_of
-    from narrows.loading.load import read_config
-
-    config = read_config(run)
-    data_of.find(config, run)
-    check_keys(config)
-    assert data_of.load(config, run).spec.fingerprint == record["data"]["fingerprint"]
+    opened = OpenRun(run)
+    opened.find_data()
+    assert opened.data.spec.fingerprint == record["data"]["fingerprint"]
 
 
 def test_quiet_and_nothing_left_behind(

@@ -356,17 +356,17 @@ FILES = {
     "environment": ("x: ${oc.env:HOME}", "x refers to something (${oc.env:HOME})"),
     "reference": ("x: 1\ny: ${x}", "y refers to something"),
     "python": ("x: !!python/object/apply:os.system ['true']", "is not valid YAML"),
-    "a path": ("x: !!python/object/apply:pathlib.Path ['a']", "of type PosixPath"),
+    "a path": ("x: !!python/object/apply:pathlib.Path ['a']", "is not valid YAML"),
     "bytes": ("x: !!binary aGVsbG8=", "of type bytes"),
-    "a bomb": (BOMB, "too large for a config"),
-    "a hollow bomb": (HOLLOW_BOMB, "too large for a config"),
-    "deep": ("x: " + "[" * 150 + "]" * 150, "not nested a hundred deep"),
+    "a bomb": (BOMB, "uses YAML aliases"),
+    "a hollow bomb": (HOLLOW_BOMB, "uses YAML aliases"),
+    "deep": ("x: " + "[" * 150 + "]" * 150, "is nested too deeply"),
     "deeper": ("x: " + "[" * 3_000, "is not valid YAML"),
     "empty": ("", "holds no keys"),
     "a list": ("[1, 2]", "holds no keys"),
     "hydra": ("hydra: {launcher: {_target_: os.system}}", "it has 'hydra'"),
     "defaults": ("defaults: [encoder: mlp]", "it has 'defaults'"),
-    "large": ("x: " + "a" * (5 * 2**20), "more than 4 MiB"),
+    "large": ("x: " + "a" * (5 * 2**20), "longer than 4 MB"),
 }
 
 
@@ -378,7 +378,7 @@ def test_a_config_that_is_none_is_refused_in_one_sentence(name: str, tmp_path: P
     with pytest.raises(UserError) as caught:
         read_config(path)
     assert sentence in str(caught.value)
-    assert str(path) in str(caught.value) or name == "deep"
+    assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -386,7 +386,7 @@ def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         read_config(tmp_path / "config.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="is no text"):
+    with pytest.raises(UserError, match="is not text"):
         read_config(tmp_path / "binary.yaml")
 
 

@@ -12,7 +12,7 @@ from command import manifest
 from forks import KillAt, Server
 from resume_runs import SETTINGS, assert_same
 
-from narrows.runs.directory import is_held
+from narrows.runs.lock import is_held
 
 STEP = "narrows.training.module:AutoencoderModule.training_step"
 

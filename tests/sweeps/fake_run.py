@@ -94,7 +94,7 @@ class Run:
             time.sleep(self.how.get("seconds", 0.05))
             self.fail(epoch)
             if self.job["trial"] is not None:
-                from narrows.sweeps.trial_report import Judge
+                from narrows.sweeps.study import Judge
 
                 judge = judge or Judge(self.job["trial"])
                 if judge.hopeless(epoch, self.value(epoch)):

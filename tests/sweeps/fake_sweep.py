@@ -38,7 +38,7 @@ def command(proposal: Proposal, directory: Path, resume: bool) -> tuple[str, ...
 def main() -> None:
     path, spec = Path(sys.argv[1]), json.loads(sys.argv[2])
     plan = make_plan(spec)
-    if (path / directories.FILE).exists():
+    if (path / directories.SWEEP).exists():
         held = directories.SweepDirectory(path)
         held.hold()
     else:

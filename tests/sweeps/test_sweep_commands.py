@@ -10,7 +10,7 @@ import pytest
 from command import NARROW, NO_TASKS, TINY, manifest, recorded_config, run_command, run_directories, run_in_process
 from omegaconf import OmegaConf
 
-from narrows.sweeps.sweep_directory import FILE
+from narrows.runs.file_names import SWEEP
 
 
 def test_a_sweep_and_its_resumption(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_sweep_and_its_resumption(tmp_path: Path) -> None:
     with open(sweep / "status.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["state"], float(row["val/loss"])) for row in rows] == [("completed", loss) for loss in losses]
-    assert OmegaConf.load(sweep / FILE).plan.parameters == ["bottleneck.dim=2,3"]
+    assert OmegaConf.load(sweep / SWEEP).plan.parameters == ["bottleneck.dim=2,3"]
     assert f"narrows compare {sweep.relative_to(tmp_path)}" in done.out
     assert f"tensorboard --logdir {sweep.relative_to(tmp_path)}" in done.out
     assert "2/2 done" in done.err

@@ -13,8 +13,7 @@ from fake_sweep import make_plan
 from narrows.sweeps import study as module
 from narrows.sweeps.plan import Plan
 from narrows.sweeps.proposals import Proposal, State
-from narrows.sweeps.study import Study
-from narrows.sweeps.trial_report import Judge
+from narrows.sweeps.study import Judge, Study
 
 SPACE = ["x=interval(0,1)", "y=tag(log,interval(1e-4,1))", "z=a,b,c", "n=int(interval(1,9))", "m=range(0,1,0.25)"]
 TPE = {"method": "tpe", "params": SPACE, "trials": 5, "sampler": {"n_startup_trials": 2, "multivariate": True}}

@@ -27,7 +27,7 @@ from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, subset
 from narrows.files import read_json, write_json
 
-FOLDER, DEFAULT = "coding", "default.json"
+DEFAULT = "default.json"
 VERSION = 1
 VALUES = 20_000_000
 """Latent values that tables are fitted to, at most."""

@@ -7,7 +7,6 @@ axis.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from narrows.data.image_files import open_image
 from narrows.data.loader import unit
 from narrows.data.sources.image_folder import SUFFIXES, image_files
 from narrows.errors import UserError, require
-from narrows.files import write_atomically
+from narrows.files import replacing
 from narrows.types import DataSpec, Shape
 
 ARRAYS = {".npy": "npy", ".npz": "npz"}
@@ -190,21 +189,20 @@ def image_of(picture: NDArray[np.uint8]) -> Image.Image:
 
 
 def _save_picture(path: Path, picture: Tensor) -> None:
-    written = io.BytesIO()
-    image_of(eight_bits(picture)).save(written, format="PNG")
-    write_atomically(path, written.getvalue())
+    with replacing(path) as file:
+        image_of(eight_bits(picture)).save(file, format="PNG")
 
 
 def _save_array(path: Path, layout: dict[str, Any], x: Tensor) -> None:
-    dtype, written = layout.get("dtype"), io.BytesIO()
+    dtype = layout.get("dtype")
     if dtype == "uint8":
         values: NDArray[Any] = eight_bits(x)
     else:
         values = (x > 0.5).numpy() if dtype == "bool" else x.float().numpy()
     values = values if layout.get("channel", True) else values[:, 0]
-    if layout["kind"] == "npz":
-        arrays: dict[str, Any] = {str(layout.get("key", "x")): values}
-        np.savez_compressed(written, **arrays)
-    else:
-        np.save(written, values)
-    write_atomically(path, written.getvalue())
+    with replacing(path) as file:
+        if layout["kind"] == "npz":
+            arrays: dict[str, Any] = {str(layout.get("key", "x")): values}
+            np.savez_compressed(file, **arrays)
+        else:
+            np.save(file, values)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from narrows import errors
+from narrows.commands.command_line import new_parser, run
 from narrows.compare.better import choose_metrics, metric_names
 from narrows.compare.ranking import compare, default_sort, repeats, status_note
-from narrows.compare.run_records import Record, printable, read_runs
-from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, terminal
+from narrows.compare.run_records import Record, read_runs
+from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.errors import UserError, nearest
+from narrows.files import write_atomically
 
 DESCRIPTION = """\
 Compare runs: the config keys in which they differ, beside their figures.
@@ -36,9 +33,7 @@ CSV and JSON hold every figure of the runs unless --metrics names some.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(
-        "narrows compare", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = new_parser("compare", DESCRIPTION, EPILOG)
     add = options.add_argument
     add("places", nargs="+", metavar="RUNS_OR_SWEEPS", help="run directories, sweeps, or folders with runs below")
     add("--metrics", type=_names, default=[], metavar="A,B", help="metrics to show: names or globs")
@@ -66,21 +61,7 @@ def _positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_args(arguments)
-    with explained():
-        _run(options)
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """`errors.explained`, for a command that only prints and whose output may be piped."""
-    try:
-        with errors.explained(printable):
-            yield
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has what it wanted; the interpreter must not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    run(parser(), _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -91,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
     table = _table(options, usable, options.group_by)
     if not _written(options, table, notes):
-        _print(Console(highlight=False, width=None if os.isatty(1) else 200), table, usable, notes)
+        _print(table, usable, notes)
     if options.html:
         from narrows.compare.html_page import write_report
 
@@ -135,23 +116,24 @@ def _written(options: argparse.Namespace, table: Table, notes: Sequence[str]) ->
         if target == "-":
             sys.stdout.write(texts[name]())
         else:
-            Path(target).write_text(texts[name](), encoding="utf-8")
+            write_atomically(Path(target), texts[name]())
     return "-" in asked.values()
 
 
-def _print(console: Console, table: Table, records: Sequence[Record], notes: Sequence[str]) -> None:
-    console.print(terminal(table))
+def _print(table: Table, records: Sequence[Record], notes: Sequence[str]) -> None:
+    out = console(200)
+    out.print(terminal(table))
     if (counts := status_note(records)) is not None:
         used = (
             "only completed runs are averaged" if table.grouped else "figures of the others are their last logged ones"
         )
-        console.print(f"{counts}; {used}", markup=False)
+        out.print(f"{counts}; {used}")
     if table.grouped:
-        console.print(f"mean ± standard deviation over {', '.join(table.grouped)}; n runs each", markup=False)
+        out.print(f"mean ± standard deviation over {', '.join(table.grouped)}; n runs each")
     elif (key := repeats(table)) is not None:
-        console.print(f"--group-by {key} gives mean ± standard deviation", markup=False)
+        out.print(f"--group-by {key} gives mean ± standard deviation")
     for note in notes:
-        console.print(f"note  {note}", markup=False, soft_wrap=True)
+        out.print(f"note  {note}", soft_wrap=True)
 
 
 if __name__ == "__main__":

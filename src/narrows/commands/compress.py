@@ -15,14 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.compare import explained
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import require
+from narrows.runs.file_names import CODING
 
 if TYPE_CHECKING:
     from narrows.coding.codec import Codec
     from narrows.coding.coding_tables import Tables
     from narrows.evaluation import EvaluationData
+    from narrows.loading.open_run import OpenRun
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +43,7 @@ examples
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows compress", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("compress", DESCRIPTION, EPILOG)
     add_places(made, "what to compress", "the compressed file")
     add = made.add_argument
     add("overrides", nargs="*", metavar="KEY=VALUE", help="values to change in the run's config: where its data lie")
@@ -61,10 +61,7 @@ def add_places(made: argparse.ArgumentParser, source: str, target: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        compress(options)
+    command_line.run(parser(), compress, arguments)
 
 
 def compress(options: argparse.Namespace) -> None:
@@ -74,16 +71,17 @@ def compress(options: argparse.Namespace) -> None:
         UserError: a run that cannot compress, or whose data are not here; an input that is not of its kind.
     """
     from narrows.coding import example_files
+    from narrows.coding.codec import Codec
     from narrows.coding.packing import packed, whole_numbers
     from narrows.files import write_atomically
 
-    strange = [argument for argument in options.overrides if "=" not in argument]
-    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and IN and OUT are named already")
+    require_overrides(options.overrides, "IN and OUT are named already")
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
-    codec = loaded(options.run, options.allow)
+    run = opened(options)
+    codec = Codec(run.model)
     spec = codec.model.spec
     examples = example_files.read(options.source, spec)
-    tables = _prepared(options, codec)
+    tables = _prepared(options, run, codec)
     data = packed(tables, whole_numbers(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.target, data)
@@ -96,37 +94,29 @@ def compress(options: argparse.Namespace) -> None:
     )
 
 
-def loaded(run: Path, allow: Sequence[str]) -> Codec:
-    """The model of a run as a codec, at the weights that its figures are of.
+def opened(options: argparse.Namespace) -> OpenRun:
+    """The run, at the weights that its figures are of.
 
     Raises:
-        UserError: no such run, or one that cannot be loaded or cannot compress.
+        UserError: no such run.
     """
-    from narrows.coding.codec import Codec
-    from narrows.loading.load import load, read_config
+    from narrows.loading.open_run import OpenRun
 
-    require(run.is_dir(), f"there is no run directory {run}")
-    return Codec(load(run, checkpoint=read_config(run).checkpoint, allow=packages(allow)))
+    return OpenRun(options.run, packages(options.allow))
 
 
-def _prepared(options: argparse.Namespace, codec: Codec) -> Tables:
+def _prepared(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
     """The tables at the step asked for, which are fitted where the run has none yet."""
-    from narrows.coding.coding_tables import FOLDER, Fitted
+    from narrows.coding.coding_tables import Fitted
 
-    fitted = Fitted(codec, options.run / FOLDER, lambda: _data(options))
+    fitted = Fitted(codec, run.path / CODING, lambda: _data(run, options.overrides))
     return fitted.tables(fitted.step(options.step))
 
 
-def _data(options: argparse.Namespace) -> EvaluationData:
-    from narrows.config.composition import check_keys
-    from narrows.loading import run_data as data_of
-    from narrows.loading.load import read_config
-
-    config = read_config(options.run)
-    data_of.find(config, options.run, options.overrides)
-    check_keys(config)
+def _data(run: OpenRun, overrides: Sequence[str]) -> EvaluationData:
+    run.find_data(overrides)
     log.info("fitting coding tables to the training split")
-    return data_of.load(config, options.run)
+    return run.data
 
 
 if __name__ == "__main__":

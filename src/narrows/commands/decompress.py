@@ -11,8 +11,10 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from narrows.commands.compare import explained
-from narrows.commands.compress import add_places, loaded
+from narrows.commands import command_line
+from narrows.commands.command_line import new_parser
+from narrows.commands.compress import add_places, opened
+from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
 Decompress: a picture comes back as .png, a folder of pictures as a folder of .png, an array as it was.
@@ -22,19 +24,14 @@ A file of another model, or one that is damaged or cut short, is refused.
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows decompress", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("decompress", DESCRIPTION)
     add_places(made, "a file that narrows compress wrote", "where what it holds is put")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        decompress(options)
+    command_line.run(parser(), decompress, arguments)
 
 
 def decompress(options: argparse.Namespace) -> None:
@@ -44,14 +41,15 @@ def decompress(options: argparse.Namespace) -> None:
         UserError: a file that is damaged or of another run, or a place where it cannot be put.
     """
     from narrows.coding import example_files
-    from narrows.coding.coding_tables import FOLDER
+    from narrows.coding.codec import Codec
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import rebuilt, tables_of, unpacked
 
     data, name = options.source.read_bytes(), str(options.source)
     example_files.check_target(options.target, unpack(data, name)[0].layout)
-    codec = loaded(options.run, options.allow)
-    tables = tables_of(codec, options.run / FOLDER, data, name)
+    run = opened(options)
+    codec = Codec(run.model)
+    tables = tables_of(codec, run.path / CODING, data, name)
     header, streams = unpacked(codec, tables, data, name)
     example_files.write(options.target, header.layout, rebuilt(codec, header, streams))
     logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from narrows.commands.compare import explained
-from narrows.compare.run_records import Record, is_run, printable, read_run
-from narrows.compare.table_formats import shown
+from narrows.commands.command_line import new_parser, run
+from narrows.compare.run_records import Record, is_run, read_run
+from narrows.compare.table_formats import console, shown
 from narrows.compare.two_runs import MISSING, Pair, pairs, surroundings_differences
-from narrows.errors import UserError
+from narrows.errors import UserError, printable
 
 DESCRIPTION = """\
 What differs between two runs: config, command, code, versions, hardware, data, status and figures.
@@ -31,9 +29,7 @@ LONGEST = 400
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(
-        "narrows diff", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = new_parser("diff", DESCRIPTION)
     options.add_argument("runs", nargs=2, metavar="RUN", help="a run directory")
     options.add_argument("--exit-code", action="store_true", help="exit with 1 when something differs, as diff does")
     options.add_argument("--patch", action="store_true", help="also how the uncommitted changes differ, line by line")
@@ -42,12 +38,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_args(arguments)
-    with explained():
-        first, second = map(_read, options.runs)
-        differing = _print(first, second, options.patch)
-        if options.exit_code and differing:
-            raise SystemExit(1)
+    run(parser(), _diff, arguments)
+
+
+def _diff(options: argparse.Namespace) -> None:
+    first, second = map(_read, options.runs)
+    if _print(first, second, options.patch) and options.exit_code:
+        raise SystemExit(1)
 
 
 def _read(place: str) -> Record:
@@ -92,20 +89,20 @@ def _figures(record: Record) -> dict[str, float]:
 
 
 def _print(a: Record, b: Record, patch: bool) -> bool:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    out = console()
     found = sections(a, b)
     for mark, record in (("a", a), ("b", b)):
-        console.print(Text(f"{mark}  {printable(str(record.path))}"), soft_wrap=True)
+        out.print(f"{mark}  {printable(str(record.path))}", soft_wrap=True)
         for note in _notes(record):
-            console.print(Text(f"   note: {note}"), soft_wrap=True)
+            out.print(f"   note: {note}", soft_wrap=True)
     for name, differing in found.items():
-        console.print()
-        console.print(Text(name, style="bold") if differing else Text(f"{name}: no difference"))
+        out.print()
+        out.print(Text(name, style="bold") if differing else f"{name}: no difference")
         if differing:
-            console.print(_metrics(differing) if name == "metrics" else _table(differing))
+            out.print(_metrics(differing) if name == "metrics" else _table(differing))
     if patch and "uncommitted changes" in found["code"]:
         for line in patch_lines(a, b):
-            console.print(Text(printable(line)), soft_wrap=True)
+            out.print(printable(line), soft_wrap=True)
     return any(found.values())
 
 
@@ -116,7 +113,7 @@ def _notes(record: Record) -> list[str]:
 def _table(differing: Mapping[str, Pair]) -> Table:
     table = _columns("", "a", "b")
     for key, pair in differing.items():
-        table.add_row(Text(printable(key)), *(Text(_shortened(value)) for value in pair))
+        table.add_row(printable(key), *map(_shortened, pair))
     return table
 
 
@@ -124,7 +121,7 @@ def _metrics(differing: Mapping[str, Pair]) -> Table:
     table = _columns("", "a", "b", "b - a", "relative", right=True)
     for key, (x, y) in differing.items():
         change, relative = ("", "") if MISSING in (x, y) else (f"{y - x:+.6g}", relative_change(x, y))
-        table.add_row(*map(Text, (key, _full(x), _full(y), change, relative)))
+        table.add_row(key, _full(x), _full(y), change, relative)
     return table
 
 

@@ -12,21 +12,20 @@ draw one picture more, in the first run's `figures/`.
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.command_line import places_and_overrides
-from narrows.commands.compare import explained
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
 from narrows.errors import nearest, require
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from narrows.loading.open_run import OpenRun
     from narrows.runs.directory import RunDirectory
     from narrows.tasks.base import Task, TaskContext
 
@@ -58,9 +57,7 @@ class Asked:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows evaluate", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("evaluate", DESCRIPTION, EPILOG)
     made.add_argument("arguments", nargs="+", metavar="RUN KEY=VALUE", help="run directories, task=NAME, and options")
     add_allow(made, "a run's config")
     return made
@@ -68,10 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        evaluate(sorted_out(options.arguments, options.allow))
+    command_line.run(parser(), lambda options: evaluate(sorted_out(options.arguments, options.allow)), arguments)
 
 
 def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
@@ -89,8 +83,8 @@ def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
     tasks = list(known) if named[0] == ALL else [name for name in named[0].split(",") if name]
     for name in tasks:
         require(name in known, f"there is no task '{name}': {nearest(name, [*known, ALL])}")
-    for run in runs:
-        require(run.is_dir(), f"there is no run directory {run}")
+    for place in runs:
+        require(place.is_dir(), f"there is no run directory {place}")
     options = [f"{key.removeprefix('task.')}={value}" for key, _, value in pairs if key.startswith("task.")]
     require(
         not options or len(tasks) == 1,
@@ -116,8 +110,8 @@ def evaluate(asked: Asked) -> None:
     from narrows.compare.run_summary import print_figures
 
     tasks = {name: _configured(name, asked.options) for name in asked.tasks}
-    found = {run: evaluate_run(run, asked) for run in asked.runs}
-    print_figures({str(run): figures for run, figures in found.items()})
+    found = {place: evaluate_run(place, asked) for place in asked.runs}
+    print_figures({str(place): figures for place, figures in found.items()})
     if len(asked.runs) > 1:
         for path in _across(tasks, asked.runs):
             print(path)
@@ -126,9 +120,10 @@ def evaluate(asked: Asked) -> None:
 def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
     """The pictures of all runs together, of the tasks that have judged every one of them."""
     from narrows.config.composition import build
+    from narrows.runs.file_names import TASKS
 
     for name, node in tasks.items():
-        if all((run / "tasks" / f"{name}.json").is_file() for run in runs):
+        if all((run / TASKS / f"{name}.json").is_file() for run in runs):
             path = build(node, f"task {name}").across(runs)
             if path is not None:
                 yield path
@@ -152,55 +147,44 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
     return config.task
 
 
-def evaluate_run(run: Path, asked: Asked) -> dict[str, float]:
+def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
     """The figures of the tasks asked for on one run, which are recorded there.
 
     Raises:
         UserError: see `evaluate`; also a run that another process is writing.
     """
-    from narrows.loading.load import read_config
+    from narrows.loading.open_run import OpenRun
     from narrows.runs.threads import as_recorded
 
-    config = read_config(run)
-    with as_recorded(run):
-        return _figures(run, config, asked)
+    run = OpenRun(place, asked.allow)
+    with as_recorded(run.path):
+        return _figures(run, asked)
 
 
-def _figures(run: Path, config: DictConfig, asked: Asked) -> dict[str, float]:
-    import torch
-
-    from narrows.config.composition import build, check_keys
-    from narrows.loading import run_data as data_of
-    from narrows.loading.load import checkpoint_path, load, untrained
-    from narrows.runs import checkpoints
-    from narrows.runs.directory import RunDirectory
+def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
+    from narrows.config.composition import build
+    from narrows.loading.load import untrained
     from narrows.tasks.base import TaskContext
 
-    model = load(run, checkpoint=config.checkpoint, allow=asked.allow)
-    data_of.find(config, run, asked.overrides)
-    check_keys(config)
-    tasks = {name: _configured(name, asked.options, config) for name in asked.tasks}
+    model = run.model
+    run.find_data(asked.overrides)
+    tasks = {name: _configured(name, asked.options, run.config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
-    data = data_of.load(config, run)
-    directory = RunDirectory(run)
-    directory.reclaim()
-    try:
+    data = run.data
+    with run.writing() as directory:
         context = TaskContext(
             model=model,
             datamodule=data,
             directory=directory.path,
-            seed=config.seed,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            untrained=partial(untrained, run, data.spec),
+            seed=run.config.seed,
+            device=run.device,
+            untrained=partial(untrained, run.path, data.spec),
         )
-        weights = checkpoints.checksum(checkpoint_path(run, config.checkpoint))
         figures: dict[str, float] = {}
         for name, found in _judged(built, context, asked.every):
-            record(directory, name, tasks[name], found, context, weights)
+            record(directory, name, tasks[name], found, context, run.checksum)
             figures |= found
         return figures
-    finally:
-        directory.release()
 
 
 def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:
@@ -220,10 +204,10 @@ def record(
     from omegaconf import OmegaConf
 
     from narrows.files import read_json, write_json
-    from narrows.runs.directory import METRICS
+    from narrows.runs.file_names import METRICS, TASKS
     from narrows.runs.manifest import versions
 
-    folder = directory.path / "tasks"
+    folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)
     write_json(
         folder / f"{name}.json",

@@ -25,23 +25,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from narrows.commands.allow_option import add_allow, packages
+from narrows.commands.command_line import add_allow, packages, require_overrides
 from narrows.compare.equality import judge, judge_weights, judged_history, judged_metrics
 from narrows.compare.reproduction import ARITHMETIC, Reproduction, differences, show
+from narrows.compare.table_formats import console
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
-from narrows.errors import UserError, require
+from narrows.errors import UserError, explained, require
 from narrows.files import read_json, write_json
 from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
 from narrows.os_signals import ENDING
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS
+from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
 from narrows.runs.threads import recorded_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-VERDICT, HISTORY = "reproduction.json", "metrics.csv"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,7 +83,7 @@ class Plan:
     threads: int | None = None
 
 
-def plan(options: argparse.Namespace, console: Console) -> Plan:
+def plan(options: argparse.Namespace, out: Console) -> Plan:
     """Read the record, and refuse what cannot be reproduced or judged.
 
     Raises:
@@ -96,8 +95,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
         require(run is None, "--against goes with --from-config: a run is judged against itself")
         require(bool(arguments), "name the run to reproduce, or give --from-config FILE")
         run = Path(arguments.pop(0))
-    strange = [argument for argument in arguments if "=" not in argument]
-    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is reproduced at a time")
+    require_overrides(arguments, "only one run is reproduced at a time")
     require(options.tolerance >= 0, f"--tolerance must not be negative, but is {options.tolerance}")
     require(options.threads is None or options.threads > 0, "--threads must be at least 1")
     manifest = {} if run is None else _judgeable(run)
@@ -107,7 +105,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
     allow = packages(options.allow)
     adapted, left_out = adapt(config, str(manifest.get("directory") or "."), arguments, root, options.keep_loggers)
     for name in left_out:
-        console.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it", markup=False)
+        out.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it")
     return Plan(
         file=file,
         config=config,
@@ -244,10 +242,10 @@ def reproduce(arguments: Sequence[str]) -> int:
         UserError: nothing was run, or there is nothing to judge against.
     """
     options = parser().parse_intermixed_args(list(arguments))
-    console = Console(width=None if os.isatty(1) else 140, highlight=False)
-    asked = plan(options, console)
+    out = console(140)
+    asked = plan(options, out)
     threads = "" if asked.threads is None else f", threads: {asked.threads}"
-    console.print(f"reproducing {asked.against or asked.file} in {asked.into}{threads}", markup=False, soft_wrap=True)
+    out.print(f"reproducing {asked.against or asked.file} in {asked.into}{threads}", soft_wrap=True)
     code = train(asked)
     if code != 0:
         if code != 2:
@@ -258,14 +256,12 @@ def reproduce(arguments: Sequence[str]) -> int:
     found = judged(asked, asked.against, options.tolerance)
     manifest = read_json(asked.into / MANIFEST)
     write_json(asked.into / MANIFEST, manifest | {"reproduces": found.run})
-    write_json(asked.into / VERDICT, found.to_dict())
-    show(found, console)
+    write_json(asked.into / REPRODUCTION, found.to_dict())
+    show(found, out)
     return found.exit_code
 
 
 def main() -> None:
-    from narrows.config.overrides import explained
-
     with explained():
         raise SystemExit(reproduce(sys.argv[1:]))
 

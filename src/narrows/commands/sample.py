@@ -9,19 +9,19 @@ run's `priors/`, so that it is fitted once. What is drawn lies in `samples.npy`,
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.compare import explained
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import UserError, nearest, require
+from narrows.runs.file_names import DENSITIES, SAMPLES
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from torch import Tensor
 
+    from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
 
 DESCRIPTION = """\
@@ -37,7 +37,6 @@ examples
   narrows sample RUN --label 3                        a class-conditional model's threes
 """
 OWN = "own"
-FOLDER = "priors"
 AT_ONCE = 256
 """Latents decoded at once."""
 MOST_SHOWN = 256
@@ -46,9 +45,7 @@ MOST_SHOWN = 256
 
 def parser() -> argparse.ArgumentParser:
     """The command line; values to change are among the places, because options may stand between them."""
-    made = argparse.ArgumentParser(
-        "narrows sample", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("sample", DESCRIPTION, EPILOG)
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN KEY=VALUE", help="a run directory, and values to change for the fit")
     add("--prior", metavar="NAME", help="a choice of the config group prior, or own")
@@ -62,11 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        for path in sample(options):
-            print(path)
+    command_line.run(parser(), lambda options: print(*sample(options), sep="\n"), arguments)
 
 
 def sample(options: argparse.Namespace) -> list[Path]:
@@ -79,16 +72,19 @@ def sample(options: argparse.Namespace) -> list[Path]:
 
     from narrows.drawing import canvas
     from narrows.drawing.examples import sheet
+    from narrows.files import replacing
     from narrows.runs.threads import as_recorded
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
-    run, overrides = _named(options.arguments)
-    with as_recorded(run):
-        model = _prepared(run, overrides, options)
+    run, overrides = _opened(options)
+    with as_recorded(run.path):
+        _prepare(run, overrides, options)
+        model = run.model
         drawn = draw(model, options.number, options.label, options.seed).float().numpy()
-    out = options.out or run / "samples"
+    out = options.out or run.path / SAMPLES
     out.mkdir(parents=True, exist_ok=True)
-    np.save(out / "samples.npy", drawn)
+    with replacing(out / "samples.npy") as file:
+        np.save(file, drawn)
     if model.spec.kind == "tokens":
         return [out / "samples.npy"]
     title = f"Samples: means of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
@@ -96,85 +92,65 @@ def sample(options: argparse.Namespace) -> list[Path]:
     return [out / "samples.npy", out / "samples.png"]
 
 
-def _named(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+def _opened(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
     """The run, and values to change."""
-    place, *overrides = arguments
-    run = Path(place)
-    require(run.is_dir() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
-    require(run.is_dir(), f"there is no run directory {run}")
-    strange = [argument for argument in overrides if "=" not in argument]
-    require(not strange, f"'{strange[0] if strange else ''}' is no KEY=VALUE, and only one run is sampled at a time")
-    return run, overrides
+    from narrows.loading.open_run import OpenRun
+
+    place, *overrides = options.arguments
+    require(Path(place).is_dir() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
+    require_overrides(overrides, "only one run is sampled at a time")
+    return OpenRun(place, packages(options.allow), "best"), overrides
 
 
-def _prepared(run: Path, overrides: Sequence[str], options: argparse.Namespace) -> Autoencoder:
-    """The model of the run, with what is to be sampled from."""
-    from narrows.loading.load import load
-
-    allow = packages(options.allow)
-    model = load(run, allow=allow)
+def _prepare(run: OpenRun, overrides: Sequence[str], options: argparse.Namespace) -> None:
+    """Give the run's model what is to be sampled from."""
+    model = run.model
     labels_of(model, 1, options.label)
     if options.prior in (None, OWN):
         require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --prior NAME")
         if options.prior == OWN:
             model.density = None
         if not model.generative:
-            raise UserError(_nothing_to_draw_from(run, model))
+            raise UserError(_nothing_to_draw_from(run))
     else:
-        give(model, run, options.prior, overrides, allow)
-    return model
+        give(run, options.prior, overrides)
 
 
-def _nothing_to_draw_from(run: Path, model: Autoencoder) -> str:
+def _nothing_to_draw_from(run: OpenRun) -> str:
     from narrows.loading.fitted_density import fitting
 
-    name, fits = type(model.bottleneck).__name__, fitting(model)
+    name, fits = type(run.model.bottleneck).__name__, fitting(run.model)
     return (
         f"bottleneck {name} has no prior to sample from; fit a density to its latents with "
-        f"narrows sample {run} --prior {fits[0]} (those that fit: {', '.join(fits)})"
+        f"narrows sample {run.path} --prior {fits[0]} (those that fit: {', '.join(fits)})"
     )
 
 
-def give(model: Autoencoder, run: Path, name: str, overrides: Sequence[str], allow: Sequence[str]) -> None:
+def give(run: OpenRun, name: str, overrides: Sequence[str]) -> None:
     """Attach the density of that name: the stored one where its options are those asked for, else a new one.
 
     Raises:
         UserError: no such density, a latent that it cannot read, or data that are not here.
     """
-    from narrows.config.composition import check_keys
     from narrows.loading import fitted_density
-    from narrows.loading.load import checkpoint_path, read_config
-    from narrows.loading.run_data import find
 
     known = fitted_density.choices()
     require(name in known, f"there is no prior '{name}': {nearest(name, [*known, OWN])}")
-    config = read_config(run)
+    model, config = run.model, run.config
     config.prior = known[name]
-    find(config, run, overrides)
-    check_keys(config)
+    run.find_data(overrides)
     model.density = None
-    # The weights that `load` took.
-    weights, stored = checkpoint_path(run, "best"), run / FOLDER / f"{name}.ckpt"
-    for path in (fitted_density.fitted_path(run), stored):
-        if fitted_density.attach(model, path, weights, allow, asked=config.prior):
+    stored = run.path / DENSITIES / f"{name}.ckpt"
+    for path in (fitted_density.fitted_path(run.path), stored):
+        if fitted_density.attach(model, path, run.weights, run.allow, asked=config.prior):
             return
     density = fitted_density.build_density(config.prior, model, config.seed)
     assert density is not None
-    _fit(density, config, model, run)
-    fitted_density.save(density, config.prior, weights, stored)
-
-
-def _fit(density: Any, config: DictConfig, model: Autoencoder, run: Path) -> None:
-    """On the run's own data, on a GPU where there is one."""
-    import torch
-
-    from narrows.loading import fitted_density
-    from narrows.loading import run_data as data_of
-
-    data = data_of.load(config, run)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    data = run.data
+    model.to(run.device)
     fitted_density.fit(density, config.prior, model, data, config.seed)
     model.cpu()
+    fitted_density.save(density, config.prior, run.weights, stored)
 
 
 def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:

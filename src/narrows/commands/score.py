@@ -19,18 +19,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from narrows.commands.allow_option import add_allow, packages
-from narrows.commands.command_line import places_and_overrides
-from narrows.commands.compare import explained
+from narrows.commands import command_line
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
 from narrows.errors import nearest, require
+from narrows.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from narrows.data.table_columns import Cells
     from narrows.data.table_encoding import Encoding
     from narrows.data.table_files import Chunk
+    from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
     from narrows.tasks.measures.calibration import Calibration
 
@@ -58,9 +57,7 @@ log = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        "narrows score", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = new_parser("score", DESCRIPTION, EPILOG)
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run directory, a file, values of the run's config")
     add("-o", "--out", type=Path, metavar="OUT.csv", help="where the result goes (NEW.scored.csv)")
@@ -71,10 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    options = parser().parse_intermixed_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with explained():
-        print(score(options))
+    command_line.run(parser(), lambda options: print(score(options)), arguments)
 
 
 def score(options: argparse.Namespace) -> Path:
@@ -83,46 +77,42 @@ def score(options: argparse.Namespace) -> Path:
     Raises:
         UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
     """
+    from narrows.loading.open_run import OpenRun
     from narrows.runs.threads import as_recorded
 
     places, overrides = places_and_overrides(options.arguments)
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
-    run, new = Path(places[0]), Path(places[1])
-    require(run.is_dir(), f"there is no run directory {run}")
+    run, new = OpenRun(places[0], packages(options.allow)), Path(places[1])
     require(new.is_file(), f"there is no file {new}")
     out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
-    allow = packages(options.allow)
-    with as_recorded(run):
-        scorer, how = _prepared(run, overrides, allow, options.quantile)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with as_recorded(run.path):
+        scorer, how = _prepared(run, overrides, options.quantile)
         with replacing(out) as file:
             counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
     return out
 
 
-def _prepared(run: Path, overrides: Sequence[str], allow: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
+def _prepared(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
     """What scores a chunk, and how its file is written."""
     import numpy as np
-    import torch
 
-    from narrows.config.composition import build, check_keys
-    from narrows.loading import recorded_encoding, run_data
-    from narrows.loading.load import load, read_config
+    from narrows.config.composition import build
+    from narrows.loading import recorded_encoding
     from narrows.tasks.measures.calibration import calibrated
 
-    encoding = recorded_encoding.load(run)
-    config = read_config(run)
-    model = load(run, checkpoint=config.checkpoint, allow=allow)
-    require(model.classes(1) is None, f"{run} holds a conditional model, which needs the label that new rows lack")
-    run_data.find(config, run, overrides)
-    check_keys(config)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    calibration = calibrated(run, config, model)
+    encoding, model = recorded_encoding.load(run.path), run.model
+    require(model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack")
+    run.find_data(overrides)
+    model.to(run.device)
+    calibration = calibrated(run)
     threshold = float(np.quantile(calibration.normals, quantile))
-    log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run)
-    return Scorer(model, encoding, calibration, threshold), build(config.datamodule.source, "datamodule.source").format
+    log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run.path)
+    how = build(run.config.datamodule.source, "datamodule.source").format
+    return Scorer(model, encoding, calibration, threshold), how
 
 
 @dataclass
@@ -197,7 +187,7 @@ class Scorer:
         return found
 
 
-def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
+def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
     """Score a file chunk by chunk into another; what was done, in words."""
     from tqdm import tqdm
 
@@ -221,19 +211,6 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[str]) -> str:
     if troubled > SHOWN:
         log.warning("and %d more rows have problems: column '%s' says which", troubled - SHOWN, PROBLEM)
     return f"{rows} rows, {flags} flagged as anomalies, {troubled} with problems, {empty} of them not scored"
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of `path` once it is whole, and leaves nothing behind where it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from narrows.compare.run_records import Record, finite, read_history
 from narrows.compare.table_formats import Row, Table, number, shown
 from narrows.compare.two_runs import MISSING
 from narrows.errors import UserError
+from narrows.files import write_atomically
+from narrows.runs.file_names import FIGURES
 
 SCRIPTS = ("table.js", "charts.js", "parallel.js", "start.js")
 POINTS = 40_000
@@ -35,7 +37,7 @@ def write_report(
     path: Path, table: Table, groups: Table | None, records: Sequence[Record], notes: Sequence[str], sort: str | None
 ) -> None:
     """Write the report of `table`, and of its means `groups` where the runs were grouped."""
-    path.write_text(report(table, groups, records, notes, sort), encoding="utf-8")
+    write_atomically(path, report(table, groups, records, notes, sort))
 
 
 def report(
@@ -198,7 +200,7 @@ def _has(row: Row, metric: str) -> bool:
 def _images(record: Record, notes: list[str]) -> dict[str, str]:
     images: dict[str, str] = {}
     total = 0
-    for path in sorted((record.path / "figures").glob("*.png")):
+    for path in sorted((record.path / FIGURES).glob("*.png")):
         if not path.is_file():
             continue
         size = path.stat().st_size

@@ -8,11 +8,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from narrows.compare.equality import Comparison, Judgement, Verdict
-from narrows.compare.run_records import printable
 from narrows.compare.two_runs import Pair, surroundings_differences
+from narrows.errors import printable
 
 EXIT_CODES = {Verdict.EQUAL: 0, Verdict.CLOSE: 3}
 EXIT_DIFFERENT = 4
@@ -120,10 +119,10 @@ def _table(judgement: Judgement) -> Table:
     worst = judgement.worst(ROWS)
     table = Table(judgement.kind, "run", "reproduction", "relative difference", "", header_style="bold")
     for comparison in worst:
-        table.add_row(*(Text(cell) for cell in _cells(comparison)))
+        table.add_row(*_cells(comparison))
     rest = sum(c.verdict is not Verdict.EQUAL for c in judgement.comparisons) - len(worst)
     if rest:
-        table.add_row(Text(f"and {rest:,} more"))
+        table.add_row(f"and {rest:,} more")
     return table
 
 
@@ -174,4 +173,4 @@ def _listed(names: list[str]) -> str:
 
 
 def _say(console: Console, what: Any) -> None:
-    console.print(Text(printable(what)) if isinstance(what, str) else what, soft_wrap=isinstance(what, str))
+    console.print(printable(what) if isinstance(what, str) else what, soft_wrap=isinstance(what, str))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import math
 import os
@@ -13,23 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from narrows.config.plain_yaml import flatten, read_text, read_yaml
+from narrows.errors import UserError, printable
+from narrows.runs.file_names import CHECKPOINTS, CONFIG, FOLDERS, HISTORY, MANIFEST, METRICS, SWEEP
+from narrows.runs.lock import is_held
 
-from narrows.compare.two_runs import flatten
-from narrows.errors import UserError
-
-CONFIG, MANIFEST, METRICS, HISTORY = "config.yaml", "manifest.json", "metrics.json", "metrics.csv"
-SWEEP = "sweep.yaml"
 STATUSES = ("completed", "running", "killed", "failed", "interrupted", "pruned", "unknown")
 LARGEST = 16 * 2**20
-"""Bytes of a config, manifest or metrics file; a longer one is no record of a run."""
+"""Bytes of a manifest or metrics file; a longer one is no record of a run."""
 LONGEST = 64 * 2**20
 """Bytes of a history that are read."""
-HARMLESS = 5_000
-"""Characters in which YAML cannot be nested deeply enough to overflow the stack of the compiled loader."""
-DEEPEST = 100
-"""Levels of a config."""
-BELOW_RUNS = {"checkpoints", "figures", "priors", "samples", "tasks"}
 
 
 @dataclass
@@ -74,7 +66,7 @@ def is_run(folder: Path) -> bool:
         return False
     if (folder / MANIFEST).is_file():
         return True
-    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (METRICS, HISTORY, "checkpoints"))
+    return (folder / CONFIG).is_file() and any((folder / name).exists() for name in (METRICS, HISTORY, CHECKPOINTS))
 
 
 def find_runs(places: Iterable[Path | str]) -> list[Path]:
@@ -104,7 +96,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         # Somebody else's folder among the user's own must not hide these.
         return
     for entry in sorted(entries, key=lambda entry: natural(entry.name)):
-        if not entry.name.startswith(".") and entry.name not in BELOW_RUNS:
+        if not entry.name.startswith(".") and entry.name not in FOLDERS:
             yield from _runs_below(Path(entry.path))
 
 
@@ -142,12 +134,11 @@ def read_run(path: Path) -> Record:
     return record
 
 
-def _noted(record: Record, name: str, read: Callable[[str], dict[str, Any]]) -> dict[str, Any] | None:
+def _noted(record: Record, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
     try:
-        return read(_text(record.path / name))
+        return read(record.path / name)
     except (ValueError, RecursionError, OSError) as error:
-        reason = str(error) if type(error) is ValueError else _reason(error)
-        record.notes.append(f"{name} {printable(reason)}")
+        record.notes.append(f"{name} {printable(_reason(error))}")
     return None
 
 
@@ -156,30 +147,20 @@ def _reason(error: Exception) -> str:
         return "is missing"
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
-    if isinstance(error, UnicodeDecodeError):
-        return "is not text"
     if isinstance(error, json.JSONDecodeError):
         return f"is not valid JSON (line {error.lineno}: {error.msg})"
-    return "is nested too deeply"
+    return "is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
-def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("is not a file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"is longer than {LARGEST // 2**20} MB")
-    return path.read_text(encoding="utf-8")
-
-
-def _json_mapping(text: str) -> dict[str, Any]:
-    values = json.loads(text)
+def _json_mapping(path: Path) -> dict[str, Any]:
+    values = json.loads(read_text(path, LARGEST))
     if not isinstance(values, dict):
         raise ValueError(f"holds a {type(values).__name__} where names and values should be")
     return values
 
 
-def _config(text: str) -> dict[str, Any]:
-    values = parse_yaml(text)
+def _config(path: Path) -> dict[str, Any]:
+    values = read_yaml(path)
     if not isinstance(values, dict) or not values:
         raise ValueError("is empty" if not values else "is no config")
     return {key: _bounded(value) for key, value in flatten(values).items()}
@@ -194,48 +175,6 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-def parse_yaml(text: str) -> Any:
-    """Plain values of a YAML text.
-
-    Raises:
-        ValueError: it is not YAML, uses aliases, with which a few lines can name billions of values, or is
-            nested so deeply that the compiled loader would overflow its stack.
-    """
-    loader = _loader()
-    try:
-        if "*" in text or len(text) > HARMLESS:
-            _refuse_bombs(text, loader)
-        return yaml.load(text, Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        raise ValueError(f"is not valid YAML ({where}{getattr(error, 'problem', None) or error})") from error
-
-
-def _refuse_bombs(text: str, loader: Any) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise ValueError("uses YAML aliases, which no recorded config has")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise ValueError("is nested too deeply")
-
-
-@functools.cache
-def _loader() -> Any:
-    """A safe loader, compiled where PyYAML has it, that reads a date as the text that it is."""
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        pass
-
-    Loader.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
-        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    return Loader
-
-
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {
         printable(name): float(_bounded(value))
@@ -247,8 +186,6 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def _status(record: Record) -> str:
     status = record.manifest.get("status", "unknown")
     if status == "running":
-        from narrows.runs.directory import is_held
-
         return "running" if is_held(record.path) else "killed"
     return status if status in STATUSES else "unknown"
 
@@ -277,11 +214,6 @@ def _point(row: list[str]) -> tuple[int, float] | None:
         return int(step), float(value)
     except ValueError:
         return None
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, which could write to a terminal what no run said."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def finite(value: float | None) -> bool:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from narrows.compare.better import higher_is_better
 from narrows.compare.figure_names import CLASSICS, ROWS, STDERR, is_silent, named
+from narrows.compare.table_formats import console, number
+from narrows.files import shortest
 
-MOST_PLACES = 6
-"""Digits behind the point, after which a figure is written with a power of ten."""
 BETTER = "★ "
 MOST_COLUMNS = 4
 """Classic answers, or runs, that get a column each in one table."""
@@ -22,21 +19,21 @@ MOST_COLUMNS = 4
 
 def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:
     """Print the final figures, where the run lies, and how to look at it."""
-    console = Console(width=None if os.isatty(1) else 120, highlight=False)
-    console.print(figure_table(figures))
-    console.print(f"run          {_shortest(run_dir)}", soft_wrap=True)
-    console.print(f"TensorBoard  tensorboard --logdir {_shortest(output_dir)}", soft_wrap=True)
+    out = console(120)
+    out.print(figure_table(figures))
+    out.print(f"run          {shortest(run_dir)}", soft_wrap=True)
+    out.print(f"TensorBoard  tensorboard --logdir {shortest(output_dir)}", soft_wrap=True)
 
 
 def print_figures(found: Mapping[str, dict[str, float]]) -> None:
     """Print the figures of one run beside the classics, or those of several side by side, as many as can be read."""
-    console = Console(width=None if os.isatty(1) else 160, highlight=False)
+    out = console()
     if len(found) == 1:
-        console.print(figure_table(*found.values()))
+        out.print(figure_table(*found.values()))
         return
     runs = list(found.items())
     for start in range(0, len(runs), MOST_COLUMNS):
-        console.print(table_of_runs(dict(runs[start : start + MOST_COLUMNS])))
+        out.print(table_of_runs(dict(runs[start : start + MOST_COLUMNS])))
 
 
 def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
@@ -104,22 +101,4 @@ def _classic(key: str, kind: str) -> str:
 
 def _number(figures: dict[str, float], key: str) -> str:
     """The figure, and its standard error to two digits where there is one."""
-    if key not in figures:
-        return ""
-    error = figures.get(f"{key}{STDERR}")
-    if error is None or not 0 < error < math.inf:
-        return _plain(figures[key])
-    places = max(0, 1 - math.floor(math.log10(error)))
-    if places > MOST_PLACES:
-        return f"{figures[key]:.3g} ± {error:.2g}"
-    return f"{figures[key]:.{places}f} ± {error:.{places}f}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
-
-
-def _shortest(path: Path) -> str:
-    """Relative to where the user stands, when it lies below."""
-    absolute = path.resolve()
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+    return number(figures.get(key), figures.get(f"{key}{STDERR}") or None)

@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from narrows.compare.better import higher_is_better
-from narrows.compare.run_records import finite, printable
+from narrows.compare.run_records import finite
 from narrows.compare.two_runs import MISSING
+from narrows.errors import printable
 
 MARK = "★"
 
@@ -114,8 +117,20 @@ def number(value: float | None, deviation: float | None = None) -> str:
         return f"{number(value)} ± 0"
     places = 1 - math.floor(math.log10(abs(deviation)))
     if places > 6 or max(abs(value), deviation) >= 1e6:
-        return f"{value:.4g} ± {deviation:.2g}"
+        return f"{value:.3g} ± {deviation:.2g}"
     return f"{value:.{max(0, places)}f} ± {deviation:.{max(0, places)}f}"
+
+
+def console(width: int = 160) -> Console:
+    """Where tables are printed, `width` columns wide where that is no terminal; no run's text is taken for markup."""
+    return Console(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV, the same on every system."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
 
 
 def row_label(table: Table) -> str:
@@ -159,18 +174,16 @@ def _figure(table: Table, position: int, metric: str) -> Text:
 
 def as_csv(table: Table, metrics: Sequence[str]) -> str:
     """One header, one line per row; figures in full precision, config values as JSON unless they are text."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     columns = [f"{metric}{part}" for metric in metrics for part in (("", ".sd", ".n") if table.grouped else ("",))]
-    writer.writerow([row_label(table), "status", *table.keys, *columns])
+    lines = [[row_label(table), "status", *table.keys, *columns]]
     for row in table.rows:
         figures: list[str] = []
         for metric in metrics:
             figures.append(_full(row.metrics.get(metric)))
             if table.grouped:
                 figures += [_full(row.deviations.get(metric)), str(row.counts.get(metric, 0))]
-        writer.writerow([row.name, row.status, *(_plain(row.keys.get(key, MISSING)) for key in table.keys), *figures])
-    return out.getvalue()
+        lines.append([row.name, row.status, *(_plain(row.keys.get(key, MISSING)) for key in table.keys), *figures])
+    return csv_text(lines)
 
 
 def _full(value: float | None) -> str:

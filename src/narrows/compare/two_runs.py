@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from narrows.config.plain_yaml import flatten
+
 Pair = tuple[Any, Any]
 
 
@@ -21,27 +23,6 @@ class Missing:
 
 
 MISSING = Missing()
-
-LARGEST = 100_000
-"""Keys in one config: more are an attack or a mistake, never a config."""
-
-
-def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys; lists and empty mappings are values.
-
-    Raises:
-        ValueError: more keys than any config has.
-    """
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-        if len(flat) > LARGEST:
-            raise ValueError(f"it has more than {LARGEST:,} keys")
-    return flat
 
 
 def equal(a: Any, b: Any) -> bool:

@@ -18,6 +18,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from narrows.config.option_types import check_types
+from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, nearest, require
 
 T = TypeVar("T")
@@ -253,15 +254,4 @@ def group_names() -> list[str]:
 
 def known_keys(config: DictConfig) -> list[str]:
     """Every key of a config, dotted."""
-    values = OmegaConf.to_container(config)
-    assert isinstance(values, dict)
-    return list(flatten({str(key): value for key, value in values.items()}))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
-    return flat
+    return list(flatten(OmegaConf.to_container(config)))  # type: ignore[arg-type]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,9 +11,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows import errors
 from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names, known_keys
-from narrows.errors import Pruned, UserError, nearest, require
+from narrows.errors import UserError, nearest, require, sentence
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
@@ -38,6 +35,10 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {error.msg or error}".partition("\n")[0]
     return first_line(error)
+
+
+for kind in (HydraException, MissingConfigException, OmegaConfBaseException):  # the second is an OSError too
+    sentence.register(kind, explain)
 
 
 def check_overrides(arguments: Iterable[str]) -> None:
@@ -64,19 +65,6 @@ def check_overrides(arguments: Iterable[str]) -> None:
         if not all(isinstance(name, str) for name in names):
             given = argument.partition("=")[2]
             raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group))}")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """`errors.explained`, of Hydra's errors too; a run that its sweep gave up ends quietly."""
-    try:
-        with errors.explained():
-            yield
-    except Pruned as error:
-        print(f"narrows: {error}", file=sys.stderr)
-        raise SystemExit(0) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        errors.stop(explain(error))
 
 
 def override(config: DictConfig, text: str) -> None:

@@ -5,7 +5,6 @@ Arrays are NumPy, channels first, without gradients. Nothing here touches pyplot
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
+
+from narrows.files import replacing
 
 Array = NDArray[np.floating]
 Picture = NDArray[np.uint8]
@@ -42,12 +43,8 @@ _STYLE: dict[str, Any] = {"color": INK, "fontfamily": "DejaVu Sans"}
 def save(picture: Picture, path: Path) -> None:
     """Write a PNG under its final name only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        Image.fromarray(picture).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        Image.fromarray(picture).save(file, format="PNG")
 
 
 def image_grid(

@@ -1,1 +1,5 @@
 """Loading: a run's directory as a model and its data."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

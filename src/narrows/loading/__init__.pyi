@@ -1,0 +1,1 @@
+from .open_run import OpenRun as OpenRun

@@ -18,6 +18,7 @@ from narrows.loading import trust
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoints
+from narrows.runs.file_names import CHECKPOINTS
 from narrows.runs.old_names import current_config
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def fitted_path(run_dir: Path) -> Path:
     """Of the density that the run itself fitted."""
-    return Path(run_dir) / checkpoints.FOLDER / "prior.ckpt"
+    return Path(run_dir) / CHECKPOINTS / "prior.ckpt"
 
 
 def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Density | None:

@@ -1,8 +1,7 @@
-"""A finished run, as a model."""
+"""The parts of which a model is put together from a run's config and checkpoint; `open_run` does so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -10,14 +9,13 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from narrows.config.composition import build, check_keys
+from narrows.config.composition import build
 from narrows.errors import UserError
-from narrows.files import read_json
-from narrows.loading import fitted_density, trust
+from narrows.loading import trust
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.random import seed_default
 from narrows.runs import checkpoints
-from narrows.runs.directory import CONFIG, MANIFEST
+from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.types import DataSpec
 
 
@@ -44,7 +42,7 @@ def build_model(config: DictConfig, spec: DataSpec) -> Autoencoder:
     return build(config.model, "model", spec, stages)
 
 
-def _without_start(config: DictConfig) -> DictConfig:
+def without_start(config: DictConfig) -> DictConfig:
     """The config without the options that a checkpoint outdates: their files may be gone, or elsewhere."""
     for option in getattr(get_object(config.encoder._target_), "initial", ()):
         config.encoder[option] = None
@@ -57,7 +55,7 @@ def untrained(run_dir: Path, spec: DataSpec, seed: int) -> Autoencoder:
     Raises:
         UserError: the directory is no run's.
     """
-    config = _without_start(read_config(run_dir))
+    config = without_start(read_config(run_dir))
     config.seed = seed
     return build_model(config, spec)
 
@@ -68,7 +66,7 @@ def checkpoint_path(run_dir: Path, which: str) -> Path:
     Raises:
         UserError: the run has no checkpoint.
     """
-    folder = Path(run_dir) / "checkpoints"
+    folder = Path(run_dir) / CHECKPOINTS
     names = ["best", "last"] if which == "best" else [which]
     for name in names:
         if (folder / f"{name}.ckpt").is_file():
@@ -83,33 +81,3 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         UserError: the file is damaged, or holds anything but tensors and plain values.
     """
     return checkpoints.read(path)["state_dict"]
-
-
-def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
-    """The trained model of a run, in evaluation mode on the CPU.
-
-    The run may be a stranger's: its config builds components of narrows, torch, torchvision and Lightning and
-    nothing else (`narrows.loading.trust`), and its checkpoint holds tensors and plain values and nothing else.
-    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.models.Autoencoder`. A density that
-    the run fitted to the latents of this checkpoint is attached to it: samples are drawn from that.
-
-    Args:
-        run_dir: what `narrows train` printed.
-        checkpoint: `best` or `last`.
-        allow: packages of your own that the config may name too, such as `["mylab"]`.
-
-    Raises:
-        UserError: no such run, it has no readable checkpoint, or its config names what is not allowed.
-    """
-    run_dir = Path(run_dir)
-    config = read_config(run_dir)
-    trust.require_trusted(config, allow)
-    check_keys(config)
-    data = read_json(run_dir / MANIFEST).get("data")
-    if data is None:
-        raise UserError(f"{run_dir} stopped before its data were read: there is no model to load")
-    model = build_model(_without_start(config), DataSpec.from_dict(data))
-    weights = read_weights(checkpoint_path(run_dir, checkpoint))
-    model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
-    fitted_density.attach(model, fitted_density.fitted_path(run_dir), checkpoint_path(run_dir, checkpoint), allow)
-    return model.eval()

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from narrows.errors import UserError
 from narrows.files import read_json, write_json
+from narrows.runs.file_names import ENCODING
 
 if TYPE_CHECKING:
     from narrows.data.table_encoding import Encoding
-
-FILE = "encoding.json"
 
 
 def save(data: Any, run: Path) -> None:
     """Write the encoding that a datamodule fitted; nothing where it fitted none."""
     encoding = getattr(data, "encoding", None)
     if encoding is not None:
-        write_json(run / FILE, encoding.to_dict())
+        write_json(run / ENCODING, encoding.to_dict())
 
 
 def load(run: Path) -> Encoding:
@@ -29,7 +28,7 @@ def load(run: Path) -> Encoding:
     """
     from narrows.data.table_encoding import Encoding
 
-    path = run / FILE
+    path = run / ENCODING
     if not path.is_file():
         raise UserError(f"{run} was not trained on a table: narrows score reads runs of datamodule=table")
     try:

@@ -31,17 +31,16 @@ from __future__ import annotations
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
-from omegaconf._utils import get_yaml_loader
 
 from narrows.config.composition import config_dir
-from narrows.errors import UserError, nearest, require
+from narrows.config.plain_yaml import nodes, read_yaml, require_plain
+from narrows.errors import UserError, nearest, printable, require
 from narrows.runs.old_names import current_config
 
 ROOMS = (
@@ -71,9 +70,7 @@ LIGHTNING = {
 """Lightning's classes that neither write nor read where an argument says."""
 OWN_LOGGERS = ("narrows.training.CSVHistory", "narrows.training.TensorBoard")
 """Loggers that write in the run directory and nowhere else."""
-LARGEST_FILE, MOST_VALUES = 4 * 2**20, 20_000
 NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", re.ASCII)
-PLAIN = (str, bool, int, float, type(None))
 
 
 def read_config(path: Path) -> DictConfig:
@@ -83,19 +80,13 @@ def read_config(path: Path) -> DictConfig:
         UserError: it is missing, no YAML, unreasonably large, or holds a reference.
     """
     try:
-        text = path.read_text(encoding="utf-8") if path.stat().st_size <= LARGEST_FILE else None
+        values = read_yaml(path)
     except OSError as error:
         raise UserError(f"cannot read the config {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text") from error
-    require(text is not None, f"{path} is too large for a config: more than {LARGEST_FILE >> 20} MiB")
-    try:
-        # A SafeLoader that reads numbers as OmegaConf does.
-        values = yaml.load(text or "", Loader=get_yaml_loader())
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise UserError(f"{path} {' '.join(str(error).split())}") from error
     require(isinstance(values, dict) and bool(values), f"{path} is no config: it holds no keys")
-    _require_plain(values, str(path))
+    _require_resolved(values, str(path))
     for key in ("hydra", "defaults"):
         require(key not in values, f"{path} is no resolved config: it has '{key}'; give the config.yaml of a run")
     config = OmegaConf.create(current_config(values))
@@ -103,31 +94,13 @@ def read_config(path: Path) -> DictConfig:
     return config
 
 
-def _require_plain(values: Any, where: str) -> None:
-    for number, (path, key, value) in enumerate(_nodes(values)):
-        require(number < MOST_VALUES, f"{where} is too large for a config: more than {MOST_VALUES:,} values")
-        for part in (key, value):
-            require(
-                isinstance(part, PLAIN + ((dict, list) if part is value else ())),
-                f"{where}: {shown(path)} is of type {type(part).__name__}, which no recorded config holds",
-            )
+def _require_resolved(values: Any, where: str) -> None:
+    for path, _, value in nodes(values):
         require(
             not isinstance(value, str) or "${" not in value,
             f"{where}: {shown(path)} refers to something ({shown(value)}), but a recorded config is resolved; "
             "write the value itself",
         )
-
-
-def _nodes(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """Everything below `node`, with its place and its key."""
-    require(depth < 100, f"{shown(path[:80])}: a config is not nested a hundred deep")
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(node, (dict, list)):
-        items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in items:
-        place = f"{path}[{key}]" if isinstance(node, list) else f"{path}.{key}".removeprefix(".")
-        yield place, key, value
-        yield from _nodes(value, place, depth + 1)
 
 
 def require_trusted(config: DictConfig, allow: Sequence[str] = ()) -> None:
@@ -143,8 +116,12 @@ def require_trusted(config: DictConfig, allow: Sequence[str] = ()) -> None:
     for package in allow:
         require(NAME.fullmatch(f"{package}.x") is not None, f"--allow {shown(package)}: no name of a package")
     values = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
-    _require_plain(values, "the config")
-    found = [(shown(path), value) for path, key, value in _nodes(values) if key == "_target_"]
+    try:
+        require_plain(values)
+    except ValueError as error:
+        raise UserError(f"the config {error}") from error
+    _require_resolved(values, "the config")
+    found = [(shown(path), value) for path, key, value in nodes(values) if key == "_target_"]
     # All names before the first import: what one module does when it is imported must not matter to the rest.
     for path, target in found:
         require(isinstance(target, str), f"{path} must be the name of a component, not {shown(repr(target))}")
@@ -240,7 +217,7 @@ def _refusal(path: str, target: str, home: str = "") -> UserError:
 
 def shown(text: str) -> str:
     """On one line, short, and without control characters: it may be a stranger's."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    plain = printable(str(text))
     return plain if len(plain) <= 200 else plain[:200] + "..."
 
 

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from narrows.errors import UserError
+from narrows.files import replacing
+from narrows.runs.file_names import CHECKPOINTS
 
 Name = Literal["best", "last"]
-FOLDER = "checkpoints"
 TEMPORARY = ".writing"
 _MARK = b"sha256:"
 _COMMENT = len(_MARK) + 64
@@ -65,7 +66,8 @@ def save(state: Mapping[str, Any], folder: Path, names: Sequence[Name]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{TEMPORARY}.{os.getpid()}.ckpt"
     try:
-        _write(state, temporary)
+        with replacing(temporary) as file:
+            _write(state, file)
         if "best" in names:
             _place(temporary, folder / "best.ckpt")
         if "last" in names:
@@ -85,16 +87,13 @@ def save_as(state: Mapping[str, Any], path: Path) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; what was there is kept.
     """
-    temporary = path.with_name(f"{TEMPORARY}.{os.getpid()}.ckpt")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(state, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            _write(state, file)
         _synchronise(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; what was there is kept") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def checksum(path: Path) -> str:
@@ -104,21 +103,18 @@ def checksum(path: Path) -> str:
         return file.read().decode("ascii", "replace")
 
 
-def _write(state: Mapping[str, Any], path: Path) -> None:
+def _write(state: Mapping[str, Any], file: BinaryIO) -> None:
     import torch
 
-    with open(path, "wb") as file:
-        stream = _Hashing(file)
-        try:
-            torch.save(state, stream)  # type: ignore[arg-type]
-        except Exception:
-            if stream.failure is not None:
-                raise stream.failure from None
-            raise
-        file.seek(-len(_NO_COMMENT), os.SEEK_CUR)
-        file.write(struct.pack("<H", _COMMENT) + _MARK + stream.hash.hexdigest().encode())
-        file.flush()
-        os.fsync(file.fileno())
+    stream = _Hashing(file)
+    try:
+        torch.save(state, stream)  # type: ignore[arg-type]
+    except Exception:
+        if stream.failure is not None:
+            raise stream.failure from None
+        raise
+    file.seek(-len(_NO_COMMENT), os.SEEK_CUR)
+    file.write(struct.pack("<H", _COMMENT) + _MARK + stream.hash.hexdigest().encode())
 
 
 def _place(source: Path, target: Path) -> None:
@@ -182,7 +178,7 @@ def newest(run_dir: Path) -> Path | None:
     Raises:
         UserError: there are some, and all are damaged.
     """
-    found = [path for name in ("last", "previous") if (path := run_dir / FOLDER / f"{name}.ckpt").exists()]
+    found = [path for name in ("last", "previous") if (path := run_dir / CHECKPOINTS / f"{name}.ckpt").exists()]
     reasons = []
     for path in found:
         if (reason := damage(path)) is None:
@@ -196,5 +192,6 @@ def newest(run_dir: Path) -> Path | None:
 
 def clear_temporary(run_dir: Path) -> None:
     """Remove what a process that was killed while writing left behind."""
-    for path in (run_dir / FOLDER).glob(f"{TEMPORARY}.*"):
-        path.unlink()
+    for pattern in (f"{TEMPORARY}.*", ".*.tmp"):
+        for path in (run_dir / CHECKPOINTS).glob(pattern):
+            path.unlink()

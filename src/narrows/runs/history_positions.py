@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-HISTORIES = ("metrics.csv", "events.out.tfevents.*")
+from narrows.runs.file_names import HISTORY
+
+HISTORIES = (HISTORY, "events.out.tfevents.*")
 
 
 def take(run_dir: Path, loggers: Iterable[Any]) -> dict[str, int]:

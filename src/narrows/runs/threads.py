@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from narrows.files import read_json
-from narrows.runs.directory import MANIFEST
+from narrows.runs.file_names import MANIFEST
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from .ray import Remote as Remote
 from .search_space import Parameter as Parameter
 from .slurm import Slurm as Slurm
 from .slurm import Submitted as Submitted
+from .study import Judge as Judge
 from .study import Study as Study
 from .sweep_directory import SweepDirectory as SweepDirectory
-from .trial_report import Judge as Judge
 from .workers import Handle as Handle
 from .workers import Task as Task
 from .workers import Watched as Watched

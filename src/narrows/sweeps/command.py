@@ -14,8 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.composition import build
-from narrows.config.overrides import explained
-from narrows.errors import UserError, require
+from narrows.errors import UserError, explained, require
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import check_jobs, check_sweep
 from narrows.sweeps.job_scheduler import Command, Scheduler

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,11 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from narrows.compare.table_formats import csv_text
 from narrows.files import write_atomically, write_json
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS
+from narrows.runs.file_names import CONFIG, MANIFEST, METRICS
 from narrows.sweeps.proposals import ENDED, Proposal, State
 
 JSON, CSV = "status.json", "status.csv"
+PLACES = ("overrides", "directory", "started", "ended", "error")
 NAME_LIMIT = 100
 KILLED = (-9, 137)
 INTERRUPTIONS = {-1, -2, -10, -15, 129, 130, 138, 143}
@@ -163,14 +163,12 @@ class Table:
     def write(self) -> None:
         rows = [self.rows[number] for number in sorted(self.rows)]
         write_json(self.sweep / JSON, {"objectives": self.objectives, "jobs": [_for_people(row) for row in rows]})
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["number", "state", *self.objectives, "overrides", "directory", "started", "ended", "error"])
+        lines: list[list[Any]] = [["number", "state", *self.objectives, *PLACES]]
         for row in rows:
             figures = [row.values.get(metric, "") for metric in self.objectives]
             place = (" ".join(row.overrides), row.directory, row.started, row.ended, row.error)
-            writer.writerow([row.number, row.state, *figures, *place])
-        write_atomically(self.sweep / CSV, text.getvalue())
+            lines.append([row.number, row.state, *figures, *place])
+        write_atomically(self.sweep / CSV, csv_text(lines))
 
 
 def _for_people(row: Row) -> dict[str, Any]:

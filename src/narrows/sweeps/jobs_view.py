@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from narrows.compare.table_formats import number
 from narrows.sweeps.job_table import Row, Table
 from narrows.sweeps.proposals import ENDED, State, ranked
 
@@ -54,7 +55,7 @@ class Progress:
         seconds = time.monotonic() - self._since.pop(row.number, time.monotonic())
         if row.state in ENDED and seconds > 0:
             self._seconds.append(seconds)
-        figures = "  ".join(f"{metric} {value:.4g}" for metric, value in row.values.items())
+        figures = "  ".join(f"{metric} {number(value)}" for metric, value in row.values.items())
         parts = [f"{row.directory}: {row.state}", figures, row.error or "", f"({seconds:.0f} s)" if seconds else ""]
         self._say("  ".join(filter(None, parts)))
         if self._live is None:
@@ -68,7 +69,7 @@ class Progress:
         done = table.count(*ENDED)
         parts = [f"{done}/{self.total} done"]
         states = (State.RUNNING, State.PRUNED, State.FAILED, State.INTERRUPTED)
-        parts += [f"{number} {state}" for state in states if (number := table.count(state))]
+        parts += [f"{count} {state}" for state in states if (count := table.count(state))]
         left = self.total - done - table.count(State.FAILED)
         parts += [text for text in (self._best(table), self._left(left, jobs)) if text]
         self._state = Text("  ·  ".join(parts))
@@ -86,7 +87,7 @@ class Progress:
         if best is None:
             return ""
         metric = table.objectives[0]
-        return f"best {metric} {values[best][0]:.4g} ({table.rows[best].directory})"
+        return f"best {metric} {number(values[best][0])} ({table.rows[best].directory})"
 
     def _left(self, jobs_left: int, at_once: int) -> str:
         if not self._seconds or jobs_left <= 0:

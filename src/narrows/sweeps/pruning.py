@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 
 from narrows.errors import Pruned, nearest, require
-from narrows.sweeps.trial_report import Judge
+from narrows.sweeps.study import Judge
 
 
 class Pruning(pl.Callback):

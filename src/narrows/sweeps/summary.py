@@ -5,14 +5,12 @@ from __future__ import annotations
 import shlex
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Grid
-from rich.text import Text
 
+from narrows.compare.table_formats import console, number
 from narrows.errors import nearest
+from narrows.files import shortest
 from narrows.sweeps.job_table import Row, Table
 from narrows.sweeps.proposals import ENDED, State, dominated, ranked
 
@@ -21,35 +19,29 @@ SHOWN = 6  # figures beside the objectives
 
 def print_summary(table: Table, directions: Sequence[str], command: str) -> None:
     """One row per job, the best first; then the failures by name, and what to do next."""
-    console = Console(highlight=False, width=None if Console().is_terminal else 160)
-    console.print(job_table(table, directions))
+    out = console()
+    out.print(job_table(table, directions))
     for row in table.rows.values():
         if row.state is State.FAILED:
-            console.print(Text(f"{row.directory} failed: {row.error}"), soft_wrap=True)
+            out.print(f"{row.directory} failed: {row.error}", soft_wrap=True)
     for metric in _unknown(table):
         names = {name for row in table.rows.values() for name in table.figures(row) if name.count("/") == 1}
         sentence = f"no run has the figure '{metric}' of sweep.objective: {nearest(metric, names)}"
-        console.print(Text(sentence), soft_wrap=True)
+        out.print(sentence, soft_wrap=True)
     if left := table.count(State.INTERRUPTED, State.QUEUED):
-        console.print(Text(f"{left} not done; go on:  {command} sweep.resume=true"), soft_wrap=True)
+        out.print(f"{left} not done; go on:  {command} sweep.resume=true", soft_wrap=True)
     elif table.count(State.FAILED):
-        console.print(Text(f"try them again:  {command} sweep.resume=true sweep.retry_failed=true"), soft_wrap=True)
+        out.print(f"try them again:  {command} sweep.resume=true sweep.retry_failed=true", soft_wrap=True)
     place = shlex.quote(shortest(table.sweep))
     lines = (place, f"narrows compare {place}", f"tensorboard --logdir {place}")
     for name, line in zip(("sweep", "compare", "TensorBoard"), lines, strict=True):
-        console.print(Text(f"{name:<12} {line}"), soft_wrap=True)
+        out.print(f"{name:<12} {line}", soft_wrap=True)
 
 
 def _unknown(table: Table) -> list[str]:
     """Objectives that no completed run has a figure for."""
     complete = [row for row in table.rows.values() if row.state is State.COMPLETED]
     return [metric for metric in table.objectives if complete and not any(metric in row.values for row in complete)]
-
-
-def shortest(path: Path) -> str:
-    """Relative to where the user stands, when it lies below."""
-    absolute = path.resolve()
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
 
 
 def job_table(table: Table, directions: Sequence[str]) -> Grid:
@@ -64,17 +56,17 @@ def job_table(table: Table, directions: Sequence[str]) -> Grid:
         grid.add_column(name, justify="right")
     best = marked(table, directions)
     for row in rows:
-        values = [_number(figures[row.number].get(name)) for name in names]
+        values = [number(figures[row.number].get(name)) for name in names]
         varied = " ".join(_rounded(override) for override in row.overrides)
         mark = "* " if row.number in best else "  "
         style = "bold green" if row.number in best else ""
-        grid.add_row(escape(f"{mark}{row.number:03d} {varied}"), str(row.state), *values, style=style)
+        grid.add_row(f"{mark}{row.number:03d} {varied}", str(row.state), *values, style=style)
     complete = [figures[row.number] for row in rows if row.state is State.COMPLETED]
     if len(complete) > 1:
         grid.add_section()
         shared = [[run[name] for run in complete if name in run] for name in names]
-        grid.add_row("  mean", "", *(_number(statistics.mean(v)) if v else "" for v in shared))
-        grid.add_row("  standard deviation", "", *(_number(statistics.stdev(v)) if len(v) > 1 else "" for v in shared))
+        grid.add_row("  mean", "", *(number(statistics.mean(v)) if v else "" for v in shared))
+        grid.add_row("  standard deviation", "", *(number(statistics.stdev(v)) if len(v) > 1 else "" for v in shared))
     return grid
 
 
@@ -117,12 +109,6 @@ def _rounded(override: str) -> str:
         return f"{key}={float(value):.4g}" if "." in value else override
     except ValueError:
         return override
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
 
 
 def exit_code(table: Table) -> int:

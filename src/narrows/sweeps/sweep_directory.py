@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +12,9 @@ from omegaconf import OmegaConf
 from narrows import __version__
 from narrows.errors import UserError
 from narrows.files import write_atomically
-from narrows.runs.directory import LOCK
+from narrows.runs import lock
+from narrows.runs.file_names import SWEEP
 from narrows.sweeps.plan import Plan
-
-FILE = "sweep.yaml"
 
 
 def stamp() -> str:
@@ -31,7 +27,6 @@ class SweepDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self._handle: int | None = None
 
     def hold(self) -> None:
         """Take the directory; the lock ends with this process, however that ends.
@@ -39,26 +34,13 @@ class SweepDirectory:
         Raises:
             UserError: another process runs this sweep.
         """
-        handle = os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(handle, 200).decode(errors="replace").strip()
-            os.close(handle)
-            raise UserError(
-                f"another process ({owner}) runs the sweep {self.path}: wait for it, or stop it first"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
-        self._handle = handle
+        lock.hold(self.path, "runs the sweep")
 
     def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        lock.release(self.path)
 
     def write(self, plan: Plan, arguments: list[str], command: list[str]) -> None:
-        """`sweep.yaml`; what makes a directory a sweep's, so it is written last."""
+        """What was asked; what makes a directory a sweep's, so it is written last."""
         (self.path / "logs").mkdir(exist_ok=True)
         record = {
             "narrows": __version__,
@@ -68,7 +50,7 @@ class SweepDirectory:
             "trials": plan.trials,
             "plan": plan.identity(),
         }
-        write_atomically(self.path / FILE, OmegaConf.to_yaml(OmegaConf.create(record)))
+        write_atomically(self.path / SWEEP, OmegaConf.to_yaml(OmegaConf.create(record)))
 
 
 def create(path: Path) -> SweepDirectory:
@@ -79,7 +61,7 @@ def create(path: Path) -> SweepDirectory:
         OSError: it cannot be written.
     """
     path.mkdir(parents=True, exist_ok=True)
-    if (path / FILE).exists():
+    if (path / SWEEP).exists():
         raise UserError(f"{path} already holds a sweep; go on with it (sweep.resume=true), or choose another directory")
     directory = SweepDirectory(path)
     directory.hold()
@@ -92,16 +74,16 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is none.
     """
-    if not (path / FILE).is_file():
-        raise UserError(f"{path} is not the directory of a sweep: it has no {FILE}")
-    record = OmegaConf.to_container(OmegaConf.load(path / FILE))
+    if not (path / SWEEP).is_file():
+        raise UserError(f"{path} is not the directory of a sweep: it has no {SWEEP}")
+    record = OmegaConf.to_container(OmegaConf.load(path / SWEEP))
     assert isinstance(record, dict)
     return {str(key): value for key, value in record.items()}
 
 
 def newest(candidates: Iterator[Path], plan: Plan) -> Path | None:
     """The latest sweep among these directories that was asked to do the same."""
-    same = [path for path in candidates if (path / FILE).is_file() and read(path)["plan"] == _plain(plan)]
+    same = [path for path in candidates if (path / SWEEP).is_file() and read(path)["plan"] == _plain(plan)]
     return max(same, key=lambda path: (str(read(path)["created"]), path.name), default=None)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from narrows.errors import UserError
-from narrows.runs.directory import is_held
+from narrows.runs.lock import is_held
 
 GUARD = Path(__file__).with_name("end_with_parent.py")
 

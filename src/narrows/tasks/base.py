@@ -13,6 +13,7 @@ import torch
 from narrows.errors import UserError
 from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluating
 from narrows.models.autoencoder import Autoencoder
+from narrows.runs.file_names import FIGURES
 from narrows.types import Batch, DataSpec
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class TaskContext:
             # Whoever only loads a model should not wait for what draws.
             from narrows.drawing.canvas import save
 
-            save(picture, self.directory / "figures" / f"{name}.png")
+            save(picture, self.directory / FIGURES / f"{name}.png")
 
     def warn(self, message: str) -> None:
         log.warning(message)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from narrows.coding.codec import Codec, discrete, unfit, unit_range
-from narrows.coding.coding_tables import FOLDER, Fitted
+from narrows.coding.coding_tables import Fitted
 from narrows.coding.example_files import Examples, eight_bits
 from narrows.coding.packing import packed, rebuilt, unpacked, whole_numbers
 from narrows.compare.figure_names import CLASSICS
@@ -27,6 +27,7 @@ from narrows.evaluation import subset
 from narrows.files import read_json
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
+from narrows.runs.file_names import CODING, FIGURES, TASKS
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
 from narrows.tasks.classics.linear import fit_classics
@@ -109,7 +110,7 @@ class Compression(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         truth = _examples(context, "test", self.max_examples)
         require(len(truth) > 0, "task compression: the test split is empty")
-        folder = None if context.directory is None else context.directory / FOLDER
+        folder = None if context.directory is None else context.directory / CODING
         fitted = Fitted(Codec(context.model), folder, lambda: context.datamodule)
         step, classics = fitted.step(self.step), _classics(context, truth)
         files = {step: _written(fitted, step, truth)}
@@ -136,13 +137,13 @@ class Compression(Task):
         from narrows.drawing.canvas import save
         from narrows.drawing.rate_distortion import rate_distortion
 
-        records = [read_json(run / "tasks" / f"{self.name}.json") for run in runs]
+        records = [read_json(run / TASKS / f"{self.name}.json") for run in runs]
         if len({(record["data"], record["options"]["max_examples"]) for record in records}) > 1:
             log.info("no picture of these runs together: they were judged on different examples")
             return None
         found = [record["figures"] for record in records]
         curves = {run.resolve().name: curve_of(figures) for run, figures in zip(runs, found, strict=True)}
-        path = runs[0] / "figures" / "compression_runs.png"
+        path = runs[0] / FIGURES / "compression_runs.png"
         save(rate_distortion(curves, _classic_curves(*found), "Rate and distortion on the test split"), path)
         return path
 

@@ -13,6 +13,7 @@ from narrows.errors import nearest, require
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
+from narrows.runs.file_names import FIGURES
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.linear import fit_classics
@@ -167,4 +168,4 @@ class Disentanglement(Task):
         columns = [str(number) for number in range(width)]
         bounds = (0.0, max(float(np.nanmax(values)) for _, values in panels))
         picture = canvas.heat_maps(panels, title, columns, "factor", factors, bounds)
-        canvas.save(picture, context.directory / "figures" / "factors.png")
+        canvas.save(picture, context.directory / FIGURES / "factors.png")

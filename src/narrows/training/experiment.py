@@ -26,7 +26,8 @@ from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoints, history_positions
-from narrows.runs.directory import CONFIG, RunDirectory
+from narrows.runs.directory import RunDirectory
+from narrows.runs.file_names import CONFIG
 from narrows.runs.job import Job
 from narrows.runs.manifest import is_main_process
 from narrows.runs.status import began_at, recorded

@@ -28,7 +28,8 @@ from narrows.files import write_atomically
 from narrows.loading.load import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default
-from narrows.runs.directory import CONFIG, RunDirectory
+from narrows.runs.directory import RunDirectory
+from narrows.runs.file_names import CONFIG
 from narrows.runs.job import Job
 from narrows.runs.status import began_at, recorded
 from narrows.training.experiment import build_module, check_composition

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from narrows.errors import UserError
+from narrows.runs.file_names import HISTORY
 
 
 class CSVHistory(Logger):
@@ -20,7 +21,7 @@ class CSVHistory(Logger):
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
+        self.path = Path(save_dir) / HISTORY
 
     @property
     def name(self) -> str:

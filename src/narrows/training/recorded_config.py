@@ -19,7 +19,7 @@ from narrows.config.overrides import override
 from narrows.errors import UserError, require
 from narrows.files import read_json
 from narrows.loading.trust import read_config, require_trusted
-from narrows.runs.directory import CONFIG, MANIFEST
+from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
 
 OPTIONS = ("resume", "from_config", "into", "allow")
@@ -112,5 +112,5 @@ def _key(override: str) -> str:
 def _log_to(directory: Path) -> None:
     """What Hydra sets up for other runs: messages on stderr, and in the run's `train.log`."""
     # Delayed: the directory may not be there yet, or be another's.
-    record = logging.FileHandler(directory / "train.log", delay=True)
+    record = logging.FileHandler(directory / LOG, delay=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stderr), record])

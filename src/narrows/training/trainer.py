@@ -11,7 +11,8 @@ import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build, flatten, is_chosen
+from narrows.config.composition import build, is_chosen
+from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, require
 from narrows.losses import Objective
 from narrows.runs.job import Job

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,16 +14,13 @@ from torch import Tensor
 from narrows.errors import UserError
 from narrows.evaluation import evaluating
 from narrows.files import read_json, write_json
-from narrows.loading import run_data as data_of
-from narrows.loading.load import checkpoint_path
+from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
-from narrows.runs import checkpoints
+from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
 from narrows.tasks.measures.reconstruction_errors import example_mse
 from narrows.types import Batch
-
-FILE = "calibration.json"
 
 SUPPORTED = ("reconstruction", "standardised")
 """Scores of task anomaly that need nothing but a row and its reconstruction."""
@@ -47,20 +43,20 @@ class Calibration:
         return _judge(model, x, observed, self.usual)
 
 
-def calibrated(run: Path, config: DictConfig, model: Autoencoder) -> Calibration:
+def calibrated(run: OpenRun) -> Calibration:
     """The run's calibration: the stored one where it is of these weights, else computed from the run's data and stored.
 
     Raises:
         UserError: it is not stored, and the data are not here or have no normal row in validation.
     """
-    made_for = {"weights": checkpoints.checksum(checkpoint_path(run, config.checkpoint)), "score": score_of(config)}
-    path = run / FILE
+    made_for = {"weights": run.checksum, "score": score_of(run.config)}
+    path = run.path / CALIBRATION
     if path.is_file():
         stored = read_json(path)
         if made_for == {key: stored.get(key) for key in made_for}:
             usual = stored["usual"]
             return Calibration(np.asarray(stored["scores"]), None if usual is None else torch.tensor(usual).double())
-    found = _calibrate(run, config, model)
+    found = _calibrate(run)
     usual = None if found.usual is None else found.usual.tolist()
     write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual})
     return found
@@ -74,10 +70,10 @@ def score_of(config: DictConfig) -> str:
     return asked[0] if asked and asked[0] in SUPPORTED else SUPPORTED[0]
 
 
-def _calibrate(run: Path, config: DictConfig, model: Autoencoder) -> Calibration:
-    data = data_of.load(config, run)
+def _calibrate(run: OpenRun) -> Calibration:
+    data, model = run.data, run.model
     usual = None
-    if score_of(config) == "standardised":
+    if score_of(run.config) == "standardised":
         device = next(model.parameters()).device
         with evaluating(model, 0, "score"):
             usual = usual_errors(model, (batch.to(device) for batch in data.ordered_loader("train")))
@@ -89,7 +85,7 @@ def _calibrate(run: Path, config: DictConfig, model: Autoencoder) -> Calibration
         found.append(scores[(batch.label == 0).numpy()] if binary else scores)
     normals = np.sort(np.concatenate(found))
     if not len(normals):
-        raise UserError(f"no validation row of {run} is normal, and the threshold comes from them")
+        raise UserError(f"no validation row of {run.path} is normal, and the threshold comes from them")
     return Calibration(normals, usual)
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointBase
 from narrows import os_signals
 from narrows.errors import UserError, nearest, require
 from narrows.runs import checkpoints, history_positions
+from narrows.runs.file_names import CHECKPOINTS
 from narrows.training.module import AutoencoderModule
 
 
@@ -135,7 +136,7 @@ class Checkpoint(CheckpointBase):
         return better
 
     def _save(self, trainer: L.Trainer, names: list[checkpoints.Name]) -> None:
-        path = Path(trainer.default_root_dir) / checkpoints.FOLDER / f"{names[-1]}.ckpt"
+        path = Path(trainer.default_root_dir) / CHECKPOINTS / f"{names[-1]}.ckpt"
         trainer.save_checkpoint(path, weights_only=False, storage_options=names)
         if "last" in names:
             self.saved_step = trainer.global_step

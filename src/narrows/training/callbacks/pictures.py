@@ -22,6 +22,7 @@ from narrows.drawing.examples import array, flat, layout_of, panels, paths, roll
 from narrows.errors import require
 from narrows.evaluation import EvaluationData, evaluating, subset
 from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
 from narrows.types import Batch, DataSpec, VariationalLatent
 
@@ -86,7 +87,7 @@ class Pictures(pl.Callback):
 def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
     """To `<directory>/figures/*.png` and to every logger whose experiment has `add_image`."""
     for name, picture in pictures.items():
-        canvas.save(picture, directory / "figures" / f"{name}.png")
+        canvas.save(picture, directory / FIGURES / f"{name}.png")
     for logger in loggers:
         add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
         if add_image is not None:

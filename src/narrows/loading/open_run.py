@@ -1,0 +1,150 @@
+"""A finished run, opened: its config, its model and its data, for everything that uses it after training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from narrows.config.composition import build, check_keys
+from narrows.config.overrides import override
+from narrows.errors import UserError, require
+from narrows.files import read_json
+from narrows.loading import fitted_density, trust
+from narrows.loading.adapt import adapt
+from narrows.loading.load import build_model, checkpoint_path, read_config, read_weights, without_start
+from narrows.models.autoencoder import Autoencoder
+from narrows.random import seed_default
+from narrows.runs import checkpoints
+from narrows.runs.directory import RunDirectory
+from narrows.runs.file_names import MANIFEST
+from narrows.types import DataSpec
+
+
+def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
+    """The trained model of a run, in evaluation mode on the CPU.
+
+    The run may be a stranger's: its config builds components of narrows, torch, torchvision and Lightning and
+    nothing else (`narrows.loading.trust`), and its checkpoint holds tensors and plain values and nothing else.
+    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.models.Autoencoder`. A density that
+    the run fitted to the latents of this checkpoint is attached to it: samples are drawn from that.
+
+    Args:
+        run_dir: what `narrows train` printed.
+        checkpoint: `best` or `last`.
+        allow: packages of your own that the config may name too, such as `["mylab"]`.
+
+    Raises:
+        UserError: no such run, it has no readable checkpoint, or its config names what is not allowed.
+    """
+    return OpenRun(run_dir, allow, checkpoint).model
+
+
+class OpenRun:
+    """A run as a config, a model and data, each read when it is first asked for.
+
+    Args:
+        path: the run's directory.
+        allow: packages that its config may name.
+        checkpoint: `best` or `last`; by default the one that the run's figures are of.
+
+    Raises:
+        UserError: no such run, or a config that is none.
+    """
+
+    def __init__(self, path: str | Path, allow: Sequence[str] = (), checkpoint: str | None = None) -> None:
+        self.path, self.allow = Path(path), allow
+        require(self.path.is_dir(), f"there is no run directory {self.path}")
+        self._recorded = read_config(self.path)
+        self.config = self._recorded.copy()
+        """As recorded, until `find_data` changes it; the model is always the recorded one."""
+        self.checkpoint = self.config.get("checkpoint") if checkpoint is None else checkpoint
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.path / MANIFEST)
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint file."""
+        return checkpoint_path(self.path, self.checkpoint)
+
+    @property
+    def device(self) -> torch.device:
+        """What this machine computes fastest with."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def model(self) -> Autoencoder:
+        """In evaluation mode, on the CPU, with the density that the run fitted.
+
+        Raises:
+            UserError: the config names what is not allowed, or there is no readable checkpoint.
+        """
+        self._require_trusted()
+        model = build_model(without_start(self._recorded.copy()), self._spec)
+        weights = read_weights(self.weights)
+        model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
+        fitted_density.attach(model, fitted_density.fitted_path(self.path), self.weights, self.allow)
+        return model.eval()
+
+    def _require_trusted(self) -> None:
+        trust.require_trusted(self._recorded, self.allow)
+        check_keys(self._recorded)
+
+    @property
+    def _spec(self) -> DataSpec:
+        data = self.manifest.get("data")
+        if data is None:
+            raise UserError(f"{self.path} stopped before its data were read: there is no model to load")
+        return DataSpec.from_dict(data)
+
+    def find_data(self, overrides: Sequence[str] = ()) -> None:
+        """Change the config to where the data lie from here; the user's `overrides` come last.
+
+        Raises:
+            UserError: data that are not here, or a key that does not exist.
+        """
+        started = str(self.manifest.get("directory") or ".")
+        adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True)
+        moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]
+        for text in [*moved, *overrides]:
+            override(self.config, text)
+        check_keys(self.config)
+
+    @cached_property
+    def data(self) -> Any:
+        """The datamodule, set up.
+
+        Raises:
+            UserError: the data are not those that the run was trained on.
+        """
+        self._require_trusted()
+        seed_default(self.config.seed, "data")
+        data = build(self.config.datamodule, "datamodule")
+        data.setup()
+        require(data.spec == self._spec, f"the data found are not those that {self.path} was trained on")
+        return data
+
+    @contextmanager
+    def writing(self) -> Iterator[RunDirectory]:
+        """The run's directory, which no other process writes meanwhile.
+
+        Raises:
+            UserError: one does already.
+        """
+        directory = RunDirectory(self.path)
+        directory.reclaim()
+        try:
+            yield directory
+        finally:
+            directory.release()
+
+    @property
+    def checksum(self) -> str:
+        """Of the weights: what is made from them says so."""
+        return checkpoints.checksum(self.weights)
