@@ -130,7 +130,7 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
 }
 
 CORRUPTIONS: dict[str, Build] = {
-    "clean": partial(corruptions.Clean),
+    "none": partial(corruptions.NoCorruption),
     "gaussian": partial(corruptions.GaussianNoise, sigma=0.3),
     "masking": partial(corruptions.Masking, p=0.4),
     "salt_and_pepper": partial(corruptions.SaltAndPepper, p=0.4),
@@ -261,7 +261,7 @@ def model(
     *,
     bottleneck: Build = BOTTLENECKS["gaussian"],
     likelihood: Build = LIKELIHOODS["bernoulli"],
-    corruption: Build = CORRUPTIONS["clean"],
+    corruption: Build = CORRUPTIONS["none"],
     encoder: Build = ENCODER,
     decoder: Build = DECODER,
 ) -> Autoencoder:

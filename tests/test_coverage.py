@@ -228,7 +228,7 @@ ONLY = {
 def expected_refusals() -> set[tuple[str, str, str]]:
     refused = {(b, loss, c) for loss, read in READERS.items() for b in set(BOTTLENECKS) - read for c in COMPOSED}
     refused |= {(b, loss, c) for b, only in ONLY.items() for loss in set(LOSSES) - only for c in COMPOSED}
-    return refused | {(b, "masked", "clean") for b in BOTTLENECKS}
+    return refused | {(b, "masked", "none") for b in BOTTLENECKS}
 
 
 def objective_for(bottleneck: str) -> Objective:
@@ -236,7 +236,7 @@ def objective_for(bottleneck: str) -> Objective:
     return LOSSES["elbo" if bottleneck in VARIATIONAL else min(ONLY.get(bottleneck, {"reconstruction"}))]()
 
 
-COMPOSED = ("clean", "masking")
+COMPOSED = ("none", "masking")
 TRIPLES = [(b, loss, c) for b in BOTTLENECKS for loss in LOSSES for c in COMPOSED]
 
 
@@ -277,7 +277,7 @@ def test_every_pair_trains_or_is_refused_by_name(bottleneck: str) -> None:
                 continue
             refused.add((bottleneck, loss, corruption))
             assert any(f"'{name}'" in refusal for name in objective)
-            hidden_asked = loss == "masked" and corruption == "clean"
+            hidden_asked = loss == "masked" and corruption == "none"
             assert type(network.corruption if hidden_asked else network.bottleneck).__name__ in refusal
     assert refused == {triple for triple in expected_refusals() if triple[0] == bottleneck}
 

@@ -34,7 +34,7 @@ class Corruption(nn.Module):
         raise NotImplementedError
 
 
-class Clean(Corruption):
+class NoCorruption(Corruption):
     """No corruption."""
 
     identity = True

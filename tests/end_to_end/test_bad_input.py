@@ -89,7 +89,7 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("variant=vae", "bottleneck=deterministic", *NO_DATA),
         "loss term 'kl' (KL) reads a VariationalLatent, but bottleneck Deterministic returns a Latent",
     ),
-    "masked": (("loss=masked", *NO_DATA), "but corruption Clean hides none; use corruption=masking"),
+    "masked": (("loss=masked", *NO_DATA), "but corruption NoCorruption hides none; use corruption=masking"),
     "map": (
         ("encoder=conv", "encoder.flatten=false", "decoder=conv", "decoder.channels=[8]"),
         "the bottleneck gives [16, 2, 2], but decoder conv with 1 stages needs a vector or a map ['C', 4, 4]",

@@ -118,7 +118,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "linear_warm_up": (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=2", "scheduler=constant"),
     "cyclical": (*NARROW, "+schedule@loss.kl.weight=cyclical", "module.accumulate=2", "optimizer=adam"),
     "terms": ("+term@loss.l1=l1", "+term@loss.contraction=contraction", *NARROW, "corruption=gaussian"),
-    "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=clean"),
+    "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=none"),
     "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal"),
     "resnet": ("encoder=resnet", "decoder=resnet", *CONVOLUTIONS, "encoder.blocks=1", "decoder.blocks=1"),
     "sequential": ("variant=sequential", *SERIES, *HIDDEN, "decoder=lstm_ar"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from instances import BOTTLENECKS, LOSSES, batch, model
 
-from narrows.corruptions import Clean, Masking
+from narrows.corruptions import Masking, NoCorruption
 from narrows.errors import UserError
 from narrows.losses import Objective, Term
 from narrows.losses.divergence import KL
@@ -104,15 +104,15 @@ def test_totals_are_per_example(name: str) -> None:
 
 
 REFUSED = [
-    ({"kl": KL()}, Latent, Clean, r"'kl' \(KL\) reads a VariationalLatent, but .* use a variational bottleneck"),
-    ({"kl": KL()}, SparseLatent, Clean, r"returns a SparseLatent"),
-    ({"rate": SparseKL()}, Latent, Clean, r"'rate' \(SparseKL\) reads a UnitLatent, .*activation=sigmoid"),
-    ({"rate": SparseKL()}, VariationalLatent, Clean, r"bottleneck Gaussian returns a VariationalLatent"),
+    ({"kl": KL()}, Latent, NoCorruption, r"'kl' \(KL\) reads a VariationalLatent, but .* use a variational bottleneck"),
+    ({"kl": KL()}, SparseLatent, NoCorruption, r"returns a SparseLatent"),
+    ({"rate": SparseKL()}, Latent, NoCorruption, r"'rate' \(SparseKL\) reads a UnitLatent, .*activation=sigmoid"),
+    ({"rate": SparseKL()}, VariationalLatent, NoCorruption, r"bottleneck Gaussian returns a VariationalLatent"),
     (
         {"x": HiddenNegativeLogLikelihood()},
         Latent,
-        Clean,
-        r"'x' .* judges hidden values, but corruption Clean hides none",
+        NoCorruption,
+        r"'x' .* judges hidden values, but corruption NoCorruption hides none",
     ),
 ]
 """Terms, latent, corruption, and what is said of them."""
@@ -120,7 +120,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("terms", "returns", "corruption", "sentence"), REFUSED)
 def test_refusals_name_the_term_and_the_remedy(
-    terms: dict[str, Term], returns: type[Latent], corruption: type[Clean], sentence: str
+    terms: dict[str, Term], returns: type[Latent], corruption: type[NoCorruption], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence) as refused:
         Objective(terms).check(returns, BOTTLENECKS["gaussian"].func, corruption)
@@ -129,8 +129,8 @@ def test_refusals_name_the_term_and_the_remedy(
 
 def test_what_can_be_read_is_not_refused() -> None:
     bottleneck = BOTTLENECKS["gaussian"].func
-    Objective({"kl": KL(), "l1": L1()}).check(VariationalLatent, bottleneck, Clean)
-    Objective({"rate": SparseKL()}).check(UnitLatent, bottleneck, Clean)
+    Objective({"kl": KL(), "l1": L1()}).check(VariationalLatent, bottleneck, NoCorruption)
+    Objective({"rate": SparseKL()}).check(UnitLatent, bottleneck, NoCorruption)
     Objective({"hidden": HiddenNegativeLogLikelihood()}).check(Latent, bottleneck, Masking)
 
 

@@ -11,7 +11,7 @@ from scipy.stats import logistic
 
 from narrows.bottlenecks.uniform_noise import SmoothedLogistics, UniformNoise
 from narrows.coding.ans import encode, fit_table
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.reconstruction import NegativeLogLikelihood
@@ -114,4 +114,4 @@ def test_senseless_options_are_refused(options: dict[str, float]) -> None:
 
 def test_a_density_that_nothing_trains_is_refused() -> None:
     with pytest.raises(UserError, match="bottleneck UniformNoise has a prior that none of the loss terms"):
-        Objective({"reconstruction": NegativeLogLikelihood()}).check(UniformNoise.returns, UniformNoise, Clean)
+        Objective({"reconstruction": NegativeLogLikelihood()}).check(UniformNoise.returns, UniformNoise, NoCorruption)

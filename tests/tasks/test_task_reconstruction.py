@@ -39,7 +39,7 @@ def _unit_data(n: int = 50, **spec: object) -> Rows:
 
 
 def _constant_model(
-    spec: DataSpec, values: torch.Tensor, corruption: instances.Build = instances.CORRUPTIONS["clean"]
+    spec: DataSpec, values: torch.Tensor, corruption: instances.Build = instances.CORRUPTIONS["none"]
 ) -> Autoencoder:
     return Autoencoder(
         spec,
@@ -224,7 +224,7 @@ def test_a_coin_per_value_costs_one_bit_per_dimension() -> None:
             bottleneck=partial(Deterministic, dim=3),
             decoder=partial(Always, values=torch.zeros(1, 8, 8)),
             likelihood=instances.LIKELIHOODS["bernoulli"],
-            corruption=instances.CORRUPTIONS["clean"],
+            corruption=instances.CORRUPTIONS["none"],
         ),
     )
     found = run_tasks({"r": Reconstruction()}, context(model, data))

@@ -35,7 +35,7 @@ from narrows.files import read_json, write_json
 from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
 from narrows.os_signals import ENDING
-from narrows.runs.directory import CONFIG, MANIFEST, METRICS
+from narrows.runs.directory import CONFIG, MANIFEST, METRICS, read_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,8 +122,7 @@ def plan(options: argparse.Namespace, console: Console) -> Plan:
 
 def _judgeable(run: Path) -> dict[str, Any]:
     require(run.is_dir(), f"there is no run directory {run}")
-    manifest = read_json(run / MANIFEST)
-    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    manifest = read_manifest(run)
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
     require(status == "completed", f"{run} is {status}: only a completed run can be judged{cure}")

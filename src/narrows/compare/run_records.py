@@ -1,4 +1,4 @@
-"""Run directories as plain records: YAML, JSON and CSV are read, nothing is imported or executed."""
+"""Run directories as plain records, under today's names: YAML, JSON and CSV are read, nothing is executed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from typing import Any
 import yaml
 
 from narrows.compare.two_runs import flatten
+from narrows.config.old_words import current_figure
 from narrows.errors import UserError
+from narrows.runs.old_names import current_config, current_figures, current_manifest
 
 CONFIG, MANIFEST, METRICS, HISTORY = "config.yaml", "manifest.json", "metrics.json", "metrics.csv"
 SWEEP = "sweep.yaml"
@@ -130,12 +132,12 @@ def read_runs(places: Iterable[Path | str]) -> list[Record]:
 def read_run(path: Path) -> Record:
     """The record of one run; what cannot be read is named in its notes."""
     record = Record(path, name=printable(path.name))
-    record.manifest = _noted(record, MANIFEST, _json_mapping) or {}
+    record.manifest = current_manifest(_noted(record, MANIFEST, _json_mapping) or {})
     record.status = _status(record)
     record.config = _noted(record, CONFIG, _config) or {}
     if record.status in ("completed", "unknown") or (path / METRICS).exists():
         metrics = _noted(record, METRICS, _json_mapping)
-        record.metrics = _numbers(metrics or {})
+        record.metrics = _numbers(current_figures(metrics or {}))
     else:
         record.final = False
         record.metrics = {name: values[-1] for name, (_, values) in read_history(path).items()}
@@ -182,7 +184,7 @@ def _config(text: str) -> dict[str, Any]:
     values = parse_yaml(text)
     if not isinstance(values, dict) or not values:
         raise ValueError("is empty" if not values else "is no config")
-    return {key: _bounded(value) for key, value in flatten(values).items()}
+    return {key: _bounded(value) for key, value in flatten(current_config(values)).items()}
 
 
 def _bounded(value: Any) -> Any:
@@ -262,7 +264,7 @@ def read_history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
         with open(path / HISTORY, newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.reader(file.readlines(LONGEST)):
                 if (point := _point(row)) is not None:
-                    steps, values = curves.setdefault(printable(row[1]), ([], []))
+                    steps, values = curves.setdefault(printable(current_figure(row[1])), ([], []))
                     steps.append(point[0])
                     values.append(point[1])
     except (OSError, csv.Error):

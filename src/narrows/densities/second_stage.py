@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.base import StandardisedDensity
 from narrows.densities.gradient_fit import Budget
@@ -70,7 +70,7 @@ class SecondStage(StandardisedDensity):
                 bottleneck=partial(Gaussian, dim=dim or self.width),
                 decoder=partial(MLPDecoder, widths=list(reversed(widths))),
                 likelihood=OptimalGaussianLikelihood,
-                corruption=Clean,
+                corruption=NoCorruption,
             ),
         )
 

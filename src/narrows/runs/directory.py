@@ -12,13 +12,25 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.errors import UserError
+from narrows.errors import UserError, require
 from narrows.files import read_json, write_atomically, write_json
+from narrows.runs.old_names import current_manifest
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
 LOCK = ".lock"
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """A run's manifest, with today's names.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    manifest = read_json(run / MANIFEST)
+    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    return current_manifest(manifest)
 
 
 _held: dict[Path, int] = {}
@@ -100,7 +112,7 @@ class RunDirectory:
             self._hold(os.open(self.path / LOCK, os.O_CREAT | os.O_RDWR, 0o644))
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
-        self.manifest = read_json(self.path / MANIFEST) if (self.path / MANIFEST).exists() else {}
+        self.manifest = read_manifest(self.path) if (self.path / MANIFEST).exists() else {}
 
     def _hold(self, handle: int) -> None:
         if not _lock_soon(handle):

@@ -16,6 +16,7 @@ from narrows import __version__
 from narrows.errors import UserError
 from narrows.files import write_atomically
 from narrows.runs.directory import LOCK
+from narrows.runs.old_names import current_sweep
 from narrows.sweeps.plan import Plan
 
 FILE = "sweep.yaml"
@@ -87,7 +88,7 @@ def create(path: Path) -> SweepDirectory:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The record of the sweep in `path`.
+    """The record of the sweep in `path`, with today's names.
 
     Raises:
         UserError: there is none.
@@ -96,7 +97,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the directory of a sweep: it has no {FILE}")
     record = OmegaConf.to_container(OmegaConf.load(path / FILE))
     assert isinstance(record, dict)
-    return {str(key): value for key, value in record.items()}
+    return current_sweep({str(key): value for key, value in record.items()})
 
 
 def newest(candidates: Iterator[Path], plan: Plan) -> Path | None:
