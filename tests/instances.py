@@ -136,7 +136,7 @@ CORRUPTIONS: dict[str, Build] = {
     "salt_and_pepper": partial(corruptions.SaltAndPepper, p=0.4),
     "speckle": partial(corruptions.Speckle, sigma=0.3),
     "block": partial(corruptions.Block, size=0.4, value=-1.0),
-    "feature_dropout": partial(corruptions.FeatureDropout, p=0.4),
+    "swap_noise": partial(corruptions.SwapNoise, p=0.4),
     "patches": partial(corruptions.Patches, size=2, ratio=0.6, value=-1.0),
 }
 

@@ -92,7 +92,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "jumprelu": ("variant=jumprelu", *NARROW, "corruption=block"),
     "gated_sae": (
-        *("variant=gated_sae", *NARROW, "corruption=feature_dropout"),
+        *("variant=gated_sae", *NARROW, "corruption=swap_noise"),
         *("callbacks=start_at_mean", "callbacks.progress.enable=false"),
     ),
     "matryoshka_sae": ("variant=matryoshka_sae", "encoder.widths=[]", "decoder.widths=[]", "decoder.unit_norm=true"),

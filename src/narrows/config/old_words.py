@@ -11,7 +11,7 @@ import re
 from narrows.errors import require
 
 CHOICES = {
-    "corruption": {"clean": "none"},
+    "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
 }
 """Of a config group, the choices that have another name."""
 KEYS: dict[str, str] = {}

@@ -25,6 +25,7 @@ PACKAGES = (
 """Packages whose components were named by their files: `narrows.encoders.mlp.MLPEncoder`."""
 CLASSES = {
     "narrows.corruptions.Clean": "narrows.corruptions.NoCorruption",
+    "narrows.corruptions.FeatureDropout": "narrows.corruptions.SwapNoise",
 }
 """Components with another name, in the rooms where they are now."""
 RENAMED_WITH: dict[str, str] = {}
