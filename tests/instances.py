@@ -15,6 +15,7 @@ from narrows import corruptions
 from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
+from narrows.bottlenecks.entropy import EntropyBottleneck
 from narrows.bottlenecks.flow import FlowPosterior, FlowPrior
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.gumbel import GumbelVQ
@@ -24,7 +25,6 @@ from narrows.bottlenecks.ladder import Ladder
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
-from narrows.bottlenecks.uniform_noise import UniformNoise
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.autoregressive import AutoregressiveCodes
 from narrows.densities.flow import FlowDensity
@@ -91,7 +91,7 @@ BOTTLENECKS: dict[str, Build] = {
     "flow_prior_planar": partial(FlowPrior, dim=5, flow="planar", hidden=[]),
     "hyperspherical": partial(Hyperspherical, dim=5),
     "ladder": partial(Ladder, dims=[4, 3, 2], hidden=[6]),
-    "uniform_noise": partial(UniformNoise, dim=5),
+    "entropy": partial(EntropyBottleneck, dim=5),
     "categorical": partial(Categorical, dim=3, categories=4),
     "categorical_hard": partial(Categorical, dim=3, categories=4, hard=True),
     "joint": partial(Joint, dim=4, variables=2, categories=3),

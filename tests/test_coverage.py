@@ -196,7 +196,7 @@ def test_a_config_lists_every_option_with_its_default(name: str, place: str, nod
 # ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────
 
 GAUSSIAN = {"gaussian"}
-LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar", "uniform_noise"}
+LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar", "entropy"}
 FLOWS = {f"flow_posterior{flow}" for flow in ("", "_maf", "_nsf", "_planar")}
 REPARAMETERISED = GAUSSIAN | LEARNT_PRIOR | FLOWS | {"hyperspherical", "ladder"}
 VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint"}

@@ -24,7 +24,7 @@ from narrows.models.vamp import VampAutoencoder
 from narrows.types import DataSpec, JointLatent, row_sums
 
 SHAPES = [(7,), (7, 4), (7, 2, 3)]
-LEARNT = ["gaussian_mixture", "categorical", "joint", "uniform_noise"]
+LEARNT = ["gaussian_mixture", "categorical", "joint", "entropy"]
 
 
 def vamp(spec: DataSpec = IMAGE, bottleneck: str = "gaussian", pseudo_inputs: int = 4) -> VampAutoencoder:

@@ -12,6 +12,7 @@ from narrows.errors import require
 
 CHOICES = {
     "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
+    "bottleneck": {"uniform_noise": "entropy"},
 }
 """Of a config group, the choices that have another name."""
 KEYS: dict[str, str] = {}

@@ -26,6 +26,7 @@ PACKAGES = (
 CLASSES = {
     "narrows.corruptions.Clean": "narrows.corruptions.NoCorruption",
     "narrows.corruptions.FeatureDropout": "narrows.corruptions.SwapNoise",
+    "narrows.bottlenecks.UniformNoise": "narrows.bottlenecks.EntropyBottleneck",
 }
 """Components with another name, in the rooms where they are now."""
 RENAMED_WITH: dict[str, str] = {}
