@@ -79,7 +79,7 @@ BOTTLENECKS: dict[str, Build] = {
     "topk": partial(TopK, dim=9, k=3),
     "batch_topk": partial(BatchTopK, dim=9, k=3),
     "jumprelu": partial(JumpReLU, dim=9, threshold=0.01, bandwidth=1.0),
-    "gated": partial(GatedSAE, dim=9),
+    "gated_sae": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
     "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
     "flow_posterior": partial(FlowPosterior, dim=5, hidden=[12]),
@@ -220,7 +220,7 @@ LOSSES: dict[str, Callable[[], Objective]] = {
     "l1": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l1": L1()}),
     "l0": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l0": L0()}),
     "sparse": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "dead": TERMS["dead_nll"]()}),
-    "gated": lambda: Objective(
+    "gated_sae": lambda: Objective(
         {"reconstruction": NegativeLogLikelihood(), "gate": GateReconstruction(), "l1": GateL1()}
     ),
     "matryoshka": lambda: Objective(

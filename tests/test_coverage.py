@@ -200,7 +200,7 @@ LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_
 FLOWS = {f"flow_posterior{flow}" for flow in ("", "_maf", "_nsf", "_planar")}
 REPARAMETERISED = GAUSSIAN | LEARNT_PRIOR | FLOWS | {"hyperspherical", "ladder"}
 VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint"}
-SPARSE = {"topk", "batch_topk", "jumprelu", "gated"}
+SPARSE = {"topk", "batch_topk", "jumprelu", "gated_sae"}
 CODEBOOKS = {"vq", "vq_gradient", "vq_rotate", "product_vq", "residual_vq", "lfq"}
 # The bottlenecks that a loss can read; a loss that is not here reads all.
 READERS: dict[str, set[str]] = {
@@ -210,7 +210,7 @@ READERS: dict[str, set[str]] = {
     "joint": {"joint"},
     **dict.fromkeys(("sparse", "matryoshka"), SPARSE),
     "l0": {"jumprelu"},
-    "gated": {"gated"},
+    "gated_sae": {"gated_sae"},
     "vq": CODEBOOKS,
     "vq_gradient": {"vq_gradient"},
     "lfq": {"lfq"},
@@ -219,7 +219,7 @@ READERS: dict[str, set[str]] = {
 }
 # The only losses that train all of a bottleneck.
 ONLY = {
-    "gated": {"gated"},
+    "gated_sae": {"gated_sae"},
     "vq_gradient": {"vq_gradient"},
     **{name: {"elbo", "capacity", "iwae", "info", "factor", "msssim", "output_adversarial"} for name in LEARNT_PRIOR},
 }

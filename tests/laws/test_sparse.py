@@ -18,7 +18,7 @@ from narrows.losses.sparsity import L0, DeadReconstruction, GateL1, GateReconstr
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec, Output
 
-SPARSE = ("topk", "batch_topk", "jumprelu", "gated")
+SPARSE = ("topk", "batch_topk", "jumprelu", "gated_sae")
 VECTOR = DataSpec(shape=(12,), kind="vector", size=100)
 
 
@@ -224,7 +224,7 @@ def test_gated_is_gate_times_magnitude() -> None:
 
 
 def test_gated_s_three_losses_move_what_the_paper_says() -> None:
-    net = linear_sae("gated")
+    net = linear_sae("gated_sae")
     out = net(batch(VECTOR))
     shared = {"bottleneck.projection.weight"}
     gate = shared | {"bottleneck.gate_bias"}

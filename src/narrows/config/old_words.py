@@ -12,7 +12,8 @@ from narrows.errors import require
 
 CHOICES = {
     "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
-    "bottleneck": {"uniform_noise": "entropy"},
+    "bottleneck": {"uniform_noise": "entropy", "gated": "gated_sae"},
+    "loss": {"gated": "gated_sae"},
 }
 """Of a config group, the choices that have another name."""
 KEYS: dict[str, str] = {}

@@ -128,7 +128,7 @@ class Objective(nn.ModuleDict):
         return {name: term.weight(step) for name, term in self._terms()}
 
 
-_REMEDIES = {"gate": "use loss=gated", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}
+_REMEDIES = {"gate": "use loss=gated_sae", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}
 """By what a latent's bottleneck needs."""
 
 
@@ -141,7 +141,7 @@ def _remedy(kind: type[Latent]) -> str:
         "UnitLatent": "use activations inside (0, 1) (bottleneck=deterministic bottleneck.activation=sigmoid)",
         "SparseLatent": "use a sparse bottleneck (bottleneck=topk) or another loss",
         "JumpLatent": "use bottleneck=jumprelu or another loss",
-        "GatedLatent": "use bottleneck=gated together with loss=gated",
+        "GatedLatent": "use bottleneck=gated_sae together with loss=gated_sae",
         "CodebookLatent": "use a bottleneck with codes (bottleneck=vq) or another loss",
         "LearnedCodebookLatent": "use bottleneck=vq bottleneck.ema=null together with loss=vq_gradient",
         "BitLatent": "use bottleneck=lfq or another loss",
