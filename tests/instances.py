@@ -49,7 +49,7 @@ from narrows.losses.similarity import MultiScaleSSIM
 from narrows.losses.sparsity import (
     L0,
     L1,
-    DeadReconstruction,
+    AuxK,
     GateL1,
     GateReconstruction,
     NestedReconstruction,
@@ -157,7 +157,7 @@ TERMS: dict[str, Callable[[], Term]] = {
     "l0": L0,
     "gate_l1": GateL1,
     "gate_nll": GateReconstruction,
-    "dead_nll": partial(DeadReconstruction, k=2, dead_after=3),
+    "auxk": partial(AuxK, k=2, dead_after=3),
     "nested_nll": NestedReconstruction,
     "latent_adversary": partial(LatentAdversary, critic=CRITIC),
     "tc_critic": partial(TotalCorrelationCritic, critic=CRITIC),
@@ -219,12 +219,12 @@ LOSSES: dict[str, Callable[[], Objective]] = {
     "gumbel_vq": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "code_kl": CodeKL()}),
     "l1": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l1": L1()}),
     "l0": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "l0": L0()}),
-    "sparse": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "dead": TERMS["dead_nll"]()}),
+    "sparse": lambda: Objective({"reconstruction": NegativeLogLikelihood(), "auxk": TERMS["auxk"]()}),
     "gated_sae": lambda: Objective(
         {"reconstruction": NegativeLogLikelihood(), "gate": GateReconstruction(), "l1": GateL1()}
     ),
     "matryoshka": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "nested": NestedReconstruction(), "dead": TERMS["dead_nll"]()}
+        {"reconstruction": NegativeLogLikelihood(), "nested": NestedReconstruction(), "auxk": TERMS["auxk"]()}
     ),
     "latent_adversarial": lambda: Objective(
         {"reconstruction": NegativeLogLikelihood(), "adversary": TERMS["latent_adversary"]()}

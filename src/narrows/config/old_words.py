@@ -14,13 +14,14 @@ CHOICES = {
     "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
     "bottleneck": {"uniform_noise": "entropy", "gated": "gated_sae"},
     "loss": {"gated": "gated_sae"},
+    "term": {"dead_nll": "auxk"},
 }
 """Of a config group, the choices that have another name."""
-KEYS: dict[str, str] = {}
+KEYS = {"loss.dead": "loss.auxk", "loss.dead_nll": "loss.auxk"}
 """Places in a config, and config groups; what lies below them moves with them."""
 OPTIONS: dict[str, str] = {}
 """Options of commands."""
-FIGURES: dict[str, str] = {}
+FIGURES = {r"(train|val|test|weight)/dead": r"\1/auxk"}
 """Names of figures, as patterns of whole names and what replaces them."""
 
 
@@ -30,7 +31,7 @@ def current_choice(group: str, choice: str) -> str:
 
 
 def current_key(key: str) -> str:
-    """Today's name of a dotted key, or of a config group: `prior.epochs`, `loss.dead`, `term@loss.dead`."""
+    """Today's name of a dotted key, or of a config group: also with its group, `term@loss.dead`."""
     group, at, place = key.rpartition("@")
     if at:
         return f"{current_key(group)}@{current_key(place)}"

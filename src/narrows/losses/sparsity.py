@@ -98,7 +98,7 @@ class GateReconstruction(Term):
         return side_nats(params, out, model)
 
 
-class DeadReconstruction(Term):
+class AuxK(Term):
     """The error that the living latents leave, rebuilt by the dead ones, `[B]`, in nats: the auxiliary loss "AuxK".
 
     `-log p(x | D(z) + D(z_dead) - D(0))`, where D(z), the decoder's output, is a constant and z_dead the `k` largest
@@ -122,8 +122,8 @@ class DeadReconstruction(Term):
 
     def __init__(self, weight: float | Schedule = 0.03125, k: int | None = None, dead_after: int = 250) -> None:
         super().__init__(weight)
-        require(k is None or k >= 1, f"term dead_nll: k must be at least 1, or null, not {k}")
-        require(dead_after >= 1, f"term dead_nll: dead_after must be at least 1, not {dead_after}")
+        require(k is None or k >= 1, f"term auxk: k must be at least 1, or null, not {k}")
+        require(dead_after >= 1, f"term auxk: dead_after must be at least 1, not {dead_after}")
         self.k, self.dead_after = k, dead_after
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:

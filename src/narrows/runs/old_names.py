@@ -27,9 +27,10 @@ CLASSES = {
     "narrows.corruptions.Clean": "narrows.corruptions.NoCorruption",
     "narrows.corruptions.FeatureDropout": "narrows.corruptions.SwapNoise",
     "narrows.bottlenecks.UniformNoise": "narrows.bottlenecks.EntropyBottleneck",
+    "narrows.losses.DeadReconstruction": "narrows.losses.AuxK",
 }
 """Components with another name, in the rooms where they are now."""
-RENAMED_WITH: dict[str, str] = {}
+RENAMED_WITH = {"loss.dead": "narrows.losses.AuxK"}
 """Places in a config that have another name where they hold this component of today: elsewhere it is the user's own."""
 
 Value = TypeVar("Value")
