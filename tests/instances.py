@@ -52,7 +52,7 @@ from narrows.losses.sparsity import (
     AuxK,
     GateL1,
     GateReconstruction,
-    NestedReconstruction,
+    MatryoshkaReconstruction,
     SparseKL,
 )
 from narrows.models.autoencoder import Autoencoder, Stages
@@ -158,7 +158,7 @@ TERMS: dict[str, Callable[[], Term]] = {
     "gate_l1": GateL1,
     "gate_nll": GateReconstruction,
     "auxk": partial(AuxK, k=2, dead_after=3),
-    "nested_nll": NestedReconstruction,
+    "matryoshka": MatryoshkaReconstruction,
     "latent_adversary": partial(LatentAdversary, critic=CRITIC),
     "tc_critic": partial(TotalCorrelationCritic, critic=CRITIC),
     "output_adversary": partial(OutputAdversary, critic=CRITIC),
@@ -224,7 +224,7 @@ LOSSES: dict[str, Callable[[], Objective]] = {
         {"reconstruction": NegativeLogLikelihood(), "gate": GateReconstruction(), "l1": GateL1()}
     ),
     "matryoshka": lambda: Objective(
-        {"reconstruction": NegativeLogLikelihood(), "nested": NestedReconstruction(), "auxk": TERMS["auxk"]()}
+        {"reconstruction": NegativeLogLikelihood(), "matryoshka": MatryoshkaReconstruction(), "auxk": TERMS["auxk"]()}
     ),
     "latent_adversarial": lambda: Objective(
         {"reconstruction": NegativeLogLikelihood(), "adversary": TERMS["latent_adversary"]()}

@@ -14,7 +14,7 @@ from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.losses.sparsity import L0, AuxK, GateL1, GateReconstruction, NestedReconstruction
+from narrows.losses.sparsity import L0, AuxK, GateL1, GateReconstruction, MatryoshkaReconstruction
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec, Output
 
@@ -307,7 +307,7 @@ def test_dead_latents_are_half_the_width_at_most_and_are_judged_in_training_alon
 def test_side_losses_teach_the_likelihood_nothing(likelihood: str) -> None:
     net, out = killed(likelihood)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    terms = (AuxK(k=2, dead_after=50), NestedReconstruction(prefixes=[0.5]))
+    terms = (AuxK(k=2, dead_after=50), MatryoshkaReconstruction(prefixes=[0.5]))
     sum(term(out, net).mean() for term in terms).backward()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(p.grad is None for p in net.likelihood.parameters())
@@ -318,7 +318,7 @@ def test_batch_norm_in_the_decoder_is_left_alone_by_side_losses() -> None:
     out = net(batch())
     before = {name: value.clone() for name, value in net.state_dict().items()}
     TERMS["auxk"]()(out, net)
-    TERMS["nested_nll"]()(out, net)
+    TERMS["matryoshka"]()(out, net)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
     assert all(part.training for part in net.modules())
@@ -335,13 +335,13 @@ def test_prefixes_are_judged_one_by_one() -> None:
         z = out.latent.z.clone()
         z[:, size:] = 0
         expected = expected - net.decode(z).log_prob(out.batch.x).sum(1)
-    torch.testing.assert_close(NestedReconstruction(prefixes=[0.45, 0.2])(out, net), expected)
+    torch.testing.assert_close(MatryoshkaReconstruction(prefixes=[0.45, 0.2])(out, net), expected)
 
 
 @pytest.mark.parametrize("prefixes", [[], [0.0], [1.0], [0.5, 2.0]])
 def test_prefixes_are_shares(prefixes: list[float]) -> None:
-    with pytest.raises(UserError, match=r"term nested_nll: prefixes must be shares inside \(0, 1\)"):
-        NestedReconstruction(prefixes=prefixes)
+    with pytest.raises(UserError, match=r"term matryoshka: prefixes must be shares inside \(0, 1\)"):
+        MatryoshkaReconstruction(prefixes=prefixes)
 
 
 def test_decoder_columns_have_norm_one_and_their_gradient_no_part_along_them() -> None:

@@ -14,14 +14,22 @@ CHOICES = {
     "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
     "bottleneck": {"uniform_noise": "entropy", "gated": "gated_sae"},
     "loss": {"gated": "gated_sae"},
-    "term": {"dead_nll": "auxk"},
+    "term": {"dead_nll": "auxk", "nested_nll": "matryoshka"},
 }
 """Of a config group, the choices that have another name."""
-KEYS = {"loss.dead": "loss.auxk", "loss.dead_nll": "loss.auxk"}
+KEYS = {
+    "loss.dead": "loss.auxk",
+    "loss.dead_nll": "loss.auxk",
+    "loss.nested": "loss.matryoshka",
+    "loss.nested_nll": "loss.matryoshka",
+}
 """Places in a config, and config groups; what lies below them moves with them."""
 OPTIONS: dict[str, str] = {}
 """Options of commands."""
-FIGURES = {r"(train|val|test|weight)/dead": r"\1/auxk"}
+FIGURES = {
+    r"(train|val|test|weight)/dead": r"\1/auxk",
+    r"(train|val|test|weight)/nested": r"\1/matryoshka",
+}
 """Names of figures, as patterns of whole names and what replaces them."""
 
 

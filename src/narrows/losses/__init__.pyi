@@ -30,5 +30,5 @@ from .sparsity import L1 as L1
 from .sparsity import AuxK as AuxK
 from .sparsity import GateL1 as GateL1
 from .sparsity import GateReconstruction as GateReconstruction
-from .sparsity import NestedReconstruction as NestedReconstruction
+from .sparsity import MatryoshkaReconstruction as MatryoshkaReconstruction
 from .sparsity import SparseKL as SparseKL

@@ -141,7 +141,7 @@ class AuxK(Term):
         return share * side_nats(base + correction, out, model)
 
 
-class NestedReconstruction(Term):
+class MatryoshkaReconstruction(Term):
     """`sum_m -log p(x | z_1..m)`, `[B]`, in nats, over nested prefixes of the latents: the first ones must rebuild
     the whole by themselves, so that general features are not split into special ones.
 
@@ -160,7 +160,7 @@ class NestedReconstruction(Term):
         super().__init__(weight)
         self.prefixes = sorted(prefixes)
         right = bool(self.prefixes) and all(0 < share < 1 for share in self.prefixes)
-        require(right, f"term nested_nll: prefixes must be shares inside (0, 1), at least one, not {list(prefixes)}")
+        require(right, f"term matryoshka: prefixes must be shares inside (0, 1), at least one, not {list(prefixes)}")
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         z = out.latent.z

@@ -28,9 +28,13 @@ CLASSES = {
     "narrows.corruptions.FeatureDropout": "narrows.corruptions.SwapNoise",
     "narrows.bottlenecks.UniformNoise": "narrows.bottlenecks.EntropyBottleneck",
     "narrows.losses.DeadReconstruction": "narrows.losses.AuxK",
+    "narrows.losses.NestedReconstruction": "narrows.losses.MatryoshkaReconstruction",
 }
 """Components with another name, in the rooms where they are now."""
-RENAMED_WITH = {"loss.dead": "narrows.losses.AuxK"}
+RENAMED_WITH = {
+    "loss.dead": "narrows.losses.AuxK",
+    "loss.nested": "narrows.losses.MatryoshkaReconstruction",
+}
 """Places in a config that have another name where they hold this component of today: elsewhere it is the user's own."""
 
 Value = TypeVar("Value")
