@@ -133,9 +133,9 @@ RUNS: dict[str, tuple[str, ...]] = {
         *(*NARROW, "+task@tasks.reduction=reduction", "tasks.reduction.umap_rows=null"),
         *("tasks.reduction.kernel_rows=50", "tasks.reduction.map_rows=50"),
     ),
-    "features": (
-        *(*NARROW, "+task@tasks.features=features", "tasks.features.sizes=[10]", "tasks.features.steps=2"),
-        *("tasks.features.epochs=1", "tasks.features.draws=1"),
+    "probe": (
+        *(*NARROW, "+task@tasks.probe=probe", "tasks.probe.sizes=[10]", "tasks.probe.steps=2"),
+        *("tasks.probe.epochs=1", "tasks.probe.draws=1"),
     ),
     "interpretation": (*NARROW, "+task@tasks.interpretation=interpretation", "tasks.interpretation.examples=5"),
     "arrays": (

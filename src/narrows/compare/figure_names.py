@@ -88,9 +88,9 @@ ROWS = {
     "test/compression/ms_ssim": "compressed: MS-SSIM",
     "test/compression/decoder_bytes": "compressed: decoder (bytes)",
     "test/compression/decoder_macs_per_pixel": "compressed: decoder (multiply-adds per pixel)",
-    # task features
-    "test/features/*_labels/probe": "accuracy with {} labels: linear probe",
-    "test/features/*_labels/finetuned": "accuracy with {} labels: fine-tuned network",
+    # task probe
+    "test/probe/*_labels/probe": "accuracy with {} labels: linear probe",
+    "test/probe/*_labels/finetuned": "accuracy with {} labels: fine-tuned network",
     # task interpretation
     "test/interpretation/effective_latents": "latents in use, effective number",
     "test/interpretation/top_1_share": "share of the output's variation: top latent",

@@ -14,6 +14,7 @@ CHOICES = {
     "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
     "bottleneck": {"uniform_noise": "entropy", "gated": "gated_sae"},
     "loss": {"gated": "gated_sae"},
+    "task": {"features": "probe"},
     "term": {"dead_nll": "auxk", "nested_nll": "matryoshka"},
 }
 """Of a config group, the choices that have another name."""
@@ -22,6 +23,7 @@ KEYS = {
     "loss.dead_nll": "loss.auxk",
     "loss.nested": "loss.matryoshka",
     "loss.nested_nll": "loss.matryoshka",
+    "tasks.features": "tasks.probe",
 }
 """Places in a config, and config groups; what lies below them moves with them."""
 OPTIONS: dict[str, str] = {}
@@ -29,6 +31,7 @@ OPTIONS: dict[str, str] = {}
 FIGURES = {
     r"(train|val|test|weight)/dead": r"\1/auxk",
     r"(train|val|test|weight)/nested": r"\1/matryoshka",
+    r"test/features/(.+)": r"test/probe/\1",
 }
 """Names of figures, as patterns of whole names and what replaces them."""
 

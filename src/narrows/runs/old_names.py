@@ -29,11 +29,13 @@ CLASSES = {
     "narrows.bottlenecks.UniformNoise": "narrows.bottlenecks.EntropyBottleneck",
     "narrows.losses.DeadReconstruction": "narrows.losses.AuxK",
     "narrows.losses.NestedReconstruction": "narrows.losses.MatryoshkaReconstruction",
+    "narrows.tasks.Features": "narrows.tasks.Probe",
 }
 """Components with another name, in the rooms where they are now."""
 RENAMED_WITH = {
     "loss.dead": "narrows.losses.AuxK",
     "loss.nested": "narrows.losses.MatryoshkaReconstruction",
+    "tasks.features": "narrows.tasks.Probe",
 }
 """Places in a config that have another name where they hold this component of today: elsewhere it is the user's own."""
 
