@@ -229,8 +229,8 @@ def test_a_coin_per_value_costs_one_bit_per_dimension() -> None:
     )
     found = run_tasks({"r": Reconstruction()}, context(model, data))
     assert found["test/bits_per_dim"] == pytest.approx(1)
-    assert found["test/nats"] == pytest.approx(64 * math.log(2), rel=1e-5)
-    assert found["test/nats_stderr"] == pytest.approx(0, abs=1e-4)
+    assert found["test/nll_at_point"] == pytest.approx(64 * math.log(2), rel=1e-5)
+    assert found["test/nll_at_point_stderr"] == pytest.approx(0, abs=1e-4)
     assert "test/density_bits_per_dim" not in found
     assert "test/ssim" not in found, "8 pixels have no room for the window"
 

@@ -18,7 +18,7 @@ ROWS = {
     "test/variance_unexplained": "variance unexplained",
     "test/ssim": "SSIM",
     "test/ms_ssim": "MS-SSIM",
-    "test/nats": "-log p(x|z) at the point (nats)",
+    "test/nll_at_point": "-log p(x|z) at the point (nats)",
     "test/bits_per_dim": "bits per dimension of x given z",
     "test/density_bits_per_dim": "bits per dimension of x given z, density",
     "test/corrupted/psnr": "corrupted input: PSNR (dB)",

@@ -32,6 +32,7 @@ FIGURES = {
     r"(train|val|test|weight)/dead": r"\1/auxk",
     r"(train|val|test|weight)/nested": r"\1/matryoshka",
     r"test/features/(.+)": r"test/probe/\1",
+    r"test/nats(_stderr)?": r"test/nll_at_point\1",
 }
 """Names of figures, as patterns of whole names and what replaces them."""
 
