@@ -69,7 +69,7 @@ FROM_CODE_OF: dict[type, set[str]] = {
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.
 PLAIN_GROUPS = (
-    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task", "prior"),
+    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task", "density"),
 )
 
 

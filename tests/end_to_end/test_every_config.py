@@ -165,7 +165,7 @@ RUNS |= {
         *("beta_vae", "capacity_vae", "sigma_vae", "free_bits_vae", "iwae", "miwae_bound", "ciwae", "piwae"),
         *("dip_vae_i", "dip_vae_ii", "info_vae", "wae_mmd", "rae_l2", "rae_gp", "mixture_vae", "categorical_vae"),
         "msssim_vae",
-        *("joint_vae", "flow_posterior_vae", "flow_prior_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"),
+        *("joint_vae", "flow_posterior_vae", "flow_density_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"),
     )
 }
 CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
@@ -176,15 +176,15 @@ RUNS["entropy"] = ("bottleneck=entropy", *NARROW)
 RUNS["bundled"] = ("datamodule=bundled", "model=missing_indicator", "datamodule.source.share=0.3", *NARROW)
 RUNS["shares"] = (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=0.5")
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
-RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "prior.epochs=1", "prior.widths=[8]")
+RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "density.epochs=1", "density.widths=[8]")
 RUNS |= {
-    name: (f"variant={variant}", *NARROW, f"prior={name.removeprefix('prior_')}", *options)
+    name: (f"variant={variant}", *NARROW, f"density={name.removeprefix('density_')}", *options)
     for name, variant, *options in (
-        ("prior_gaussian", "wae_mmd"),
-        ("prior_mixture", "rae_l2", "prior.components=2"),
-        ("prior_flow", "topk", "prior.epochs=1", "prior.widths=[8]"),
-        ("prior_vamp", "conditional_vae", "prior.epochs=1", "prior.pseudo_inputs=4"),
-        ("prior_autoregressive", "residual_vq", "prior.epochs=1", "prior.width=8"),
+        ("density_gaussian", "wae_mmd"),
+        ("density_mixture", "rae_l2", "density.components=2"),
+        ("density_flow", "topk", "density.epochs=1", "density.widths=[8]"),
+        ("density_vamp", "conditional_vae", "density.epochs=1", "density.pseudo_inputs=4"),
+        ("density_autoregressive", "residual_vq", "density.epochs=1", "density.width=8"),
     )
 }
 RUNS["conditional_vae"] = ("variant=conditional_vae", "encoder=conv", "decoder=conv", *CONVOLUTIONS)
@@ -333,12 +333,12 @@ SPRITES = "datamodule.source.file=dsprites_grid46080.npz"
 # What an experiment needs beside its name to be tried in seconds.
 SMALL = {
     "beta_tcvae_dsprites": (SPRITES,),
-    "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "prior=gaussian"),
+    "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),
     # The training file takes seconds to read.
     "nsl_kdd": ("datamodule.source.path=${data_dir}/nsl_kdd/KDDTest-21.txt.gz", "datamodule.source.test.path=null"),
     "tables": ("datamodule.source.path=${data_dir}/adbench/40_vowels.npz",),
     "vamp_binarized_mnist": ("model.pseudo_inputs=10",),
-    "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "prior.epochs=1", "prior.width=8"),
+    "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "density.epochs=1", "density.width=8"),
     "zoo/sprites": ("variant=vae", SPRITES),
 }
 

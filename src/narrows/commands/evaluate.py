@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from narrows.commands.allow_option import add_allow, packages
 from narrows.commands.command_line import places_and_overrides
 from narrows.commands.compare import explained
+from narrows.config.old_words import refuse_old_words
 from narrows.errors import nearest, require
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
         UserError: no run, no task, or an option without its one task.
     """
     places, overrides = places_and_overrides(arguments)
+    for override in overrides:
+        refuse_old_words(override)
     runs, pairs = [Path(place) for place in places], [override.partition("=") for override in overrides]
     known = choices()
     named = [value for key, _, value in pairs if key == "task"]

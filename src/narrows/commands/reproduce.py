@@ -238,7 +238,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
     weights, fitted = read_weights(checkpoint_path(folder, "last")), fitted_path(folder)
     density = read_weights(fitted) if fitted.is_file() else {}
-    return weights | {f"prior.{name}": tensor for name, tensor in density.items()}
+    return weights | {f"density.{name}": tensor for name, tensor in density.items()}
 
 
 def reproduce(arguments: Sequence[str]) -> int:

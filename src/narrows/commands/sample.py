@@ -1,21 +1,23 @@
 """`narrows sample RUN`: draw from a run's own prior, or from a density fitted to its latents.
 
-    narrows sample RUN [--prior NAME] [-n 64] [--label Y] [--seed 0] [--out DIR] [--allow PKG] [KEY=VALUE ...]
+    narrows sample RUN [--density NAME] [-n 64] [--label Y] [--seed 0] [--out DIR] [--allow PKG] [KEY=VALUE ...]
 
 A density that is not there yet is fitted to the run's training split, which must be here, and stored below the
-run's `priors/`, so that it is fitted once. What is drawn lies in `samples.npy`, and in `samples.png`.
+run's `densities/`, so that it is fitted once. What is drawn lies in `samples.npy`, and in `samples.png`.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from narrows.commands.allow_option import add_allow, packages
 from narrows.commands.compare import explained
+from narrows.config.old_words import refuse_old_words
 from narrows.errors import UserError, nearest, require
 
 if TYPE_CHECKING:
@@ -26,18 +28,18 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Draw latents and decode them: from the density that the run fitted, else from the model's own prior, else from
-the one that --prior names, which is fitted now and kept.
+the one that --density names, which is fitted now and kept.
 """
 EPILOG = """\
 examples
   narrows sample RUN                                  as the run was trained to
-  narrows sample RUN --prior mixture -n 256           a Gaussian mixture over its latents
-  narrows sample RUN --prior flow prior.epochs=20     options of the density
-  narrows sample RUN --prior own                      the model's own prior, whatever was fitted
+  narrows sample RUN --density mixture -n 256           a Gaussian mixture over its latents
+  narrows sample RUN --density flow density.epochs=20     options of the density
+  narrows sample RUN --density own                      the model's own prior, whatever was fitted
   narrows sample RUN --label 3                        a class-conditional model's threes
 """
 OWN = "own"
-FOLDER = "priors"
+FOLDER, OLD_FOLDER = "densities", "priors"
 AT_ONCE = 256
 """Latents decoded at once."""
 MOST_SHOWN = 256
@@ -51,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN KEY=VALUE", help="a run directory, and values to change for the fit")
-    add("--prior", metavar="NAME", help="a choice of the config group prior, or own")
+    add("--density", metavar="NAME", help="a choice of the config group density, or own")
     add("-n", "--number", type=int, default=64, metavar="N", help="how many samples (64)")
     add("--label", type=int, metavar="Y", help="of a class-conditional model; by default its classes in turn")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (0)")
@@ -62,6 +64,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with explained():
+        for argument in arguments:
+            refuse_old_words(argument)
     options = parser().parse_intermixed_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with explained():
@@ -106,14 +112,14 @@ def _prepared(options: argparse.Namespace) -> tuple[Path, Autoencoder]:
     allow = packages(options.allow)
     model = load(run, allow=allow)
     labels_of(model, 1, options.label)
-    if options.prior in (None, OWN):
-        require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --prior NAME")
-        if options.prior == OWN:
+    if options.density in (None, OWN):
+        require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --density NAME")
+        if options.density == OWN:
             model.density = None
         if not model.generative:
             raise UserError(_nothing_to_draw_from(run, model))
     else:
-        give(model, run, options.prior, overrides, allow)
+        give(model, run, options.density, overrides, allow)
     return run, model
 
 
@@ -123,7 +129,7 @@ def _nothing_to_draw_from(run: Path, model: Autoencoder) -> str:
     name, fits = type(model.bottleneck).__name__, fitting(model)
     return (
         f"bottleneck {name} has no prior to sample from; fit a density to its latents with "
-        f"narrows sample {run} --prior {fits[0]} (those that fit: {', '.join(fits)})"
+        f"narrows sample {run} --density {fits[0]} (those that fit: {', '.join(fits)})"
     )
 
 
@@ -139,21 +145,21 @@ def give(model: Autoencoder, run: Path, name: str, overrides: Sequence[str], all
     from narrows.loading.run_data import find
 
     known = fitted_density.choices()
-    require(name in known, f"there is no prior '{name}': {nearest(name, [*known, OWN])}")
+    require(name in known, f"there is no density '{name}': {nearest(name, [*known, OWN])}")
     config = read_config(run)
-    config.prior = known[name]
+    config.density = known[name]
     find(config, run, overrides)
     check_keys(config)
     model.density = None
     # The weights that `load` took.
     weights, stored = checkpoint_path(run, "best"), run / FOLDER / f"{name}.ckpt"
-    for path in (fitted_density.fitted_path(run), stored):
-        if fitted_density.attach(model, path, weights, allow, asked=config.prior):
+    for path in (fitted_density.fitted_path(run), stored, run / OLD_FOLDER / stored.name):
+        if fitted_density.attach(model, path, weights, allow, asked=config.density):
             return
-    density = fitted_density.build_density(config.prior, model, config.seed)
+    density = fitted_density.build_density(config.density, model, config.seed)
     assert density is not None
     _fit(density, config, model, run)
-    fitted_density.save(density, config.prior, weights, stored)
+    fitted_density.save(density, config.density, weights, stored)
 
 
 def _fit(density: Any, config: DictConfig, model: Autoencoder, run: Path) -> None:
@@ -165,7 +171,7 @@ def _fit(density: Any, config: DictConfig, model: Autoencoder, run: Path) -> Non
 
     data = data_of.load(config, run)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    fitted_density.fit(density, config.prior, model, data, config.seed)
+    fitted_density.fit(density, config.density, model, data, config.seed)
     model.cpu()
 
 

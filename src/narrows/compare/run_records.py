@@ -31,7 +31,7 @@ HARMLESS = 5_000
 """Characters in which YAML cannot be nested deeply enough to overflow the stack of the compiled loader."""
 DEEPEST = 100
 """Levels of a config."""
-BELOW_RUNS = {"checkpoints", "figures", "priors", "samples", "tasks"}
+BELOW_RUNS = {"checkpoints", "densities", "figures", "priors", "samples", "tasks"}
 
 
 @dataclass

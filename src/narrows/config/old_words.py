@@ -24,14 +24,16 @@ KEYS = {
     "loss.nested": "loss.matryoshka",
     "loss.nested_nll": "loss.matryoshka",
     "tasks.features": "tasks.probe",
+    "prior": "density",
 }
 """Places in a config, and config groups; what lies below them moves with them."""
-OPTIONS: dict[str, str] = {}
+OPTIONS = {"--prior": "--density"}
 """Options of commands."""
 FIGURES = {
     r"(train|val|test|weight)/dead": r"\1/auxk",
     r"(train|val|test|weight)/nested": r"\1/matryoshka",
     r"test/features/(.+)": r"test/probe/\1",
+    r"prior/(.+)": r"density/\1",
     r"test/nats(_stderr)?": r"test/nll_at_point\1",
 }
 """Names of figures, as patterns of whole names and what replaces them."""

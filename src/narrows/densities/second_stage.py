@@ -60,7 +60,7 @@ class SecondStage(StandardisedDensity):
         lr: float = 1e-3,
         patience: int = 20,
     ) -> None:
-        require(dim is None or dim >= 1, f"prior second_stage: dim must be at least 1, or null, not {dim}")
+        require(dim is None or dim >= 1, f"density second_stage: dim must be at least 1, or null, not {dim}")
         super().__init__(model)
         self.budget = Budget("second_stage", epochs, batch_size, lr, patience)
         self.stage = Autoencoder(

@@ -44,9 +44,9 @@ class Reconstruction(Task):
     corrupted to clean; one whose corruption hides values also on these alone (`test/hidden/...`), beside the mean
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
-    `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is a mass
-    or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least 11 pixels
-    a side have `ssim`, of at least 22 `ms_ssim` (`scores`). Standard errors are over examples.
+    `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
+    a mass or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least
+    11 pixels a side have `ssim`, of at least 22 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
