@@ -165,7 +165,7 @@ RUNS |= {
         *("beta_vae", "capacity_vae", "sigma_vae", "free_bits_vae", "iwae", "miwae_bound", "ciwae", "piwae"),
         *("dip_vae_i", "dip_vae_ii", "info_vae", "wae_mmd", "rae_l2", "rae_gp", "mixture_vae", "categorical_vae"),
         "msssim_vae",
-        *("joint_vae", "flow_posterior_vae", "flow_density_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"),
+        *("joint_vae", "flow_posterior_vae", "flow_prior_vae", "hyperspherical_vae", "ladder_vae", "hamiltonian_vae"),
     )
 }
 CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
