@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 import shutil
@@ -151,8 +149,9 @@ def rewrite(run: Path) -> None:
     manifest["choices"] = dict(old_choice(*item) for item in manifest["choices"].items())
     manifest["overrides"] = [old_override(text) for text in manifest["overrides"]]
     (run / "manifest.json").write_text(json.dumps(manifest))
-    history = (run / "metrics.csv").read_text()
-    (run / "metrics.csv").write_text(old_history(history))
+    # Bytes: checkpoints know how far the history had come, line ends and all.
+    history = (run / "metrics.csv").read_bytes().decode()
+    (run / "metrics.csv").write_bytes(old_history(history).encode())
     for path in (run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")):
         state = checkpoints.read(path)
         state["validated"] = {old_figure(name): value for name, value in state["validated"].items()}
@@ -174,9 +173,8 @@ def old_override(text: str) -> str:
 
 
 def old_history(text: str) -> str:
-    head, *rows = csv.reader(io.StringIO(text))
-    lines = [head, *([step, old_figure(metric), value] for step, metric, value in rows)]
-    return "".join(f"{','.join(line)}\n" for line in lines)
+    lines = [line.split(",") for line in text.splitlines(keepends=True)]
+    return "".join(",".join([step, old_figure(metric), value]) for step, metric, value in lines)
 
 
 SMALL = (*TINY, *NARROW, "logger=csv", "variant=matryoshka_sae", "bottleneck.dim=12", "bottleneck.k=3")
