@@ -17,7 +17,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 import narrows
-from narrows.commands import evaluate, reproduce, sample
+from narrows.commands import compare, evaluate, reproduce, sample
 from narrows.commands.diff import sections
 from narrows.compare.run_records import read_history, read_run
 from narrows.config.composition import choice_files
@@ -70,6 +70,9 @@ def test_commands_refuse_old_words(tmp_path: Path, capsys: Any) -> None:
         (sample, (str(tmp_path), "--prior", "mixture"), "--density"),
         (sample, (str(tmp_path), "--prior=mixture"), "--density=mixture"),
         (evaluate, (str(tmp_path), "task=features"), "task=probe"),
+        (compare, (str(tmp_path), "--sort", "test/nats"), "test/nll_at_point"),
+        (compare, (str(tmp_path), "--metrics", "val/loss,prior/*"), "density/*"),
+        (compare, (str(tmp_path), "--group-by", "prior"), "density"),
     ):
         with pytest.raises(SystemExit) as end:
             command.main(list(arguments))  # type: ignore[attr-defined]

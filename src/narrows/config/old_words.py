@@ -7,6 +7,7 @@ A word on a command line that stands here is refused with today's; in the record
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from narrows.errors import require
 
@@ -45,7 +46,7 @@ def current_choice(group: str, choice: str) -> str:
 
 
 def current_key(key: str) -> str:
-    """Today's name of a dotted key, or of a config group: also with its group, `term@loss.dead`."""
+    """Today's name of a dotted key, of a config group, or of both: `term@loss.dead`."""
     group, at, place = key.rpartition("@")
     if at:
         return f"{current_key(group)}@{current_key(place)}"
@@ -84,4 +85,18 @@ def refuse_old_words(argument: str) -> None:
     """
     option, equals, value = argument.partition("=")
     today = f"{OPTIONS.get(option, option)}{equals}{value}" if argument.startswith("--") else current_override(argument)
-    require(today == argument, f"'{argument}' is what an earlier version called it: today it is '{today}'")
+    _refuse(argument, today)
+
+
+def refuse_old_names(names: Iterable[str]) -> None:
+    """Refuse figures and config keys that earlier versions called otherwise.
+
+    Raises:
+        UserError: says what the first of them is called today.
+    """
+    for name in names:
+        _refuse(name, current_figure(current_key(name)))
+
+
+def _refuse(old: str, today: str) -> None:
+    require(today == old, f"'{old}' is what an earlier version called it: today it is '{today}'")

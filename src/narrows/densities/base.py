@@ -70,7 +70,7 @@ class Density(nn.Module):
             UserError: a split without examples, or latents that are not finite.
         """
         device = next(model.parameters()).device
-        with evaluating(model, seed, "prior"):
+        with evaluating(model, seed, "prior"):  # the seed's word, which is older than `density`
             train, held = (self.gather(model, data, split, device) for split in ("train", "validation"))
             require(len(train) > 0, "density: the training split is empty")
             require(len(held) > 0, "density: the validation split, on which it is judged, is empty")

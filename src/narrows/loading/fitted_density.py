@@ -52,7 +52,7 @@ def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Den
     if node is None:
         return None
     class_of(node).check(model.bottleneck.returns, type(model.bottleneck))
-    seed_default(seed, "init", "prior")
+    seed_default(seed, "init", "prior")  # the seed's word, which is older than `density`
     return build(node, "density", model)
 
 

@@ -137,6 +137,7 @@ class Probe(Task):
         positions = None
         if split == "train" and self.max_rows is not None and self.max_rows < context.spec.size:
             log.info("task probe reads %d of the %d training rows", self.max_rows, context.spec.size)
+            # "features", here and below, seeds as it did when the task was called so.
             positions = drawn(context.spec.size, self.max_rows, context.seed, "features")
         return read_split(context, split, readers, positions)
 
