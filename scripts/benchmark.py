@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.decoders.mlp import MLPDecoder
@@ -77,7 +77,7 @@ def autoencoder(data: DataModule) -> Autoencoder:
             bottleneck=lambda shape: Gaussian(shape, dim=20),
             decoder=lambda shape, out: MLPDecoder(shape, out, widths=[400]),
             likelihood=BernoulliLikelihood,
-            corruption=Clean,
+            corruption=NoCorruption,
         ),
     )
 

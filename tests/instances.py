@@ -19,6 +19,7 @@ from narrows import corruptions
 from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
+from narrows.bottlenecks.entropy import EntropyBottleneck
 from narrows.bottlenecks.flow import FlowPosterior, FlowPrior
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.gumbel import GumbelVQ
@@ -28,7 +29,6 @@ from narrows.bottlenecks.ladder import Ladder
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
-from narrows.bottlenecks.uniform_noise import UniformNoise
 from narrows.config.composition import build, choice_files, config_dir
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.autoregressive import AutoregressiveCodes
@@ -54,10 +54,10 @@ from narrows.losses.similarity import MultiScaleSSIM
 from narrows.losses.sparsity import (
     L0,
     L1,
-    DeadReconstruction,
+    AuxK,
     GateL1,
     GateReconstruction,
-    NestedReconstruction,
+    MatryoshkaReconstruction,
     SparseKL,
 )
 from narrows.models.autoencoder import Autoencoder, Stages
@@ -84,7 +84,7 @@ BOTTLENECKS: dict[str, Build] = {
     "topk": partial(TopK, dim=9, k=3),
     "batch_topk": partial(BatchTopK, dim=9, k=3),
     "jumprelu": partial(JumpReLU, dim=9, threshold=0.01, bandwidth=1.0),
-    "gated": partial(GatedSAE, dim=9),
+    "gated_sae": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
     "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
     "flow_posterior": partial(FlowPosterior, dim=5, hidden=[12]),
@@ -96,7 +96,7 @@ BOTTLENECKS: dict[str, Build] = {
     "flow_prior_planar": partial(FlowPrior, dim=5, flow="planar", hidden=[]),
     "hyperspherical": partial(Hyperspherical, dim=5),
     "ladder": partial(Ladder, dims=[4, 3, 2], hidden=[6]),
-    "uniform_noise": partial(UniformNoise, dim=5),
+    "entropy": partial(EntropyBottleneck, dim=5),
     "categorical": partial(Categorical, dim=3, categories=4),
     "categorical_hard": partial(Categorical, dim=3, categories=4, hard=True),
     "joint": partial(Joint, dim=4, variables=2, categories=3),
@@ -135,13 +135,13 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
 }
 
 CORRUPTIONS: dict[str, Build] = {
-    "clean": partial(corruptions.Clean),
+    "none": partial(corruptions.NoCorruption),
     "gaussian": partial(corruptions.GaussianNoise, sigma=0.3),
     "masking": partial(corruptions.Masking, p=0.4),
     "salt_and_pepper": partial(corruptions.SaltAndPepper, p=0.4),
     "speckle": partial(corruptions.Speckle, sigma=0.3),
     "block": partial(corruptions.Block, size=0.4, value=-1.0),
-    "feature_dropout": partial(corruptions.FeatureDropout, p=0.4),
+    "swap_noise": partial(corruptions.SwapNoise, p=0.4),
     "patches": partial(corruptions.Patches, size=2, ratio=0.6, value=-1.0),
 }
 
@@ -162,8 +162,8 @@ TERMS: dict[str, Callable[[], Term]] = {
     "l0": L0,
     "gate_l1": GateL1,
     "gate_nll": GateReconstruction,
-    "dead_nll": partial(DeadReconstruction, k=2, dead_after=3),
-    "nested_nll": NestedReconstruction,
+    "auxk": partial(AuxK, k=2, dead_after=3),
+    "matryoshka": MatryoshkaReconstruction,
     "latent_adversary": partial(LatentAdversary, critic=CRITIC),
     "tc_critic": partial(TotalCorrelationCritic, critic=CRITIC),
     "output_adversary": partial(OutputAdversary, critic=CRITIC),
@@ -230,7 +230,7 @@ def model(
     *,
     bottleneck: Build = BOTTLENECKS["gaussian"],
     likelihood: Build = LIKELIHOODS["bernoulli"],
-    corruption: Build = CORRUPTIONS["clean"],
+    corruption: Build = CORRUPTIONS["none"],
     encoder: Build = ENCODER,
     decoder: Build = DECODER,
 ) -> Autoencoder:

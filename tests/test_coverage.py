@@ -69,7 +69,7 @@ FROM_CODE_OF: dict[type, set[str]] = {
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.
 PLAIN_GROUPS = (
-    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task", "prior"),
+    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task", "density"),
 )
 
 
@@ -194,11 +194,11 @@ def test_a_config_lists_every_option_with_its_default(name: str, place: str, nod
 # ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────
 
 GAUSSIAN = {"gaussian"}
-LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar", "uniform_noise"}
+LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar", "entropy"}
 FLOWS = {f"flow_posterior{flow}" for flow in ("", "_maf", "_nsf", "_planar")}
 REPARAMETERISED = GAUSSIAN | LEARNT_PRIOR | FLOWS | {"hyperspherical", "ladder"}
 VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint"}
-SPARSE = {"topk", "batch_topk", "jumprelu", "gated"}
+SPARSE = {"topk", "batch_topk", "jumprelu", "gated_sae"}
 CODEBOOKS = {"vq", "vq_gradient", "vq_rotate", "product_vq", "residual_vq", "lfq"}
 # The bottlenecks that a loss can read; a loss that is not here reads all.
 READERS: dict[str, set[str]] = {
@@ -208,7 +208,7 @@ READERS: dict[str, set[str]] = {
     "joint": {"joint"},
     **dict.fromkeys(("sparse", "matryoshka"), SPARSE),
     "l0": {"jumprelu"},
-    "gated": {"gated"},
+    "gated_sae": {"gated_sae"},
     "vq": CODEBOOKS,
     "vq_gradient": {"vq_gradient"},
     "lfq": {"lfq"},
@@ -217,7 +217,7 @@ READERS: dict[str, set[str]] = {
 }
 # The only losses that train all of a bottleneck.
 ONLY = {
-    "gated": {"gated"},
+    "gated_sae": {"gated_sae"},
     "vq_gradient": {"vq_gradient"},
     **{name: {"elbo", "capacity", "iwae", "info", "factor", "msssim", "output_adversarial"} for name in LEARNT_PRIOR},
 }
@@ -226,7 +226,7 @@ ONLY = {
 def expected_refusals() -> set[tuple[str, str, str]]:
     refused = {(b, loss, c) for loss, read in READERS.items() for b in set(BOTTLENECKS) - read for c in COMPOSED}
     refused |= {(b, loss, c) for b, only in ONLY.items() for loss in set(LOSSES) - only for c in COMPOSED}
-    return refused | {(b, "masked", "clean") for b in BOTTLENECKS}
+    return refused | {(b, "masked", "none") for b in BOTTLENECKS}
 
 
 def objective_for(bottleneck: str) -> Objective:
@@ -234,7 +234,7 @@ def objective_for(bottleneck: str) -> Objective:
     return LOSSES["elbo" if bottleneck in VARIATIONAL else min(ONLY.get(bottleneck, {"reconstruction"}))]()
 
 
-COMPOSED = ("clean", "masking")
+COMPOSED = ("none", "masking")
 TRIPLES = [(b, loss, c) for b in BOTTLENECKS for loss in LOSSES for c in COMPOSED]
 
 
@@ -275,7 +275,7 @@ def test_every_pair_trains_or_is_refused_by_name(bottleneck: str) -> None:
                 continue
             refused.add((bottleneck, loss, corruption))
             assert any(f"'{name}'" in refusal for name in objective)
-            hidden_asked = loss == "masked" and corruption == "clean"
+            hidden_asked = loss == "masked" and corruption == "none"
             assert type(network.corruption if hidden_asked else network.bottleneck).__name__ in refusal
     assert refused == {triple for triple in expected_refusals() if triple[0] == bottleneck}
 

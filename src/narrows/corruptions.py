@@ -34,7 +34,7 @@ class Corruption(nn.Module):
         raise NotImplementedError
 
 
-class Clean(Corruption):
+class NoCorruption(Corruption):
     """No corruption."""
 
     identity = True
@@ -185,10 +185,10 @@ class Block(Corruption):
         return (position >= start) & (position < start + length)
 
 
-class FeatureDropout(Corruption):
+class SwapNoise(Corruption):
     """Each value is replaced, with probability `p`, by the same feature of another row; it is hidden.
 
-    The features keep their own distributions, so it suits tables of mixed columns ("swap noise"). It reads the batch:
+    "Swap noise": the features keep their own distributions, so it suits tables of mixed columns. It reads the batch:
     the other row is drawn evenly from the batch's others. A batch of one row has none, and nothing is replaced.
 
     "VIME: Extending the Success of Self- and Semi-supervised Learning to Tabular Domain" (Yoon et al., 2020),
@@ -202,7 +202,7 @@ class FeatureDropout(Corruption):
 
     def __init__(self, spec: DataSpec, *, p: float = 0.15) -> None:
         super().__init__(spec)
-        require(0 < p < 1, f"corruption feature_dropout: p must be in (0, 1), not {p}")
+        require(0 < p < 1, f"corruption swap_noise: p must be in (0, 1), not {p}")
         self.p = p
 
     def forward(self, x: Tensor) -> Corrupted:

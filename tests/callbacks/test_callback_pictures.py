@@ -45,7 +45,7 @@ def _data(spec: DataSpec, n: int = 40) -> Rows:
     )
 
 
-def _model(spec: DataSpec, bottleneck: str = "gaussian", corruption: str = "clean") -> Autoencoder:
+def _model(spec: DataSpec, bottleneck: str = "gaussian", corruption: str = "none") -> Autoencoder:
     parts = {"bottleneck": instances.BOTTLENECKS[bottleneck], "corruption": instances.CORRUPTIONS[corruption]}
     return instances.model(spec, likelihood=GAUSSIAN, **parts)
 

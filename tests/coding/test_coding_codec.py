@@ -87,7 +87,7 @@ def test_a_series_is_coded_like_a_picture() -> None:
         torch.testing.assert_close(rebuilt(fit.codec, header, streams)[0], net.reconstruct(x), rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["uniform_noise", "fsq", "product_vq"])
+@pytest.mark.parametrize("name", ["entropy", "fsq", "product_vq"])
 def test_pictures_of_any_size_are_padded_and_cropped_where_all_is_convolution(name: str) -> None:
     net = photographs(name)
     fit = fitted(net)
@@ -227,7 +227,7 @@ def test_a_step_too_small_to_count_with_is_refused() -> None:
 
 
 def test_the_default_step_is_the_latents_own_or_a_quarter_of_their_spread() -> None:
-    assert fitted(network("uniform_noise")).step() == 1.0
+    assert fitted(network("entropy")).step() == 1.0
     fit = fitted(network("deterministic"))
     spread = np.sqrt(np.mean([source.var() for source in fit.sources]))
     assert fit.step() == pytest.approx(spread / 4, rel=0.05)

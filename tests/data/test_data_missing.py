@@ -142,5 +142,5 @@ def test_the_encoder_tells_a_missing_value_from_a_zero() -> None:
     seen = model.encode(x, hidden=torch.zeros_like(hidden))
     assert torch.equal(model.encode(x).point, seen.point)
     batch = Batch(x, observed=~hidden)
-    model.corruption = instances.CORRUPTIONS["clean"](model.spec)
+    model.corruption = instances.CORRUPTIONS["none"](model.spec)
     assert torch.equal(model(batch).latent.point, model.encode(x, hidden=hidden).point)

@@ -107,8 +107,8 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         "model hamiltonian: the posterior must be Gaussian, but bottleneck Ladder returns a HierarchicalLatent",
     ),
     "density of a model's latent": (
-        ("variant=vamp_vae", "prior=vamp", *NO_DATA),
-        "prior VampDensity reads a GaussianLatent, but model VampAutoencoder returns a LearntPriorLatent",
+        ("variant=vamp_vae", "density=vamp", *NO_DATA),
+        "density VampDensity reads a GaussianLatent, but model VampAutoencoder returns a LearntPriorLatent",
     ),
     "loss of a conditional model": (
         ("variant=conditional_vae", "bottleneck=topk", *NO_DATA),
@@ -119,7 +119,7 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("model._target_=narrows.encoders.mlp.MLPEncoder", "~model.init", *NO_DATA),
         "model: 'narrows.encoders.mlp.MLPEncoder' is no Autoencoder, or lacks _partial_: true",
     ),
-    "masked": (("loss=masked", *NO_DATA), "but corruption Clean hides none; use corruption=masking"),
+    "masked": (("loss=masked", *NO_DATA), "but corruption NoCorruption hides none; use corruption=masking"),
     "map": (
         ("encoder=conv", "encoder.flatten=false", "decoder=conv", "decoder.channels=[8]"),
         "the bottleneck gives [16, 2, 2], but decoder conv with 1 stages needs a vector or a map ['C', 4, 4]",

@@ -23,7 +23,7 @@ from narrows.commands import compress, decompress, evaluate
 SMALL = (*TINY, *NO_TASKS, "logger=csv", "hydra.run.dir=run")
 CONV = ("encoder=conv", "decoder=conv", "encoder.channels=[4]", "decoder.channels=[4]", "encoder.flatten=false")
 RUNS = {
-    "noise": ("bottleneck=uniform_noise", "loss=elbo", "bottleneck.dim=3", *CONV),
+    "noise": ("bottleneck=entropy", "loss=elbo", "bottleneck.dim=3", *CONV),
     "codes": ("variant=residual_vq", "bottleneck.codes=8", "encoder.widths=[16]", "decoder.widths=[16]"),
 }
 """Pictures of any size, and of one."""

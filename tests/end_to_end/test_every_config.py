@@ -92,7 +92,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "jumprelu": ("variant=jumprelu", *NARROW, "corruption=block"),
     "gated_sae": (
-        *("variant=gated_sae", *NARROW, "corruption=feature_dropout"),
+        *("variant=gated_sae", *NARROW, "corruption=swap_noise"),
         *("callbacks=start_at_mean", "callbacks.progress.enable=false"),
     ),
     "matryoshka_sae": ("variant=matryoshka_sae", "encoder.widths=[]", "decoder.widths=[]", "decoder.unit_norm=true"),
@@ -118,7 +118,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "linear_warm_up": (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=2", "scheduler=constant"),
     "cyclical": (*NARROW, "+schedule@loss.kl.weight=cyclical", "module.accumulate=2", "optimizer=adam"),
     "terms": ("+term@loss.l1=l1", "+term@loss.contraction=contraction", *NARROW, "corruption=gaussian"),
-    "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=clean"),
+    "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=none"),
     "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal"),
     "resnet": ("encoder=resnet", "decoder=resnet", *CONVOLUTIONS, "encoder.blocks=1", "decoder.blocks=1"),
     "sequential": ("variant=sequential", *SERIES, *HIDDEN, "decoder=lstm_ar"),
@@ -133,9 +133,9 @@ RUNS: dict[str, tuple[str, ...]] = {
         *(*NARROW, "+task@tasks.reduction=reduction", "tasks.reduction.umap_rows=null"),
         *("tasks.reduction.kernel_rows=50", "tasks.reduction.map_rows=50"),
     ),
-    "features": (
-        *(*NARROW, "+task@tasks.features=features", "tasks.features.sizes=[10]", "tasks.features.steps=2"),
-        *("tasks.features.epochs=1", "tasks.features.draws=1"),
+    "probe": (
+        *(*NARROW, "+task@tasks.probe=probe", "tasks.probe.sizes=[10]", "tasks.probe.steps=2"),
+        *("tasks.probe.epochs=1", "tasks.probe.draws=1"),
     ),
     "interpretation": (*NARROW, "+task@tasks.interpretation=interpretation", "tasks.interpretation.examples=5"),
     "arrays": (
@@ -172,19 +172,19 @@ CODES = (*CONVOLUTIONS, "encoder=conv", "encoder.flatten=false", "decoder=conv")
 QUANTISED = ("vq_vae", "vq_vae_gradient", "residual_vq", "product_vq", "fsq", "lfq", "gumbel_vq")
 RUNS |= {name: (f"variant={name}", *CODES) for name in QUANTISED}
 RUNS["vq_vae_2"] = ("variant=vq_vae_2", *CONVOLUTIONS)
-RUNS["uniform_noise"] = ("bottleneck=uniform_noise", *NARROW)
+RUNS["entropy"] = ("bottleneck=entropy", *NARROW)
 RUNS["bundled"] = ("datamodule=bundled", "model=missing_indicator", "datamodule.source.share=0.3", *NARROW)
 RUNS["shares"] = (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=0.5")
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
-RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "prior.epochs=1", "prior.widths=[8]")
+RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "density.epochs=1", "density.widths=[8]")
 RUNS |= {
-    name: (f"variant={variant}", *NARROW, f"prior={name.removeprefix('prior_')}", *options)
+    name: (f"variant={variant}", *NARROW, f"density={name.removeprefix('density_')}", *options)
     for name, variant, *options in (
-        ("prior_gaussian", "wae_mmd"),
-        ("prior_mixture", "rae_l2", "prior.components=2"),
-        ("prior_flow", "topk", "prior.epochs=1", "prior.widths=[8]"),
-        ("prior_vamp", "conditional_vae", "prior.epochs=1", "prior.pseudo_inputs=4"),
-        ("prior_autoregressive", "residual_vq", "prior.epochs=1", "prior.width=8"),
+        ("density_gaussian", "wae_mmd"),
+        ("density_mixture", "rae_l2", "density.components=2"),
+        ("density_flow", "topk", "density.epochs=1", "density.widths=[8]"),
+        ("density_vamp", "conditional_vae", "density.epochs=1", "density.pseudo_inputs=4"),
+        ("density_autoregressive", "residual_vq", "density.epochs=1", "density.width=8"),
     )
 }
 RUNS["conditional_vae"] = ("variant=conditional_vae", "encoder=conv", "decoder=conv", *CONVOLUTIONS)
@@ -333,12 +333,12 @@ SPRITES = "datamodule.source.file=dsprites_grid46080.npz"
 # What an experiment needs beside its name to be tried in seconds.
 SMALL = {
     "beta_tcvae_dsprites": (SPRITES,),
-    "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "prior=gaussian"),
+    "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),
     # The training file takes seconds to read.
     "nsl_kdd": ("datamodule.source.path=${data_dir}/nsl_kdd/KDDTest-21.txt.gz", "datamodule.source.test.path=null"),
     "tables": ("datamodule.source.path=${data_dir}/adbench/40_vowels.npz",),
     "vamp_binarized_mnist": ("model.pseudo_inputs=10",),
-    "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "prior.epochs=1", "prior.width=8"),
+    "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "density.epochs=1", "density.width=8"),
     "zoo/sprites": ("variant=vae", SPRITES),
 }
 

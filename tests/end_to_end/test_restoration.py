@@ -32,7 +32,7 @@ def test_a_table_with_missing_values_is_learned_and_filled_in(
     assert "imputation missing: RMSE" in printed
     assert (run / "figures" / "imputation_missing.png").is_file()
     evaluate.main([str(run), "task=reconstruction"])
-    assert "test/nats" in json.loads((run / "tasks" / "reconstruction.json").read_text())["figures"]
+    assert "test/nll_at_point" in json.loads((run / "tasks" / "reconstruction.json").read_text())["figures"]
 
 
 def test_a_denoiser_of_digits_is_judged_and_taken_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

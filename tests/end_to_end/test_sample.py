@@ -25,7 +25,7 @@ from narrows.loading import fitted_density
 from narrows.runs import checkpoints
 
 SMALL = (*TINY, *NARROW, *NO_TASKS, "logger=csv")
-FLOW = ("prior=flow", "prior.epochs=2", "prior.widths=[8]", "prior.transforms=2")
+FLOW = ("density=flow", "density.epochs=2", "density.widths=[8]", "density.transforms=2")
 
 
 def trained(cwd: Path, *arguments: str) -> Path:
@@ -69,8 +69,8 @@ def figures(run: Path) -> dict[str, float]:
 
 def test_a_run_with_a_prior_reports_stores_and_loads_it(with_flow: Path) -> None:
     found = figures(with_flow)
-    assert np.isfinite([found["prior/log_prob_train"], found["prior/log_prob_val"]]).all()
-    assert (with_flow / "figures" / "prior_samples.png").exists()
+    assert np.isfinite([found["density/log_prob_train"], found["density/log_prob_val"]]).all()
+    assert (with_flow / "figures" / "density_samples.png").exists()
     assert not (with_flow / "figures" / "samples.png").exists(), "that is the model's own prior"
     model = narrows.load(with_flow)
     assert type(model.density).__name__ == "FlowDensity"
@@ -84,7 +84,7 @@ def test_a_run_with_a_prior_reports_stores_and_loads_it(with_flow: Path) -> None
     rows = next(iter(data(with_flow).ordered_loader("validation"))).x
     with torch.no_grad():
         mean = model.density.log_prob(model.encode(rows).z).mean()
-    assert abs(float(mean) - found["prior/log_prob_val"]) < 10
+    assert abs(float(mean) - found["density/log_prob_val"]) < 10
 
 
 def data(run: Path) -> Any:
@@ -108,7 +108,7 @@ def test_the_model_is_the_one_that_a_run_without_gives(with_flow: Path, plain: P
     a, b = (checkpoints.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (with_flow, plain))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
-    same = {key: value for key, value in figures(with_flow).items() if not key.startswith("prior/")}
+    same = {key: value for key, value in figures(with_flow).items() if not key.startswith("density/")}
     assert same == figures(plain)
 
 
@@ -119,7 +119,7 @@ def test_a_reproduction_judges_the_density_too(with_flow: Path, tmp_path: Path) 
     assert figures(again) == figures(with_flow)
     judged = judge_weights(_weights(with_flow), _weights(again), 0.0)
     assert judged.verdict is Verdict.EQUAL
-    assert sum(c.name.startswith("prior.") for c in judged.comparisons) > 5
+    assert sum(c.name.startswith("density.") for c in judged.comparisons) > 5
     path = fitted_density.fitted_path(again)
     state = checkpoints.read(path)
     state["state_dict"]["mean"] += 1e-3
@@ -154,16 +154,19 @@ def test_a_run_that_ended_in_the_fit_goes_on(with_flow: Path, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("variant=rae_l2", "prior=vamp"), "prior VampDensity reads a GaussianLatent, but bottleneck Deterministic"),
-        (("variant=vae", "prior=autoregressive"), "prior AutoregressiveCodes reads a QuantizedLatent"),
-        (("variant=vae", "prior=mixture", "prior.components=0"), "prior mixture: components must be at least 1"),
         (
-            ("variant=vae", "prior=flow", "prior.width=3"),
-            "no config key 'width' in 'prior': did you mean 'widths'",
+            ("variant=rae_l2", "density=vamp"),
+            "density VampDensity reads a GaussianLatent, but bottleneck Deterministic",
         ),
-        (("variant=vae", "prior=flo"), "there is no prior 'flo': did you mean 'flow'"),
-        (("variant=vae", "+prior.components=3"), "prior is no component"),
-        (("variant=vae", "prior=flow", "prior._target_=narrows.encoders.mlp.MLPEncoder"), "prior has no option"),
+        (("variant=vae", "density=autoregressive"), "density AutoregressiveCodes reads a QuantizedLatent"),
+        (("variant=vae", "density=mixture", "density.components=0"), "density mixture: components must be at least 1"),
+        (
+            ("variant=vae", "density=flow", "density.width=3"),
+            "no config key 'width' in 'density': did you mean 'widths'",
+        ),
+        (("variant=vae", "density=flo"), "there is no density 'flo': did you mean 'flow'"),
+        (("variant=vae", "+density.components=3"), "density is no component"),
+        (("variant=vae", "density=flow", "density._target_=narrows.encoders.mlp.MLPEncoder"), "density has no option"),
     ],
 )
 def test_a_prior_that_cannot_be_fitted_is_refused_before_training(
@@ -176,40 +179,40 @@ def test_a_prior_that_cannot_be_fitted_is_refused_before_training(
 
 
 def test_no_prior_is_as_it_was() -> None:
-    assert "prior" not in checked(composed())
+    assert "density" not in checked(composed())
 
 
 # ── afterwards ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_density_is_fitted_once_and_sampled(run: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = ("prior.components=2",)
-    command(str(run), "--prior", "mixture", *small, "-n", "12")
+    small = ("density.components=2",)
+    command(str(run), "--density", "mixture", *small, "-n", "12")
     assert capsys.readouterr().out.split() == [str(run / "samples" / f"samples.{kind}") for kind in ("npy", "png")]
     first = drawn(run)
     assert first.shape == (12, 1, 8, 8)
     assert np.isfinite(first).all()
     with Image.open(run / "samples" / "samples.png") as picture:
         assert picture.size[0] > 100
-    stored = (run / "priors" / "mixture.ckpt").read_bytes()
+    stored = (run / "densities" / "mixture.ckpt").read_bytes()
 
     def refuses(*arguments: Any) -> None:
         raise AssertionError("fitted again")
 
     monkeypatch.setattr(fitted_density, "fit", refuses)
-    command(str(run), "--prior", "mixture", *small, "-n", "12")
+    command(str(run), "--density", "mixture", *small, "-n", "12")
     assert np.array_equal(drawn(run), first)
-    command(str(run), "--prior", "mixture", *small, "-n", "12", "--seed", "1", "--out", str(run / "other"))
+    command(str(run), "--density", "mixture", *small, "-n", "12", "--seed", "1", "--out", str(run / "other"))
     assert not np.array_equal(np.load(run / "other" / "samples.npy"), first)
     with pytest.raises(AssertionError, match="fitted again"):
-        command(str(run), "--prior", "mixture", "prior.components=3")
-    assert (run / "priors" / "mixture.ckpt").read_bytes() == stored
+        command(str(run), "--density", "mixture", "density.components=3")
+    assert (run / "densities" / "mixture.ckpt").read_bytes() == stored
 
 
 def test_the_density_of_training_is_the_one_of_the_command(with_flow: Path, run: Path) -> None:
     copy = shutil.copytree(with_flow, run.parent / "trained")
     command(str(copy), "-n", "5")
-    command(str(run), "--prior", "flow", *FLOW[1:], "-n", "5")
+    command(str(run), "--density", "flow", *FLOW[1:], "-n", "5")
     assert np.array_equal(drawn(copy), drawn(run))
 
 
@@ -217,9 +220,9 @@ def test_own_priors_and_labels(tmp_path: Path, capsys: Any) -> None:
     run = trained(tmp_path, "variant=conditional_vae")
     command(str(run), "--label", "3", "-n", "4")
     threes = drawn(run)
-    command(str(run), "--prior", "gaussian", "--label", "3", "-n", "4")
+    command(str(run), "--density", "gaussian", "--label", "3", "-n", "4")
     assert not np.array_equal(drawn(run), threes)
-    command(str(run), "--prior", "own", "--label", "3", "-n", "4")
+    command(str(run), "--density", "own", "--label", "3", "-n", "4")
     assert np.array_equal(drawn(run), threes)
     command(str(run), "--label", "4", "-n", "4")
     assert not np.array_equal(drawn(run), threes)
@@ -236,13 +239,13 @@ def refusal(capsys: Any, *arguments: str) -> str:
 def test_mistakes_are_one_sentence(run: Path, capsys: Any) -> None:
     cases = {
         (): "Deterministic has no prior to sample from; fit a density to its latents with .* flow, gaussian, m",
-        ("--prior", "own"): "has no prior to sample from",
-        ("--prior", "mixtur"): "no prior 'mixtur': did you mean 'mixture'",
-        ("--prior", "vamp"): "VampDensity reads a GaussianLatent",
-        ("--prior", "gaussian", "-n", "0"): "-n must be at least 1",
-        ("--prior", "gaussian", "--label", "1"): "this model is not told the class",
-        ("--prior", "gaussian", "datamodule.source.train_labels=[1]"): "the data found are not those that",
-        ("prior.ridge=1",): "changes nothing without --prior",
+        ("--density", "own"): "has no prior to sample from",
+        ("--density", "mixtur"): "no density 'mixtur': did you mean 'mixture'",
+        ("--density", "vamp"): "VampDensity reads a GaussianLatent",
+        ("--density", "gaussian", "-n", "0"): "-n must be at least 1",
+        ("--density", "gaussian", "--label", "1"): "this model is not told the class",
+        ("--density", "gaussian", "datamodule.source.train_labels=[1]"): "the data found are not those that",
+        ("density.ridge=1",): "changes nothing without --density",
         ("another",): "only one run is sampled",
     }
     for arguments, complaint in cases.items():
@@ -273,6 +276,6 @@ def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> Non
 
 def test_series_are_drawn_as_lines(tmp_path: Path) -> None:
     run = trained(tmp_path, "variant=rae_l2", "datamodule=series", "datamodule.source.window=16")
-    command(str(run), "--prior", "gaussian", "-n", "3")
+    command(str(run), "--density", "gaussian", "-n", "3")
     assert drawn(run).shape[0] == 3
     assert (run / "samples" / "samples.png").exists()

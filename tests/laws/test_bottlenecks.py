@@ -94,4 +94,4 @@ def test_these_are_variational() -> None:
     variational = {n for n, b in BOTTLENECKS.items() if issubclass(b((4,)).returns, VariationalLatent)}
     flows = {name for name in BOTTLENECKS if name.startswith("flow_")}
     others = {"gaussian", "gaussian_mixture", "categorical", "categorical_hard", "joint", "hyperspherical", "ladder"}
-    assert variational == others | flows | {"uniform_noise"}
+    assert variational == others | flows | {"entropy"}

@@ -30,7 +30,7 @@ def conditional(spec: DataSpec = CLASSES, convolutional: bool = False) -> Condit
             bottleneck=BOTTLENECKS["gaussian"],
             decoder=decoder,
             likelihood=LIKELIHOODS["gaussian_fixed"],
-            corruption=CORRUPTIONS["clean"],
+            corruption=CORRUPTIONS["none"],
         ),
     )
 

@@ -63,7 +63,7 @@ def test_salt_and_pepper_needs_a_range() -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, -0.1])
-@pytest.mark.parametrize("kind", [corruptions.Masking, corruptions.SaltAndPepper, corruptions.FeatureDropout])
+@pytest.mark.parametrize("kind", [corruptions.Masking, corruptions.SaltAndPepper, corruptions.SwapNoise])
 def test_shares_lie_inside_zero_and_one(kind: type, p: float) -> None:
     with pytest.raises(UserError, match=r"p must be in \(0, 1\)"):
         kind(IMAGE, p=p)
@@ -151,17 +151,17 @@ def test_patches_refuses(options: dict[str, object], sentence: str) -> None:
         corruptions.Patches(DataSpec(shape=(7,), kind="vector", size=9))
 
 
-def test_feature_dropout_takes_values_of_the_same_feature_from_other_rows() -> None:
+def test_swap_noise_takes_values_of_the_same_feature_from_other_rows() -> None:
     x = torch.arange(50.0)[:, None] + 1000 * torch.arange(6.0)
-    x_in, hidden = corruptions.FeatureDropout(DataSpec(shape=(6,), kind="vector", size=9), p=0.3)(x)
+    x_in, hidden = corruptions.SwapNoise(DataSpec(shape=(6,), kind="vector", size=9), p=0.3)(x)
     assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.08)
     assert torch.equal(x_in != x, hidden), "never its own value"
     assert torch.equal(x_in // 1000, x // 1000), "the same feature"
     assert len((x_in - x)[hidden].unique()) > 20, "from any other row"
 
 
-def test_feature_dropout_leaves_a_single_row_alone() -> None:
+def test_swap_noise_leaves_a_single_row_alone() -> None:
     x = torch.rand(1, *IMAGE.shape)
-    x_in, hidden = corruptions.FeatureDropout(IMAGE, p=0.9)(x)
+    x_in, hidden = corruptions.SwapNoise(IMAGE, p=0.9)(x)
     assert torch.equal(x_in, x)
     assert not hidden.any()

@@ -191,7 +191,7 @@ def test_pseudo_inputs_better_the_examples_that_they_start_at() -> None:
 
     few.learn = watched  # type: ignore[method-assign]
     figures = few.fit(net, data, 0)
-    assert figures["prior/log_prob_train"] > first[0] + 0.1
+    assert figures["density/log_prob_train"] > first[0] + 0.1
     mean, scale = few.components()
     assert torch.equal(mean, few.means)
     z = torch.randn(5, 2)
@@ -401,5 +401,5 @@ class Empty(Rows):
 def test_senseless_options_are_refused(name: str, options: dict[str, Any]) -> None:
     fits = {"vamp": "gaussian", "autoregressive": "vq"}
     net = model(bottleneck=BOTTLENECKS[fits.get(name, "deterministic")])
-    with pytest.raises(UserError, match=rf"prior {name}: {next(iter(options))} must be"):
+    with pytest.raises(UserError, match=rf"density {name}: {next(iter(options))} must be"):
         DENSITIES[name].func(net, **options)

@@ -40,7 +40,7 @@ def hamiltonian(spec: DataSpec = IMAGE, **options: Any) -> HamiltonianAutoencode
         bottleneck=BOTTLENECKS["gaussian"],
         decoder=DECODER,
         likelihood=LIKELIHOODS["gaussian_fixed"],
-        corruption=CORRUPTIONS["clean"],
+        corruption=CORRUPTIONS["none"],
     )
     exchanged = {name: options.pop(name) for name in vars(stages) if name in options}
     found = HamiltonianAutoencoder(spec, replace(stages, **exchanged), **options)

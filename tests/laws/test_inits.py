@@ -11,7 +11,7 @@ from instances import BOTTLENECKS, IMAGE
 from torch import nn
 
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
@@ -23,7 +23,7 @@ STAGES = Stages(
     bottleneck=BOTTLENECKS["gaussian"],
     decoder=partial(MLPDecoder, widths=[400], activation="gated"),
     likelihood=BernoulliLikelihood,
-    corruption=Clean,
+    corruption=NoCorruption,
 )
 
 

@@ -7,7 +7,7 @@ import torch
 from instances import BOTTLENECKS, LOSSES, TERMS, batch, model
 
 from narrows.bottlenecks.base import Bottleneck
-from narrows.corruptions import Clean, Masking
+from narrows.corruptions import Masking, NoCorruption
 from narrows.errors import UserError
 from narrows.losses import Objective, Term
 from narrows.losses.divergence import KL
@@ -118,15 +118,15 @@ def test_totals_are_per_example(name: str) -> None:
 
 
 REFUSED = [
-    ({"kl": KL()}, Latent, Clean, r"'kl' \(KL\) reads a VariationalLatent, but .* use a variational bottleneck"),
-    ({"kl": KL()}, SparseLatent, Clean, r"returns a SparseLatent"),
-    ({"rate": SparseKL()}, Latent, Clean, r"'rate' \(SparseKL\) reads a UnitLatent, .*activation=sigmoid"),
-    ({"rate": SparseKL()}, VariationalLatent, Clean, r"bottleneck Gaussian returns a VariationalLatent"),
+    ({"kl": KL()}, Latent, NoCorruption, r"'kl' \(KL\) reads a VariationalLatent, but .* use a variational bottleneck"),
+    ({"kl": KL()}, SparseLatent, NoCorruption, r"returns a SparseLatent"),
+    ({"rate": SparseKL()}, Latent, NoCorruption, r"'rate' \(SparseKL\) reads a UnitLatent, .*activation=sigmoid"),
+    ({"rate": SparseKL()}, VariationalLatent, NoCorruption, r"bottleneck Gaussian returns a VariationalLatent"),
     (
         {"x": HiddenNegativeLogLikelihood()},
         Latent,
-        Clean,
-        r"'x' .* judges hidden values, but corruption Clean hides none",
+        NoCorruption,
+        r"'x' .* judges hidden values, but corruption NoCorruption hides none",
     ),
 ]
 """Terms, latent, corruption, and what is said of them."""
@@ -140,7 +140,7 @@ def giving(kind: type[Latent]) -> Bottleneck:
 
 @pytest.mark.parametrize(("terms", "returns", "corruption", "sentence"), REFUSED)
 def test_refusals_name_the_term_and_the_remedy(
-    terms: dict[str, Term], returns: type[Latent], corruption: type[Clean], sentence: str
+    terms: dict[str, Term], returns: type[Latent], corruption: type[NoCorruption], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence) as refused:
         Objective(terms).check(Autoencoder, giving(returns), corruption)
@@ -148,15 +148,15 @@ def test_refusals_name_the_term_and_the_remedy(
 
 
 def test_what_can_be_read_is_not_refused() -> None:
-    Objective({"kl": KL(), "l1": L1()}).check(Autoencoder, giving(VariationalLatent), Clean)
-    Objective({"rate": SparseKL()}).check(Autoencoder, giving(UnitLatent), Clean)
+    Objective({"kl": KL(), "l1": L1()}).check(Autoencoder, giving(VariationalLatent), NoCorruption)
+    Objective({"rate": SparseKL()}).check(Autoencoder, giving(UnitLatent), NoCorruption)
     Objective({"hidden": HiddenNegativeLogLikelihood()}).check(Autoencoder, giving(Latent), Masking)
 
 
 def test_a_loss_that_could_choose_no_checkpoint_is_refused() -> None:
     alone = Objective({"adversary": TERMS["latent_adversary"]()})
     with pytest.raises(UserError, match=r"none of the loss terms 'adversary' is part of val/loss, .* add loss.recons"):
-        alone.check(Autoencoder, giving(Latent), Clean)
+        alone.check(Autoencoder, giving(Latent), NoCorruption)
 
 
 def test_a_loss_without_terms_is_refused() -> None:

@@ -14,7 +14,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.categorical import Categorical, Joint, OneHotVariables
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.mixture import GaussianMixture
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, Capacity, posterior_kl
@@ -24,7 +24,7 @@ from narrows.models.vamp import VampAutoencoder
 from narrows.types import DataSpec, JointLatent, row_sums
 
 SHAPES = [(7,), (7, 4), (7, 2, 3)]
-LEARNT = ["gaussian_mixture", "categorical", "joint", "uniform_noise"]
+LEARNT = ["gaussian_mixture", "categorical", "joint", "entropy"]
 
 
 def vamp(spec: DataSpec = IMAGE, bottleneck: str = "gaussian", pseudo_inputs: int = 4) -> VampAutoencoder:
@@ -35,7 +35,7 @@ def vamp(spec: DataSpec = IMAGE, bottleneck: str = "gaussian", pseudo_inputs: in
             bottleneck=BOTTLENECKS[bottleneck],
             decoder=DECODER,
             likelihood=LIKELIHOODS["gaussian_fixed"],
-            corruption=Clean,
+            corruption=NoCorruption,
         ),
         pseudo_inputs=pseudo_inputs,
     )
@@ -95,7 +95,7 @@ def test_a_mixture_of_one_standard_component_is_the_standard_prior() -> None:
 def test_a_prior_that_nothing_trains_is_refused() -> None:
     objective = Objective({"reconstruction": NegativeLogLikelihood()})
     with pytest.raises(UserError, match="bottleneck GaussianMixture has a prior that none of the loss terms"):
-        objective.check(Autoencoder, GaussianMixture((4,)), Clean)
+        objective.check(Autoencoder, GaussianMixture((4,)), NoCorruption)
 
 
 # ── VampPrior ───────────────────────────────────────────────────────────────────────────────────────────
@@ -223,7 +223,7 @@ def test_capacities_of_parts() -> None:
     with pytest.raises(UserError, match=r"no part 'middle': .*continuous, discrete"):
         Capacity(part="middle")(out, net)
     with pytest.raises(UserError, match="reads a JointLatent, but bottleneck Gaussian"):
-        Objective({"c": Capacity(part="discrete")}).check(Autoencoder, Gaussian((4,)), Clean)
+        Objective({"c": Capacity(part="discrete")}).check(Autoencoder, Gaussian((4,)), NoCorruption)
 
 
 @pytest.mark.parametrize(

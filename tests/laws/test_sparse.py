@@ -15,11 +15,11 @@ from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.losses.sparsity import L0, DeadReconstruction, GateL1, GateReconstruction, NestedReconstruction
+from narrows.losses.sparsity import L0, AuxK, GateL1, GateReconstruction, MatryoshkaReconstruction
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec, Output
 
-SPARSE = ("topk", "batch_topk", "jumprelu", "gated")
+SPARSE = ("topk", "batch_topk", "jumprelu", "gated_sae")
 VECTOR = DataSpec(shape=(12,), kind="vector", size=100)
 
 
@@ -234,7 +234,7 @@ def test_gated_is_gate_times_magnitude() -> None:
 
 
 def test_gated_s_three_losses_move_what_the_paper_says() -> None:
-    net = linear_sae("gated")
+    net = linear_sae("gated_sae")
     out = net(batch(VECTOR))
     shared = {"bottleneck.projection.weight"}
     gate = shared | {"bottleneck.gate_bias"}
@@ -277,7 +277,7 @@ def killed(likelihood: str = "gaussian_fixed") -> tuple[Autoencoder, Output]:
 def test_dead_latents_rebuild_the_detached_residual() -> None:
     """Gao et al., A.2: the squared error of the residual and of what the k_aux largest dead latents decode to."""
     net, out = killed()
-    term = DeadReconstruction(k=2, dead_after=50)
+    term = AuxK(k=2, dead_after=50)
     linear = net.decoder.blocks[0][0]
     residual = (out.batch.x - linear(out.latent.z)).detach()
     dead = out.latent.pre[:, [1, 4, 7]]
@@ -298,18 +298,18 @@ def test_dead_latents_rebuild_the_detached_residual() -> None:
 
 def test_dead_latents_cost_in_proportion_up_to_k() -> None:
     net, out = killed()
-    whole = DeadReconstruction(k=3, dead_after=50)(out, net)
-    torch.testing.assert_close(DeadReconstruction(k=6, dead_after=50)(out, net), whole / 2)
-    assert not DeadReconstruction(k=3, dead_after=200)(out, net).any()
+    whole = AuxK(k=3, dead_after=50)(out, net)
+    torch.testing.assert_close(AuxK(k=6, dead_after=50)(out, net), whole / 2)
+    assert not AuxK(k=3, dead_after=200)(out, net).any()
 
 
 def test_dead_latents_are_half_the_width_at_most_and_choose_no_checkpoint() -> None:
     net, out = killed()
     assert net.bottleneck.in_shape == (12,)
-    whole = DeadReconstruction(dead_after=50)(out, net)
-    torch.testing.assert_close(whole, DeadReconstruction(k=6, dead_after=50)(out, net))
+    whole = AuxK(dead_after=50)(out, net)
+    torch.testing.assert_close(whole, AuxK(k=6, dead_after=50)(out, net))
     assert whole.all()
-    losses = Objective({"nll": NegativeLogLikelihood(), "dead": DeadReconstruction(dead_after=50)})(out, net)
+    losses = Objective({"nll": NegativeLogLikelihood(), "auxk": AuxK(dead_after=50)})(out, net)
     assert torch.equal(losses.monitored, losses.terms["nll"])
     assert losses.total > losses.monitored
 
@@ -318,7 +318,7 @@ def test_dead_latents_are_half_the_width_at_most_and_choose_no_checkpoint() -> N
 def test_side_losses_teach_the_likelihood_nothing(likelihood: str) -> None:
     net, out = killed(likelihood)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    terms = (DeadReconstruction(k=2, dead_after=50), NestedReconstruction(prefixes=[0.5]))
+    terms = (AuxK(k=2, dead_after=50), MatryoshkaReconstruction(prefixes=[0.5]))
     sum(term(out, net).mean() for term in terms).backward()
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(p.grad is None for p in net.likelihood.parameters())
@@ -328,8 +328,8 @@ def test_batch_norm_in_the_decoder_is_left_alone_by_side_losses() -> None:
     net = model(bottleneck=BOTTLENECKS["topk"], decoder=partial(MLPDecoder, widths=[16], norm="batch"))
     out = net(batch())
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    TERMS["dead_nll"]()(out, net)
-    TERMS["nested_nll"]()(out, net)
+    TERMS["auxk"]()(out, net)
+    TERMS["matryoshka"]()(out, net)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
     assert all(part.training for part in net.modules())
@@ -346,13 +346,13 @@ def test_prefixes_are_judged_one_by_one() -> None:
         z = out.latent.z.clone()
         z[:, size:] = 0
         expected = expected - net.decode(z).log_prob(out.batch.x).sum(1)
-    torch.testing.assert_close(NestedReconstruction(prefixes=[0.45, 0.2])(out, net), expected)
+    torch.testing.assert_close(MatryoshkaReconstruction(prefixes=[0.45, 0.2])(out, net), expected)
 
 
 @pytest.mark.parametrize("prefixes", [[], [0.0], [1.0], [0.5, 2.0]])
 def test_prefixes_are_shares(prefixes: list[float]) -> None:
-    with pytest.raises(UserError, match=r"term nested_nll: prefixes must be shares inside \(0, 1\)"):
-        NestedReconstruction(prefixes=prefixes)
+    with pytest.raises(UserError, match=r"term matryoshka: prefixes must be shares inside \(0, 1\)"):
+        MatryoshkaReconstruction(prefixes=prefixes)
 
 
 def test_decoder_columns_have_norm_one_and_their_gradient_no_part_along_them() -> None:
@@ -380,8 +380,8 @@ def test_tied_columns_are_the_encoder_s() -> None:
         (lambda: BatchTopK((4,), dim=5, k=2, momentum=0.0), "momentum must be in"),
         (lambda: JumpReLU((4,), dim=5, threshold=0.0), "bottleneck jumprelu: threshold must be above 0"),
         (lambda: JumpReLU((4,), dim=5, bandwidth=-1.0), "bottleneck jumprelu: bandwidth must be above 0"),
-        (lambda: DeadReconstruction(k=0), "term dead_nll: k must be at least 1"),
-        (lambda: DeadReconstruction(dead_after=0), "term dead_nll: dead_after must be at least 1"),
+        (lambda: AuxK(k=0), "term auxk: k must be at least 1"),
+        (lambda: AuxK(dead_after=0), "term auxk: dead_after must be at least 1"),
     ],
 )
 def test_refusals(build: object, sentence: str) -> None:
@@ -403,7 +403,7 @@ def _dead_after_training(weight: float) -> tuple[float, float]:
     with torch.no_grad():
         # These are never among the largest: without help they stay as they are.
         net.bottleneck.projection.bias[12:] = -1.0
-    terms = [NegativeLogLikelihood(), DeadReconstruction(weight=weight, dead_after=10)]
+    terms = [NegativeLogLikelihood(), AuxK(weight=weight, dead_after=10)]
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     for step in range(600):
         out = net(Batch(x=x[step % 10 * 200 :][:200]))

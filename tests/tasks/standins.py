@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.deterministic import Deterministic
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder, Stages
@@ -71,7 +71,7 @@ def zero_model(data: Rows, dim: int = 1) -> Autoencoder:
             bottleneck=partial(Deterministic, dim=dim),
             decoder=partial(Always, values=torch.zeros(data.spec.shape)),
             likelihood=GaussianLikelihood,
-            corruption=Clean,
+            corruption=NoCorruption,
         ),
     )
 
@@ -98,7 +98,7 @@ class PPCA:
                 bottleneck=partial(_Posterior, truth=self, widen=widen),
                 decoder=partial(_Linear, truth=self),
                 likelihood=partial(GaussianLikelihood, sigma=self.sigma),
-                corruption=Clean,
+                corruption=NoCorruption,
             ),
         )
 

@@ -15,7 +15,7 @@ from narrows.tasks import generation
 from narrows.tasks.anomaly import Anomaly
 from narrows.tasks.base import Task, run_tasks
 from narrows.tasks.latent import LatentFigures
-from narrows.tasks.probe import Features
+from narrows.tasks.probe import Probe
 from narrows.tasks.reconstruction import Reconstruction
 from narrows.tasks.reduction import Reduction
 from narrows.types import Batch, DataSpec, Latent
@@ -23,7 +23,7 @@ from narrows.types import Batch, DataSpec, Latent
 TASKS: dict[str, Callable[[], Task]] = {
     "reconstruction": Reconstruction,
     "reduction": lambda: Reduction(umap_rows=None),
-    "features": lambda: Features(sizes=[], steps=3, epochs=1),
+    "probe": lambda: Probe(sizes=[], steps=3, epochs=1),
     "anomaly": Anomaly,
     "latent": LatentFigures,
 }

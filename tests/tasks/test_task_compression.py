@@ -45,12 +45,12 @@ def judged(net: Autoencoder, directory: Path | None = None, train: int = 60, tes
     return found
 
 
-def network(name: str = "uniform_noise") -> Autoencoder:
+def network(name: str = "entropy") -> Autoencoder:
     torch.manual_seed(0)
     return model(SPEC, bottleneck=BOTTLENECKS[name]).eval()
 
 
-@pytest.mark.parametrize("name", ["uniform_noise", "residual_vq"])
+@pytest.mark.parametrize("name", ["entropy", "residual_vq"])
 def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
     net = network(name)
     found = Compression(factors=[0.25]).run(judged(net, tmp_path))

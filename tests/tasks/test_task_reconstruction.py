@@ -38,7 +38,7 @@ def _unit_data(n: int = 50, **spec: object) -> Rows:
 
 
 def _constant_model(
-    spec: DataSpec, values: torch.Tensor, corruption: instances.Build = instances.CORRUPTIONS["clean"]
+    spec: DataSpec, values: torch.Tensor, corruption: instances.Build = instances.CORRUPTIONS["none"]
 ) -> Autoencoder:
     return Autoencoder(
         spec,
@@ -223,13 +223,13 @@ def test_a_coin_per_value_costs_one_bit_per_dimension() -> None:
             bottleneck=partial(Deterministic, dim=3),
             decoder=partial(Always, values=torch.zeros(1, 8, 8)),
             likelihood=instances.LIKELIHOODS["bernoulli"],
-            corruption=instances.CORRUPTIONS["clean"],
+            corruption=instances.CORRUPTIONS["none"],
         ),
     )
     found = run_tasks({"r": Reconstruction()}, context(model, data))
     assert found["test/bits_per_dim"] == pytest.approx(1)
-    assert found["test/nats"] == pytest.approx(64 * math.log(2), rel=1e-5)
-    assert found["test/nats_stderr"] == pytest.approx(0, abs=1e-4)
+    assert found["test/nll_at_point"] == pytest.approx(64 * math.log(2), rel=1e-5)
+    assert found["test/nll_at_point_stderr"] == pytest.approx(0, abs=1e-4)
     assert "test/density_bits_per_dim" not in found
     assert "test/ssim" not in found, "8 pixels have no room for the window"
 

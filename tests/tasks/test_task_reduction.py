@@ -194,7 +194,7 @@ def test_a_latent_of_more_than_two_has_three_maps(tmp_path: Path) -> None:
 
 def test_a_model_that_is_told_the_label_is_not_asked_for_it(caplog: pytest.LogCaptureFixture) -> None:
     spec = DataSpec((1, 8, 8), "image", 60, num_classes=3, value_range=(0.0, 1.0))
-    stages = Stages(ENCODER, BOTTLENECKS["gaussian"], DECODER, LIKELIHOODS["bernoulli"], CORRUPTIONS["clean"])
+    stages = Stages(ENCODER, BOTTLENECKS["gaussian"], DECODER, LIKELIHOODS["bernoulli"], CORRUPTIONS["none"])
     told = ConditionalAutoencoder(spec, stages)
     split = Batch(x=torch.rand(60, 1, 8, 8), label=torch.arange(60) % 3)
     data = Rows(dict.fromkeys(("train", "test"), split), kind="image", num_classes=3, value_range=(0.0, 1.0))

@@ -6,6 +6,8 @@ from .categorical import Product as Product
 from .deterministic import Deterministic as Deterministic
 from .discrete import ResidualVQ as ResidualVQ
 from .discrete import VectorQuantizer as VectorQuantizer
+from .entropy import EntropyBottleneck as EntropyBottleneck
+from .entropy import SmoothedLogistics as SmoothedLogistics
 from .flow import FlowPosterior as FlowPosterior
 from .flow import FlowPrior as FlowPrior
 from .gaussian import Gaussian as Gaussian
@@ -22,7 +24,5 @@ from .sparse import BatchTopK as BatchTopK
 from .sparse import GatedSAE as GatedSAE
 from .sparse import JumpReLU as JumpReLU
 from .sparse import TopK as TopK
-from .uniform_noise import SmoothedLogistics as SmoothedLogistics
-from .uniform_noise import UniformNoise as UniformNoise
 from .von_mises_fisher import HypersphericalUniform as HypersphericalUniform
 from .von_mises_fisher import VonMisesFisher as VonMisesFisher

@@ -186,7 +186,7 @@ class GatedSAE(_Sparse):
     """`z = H(gate) relu(magnitude)`: one linear map decides which latents are active, another how strongly.
 
     `gate = W h + b_gate` and `magnitude = exp(r) W h + b_magnitude` share W up to a scale per latent. The step gives
-    the gate no gradient: its own reconstruction and penalty train it (`loss=gated`).
+    the gate no gradient: its own reconstruction and penalty train it (`loss=gated_sae`).
 
     "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equations 6 and 7.
 
@@ -197,7 +197,7 @@ class GatedSAE(_Sparse):
     returns = GatedLatent
 
     def __init__(self, in_shape: Shape, *, dim: int = 256, centred: bool = False) -> None:
-        super().__init__(in_shape, dim, "gated", centred=centred, bias=False)
+        super().__init__(in_shape, dim, "gated_sae", centred=centred, bias=False)
         self.gate_bias = nn.Parameter(torch.zeros(dim))
         self.magnitude_bias = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.zeros(dim))

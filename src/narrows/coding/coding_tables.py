@@ -3,7 +3,7 @@
 `codes.json`, or `step_STEP.json` for every step that was asked for; `default.json` holds the step that is used where
 none is. Each file says for which weights it is, and carries its own checksum.
 
-A density that a run fitted to its codes (`prior=autoregressive`) is not used: its probabilities are floating-point
+A density that a run fitted to its codes (`density=autoregressive`) is not used: its probabilities are floating-point
 sums, whose last bits depend on threads and machines, and one bit that differs loses the rest of a file.
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from narrows.config.old_words import refuse_old_words
 from narrows.errors import explained, require
 
 
@@ -56,7 +57,12 @@ def run(
     made: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
     """Do `work` as the command line asks; a user's mistake is one sentence and exit code 2."""
-    options = made.parse_intermixed_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    with explained():
+        for argument in given:
+            if "=" in argument or argument.startswith("--"):
+                refuse_old_words(argument)
+    options = made.parse_intermixed_args(given)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         with explained(), _naming_the_output():

@@ -12,6 +12,7 @@ from narrows.compare.better import choose_metrics, metric_names
 from narrows.compare.ranking import compare, default_sort, repeats, status_note
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
+from narrows.config.old_words import refuse_old_names
 from narrows.errors import UserError, nearest
 from narrows.files import write_atomically
 
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    asked = (options.metrics, options.group_by, options.maximize, options.minimize, [options.sort or ""])
+    refuse_old_names(name for names in asked for name in names)
     records = read_runs(options.places)
     usable = [record for record in records if record.usable]
     notes = [_note(record) for record in records if record.notes]

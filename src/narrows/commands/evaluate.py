@@ -206,6 +206,7 @@ def record(
     from narrows.files import read_json, write_json
     from narrows.runs.file_names import METRICS, TASKS
     from narrows.runs.manifest import versions
+    from narrows.runs.old_names import current_figures
 
     folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)
@@ -223,7 +224,7 @@ def record(
         },
     )
     before = read_json(directory.path / METRICS) if (directory.path / METRICS).exists() else {}
-    directory.write_metrics(before | figures)
+    directory.write_metrics(current_figures(before) | figures)
     directory.update(evaluated=sorted({*directory.manifest.get("evaluated", []), *figures}))
 
 

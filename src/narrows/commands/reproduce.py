@@ -36,6 +36,7 @@ from narrows.files import read_json, write_json
 from narrows.loading.adapt import adapt, split
 from narrows.loading.trust import read_config
 from narrows.os_signals import ENDING
+from narrows.runs.directory import read_manifest
 from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
 from narrows.runs.threads import recorded_threads
 
@@ -121,8 +122,7 @@ def plan(options: argparse.Namespace, out: Console) -> Plan:
 
 def _judgeable(run: Path) -> dict[str, Any]:
     require(run.is_dir(), f"there is no run directory {run}")
-    manifest = read_json(run / MANIFEST)
-    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    manifest = read_manifest(run)
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
     require(status == "completed", f"{run} is {status}: only a completed run can be judged{cure}")
@@ -232,7 +232,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
     weights, fitted = read_weights(checkpoint_path(folder, "last")), fitted_path(folder)
     density = read_weights(fitted) if fitted.is_file() else {}
-    return weights | {f"prior.{name}": tensor for name, tensor in density.items()}
+    return weights | {f"density.{name}": tensor for name, tensor in density.items()}
 
 
 def reproduce(arguments: Sequence[str]) -> int:

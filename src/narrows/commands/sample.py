@@ -1,9 +1,9 @@
 """`narrows sample RUN`: draw from a run's own prior, or from a density fitted to its latents.
 
-    narrows sample RUN [--prior NAME] [-n 64] [--label Y] [--seed 0] [--out DIR] [--allow PKG] [KEY=VALUE ...]
+    narrows sample RUN [--density NAME] [-n 64] [--label Y] [--seed 0] [--out DIR] [--allow PKG] [KEY=VALUE ...]
 
 A density that is not there yet is fitted to the run's training split, which must be here, and stored below the
-run's `priors/`, so that it is fitted once. What is drawn lies in `samples.npy`, and in `samples.png`.
+run's `densities/`, so that it is fitted once. What is drawn lies in `samples.npy`, and in `samples.png`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import UserError, nearest, require
-from narrows.runs.file_names import DENSITIES, SAMPLES
+from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Draw latents and decode them: from the density that the run fitted, else from the model's own prior, else from
-the one that --prior names, which is fitted now and kept.
+the one that --density names, which is fitted now and kept.
 """
 EPILOG = """\
 examples
   narrows sample RUN                                  as the run was trained to
-  narrows sample RUN --prior mixture -n 256           a Gaussian mixture over its latents
-  narrows sample RUN --prior flow prior.epochs=20     options of the density
-  narrows sample RUN --prior own                      the model's own prior, whatever was fitted
+  narrows sample RUN --density mixture -n 256           a Gaussian mixture over its latents
+  narrows sample RUN --density flow density.epochs=20     options of the density
+  narrows sample RUN --density own                      the model's own prior, whatever was fitted
   narrows sample RUN --label 3                        a class-conditional model's threes
 """
 OWN = "own"
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     made = new_parser("sample", DESCRIPTION, EPILOG)
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN KEY=VALUE", help="a run directory, and values to change for the fit")
-    add("--prior", metavar="NAME", help="a choice of the config group prior, or own")
+    add("--density", metavar="NAME", help="a choice of the config group density, or own")
     add("-n", "--number", type=int, default=64, metavar="N", help="how many samples (64)")
     add("--label", type=int, metavar="Y", help="of a class-conditional model; by default its classes in turn")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (0)")
@@ -106,14 +106,14 @@ def _prepare(run: OpenRun, overrides: Sequence[str], options: argparse.Namespace
     """Give the run's model what is to be sampled from."""
     model = run.model
     labels_of(model, 1, options.label)
-    if options.prior in (None, OWN):
-        require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --prior NAME")
-        if options.prior == OWN:
+    if options.density in (None, OWN):
+        require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --density NAME")
+        if options.density == OWN:
             model.density = None
         if not model.generative:
             raise UserError(_nothing_to_draw_from(run))
     else:
-        give(run, options.prior, overrides)
+        give(run, options.density, overrides)
 
 
 def _nothing_to_draw_from(run: OpenRun) -> str:
@@ -122,7 +122,7 @@ def _nothing_to_draw_from(run: OpenRun) -> str:
     name, fits = type(run.model.bottleneck).__name__, fitting(run.model)
     return (
         f"bottleneck {name} has no prior to sample from; fit a density to its latents with "
-        f"narrows sample {run.path} --prior {fits[0]} (those that fit: {', '.join(fits)})"
+        f"narrows sample {run.path} --density {fits[0]} (those that fit: {', '.join(fits)})"
     )
 
 
@@ -135,20 +135,20 @@ def give(run: OpenRun, name: str, overrides: Sequence[str]) -> None:
     from narrows.loading import fitted_density
 
     known = fitted_density.choices()
-    require(name in known, f"there is no prior '{name}': {nearest(name, [*known, OWN])}")
+    require(name in known, f"there is no density '{name}': {nearest(name, [*known, OWN])}")
     model, config = run.model, run.config
-    config.prior = known[name]
+    config.density = known[name]
     run.find_data(overrides)
     model.density = None
     stored = run.path / DENSITIES / f"{name}.ckpt"
-    for path in (fitted_density.fitted_path(run.path), stored):
-        if fitted_density.attach(model, path, run.weights, run.allow, asked=config.prior):
+    for path in (fitted_density.fitted_path(run.path), stored, run.path / OLD_DENSITIES / stored.name):
+        if fitted_density.attach(model, path, run.weights, run.allow, asked=config.density):
             return
-    density = fitted_density.build_density(config.prior, model, config.seed)
+    density = fitted_density.build_density(config.density, model, config.seed)
     assert density is not None
     data = run.data
     model.to(run.device)
-    fitted_density.fit(density, config.prior, model, data, config.seed)
+    fitted_density.fit(density, config.density, model, data, config.seed)
     model.cpu()
     fitted_density.save(density, config.prior, run.weights, stored)
 

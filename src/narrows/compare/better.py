@@ -21,7 +21,7 @@ HIGHER = {
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
-    *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "nats", "bits_per_dim"),
+    *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "bits_per_dim"),
     "nrmse",
 }
 HEADLINES = 6

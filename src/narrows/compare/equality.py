@@ -15,7 +15,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from narrows.config.old_words import current_figure
 from narrows.errors import UserError
+from narrows.runs.old_names import current_figures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +133,7 @@ def _row_name(row: Row) -> str:
 
 
 def judged_metrics(path: Path) -> dict[str, float]:
-    """A `metrics.json` without wall-clock figures.
+    """A `metrics.json` under today's names, without wall-clock figures.
 
     Raises:
         UserError: it is missing or no such file.
@@ -144,7 +146,7 @@ def judged_metrics(path: Path) -> dict[str, float]:
         raise UserError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(values, dict) or not all(_is_number(value) for value in values.values()):
         raise UserError(f"{path} is damaged: it must hold one number for each metric")
-    return {name: float(value) for name, value in values.items() if not name.startswith(TIMING)}
+    return {name: float(value) for name, value in current_figures(values).items() if not name.startswith(TIMING)}
 
 
 def _is_number(value: Any) -> bool:
@@ -152,7 +154,7 @@ def _is_number(value: Any) -> bool:
 
 
 def judged_history(path: Path) -> dict[Row, float]:
-    """A `metrics.csv` without wall-clock figures; empty where the run kept none.
+    """A `metrics.csv` under today's names, without wall-clock figures; empty where the run kept none.
 
     Raises:
         UserError: a line that is no step, metric and value.
@@ -172,7 +174,7 @@ def _history(lines: Iterable[Sequence[str]], path: Path) -> dict[Row, float]:
     for number, line in enumerate(lines, start=2):
         try:
             step, metric, value = line
-            place = int(step), metric
+            place = int(step), current_figure(metric)
             figure = float(value)
         except ValueError as error:
             raise UserError(f"{path} is damaged in line {number}: it is no step, metric and value") from error

@@ -1,4 +1,4 @@
-"""Run directories as plain records: YAML, JSON and CSV are read, nothing is imported or executed."""
+"""Run directories as plain records, under today's names: YAML, JSON and CSV are read, nothing is executed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from narrows.config.old_words import current_figure
 from narrows.config.plain_yaml import flatten, read_text, read_yaml
 from narrows.errors import UserError, printable
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FOLDERS, HISTORY, MANIFEST, METRICS, SWEEP
 from narrows.runs.lock import is_held
+from narrows.runs.old_names import current_config, current_figures, current_manifest
 
 STATUSES = ("completed", "running", "killed", "failed", "interrupted", "pruned", "unknown")
 LARGEST = 16 * 2**20
@@ -122,12 +124,12 @@ def read_runs(places: Iterable[Path | str]) -> list[Record]:
 def read_run(path: Path) -> Record:
     """The record of one run; what cannot be read is named in its notes."""
     record = Record(path, name=printable(path.name))
-    record.manifest = _noted(record, MANIFEST, _json_mapping) or {}
+    record.manifest = current_manifest(_noted(record, MANIFEST, _json_mapping) or {})
     record.status = _status(record)
     record.config = _noted(record, CONFIG, _config) or {}
     if record.status in ("completed", "unknown") or (path / METRICS).exists():
         metrics = _noted(record, METRICS, _json_mapping)
-        record.metrics = _numbers(metrics or {})
+        record.metrics = _numbers(current_figures(metrics or {}))
     else:
         record.final = False
         record.metrics = {name: values[-1] for name, (_, values) in read_history(path).items()}
@@ -163,7 +165,7 @@ def _config(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if not isinstance(values, dict) or not values:
         raise ValueError("is empty" if not values else "is no config")
-    return {key: _bounded(value) for key, value in flatten(values).items()}
+    return {key: _bounded(value) for key, value in flatten(current_config(values)).items()}
 
 
 def _bounded(value: Any) -> Any:
@@ -199,7 +201,7 @@ def read_history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
         with open(path / HISTORY, newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.reader(file.readlines(LONGEST)):
                 if (point := _point(row)) is not None:
-                    steps, values = curves.setdefault(printable(row[1]), ([], []))
+                    steps, values = curves.setdefault(printable(current_figure(row[1])), ([], []))
                     steps.append(point[0])
                     values.append(point[1])
     except (OSError, csv.Error):

@@ -29,7 +29,7 @@ PARTS = (
     *("datamodule", "module", "optimizer", "scheduler", "trainer"),
 )
 """The keys that hold one component each."""
-OPTIONAL = ("prior",)
+OPTIONAL = ("density",)
 """Those that a config may do without, as one recorded before they were there."""
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""

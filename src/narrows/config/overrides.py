@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names, known_keys
+from narrows.config.old_words import current_choice, refuse_old_words
 from narrows.errors import UserError, nearest, require, sentence
 
 
@@ -19,7 +20,9 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
     """One sentence for an error of Hydra's or OmegaConf's composition, with the nearest valid name."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"there is no {group or 'config'} '{choice}': {nearest(choice, error.options)}"
+        today = current_choice(group, choice)
+        cure = nearest(choice, error.options) if today == choice else f"today it is '{today}'"
+        return f"there is no {group or 'config'} '{choice}': {cure}"
     if isinstance(error, OverrideParseException):
         what = str(error).removeprefix(f"Error parsing override '{error.override}'\n").partition("\n")[0]
         quoted = "in quotes where the value holds more than words and numbers: 'KEY=\"a=b\"'"
@@ -42,7 +45,7 @@ for kind in (HydraException, MissingConfigException, OmegaConfBaseException):  #
 
 
 def check_overrides(arguments: Iterable[str]) -> None:
-    """Refuse what Hydra would end in a traceback: no key, or a group whose choice is no name.
+    """Refuse what Hydra would end in a traceback (no key, or a group whose choice is no name), and old words.
 
     Raises:
         UserError: names the override and what would be right.
@@ -51,6 +54,7 @@ def check_overrides(arguments: Iterable[str]) -> None:
     for argument in arguments:
         if argument.startswith("-"):
             continue
+        refuse_old_words(argument)
         try:
             override = parser.parse_override(argument)
         except HydraException:
@@ -73,6 +77,7 @@ def override(config: DictConfig, text: str) -> None:
     Raises:
         UserError: no `KEY=VALUE`, or no such key.
     """
+    refuse_old_words(text)
     require("=" in text and text[0] not in "~@", f"'{text}' is no override of a recorded config: KEY=VALUE")
     (parsed,) = OverridesParser.create().parse_overrides([text])
     require(not parsed.is_sweep_override(), f"'{text}': a recorded config is of one run, which takes one value")

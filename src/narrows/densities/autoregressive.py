@@ -58,9 +58,9 @@ class AutoregressiveCodes(Density):
         lr: float = 1e-3,
         patience: int = 5,
     ) -> None:
-        require(layers >= 1, f"prior autoregressive: layers must be at least 1, not {layers}")
+        require(layers >= 1, f"density autoregressive: layers must be at least 1, not {layers}")
         right = heads >= 1 and width >= 1 and width % heads == 0
-        require(right, f"prior autoregressive: heads must be at least 1 and divide width={width}, not {heads}")
+        require(right, f"density autoregressive: heads must be at least 1 and divide width={width}, not {heads}")
         super().__init__(model)
         self.sizes: tuple[int, ...] = model.bottleneck.sizes  # type: ignore[assignment]
         self.positions = model.bottleneck.code_positions
@@ -139,11 +139,11 @@ class AutoregressiveCodes(Density):
 def _refuse_large(sizes: tuple[int, ...], length: int) -> None:
     require(
         max(sizes) <= LARGEST,
-        f"prior autoregressive: an alphabet of {max(sizes):,} codes is too large, at most {LARGEST:,}; split it "
+        f"density autoregressive: an alphabet of {max(sizes):,} codes is too large, at most {LARGEST:,}; split it "
         "(bottleneck.groups) or use fewer levels",
     )
     require(
         length <= LONGEST,
-        f"prior autoregressive: {length:,} codes for an example are too many, at most {LONGEST:,}; use a smaller map "
+        f"density autoregressive: {length:,} codes for an example are too many, at most {LONGEST:,}; use a smaller map "
         "of codes",
     )

@@ -54,14 +54,14 @@ class Density(nn.Module):
         returns = model.returns(bottleneck)
         require(
             issubclass(returns, cls.requires),
-            f"prior {cls.__name__} reads a {cls.requires.__name__}, but {model.giver(bottleneck)} returns a "
+            f"density {cls.__name__} reads a {cls.requires.__name__}, but {model.giver(bottleneck)} returns a "
             f"{returns.__name__}",
         )
 
     @classmethod
     def figures(cls) -> tuple[str, str]:
         """The names of what `fit` reports."""
-        return f"prior/{cls.figure}_train", f"prior/{cls.figure}_val"
+        return f"density/{cls.figure}_train", f"density/{cls.figure}_val"
 
     def fit(self, model: Autoencoder, data: EvaluationData, seed: int) -> dict[str, float]:
         """Learn the density; the mean log-density of the training and the validation split, in nats per example.
@@ -72,11 +72,11 @@ class Density(nn.Module):
             UserError: a split without examples, or latents that are not finite.
         """
         device = next(model.parameters()).device
-        with evaluating(model, seed, "prior"):
+        with evaluating(model, seed, "prior"):  # the seed's word, which is older than `density`
             train, held = (self.gather(model, data, split, device) for split in ("train", "validation"))
-            require(len(train) > 0, "prior: the training split is empty")
-            require(len(held) > 0, "prior: the validation split, on which a prior is judged, is empty")
-            require(bool(torch.isfinite(train).all()), "prior: the model's latents are not finite")
+            require(len(train) > 0, "density: the training split is empty")
+            require(len(held) > 0, "density: the validation split, on which it is judged, is empty")
+            require(bool(torch.isfinite(train).all()), "density: the model's latents are not finite")
             self.to(device)
             self.begin(data)
             self.learn(train, held)
@@ -181,6 +181,6 @@ def refuse_wide(name: str, width: int, most: int, why: str) -> None:
     """
     if width > most:
         raise UserError(
-            f"prior {name}: the latent has {width:,} values, and {why} is kept to {most:,}; use a smaller latent, "
-            "or prior=second_stage (of codes: prior=autoregressive)"
+            f"density {name}: the latent has {width:,} values, and {why} is kept to {most:,}; use a smaller latent, "
+            "or density=second_stage (of codes: density=autoregressive)"
         )

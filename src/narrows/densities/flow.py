@@ -47,11 +47,11 @@ class FlowDensity(StandardisedDensity):
         lr: float = 1e-3,
         patience: int = 10,
     ) -> None:
-        require(transforms >= 1, f"prior flow: transforms must be at least 1, not {transforms}")
+        require(transforms >= 1, f"density flow: transforms must be at least 1, not {transforms}")
         super().__init__(model)
         refuse_wide("flow", self.width, WIDEST, "a masked autoregressive flow, which draws them one after another,")
         self.budget = Budget("flow", epochs, batch_size, lr, patience)
-        hidden = counts(widths, "widths", "prior flow")
+        hidden = counts(widths, "widths", "density flow")
         self.flow = zuko.flows.MAF(self.width, transforms=transforms, hidden_features=hidden)
 
     def learn_standard(self, train: Tensor, held: Tensor) -> None:

@@ -31,7 +31,7 @@ class GaussianDensity(StandardisedDensity):
     factor: Tensor
 
     def __init__(self, model: Autoencoder, *, ridge: float = 1e-6) -> None:
-        require(ridge > 0, f"prior gaussian: ridge must be above 0, not {ridge}")
+        require(ridge > 0, f"density gaussian: ridge must be above 0, not {ridge}")
         super().__init__(model)
         refuse_wide("gaussian", self.width, WIDEST, "a full covariance")
         self.ridge = ridge
@@ -84,8 +84,8 @@ class MixtureDensity(StandardisedDensity):
         starts: int = 1,
     ) -> None:
         for name, value in {"components": components, "iterations": iterations, "starts": starts}.items():
-            require(value >= 1, f"prior mixture: {name} must be at least 1, not {value}")
-        require(ridge > 0, f"prior mixture: ridge must be above 0, not {ridge}")
+            require(value >= 1, f"density mixture: {name} must be at least 1, not {value}")
+        require(ridge > 0, f"density mixture: ridge must be above 0, not {ridge}")
         super().__init__(model)
         refuse_wide("mixture", self.width, WIDEST, "a full covariance")
         self.components, self.ridge, self.iterations, self.starts = components, ridge, iterations, starts
@@ -100,7 +100,7 @@ class MixtureDensity(StandardisedDensity):
 
         require(
             len(train) >= self.components,
-            f"prior mixture: {len(train)} training examples are too few for {self.components} components",
+            f"density mixture: {len(train)} training examples are too few for {self.components} components",
         )
         fit = GaussianMixture(
             self.components,
@@ -115,7 +115,7 @@ class MixtureDensity(StandardisedDensity):
             warnings.simplefilter("ignore", ConvergenceWarning)
             fit.fit(train.double().numpy())
         if not fit.converged_:
-            log.warning("prior mixture: not converged after %s iterations; prior.iterations=...", self.iterations)
+            log.warning("density mixture: not converged after %s iterations; density.iterations=...", self.iterations)
         self.weights.copy_(torch.from_numpy(fit.weights_))
         self.centres.copy_(torch.from_numpy(fit.means_))
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(fit.covariances_)))

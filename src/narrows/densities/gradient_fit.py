@@ -34,8 +34,8 @@ class Budget:
     def __post_init__(self) -> None:
         for option in ("epochs", "batch_size", "patience"):
             value = getattr(self, option)
-            require(value >= 1, f"prior {self.name}: {option} must be at least 1, not {value}")
-        require(self.lr > 0, f"prior {self.name}: lr must be above 0, not {self.lr}")
+            require(value >= 1, f"density {self.name}: {option} must be at least 1, not {value}")
+        require(self.lr > 0, f"density {self.name}: lr must be above 0, not {self.lr}")
 
     @torch.enable_grad()
     def spend(self, part: nn.Module, objective: Callable[[Tensor], Tensor], train: Tensor, held: Tensor) -> None:
@@ -63,7 +63,9 @@ class Budget:
             with torch.no_grad():
                 now = mean_log_prob(objective, held, device)
             if not math.isfinite(now):
-                raise NonFiniteError(f"prior {self.name}: log-density {now} in epoch {epoch + 1}; try a lower prior.lr")
+                raise NonFiniteError(
+                    f"density {self.name}: log-density {now} in epoch {epoch + 1}; try a lower density.lr"
+                )
             since += 1
             if now > best:
                 best, kept, since = now, copy.deepcopy(part.state_dict()), 0

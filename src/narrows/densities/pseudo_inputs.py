@@ -52,9 +52,11 @@ class VampDensity(Density):
         lr: float = 1e-2,
         patience: int = 5,
     ) -> None:
-        require(pseudo_inputs >= 1, f"prior vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
+        require(pseudo_inputs >= 1, f"density vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
         super().__init__(model)
-        require(model.spec.kind != "tokens", "prior vamp: tokens have no learnt inputs between them; use prior=mixture")
+        require(
+            model.spec.kind != "tokens", "density vamp: tokens have no learnt inputs between them; use density=mixture"
+        )
         self.budget = Budget("vamp", epochs, batch_size, lr, patience)
         self.spec, self._encode, self._told = model.spec, model.encode, model.classes(1) is not None
         self.raw_inputs = nn.Parameter(torch.zeros(pseudo_inputs, *model.spec.shape))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from narrows.bottlenecks.gaussian import Gaussian
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.base import StandardisedDensity
 from narrows.densities.gradient_fit import Budget
@@ -60,7 +60,7 @@ class SecondStage(StandardisedDensity):
         lr: float = 1e-3,
         patience: int = 20,
     ) -> None:
-        require(dim is None or dim >= 1, f"prior second_stage: dim must be at least 1, or null, not {dim}")
+        require(dim is None or dim >= 1, f"density second_stage: dim must be at least 1, or null, not {dim}")
         super().__init__(model)
         self.budget = Budget("second_stage", epochs, batch_size, lr, patience)
         self.stage = Autoencoder(
@@ -70,7 +70,7 @@ class SecondStage(StandardisedDensity):
                 bottleneck=partial(Gaussian, dim=dim or self.width),
                 decoder=partial(MLPDecoder, widths=list(reversed(widths))),
                 likelihood=OptimalGaussianLikelihood,
-                corruption=Clean,
+                corruption=NoCorruption,
             ),
         )
 

@@ -22,11 +22,14 @@ from narrows.runs.file_names import CHECKPOINTS
 from narrows.runs.old_names import current_config
 
 log = logging.getLogger(__name__)
+FILE = "density.ckpt"
 
 
 def fitted_path(run_dir: Path) -> Path:
-    """Of the density that the run itself fitted."""
-    return Path(run_dir) / CHECKPOINTS / "prior.ckpt"
+    """Of the density that the run itself fitted: where it is, else where it will be."""
+    folder = Path(run_dir) / CHECKPOINTS
+    old = folder / "prior.ckpt"
+    return old if old.is_file() and not (folder / FILE).exists() else folder / FILE
 
 
 def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Density | None:
@@ -37,9 +40,9 @@ def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Den
     """
     if node is None:
         return None
-    class_of(node, "prior", Density).check(type(model), model.bottleneck)
+    class_of(node, "density", Density).check(type(model), model.bottleneck)
     seed_default(seed, "init", "prior")
-    return build(node, "prior", model)
+    return build(node, "density", model)
 
 
 def fit(density: Density, node: DictConfig, model: Autoencoder, data: EvaluationData, seed: int) -> dict[str, float]:
@@ -47,7 +50,7 @@ def fit(density: Density, node: DictConfig, model: Autoencoder, data: Evaluation
     name, start = node._target_.rpartition(".")[2], time.perf_counter()
     log.info("fitting %s to the latents", name)
     figures = density.fit(model, data, seed)
-    shown = ", ".join(f"{figure.removeprefix('prior/')} {value:.4g}" for figure, value in figures.items())
+    shown = ", ".join(f"{figure.removeprefix('density/')} {value:.4g}" for figure, value in figures.items())
     log.info("fitted %s in %.0f s: %s nats", name, time.perf_counter() - start, shown)
     model.density = density
     return figures
@@ -87,8 +90,8 @@ def attach(
         return False
     if asked is not None and node != asked:
         return False
-    trust.require_trusted(OmegaConf.create({"prior": node}), allow)
-    check_keys(OmegaConf.create({"prior": node}))
+    trust.require_trusted(OmegaConf.create({"density": node}), allow)
+    check_keys(OmegaConf.create({"density": node}))
     density = build_density(node, model, 0)
     assert density is not None
     try:
@@ -107,8 +110,8 @@ def _config(state: dict[str, Any], path: Path) -> DictConfig:
 
 
 def choices() -> dict[str, DictConfig]:
-    """The priors that narrows ships, by name."""
-    return {name: OmegaConf.load(path) for name, path in choice_files("prior").items()}  # type: ignore[misc]
+    """The densities that narrows ships, by name."""
+    return {name: OmegaConf.load(path) for name, path in choice_files("density").items()}  # type: ignore[misc]
 
 
 def fitting(model: Autoencoder) -> list[str]:

@@ -27,8 +27,8 @@ from .reconstruction import NegativeLogLikelihood as NegativeLogLikelihood
 from .similarity import MultiScaleSSIM as MultiScaleSSIM
 from .sparsity import L0 as L0
 from .sparsity import L1 as L1
-from .sparsity import DeadReconstruction as DeadReconstruction
+from .sparsity import AuxK as AuxK
 from .sparsity import GateL1 as GateL1
 from .sparsity import GateReconstruction as GateReconstruction
-from .sparsity import NestedReconstruction as NestedReconstruction
+from .sparsity import MatryoshkaReconstruction as MatryoshkaReconstruction
 from .sparsity import SparseKL as SparseKL

@@ -150,7 +150,7 @@ def _sum(values: Iterable[Tensor]) -> Tensor:
     return total if isinstance(total, Tensor) else torch.tensor(float(total))
 
 
-_REMEDIES = {"gate": "use loss=gated", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}
+_REMEDIES = {"gate": "use loss=gated_sae", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}
 """By what a latent's bottleneck needs."""
 
 
@@ -163,7 +163,7 @@ def _remedy(kind: type[Latent]) -> str:
         "UnitLatent": "use activations inside (0, 1) (bottleneck=deterministic bottleneck.activation=sigmoid)",
         "SparseLatent": "use a sparse bottleneck (bottleneck=topk) or another loss",
         "JumpLatent": "use bottleneck=jumprelu or another loss",
-        "GatedLatent": "use bottleneck=gated together with loss=gated",
+        "GatedLatent": "use bottleneck=gated_sae together with loss=gated_sae",
         "CodebookLatent": "use a bottleneck with codes (bottleneck=vq) or another loss",
         "LearnedCodebookLatent": "use bottleneck=vq bottleneck.ema=null together with loss=vq_gradient",
         "BitLatent": "use bottleneck=lfq or another loss",

@@ -98,7 +98,7 @@ class GateReconstruction(Term):
         return side_nats(params, out, model)
 
 
-class DeadReconstruction(Term):
+class AuxK(Term):
     """The error that the living latents leave, rebuilt by the dead ones, `[B]`, in nats: the auxiliary loss "AuxK".
 
     `-log p(x | D(z) + D(z_dead) - D(0))`, where D(z), the decoder's output, is a constant and z_dead the `k` largest
@@ -123,8 +123,8 @@ class DeadReconstruction(Term):
 
     def __init__(self, weight: float | Schedule = 0.03125, k: int | None = None, dead_after: int = 250) -> None:
         super().__init__(weight)
-        require(k is None or k >= 1, f"term dead_nll: k must be at least 1, or null, not {k}")
-        require(dead_after >= 1, f"term dead_nll: dead_after must be at least 1, not {dead_after}")
+        require(k is None or k >= 1, f"term auxk: k must be at least 1, or null, not {k}")
+        require(dead_after >= 1, f"term auxk: dead_after must be at least 1, not {dead_after}")
         self.k, self.dead_after = k, dead_after
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -140,7 +140,7 @@ class DeadReconstruction(Term):
         return share * side_nats(base + correction, out, model)
 
 
-class NestedReconstruction(Term):
+class MatryoshkaReconstruction(Term):
     """`sum_m -log p(x | z_1..m)`, `[B]`, in nats, over nested prefixes of the latents: the first ones must rebuild
     the whole by themselves, so that general features are not split into special ones.
 
@@ -159,7 +159,7 @@ class NestedReconstruction(Term):
         super().__init__(weight)
         self.prefixes = sorted(prefixes)
         right = bool(self.prefixes) and all(0 < share < 1 for share in self.prefixes)
-        require(right, f"term nested_nll: prefixes must be shares inside (0, 1), at least one, not {list(prefixes)}")
+        require(right, f"term matryoshka: prefixes must be shares inside (0, 1), at least one, not {list(prefixes)}")
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         z = out.latent.z

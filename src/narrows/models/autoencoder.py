@@ -220,7 +220,7 @@ class Autoencoder(nn.Module):
         if not self.generative:
             raise UserError(
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
-                "use a variational one (bottleneck=gaussian), or fit one to its latents (prior=mixture)"
+                "use a variational one (bottleneck=gaussian), or fit one to its latents (density=mixture)"
             )
         return self.decode(self.draw(n), label=self.classes(n) if label is None else label).mean
 

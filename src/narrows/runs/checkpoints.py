@@ -5,7 +5,7 @@ the comment of the zip archive that torch writes, so that file and checksum are 
 once; a file that is torn, flipped in one bit or has no checksum is refused by name.
 
 `checkpoints/` holds `last.ckpt`, `previous.ckpt` (the last but one, should `last` be damaged), `best.ckpt`, and
-`prior.ckpt` where a density was fitted to the latents.
+`density.ckpt` where a density was fitted to the latents.
 """
 
 from __future__ import annotations

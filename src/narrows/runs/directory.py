@@ -7,10 +7,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.errors import UserError
+from narrows.errors import UserError, require
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import lock
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
+from narrows.runs.old_names import current_manifest
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """A run's manifest, with today's names.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    manifest = read_json(run / MANIFEST)
+    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    return current_manifest(manifest)
 
 
 class RunDirectory:
@@ -49,7 +61,7 @@ class RunDirectory:
             lock.hold(self.path, "is writing")
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
-        self.manifest = read_json(self.path / MANIFEST) if (self.path / MANIFEST).exists() else {}
+        self.manifest = read_manifest(self.path) if (self.path / MANIFEST).exists() else {}
 
     def release(self) -> None:
         """Give the directory up; a process that ends does so too."""

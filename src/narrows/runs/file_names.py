@@ -23,12 +23,14 @@ REPRODUCTION = "reproduction.json"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 TASKS = "tasks"
-DENSITIES = "priors"
+DENSITIES = "densities"
 """Those that were fitted after training, by name."""
 SAMPLES = "samples"
 CODING = "coding"
 """Coding tables of `narrows compress`."""
-FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, SAMPLES, CODING)
+OLD_DENSITIES = "priors"
+"""What an earlier version called it."""
+FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODING)
 
 SWEEP = "sweep.yaml"
 """What makes a directory a sweep's: runs lie below it."""

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from narrows.compare.table_formats import csv_text
+from narrows.config.old_words import current_override
 from narrows.files import write_atomically, write_json
 from narrows.runs.file_names import CONFIG, MANIFEST, METRICS
+from narrows.runs.old_names import current_figures
 from narrows.sweeps.proposals import ENDED, Proposal, State
 
 JSON, CSV = "status.json", "status.csv"
@@ -39,7 +41,9 @@ class Row:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Row:
-        return cls(**{**values, "state": State(values["state"]), "overrides": tuple(values["overrides"])})
+        overrides = tuple(map(current_override, values["overrides"]))
+        figures = current_figures(values.get("values", {}))
+        return cls(**{**values, "state": State(values["state"]), "overrides": overrides, "values": figures})
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Table:
 
     def figures(self, row: Row) -> dict[str, float]:
         """The final figures of a job's run."""
-        return read_if_sound(self.path(row) / METRICS)
+        return current_figures(read_if_sound(self.path(row) / METRICS))
 
     def count(self, *states: State) -> int:
         return sum(row.state in states for row in self.rows.values())

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 
+from narrows.config.old_words import refuse_old_words
 from narrows.errors import UserError, require
 
 
@@ -76,8 +77,12 @@ def parse(lines: Iterable[str], loader: ConfigLoader | None = None) -> list[Over
 
     Raises:
         HydraException: a line does not follow the grammar.
+        UserError: an old word in one.
     """
-    return OverridesParser.create(config_loader=loader).parse_overrides(list(lines))
+    lines = list(lines)
+    for line in lines:
+        refuse_old_words(line)
+    return OverridesParser.create(config_loader=loader).parse_overrides(lines)
 
 
 def parameter(override: Override, seed: int = 0) -> Parameter:

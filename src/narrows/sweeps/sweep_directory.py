@@ -14,6 +14,7 @@ from narrows.errors import UserError
 from narrows.files import write_atomically
 from narrows.runs import lock
 from narrows.runs.file_names import SWEEP
+from narrows.runs.old_names import current_sweep
 from narrows.sweeps.plan import Plan
 
 
@@ -69,7 +70,7 @@ def create(path: Path) -> SweepDirectory:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The record of the sweep in `path`.
+    """The record of the sweep in `path`, with today's names.
 
     Raises:
         UserError: there is none.
@@ -78,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not the directory of a sweep: it has no {SWEEP}")
     record = OmegaConf.to_container(OmegaConf.load(path / SWEEP))
     assert isinstance(record, dict)
-    return {str(key): value for key, value in record.items()}
+    return current_sweep({str(key): value for key, value in record.items()})
 
 
 def newest(candidates: Iterator[Path], plan: Plan) -> Path | None:

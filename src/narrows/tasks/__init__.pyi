@@ -16,7 +16,7 @@ from .latent import LatentFigures as LatentFigures
 from .latent import Moments as Moments
 from .likelihood import Likelihood as Likelihood
 from .probe import Classifier as Classifier
-from .probe import Features as Features
+from .probe import Probe as Probe
 from .reconstruction import Reconstruction as Reconstruction
 from .reduction import Reduction as Reduction
 from .transfer import Rebuilt as Rebuilt

@@ -70,7 +70,7 @@ class Generation(Task):
         if spec.kind != "image":
             return f"it compares images, not data of kind {spec.kind}"
         if not model.generative:
-            return f"bottleneck {type(model.bottleneck).__name__} has no prior to sample from; prior=mixture fits one"
+            return f"bottleneck {type(model.bottleneck).__name__} has no prior to sample from; density=mixture fits one"
         return None
 
     def run(self, context: TaskContext) -> dict[str, float]:

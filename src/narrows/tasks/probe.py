@@ -22,8 +22,8 @@ from narrows.tasks.classics.linear import fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.classifier import BATCH, descend
 from narrows.tasks.measures.embeddings import (
+    LinearProbe,
     Matrix,
-    Probe,
     Reader,
     embedding,
     fit_probe,
@@ -44,12 +44,12 @@ UNSEEN = -10.0
 """Logit of a class without a labelled example."""
 
 
-class Features(Task):
+class Probe(Task):
     """The label-efficiency curve: test accuracy with 10, 100, ... and all labels of the training split.
 
-    - `test/features/<n>_labels/probe`: a linear probe (`tasks.measures.embeddings.fit_probe`) of the embeddings, beside
+    - `test/probe/<n>_labels/probe`: a linear probe (`tasks.measures.embeddings.fit_probe`) of the embeddings, beside
       one of the raw values (`.../raw/probe`) and of as many principal components as the latents are (`.../pca/probe`).
-    - `test/features/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
+    - `test/probe/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
       the probe, all trained on the labels ("Fine-Tuning can Distort Pretrained Features", Kumar et al., 2022); beside
       the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
       not touched: a copy is trained.
@@ -72,7 +72,7 @@ class Features(Task):
         UserError: an argument out of its range.
     """
 
-    name = "features"
+    name = "probe"
 
     def __init__(
         self,
@@ -86,16 +86,16 @@ class Features(Task):
         max_rows: int | None = None,
     ) -> None:
         for size in sizes:
-            require(size >= 2, f"task features: sizes must be at least 2, not {size}")
+            require(size >= 2, f"task probe: sizes must be at least 2, not {size}")
         for name, value in {"draws": draws, "steps": steps, "epochs": epochs}.items():
-            require(value >= 1, f"task features: {name} must be at least 1, not {value}")
-        require(rate > 0, f"task features: rate must be above 0, not {rate}")
-        require(max_rows is None or max_rows >= 2, f"task features: max_rows must be at least 2, not {max_rows}")
+            require(value >= 1, f"task probe: {name} must be at least 1, not {value}")
+        require(rate > 0, f"task probe: rate must be above 0, not {rate}")
+        require(max_rows is None or max_rows >= 2, f"task probe: max_rows must be at least 2, not {max_rows}")
         self.sizes, self.draws = sorted(set(sizes)), draws
         self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
         self.max_rows = max_rows
-        columns = [f"test/features/{ALL}_labels/{kind}" for kind in ("probe", "raw/probe", "pca/probe")]
-        self.figures = (*columns, *([f"test/features/{ALL}_labels/finetuned"] if networks else []))
+        columns = [f"test/probe/{ALL}_labels/{kind}" for kind in ("probe", "raw/probe", "pca/probe")]
+        self.figures = (*columns, *([f"test/probe/{ALL}_labels/finetuned"] if networks else []))
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None:
@@ -109,7 +109,7 @@ class Features(Task):
         rows = len(train["label"])
         sizes: dict[str, int] = {str(size): size for size in self.sizes if size < rows}
         if len(sizes) < len(self.sizes):
-            log.info("task features: of sizes %s those below the %d training rows", self.sizes, rows)
+            log.info("task probe: of sizes %s those below the %d training rows", self.sizes, rows)
         found: dict[str, float] = {}
         for name, size in (sizes | {ALL: rows}).items():
             hits: dict[str, list[Matrix]] = {}
@@ -117,8 +117,8 @@ class Features(Task):
                 chosen = labelled(train["label"], size, context.seed, draw)
                 for kind, values in self._judge(context, train, test, chosen, draw).items():
                     hits.setdefault(kind, []).append(values)
-            found |= {f"test/features/{name}_labels/{key}": value for key, value in _figures(hits).items()}
-            log.info("task features: %s labels: probe %.4f", name, found[f"test/features/{name}_labels/probe"])
+            found |= {f"test/probe/{name}_labels/{key}": value for key, value in _figures(hits).items()}
+            log.info("task probe: %s labels: probe %.4f", name, found[f"test/probe/{name}_labels/probe"])
         self._draw(context, found, sizes | {ALL: rows})
         return found
 
@@ -136,7 +136,8 @@ class Features(Task):
                 readers["missing"] = _missing
         positions = None
         if split == "train" and self.max_rows is not None and self.max_rows < context.spec.size:
-            log.info("task features reads %d of the %d training rows", self.max_rows, context.spec.size)
+            log.info("task probe reads %d of the %d training rows", self.max_rows, context.spec.size)
+            # "features", here and below, seeds as it did when the task was called so.
             positions = drawn(context.spec.size, self.max_rows, context.seed, "features")
         return read_split(context, split, readers, positions)
 
@@ -153,7 +154,7 @@ class Features(Task):
             found[kind] = _hits(_told(network, test, context), test)
         return found
 
-    def _networks(self, context: TaskContext, probe: Probe, draw: int) -> dict[str, Classifier]:
+    def _networks(self, context: TaskContext, probe: LinearProbe, draw: int) -> dict[str, Classifier]:
         models = {"finetuned": copy.deepcopy(context.model)}
         if context.untrained is not None:
             models["scratch/finetuned"] = context.untrained(context.seed + draw)
@@ -187,7 +188,7 @@ class Features(Task):
         }
         lines = []
         for kind, name in names.items():
-            keys = [f"test/features/{size}_labels/{kind}" for size in sizes]
+            keys = [f"test/probe/{size}_labels/{kind}" for size in sizes]
             if keys[0] in found:
                 errors = [found.get(f"{key}_stderr", math.nan) for key in keys]
                 values = [found[key] for key in keys]
@@ -206,7 +207,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(math.prod(model.latent_shape), classes)
 
     @torch.no_grad()
-    def start_from(self, probe: Probe) -> None:
+    def start_from(self, probe: LinearProbe) -> None:
         """Say what a probe of these latents says, and of classes that it never saw, no."""
         self.head.weight.zero_()
         self.head.bias.fill_(UNSEEN)

@@ -45,9 +45,9 @@ class Reconstruction(Task):
     corrupted to clean; one whose corruption hides values also on these alone (`test/hidden/...`), beside the mean
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
-    `nats` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is a mass
-    or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least 11 pixels
-    a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
+    `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
+    a mass or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least
+    11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
     training mean on the same stand apart (`test/other_labels/...`).
@@ -137,7 +137,7 @@ class _Closer:
         self.bits: set[str | None] = set()
 
     def add(self, batch: Batch, p_x: Distribution, guesses: dict[str, Tensor]) -> None:
-        self._keep("test/nats", example_nats(p_x, batch.truth, batch.observed))
+        self._keep("test/nll_at_point", example_nats(p_x, batch.truth, batch.observed))
         self.values += float(value_counts(batch.truth, batch.observed).sum())
         self.bits.add(bits_name(p_x, batch.truth))
         if not self.ssim or batch.observed is not None:
@@ -157,7 +157,7 @@ class _Closer:
             found |= with_error(name, torch.cat(parts))
         (kind,) = self.bits if len(self.bits) == 1 else (None,)
         if kind is not None:
-            total = float(torch.cat(self.rows["test/nats"]).sum())
+            total = float(torch.cat(self.rows["test/nll_at_point"]).sum())
             found[f"test/{kind}"] = total / (max(self.values, 1) * math.log(2))
         return found
 

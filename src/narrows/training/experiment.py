@@ -27,13 +27,13 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoints, history_positions
 from narrows.runs.directory import RunDirectory
-from narrows.runs.file_names import CONFIG
+from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job
 from narrows.runs.manifest import is_main_process
 from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.training.callbacks.checkpoint import is_out_of_memory
-from narrows.training.callbacks.pictures import Pictures, prior_samples, publish
+from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.loggers import TensorBoard
 from narrows.training.module import AutoencoderModule
 from narrows.training.trainer import check_trainer, declare, make_trainer, quieten
@@ -84,8 +84,8 @@ def check_composition(config: DictConfig) -> Objective:
     bottleneck = build(config.bottleneck, "bottleneck", width)
     model = class_of(config.model, "model", Autoencoder)
     objective.check(model, bottleneck, class_of(config.corruption, "corruption", Corruption))
-    if config.get("prior") is not None:
-        class_of(config.prior, "prior", Density).check(model, bottleneck)
+    if config.get("density") is not None:
+        class_of(config.density, "density", Density).check(model, bottleneck)
     return objective
 
 
@@ -104,7 +104,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     if is_main_process():
         directory.update(parameters=parameters)
     # Here, to refuse its options before anything is trained.
-    density = fitted_density.build_density(config.get("prior"), model, config.seed)
+    density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)
     _announce(job, data, model, parameters, trainer)
     if start is None:
@@ -206,10 +206,10 @@ def conclude(
         return figures
     module.model.to(device)
     if density is not None:
-        figures |= fitted_density.fit(density, config.prior, module.model, data, config.seed)
-        fitted_density.save(density, config.prior, chosen, fitted_density.fitted_path(directory.path))
+        figures |= fitted_density.fit(density, config.density, module.model, data, config.seed)
+        fitted_density.save(density, config.density, chosen, directory.path / CHECKPOINTS / fitted_density.FILE)
         if any(isinstance(callback, Pictures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            publish(prior_samples(module.model, config.seed), directory.path, trainer.loggers, trainer.global_step)
+            publish(density_samples(module.model, config.seed), directory.path, trainer.loggers, trainer.global_step)
     context = TaskContext(
         model=module.model,
         datamodule=data,
@@ -218,7 +218,7 @@ def conclude(
         device=device,
         untrained=partial(untrained, directory.path, data.spec),
     )
-    judged = {name: value for name, value in figures.items() if name.startswith("prior/")}
+    judged = {name: value for name, value in figures.items() if name.startswith("density/")}
     judged |= run_tasks(tasks, context)
     for logger in trainer.loggers:
         logger.log_metrics(judged, step=trainer.global_step)

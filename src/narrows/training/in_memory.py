@@ -66,7 +66,7 @@ class Memory:
 def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path | None) -> Fit:
     """Train what `overrides` of `narrows train` say on `x [N, D]`, a tenth of whose rows validate.
 
-    The last weights are kept; no task is run and no density (`prior=`) is fitted. Torch's generators and its
+    The last weights are kept; no task is run and no density (`density=`) is fitted. Torch's generators and its
     deterministic mode are as before afterwards. Nothing is written, unless there is a `directory`: then below it a run,
     with its config, manifest, checkpoints, history and the rows, which `narrows.load` and `narrows compare` read.
 

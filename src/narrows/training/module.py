@@ -21,6 +21,7 @@ from narrows.losses.critic import Critic
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
+from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
@@ -172,8 +173,9 @@ class AutoencoderModule(L.LightningModule):
         checkpoint["planned_steps"] = self._run
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._history.restore(checkpoint["unlogged"])
-        self.validated = checkpoint["validated"]
+        unlogged = checkpoint["unlogged"]
+        self._history.restore(unlogged | {"names": [current_term(name) for name in unlogged["names"]]})
+        self.validated = current_figures(checkpoint["validated"])
         self._run = checkpoint["planned_steps"]
 
     @property

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from narrows.config.overrides import override
 from narrows.errors import UserError, require
-from narrows.files import read_json
 from narrows.loading.trust import read_config, require_trusted
+from narrows.runs.directory import read_manifest
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
 
@@ -59,7 +59,7 @@ def _resumed(directory: Path, overrides: list[str], allow: list[str]) -> tuple[D
     config, sweep = _composed(directory / CONFIG, overrides), SweepJob.from_environment()
     if sweep is None or directory.resolve().parent != Path(sweep.sweep):
         require_trusted(config, allow)  # a sweep's own jobs, it has composed itself
-    manifest = read_json(directory / MANIFEST) if (directory / MANIFEST).exists() else {}
+    manifest = read_manifest(directory) if (directory / MANIFEST).exists() else {}
     choices = _choices(manifest)
     if manifest.get("status") in ("completed", "pruned"):
         require(
@@ -85,14 +85,13 @@ def _resumed(directory: Path, overrides: list[str], allow: list[str]) -> tuple[D
 def _replayed(file: Path, into: Path, overrides: list[str], allow: list[str]) -> tuple[DictConfig, Job]:
     config = _composed(file, overrides)
     require_trusted(config, allow)
-    beside = file.parent / MANIFEST
-    manifest = read_json(beside) if beside.exists() else {}
+    manifest = read_manifest(file.parent) if (file.parent / MANIFEST).exists() else {}
     notes = {"from_config": str(file.resolve())}
     return config, Job(directory=into, overrides=overrides, choices=_choices(manifest), notes=notes)
 
 
-def _choices(manifest: Any) -> dict[str, str]:
-    choices = manifest.get("choices", {}) if isinstance(manifest, dict) else None
+def _choices(manifest: dict[str, Any]) -> dict[str, str]:
+    choices = manifest.get("choices", {})
     if not isinstance(choices, dict):
         raise UserError(f"the {MANIFEST} of this run is none: it has no mapping of choices")
     return {str(group): str(choice) for group, choice in choices.items()}

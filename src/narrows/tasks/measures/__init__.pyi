@@ -1,6 +1,6 @@
 from .calibration import Calibration as Calibration
 from .detection_quality import Ranking as Ranking
-from .embeddings import Probe as Probe
+from .embeddings import LinearProbe as LinearProbe
 from .factor_scores import Table as Table
 from .feature_extractor import Extractor as Extractor
 from .hidden_values import Case as Case

@@ -73,7 +73,7 @@ def neighbour_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDAr
 
 
 @dataclass
-class Probe:
+class LinearProbe:
     """A linear layer that tells labels: the class of the largest of `W z + b`."""
 
     classes: NDArray[Any]
@@ -88,7 +88,7 @@ class Probe:
         return self.classes[(codes @ self.weight.T + self.bias).argmax(1)]
 
 
-def fit_probe(codes: Matrix, label: NDArray[Any]) -> Probe:
+def fit_probe(codes: Matrix, label: NDArray[Any]) -> LinearProbe:
     """Multinomial logistic regression with an L2 penalty of 1 on codes `[N, D]` that are centred and divided by one
     number, the root of their columns' mean variance.
 
@@ -98,7 +98,7 @@ def fit_probe(codes: Matrix, label: NDArray[Any]) -> Probe:
     """
     classes = np.unique(label)
     if len(classes) == 1:
-        return Probe(classes, np.zeros((1, codes.shape[1])), np.zeros(1))
+        return LinearProbe(classes, np.zeros((1, codes.shape[1])), np.zeros(1))
     centre, scale = codes.mean(0), max(float(np.sqrt(codes.var(0).mean())), 1e-12)
     fitted = LogisticRegression(max_iter=ITERATIONS)
     # BLAS kernels that read past a narrow float32 row raise "invalid value" about numbers that are all finite.
@@ -111,7 +111,7 @@ def fit_probe(codes: Matrix, label: NDArray[Any]) -> Probe:
     if len(classes) == 2:
         # scikit-learn keeps the second class's alone.
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-    return Probe(classes, weight, bias - weight @ centre)
+    return LinearProbe(classes, weight, bias - weight @ centre)
 
 
 def probe_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDArray[Any]) -> Matrix:

@@ -178,13 +178,13 @@ def _reconstruction(scene: _Scene) -> Picture:
     return canvas.heat_maps(flat(rows), title, scene.spec.feature_names)
 
 
-def prior_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
-    """Samples from the fitted density, `prior_samples`; nothing of tokens. Leaves the random streams as they were."""
+def density_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
+    """Samples from the fitted density, `density_samples`; nothing of tokens. Leaves the random streams as they were."""
     if model.spec.kind == "tokens":
         return {}
     with evaluating(model, seed, "prior samples"):
         drawn = array(model.sample(panels(model.spec)))
-    return {"prior_samples": sheet(drawn, model.spec, "Samples: means of p(x|z), z drawn from the fitted density")}
+    return {"density_samples": sheet(drawn, model.spec, "Samples: means of p(x|z), z drawn from the fitted density")}
 
 
 def _samples(scene: _Scene) -> Picture:

@@ -16,7 +16,7 @@ from narrows.commands import evaluate
 from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
 from narrows.tasks.measures.embeddings import fit_probe
-from narrows.tasks.probe import Classifier, Features, labelled
+from narrows.tasks.probe import Classifier, Probe, labelled
 from narrows.types import Batch, DataSpec
 
 
@@ -35,40 +35,40 @@ def clusters(permuted: bool = False) -> tuple[PPCA, Rows]:
 
 def test_separable_clusters_are_told_from_one_label_each() -> None:
     truth, data = clusters()
-    task = Features(sizes=[4, 40], draws=2, steps=5)
+    task = Probe(sizes=[4, 40], draws=2, steps=5)
     found = run_tasks({"f": task}, context(truth.model(), data))
     assert set(task.figures) <= set(found)
     for size in ("4", "40", "all"):
         for kind in ("probe", "raw/probe", "pca/probe"):
-            assert found[f"test/features/{size}_labels/{kind}"] == 1, (size, kind)
-            assert found[f"test/features/{size}_labels/{kind}_stderr"] == 0
+            assert found[f"test/probe/{size}_labels/{kind}"] == 1, (size, kind)
+            assert found[f"test/probe/{size}_labels/{kind}_stderr"] == 0
     # Its weights lie outside a run's directory: there is no config to start anew from.
     assert not [key for key in found if "scratch" in key]
 
 
 def test_permuted_labels_are_chance() -> None:
     truth, data = clusters(permuted=True)
-    found = run_tasks({"f": Features(sizes=[], networks=False)}, context(truth.model(), data))
+    found = run_tasks({"f": Probe(sizes=[], networks=False)}, context(truth.model(), data))
     for kind in ("probe", "raw/probe", "pca/probe"):
-        assert found[f"test/features/all_labels/{kind}"] == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 400))
-    p = found["test/features/all_labels/probe"]
-    assert found["test/features/all_labels/probe_stderr"] == pytest.approx(np.sqrt(p * (1 - p) / 399))
+        assert found[f"test/probe/all_labels/{kind}"] == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 400))
+    p = found["test/probe/all_labels/probe"]
+    assert found["test/probe/all_labels/probe_stderr"] == pytest.approx(np.sqrt(p * (1 - p) / 399))
     assert not [key for key in found if "finetuned" in key]
 
 
 def test_the_standard_error_is_over_the_draws() -> None:
     truth, data = clusters(permuted=True)
-    found = run_tasks({"f": Features(sizes=[8], draws=3, networks=False)}, context(truth.model(), data))
+    found = run_tasks({"f": Probe(sizes=[8], draws=3, networks=False)}, context(truth.model(), data))
     alone = [
-        run_tasks({"f": _OneDraw(number)}, context(truth.model(), data))["test/features/8_labels/raw/probe"]
+        run_tasks({"f": _OneDraw(number)}, context(truth.model(), data))["test/probe/8_labels/raw/probe"]
         for number in range(3)
     ]
     assert len(set(alone)) > 1
-    assert found["test/features/8_labels/raw/probe"] == pytest.approx(np.mean(alone))
-    assert found["test/features/8_labels/raw/probe_stderr"] == pytest.approx(np.std(alone, ddof=1) / np.sqrt(3))
+    assert found["test/probe/8_labels/raw/probe"] == pytest.approx(np.mean(alone))
+    assert found["test/probe/8_labels/raw/probe_stderr"] == pytest.approx(np.std(alone, ddof=1) / np.sqrt(3))
 
 
-class _OneDraw(Features):
+class _OneDraw(Probe):
     """The draw of that number alone."""
 
     def __init__(self, number: int) -> None:
@@ -98,11 +98,11 @@ def test_a_network_learns_and_the_run_s_model_stays_as_it_was(caplog: pytest.Log
     data = Rows(dict.fromkeys(("train", "test"), split), batch_size=64, kind="image", num_classes=2)
     network = small_model()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    task = Features(sizes=[10, 10_000], draws=1, steps=40)
+    task = Probe(sizes=[10, 10_000], draws=1, steps=40)
     with caplog.at_level("INFO"):
         found = run_tasks({"f": task}, context(network, data))
-    assert found["test/features/all_labels/finetuned"] == 1
-    assert found["test/features/10_labels/finetuned"] > 0.9
+    assert found["test/probe/all_labels/finetuned"] == 1
+    assert found["test/probe/10_labels/finetuned"] > 0.9
     assert not [key for key in found if "10000" in key]
     assert "those below the 240 training rows" in caplog.text
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -131,10 +131,10 @@ def test_on_a_real_run_through_the_command(tmp_path: Path, capsys: pytest.Captur
     assert done.code == 0, done.err
     run = tmp_path / "run"
     weights = (run / "checkpoints" / "best.ckpt").read_bytes()
-    evaluate.main([str(run), "task=features", "task.sizes=[10]", "task.draws=2", "task.steps=20", "task.epochs=1"])
-    figures = json.loads((run / "tasks" / "features.json").read_text())["figures"]
-    assert {f"test/features/10_labels/{kind}" for kind in ("finetuned", "scratch/finetuned")} <= set(figures)
-    assert figures["test/features/all_labels/raw/probe"] > 0.9
+    evaluate.main([str(run), "task=probe", "task.sizes=[10]", "task.draws=2", "task.steps=20", "task.epochs=1"])
+    figures = json.loads((run / "tasks" / "probe.json").read_text())["figures"]
+    assert {f"test/probe/10_labels/{kind}" for kind in ("finetuned", "scratch/finetuned")} <= set(figures)
+    assert figures["test/probe/all_labels/raw/probe"] > 0.9
     assert (run / "figures" / "label_efficiency.png").is_file()
     assert (run / "checkpoints" / "best.ckpt").read_bytes() == weights
     printed = capsys.readouterr().out
@@ -143,9 +143,9 @@ def test_on_a_real_run_through_the_command(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_what_it_does_not_fit_and_options_out_of_range() -> None:
-    assert Features().fits(DataSpec((5,), "vector", 9), small_model()) == "the data have no labels"
+    assert Probe().fits(DataSpec((5,), "vector", 9), small_model()) == "the data have no labels"
     factors = DataSpec((5,), "vector", 9, factor_names=["a"], factor_sizes=[2])
-    assert Features().fits(factors, small_model()) == "the labels are factors, not classes"
+    assert Probe().fits(factors, small_model()) == "the labels are factors, not classes"
     for option, value, said in (
         ("sizes", [1], "sizes must be at least 2, not 1"),
         ("draws", 0, "draws must be at least 1"),
@@ -154,4 +154,4 @@ def test_what_it_does_not_fit_and_options_out_of_range() -> None:
         ("max_rows", 1, "max_rows must be at least 2"),
     ):
         with pytest.raises(UserError, match=said):
-            Features(**{option: value})
+            Probe(**{option: value})

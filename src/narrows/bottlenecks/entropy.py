@@ -49,7 +49,7 @@ class SmoothedLogistics(Distribution):
         return drawn.movedim(-1, -1 - len(self.positions))
 
 
-class UniformNoise(Bottleneck):
+class EntropyBottleneck(Bottleneck):
     """`z = y + u` with `y = gain (W h + b)` and u uniform in [-1/2, 1/2] for every value, under a learnt factorised
     density: the noise stands for rounding to whole numbers, so that the KL is the rate in nats of the rounded latents.
 
@@ -77,10 +77,10 @@ class UniformNoise(Bottleneck):
     def __init__(
         self, in_shape: Shape, *, dim: int = 16, components: int = 3, spread: float = 2.0, gain: float = 10.0
     ) -> None:
-        require(dim >= 1, f"bottleneck uniform_noise: dim must be at least 1, not {dim}")
-        require(components >= 1, f"bottleneck uniform_noise: components must be at least 1, not {components}")
-        require(spread > 0, f"bottleneck uniform_noise: spread must be above 0, not {spread}")
-        require(gain > 0, f"bottleneck uniform_noise: gain must be above 0, not {gain}")
+        require(dim >= 1, f"bottleneck entropy: dim must be at least 1, not {dim}")
+        require(components >= 1, f"bottleneck entropy: components must be at least 1, not {components}")
+        require(spread > 0, f"bottleneck entropy: spread must be above 0, not {spread}")
+        require(gain > 0, f"bottleneck entropy: gain must be above 0, not {gain}")
         super().__init__(in_shape, dim)
         self.gain = gain
         self.projection = AxisLinear(in_shape[0], dim)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import logistic
 
-from narrows.bottlenecks.uniform_noise import SmoothedLogistics, UniformNoise
+from narrows.bottlenecks.entropy import EntropyBottleneck, SmoothedLogistics
 from narrows.coding.ans import encode, fit_table
-from narrows.corruptions import Clean
+from narrows.corruptions import NoCorruption
 from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.reconstruction import NegativeLogLikelihood
@@ -78,7 +78,7 @@ def test_samples_follow_the_density_at_every_position(shape: tuple[int, ...]) ->
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_noise_is_less_than_half_a_step_and_the_kl_is_minus_log_p(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    bottleneck = UniformNoise(shape, dim=3)
+    bottleneck = EntropyBottleneck(shape, dim=3)
     h = 1e4 * torch.randn(500, *shape)
     latent = bottleneck(h)
     assert ((latent.z - latent.point).abs() <= 0.5 + 1e-2).all()
@@ -92,7 +92,7 @@ def test_the_noise_is_less_than_half_a_step_and_the_kl_is_minus_log_p(shape: tup
 def test_the_kl_is_what_the_rounded_latents_cost_in_a_file() -> None:
     """At the density that makes the latents likeliest: within a few percent, for the noise is not the rounding."""
     torch.manual_seed(0)
-    bottleneck = UniformNoise((2,), dim=2, components=2)
+    bottleneck = EntropyBottleneck((2,), dim=2, components=2)
     h = torch.randn(4000, 2)
     prior = [bottleneck.logits, bottleneck.mean, bottleneck.log_scale]
     optimizer = torch.optim.Adam(prior, lr=0.05)
@@ -109,10 +109,10 @@ def test_the_kl_is_what_the_rounded_latents_cost_in_a_file() -> None:
 
 @pytest.mark.parametrize("options", [{"dim": 0}, {"components": 0}, {"spread": 0.0}, {"gain": 0.0}])
 def test_senseless_options_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=rf"bottleneck uniform_noise: {next(iter(options))} must be"):
-        UniformNoise((7,), **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=rf"bottleneck entropy: {next(iter(options))} must be"):
+        EntropyBottleneck((7,), **options)  # type: ignore[arg-type]
 
 
 def test_a_density_that_nothing_trains_is_refused() -> None:
-    with pytest.raises(UserError, match="bottleneck UniformNoise has a prior that none of the loss terms"):
-        Objective({"reconstruction": NegativeLogLikelihood()}).check(Autoencoder, UniformNoise((4,)), Clean)
+    with pytest.raises(UserError, match="bottleneck EntropyBottleneck has a prior that none of the loss terms"):
+        Objective({"reconstruction": NegativeLogLikelihood()}).check(Autoencoder, EntropyBottleneck((4,)), NoCorruption)

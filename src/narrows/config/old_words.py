@@ -1,0 +1,102 @@
+"""What users typed to earlier versions, and what they type today: the one table of both.
+
+A word on a command line that stands here is refused with today's; in the record of a run it is read as today's
+(`narrows.runs.old_names`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from narrows.errors import require
+
+CHOICES = {
+    "corruption": {"clean": "none", "feature_dropout": "swap_noise"},
+    "bottleneck": {"uniform_noise": "entropy", "gated": "gated_sae"},
+    "loss": {"gated": "gated_sae"},
+    "task": {"features": "probe"},
+    "term": {"dead_nll": "auxk", "nested_nll": "matryoshka"},
+}
+"""Of a config group, the choices that have another name."""
+KEYS = {
+    "loss.dead": "loss.auxk",
+    "loss.dead_nll": "loss.auxk",
+    "loss.nested": "loss.matryoshka",
+    "loss.nested_nll": "loss.matryoshka",
+    "tasks.features": "tasks.probe",
+    "prior": "density",
+}
+"""Places in a config, and config groups; what lies below them moves with them."""
+OPTIONS = {"--prior": "--density"}
+"""Options of commands."""
+FIGURES = {
+    r"(train|val|test|weight)/dead": r"\1/auxk",
+    r"(train|val|test|weight)/nested": r"\1/matryoshka",
+    r"test/features/(.+)": r"test/probe/\1",
+    r"prior/(.+)": r"density/\1",
+    r"test/nats(_stderr)?": r"test/nll_at_point\1",
+}
+"""Names of figures, as patterns of whole names and what replaces them."""
+
+
+def current_choice(group: str, choice: str) -> str:
+    """Today's name of a config group's choice."""
+    return CHOICES.get(group, {}).get(choice, choice)
+
+
+def current_key(key: str) -> str:
+    """Today's name of a dotted key, of a config group, or of both: `term@loss.dead`."""
+    group, at, place = key.rpartition("@")
+    if at:
+        return f"{current_key(group)}@{current_key(place)}"
+    for old, new in KEYS.items():
+        if key == old or key.startswith(f"{old}."):
+            return new + key.removeprefix(old)
+    return key
+
+
+def current_figure(name: str) -> str:
+    """Today's name of a figure."""
+    for old, new in FIGURES.items():
+        if re.fullmatch(old, name):
+            return re.sub(old, new, name)
+    return name
+
+
+def current_override(text: str) -> str:
+    """Today's `KEY=VALUE` for one of an earlier version, in Hydra's grammar; every other text as it is."""
+    key, equals, value = text.partition("=")
+    bare = key.lstrip("+~")
+    mark, group = key[: len(key) - len(bare)], bare.partition("@")[0]
+    if group in CHOICES:
+        value = re.sub(r"[\w-]+", lambda word: current_choice(group, word[0]), value)
+    elif bare.startswith("sweep.") or bare.endswith(".monitor"):
+        # These alone name figures: elsewhere such a text may be a path.
+        value = re.sub(r"[\w/]+", lambda word: current_figure(word[0]), value)
+    return f"{mark}{current_key(bare)}{equals}{value}"
+
+
+def refuse_old_words(argument: str) -> None:
+    """Refuse what earlier versions called otherwise.
+
+    Raises:
+        UserError: says what it is called today.
+    """
+    option, equals, value = argument.partition("=")
+    today = f"{OPTIONS.get(option, option)}{equals}{value}" if argument.startswith("--") else current_override(argument)
+    _refuse(argument, today)
+
+
+def refuse_old_names(names: Iterable[str]) -> None:
+    """Refuse figures and config keys that earlier versions called otherwise.
+
+    Raises:
+        UserError: says what the first of them is called today.
+    """
+    for name in names:
+        _refuse(name, current_figure(current_key(name)))
+
+
+def _refuse(old: str, today: str) -> None:
+    require(today == old, f"'{old}' is what an earlier version called it: today it is '{today}'")
