@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from narrows.config.composition import config_dir, register_resolvers
 from narrows.config.overrides import check_overrides
 from narrows.errors import explained, require
+from narrows.leftovers import clear
 from narrows.runs.job import Job, SweepJob
 from narrows.training import recorded_config
 
@@ -62,6 +63,19 @@ def options_first(arguments: list[str]) -> list[str]:
     return options + overrides
 
 
+def _cleared(arguments: list[str]) -> list[str]:
+    """The arguments, before whose overrides stands what takes out leftovers; each job of a sweep does so itself."""
+    if {"-m", "--multirun"} & set(arguments):
+        return arguments
+    folders = [text.partition("=")[2] for text in arguments if text.startswith("--config-dir=")]
+    folders += [after for text, after in pairwise(arguments) if text in ("-cd", "--config-dir")]
+    found = clear([text for text in arguments if not text.startswith("-")], folders)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    place = next((i for i, text in enumerate(arguments) if "=" in text and text[0] != "-"), len(arguments))
+    return [*arguments[:place], *found.overrides, *arguments[place:]]
+
+
 def main() -> None:
     """Run the command line."""
     # Hydra would turn every error into its own text and exit code 1; narrows says it in its own words.
@@ -76,6 +90,8 @@ def main() -> None:
         with explained():
             recorded_config.main(sys.argv[1:])
         return
+    with explained():
+        sys.argv[1:] = _cleared(sys.argv[1:])
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
         entry(task)()

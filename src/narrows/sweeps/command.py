@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.config.composition import build
 from narrows.errors import UserError, explained, require
 from narrows.sweeps import sweep_directory as directories
-from narrows.sweeps.composition_check import check_jobs, check_sweep
+from narrows.sweeps.composition_check import check_jobs, check_sweep, config_folders
 from narrows.sweeps.job_scheduler import Command, Scheduler
 from narrows.sweeps.job_table import Table
 from narrows.sweeps.jobs_view import Progress
@@ -147,8 +147,7 @@ def _candidates(usual: Path) -> Iterator[Path]:
 
 def outer_options(config: DictConfig, loader: ConfigLoader) -> tuple[str, ...]:
     """What of this command's own options its jobs need: where configs lie, and how Hydra should log."""
-    places = [item.path for item in loader.get_search_path().get_path() if item.provider == "command-line"]
-    options = [f"--config-dir={str(path).removeprefix('file://')}" for path in places]
+    options = [f"--config-dir={folder}" for folder in config_folders(loader)]
     return (*options, *(str(o) for o in config.hydra.overrides.hydra if not str(o).startswith(OURS)))
 
 

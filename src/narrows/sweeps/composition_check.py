@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from narrows.config.composition import check_keys, checked
 from narrows.errors import require
+from narrows.leftovers import clear
 from narrows.sweeps.plan import Plan
 
 MOST = 64
@@ -27,9 +28,17 @@ def check_jobs(plan: Plan, master: DictConfig, loader: ConfigLoader) -> None:
     before: Any = HydraConfig.instance().cfg
     try:
         for overrides in samples(plan):
-            check_job(loader.load_sweep_config(master, [*plan.fixed, *overrides]))
+            job = [*plan.fixed, *overrides]
+            left = clear(job, config_folders(loader))
+            check_job(loader.load_sweep_config(master, [*left.overrides, *job]))
     finally:
         HydraConfig.instance().cfg = before
+
+
+def config_folders(loader: ConfigLoader) -> list[str]:
+    """Where more configs lie, as the command line says (`--config-dir`)."""
+    places = loader.get_search_path().get_path()
+    return [str(item.path).removeprefix("file://") for item in places if item.provider == "command-line"]
 
 
 def check_job(config: DictConfig) -> None:

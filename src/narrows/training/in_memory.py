@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
 from narrows.files import write_atomically
+from narrows.leftovers import clear
 from narrows.loading.load import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default
@@ -35,6 +37,8 @@ from narrows.runs.status import began_at, recorded
 from narrows.training.experiment import build_module, check_composition
 from narrows.training.module import AutoencoderModule
 from narrows.training.trainer import make_trainer, quieten
+
+log = logging.getLogger(__name__)
 
 ROWS = "rows.npz"
 """In a run directory: what it was fitted to."""
@@ -121,8 +125,11 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
     holder = GlobalHydra.instance()
     before, holder.hydra = holder.hydra, None
     try:
+        found = clear(overrides)
+        for note in found.notes:
+            log.warning(note)
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose("train", list(overrides), return_hydra_config=True)
+            config = compose("train", [*found.overrides, *overrides], return_hydra_config=True)
         choices = {key: str(name) for key, name in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
         with open_dict(config):
             del config["hydra"]

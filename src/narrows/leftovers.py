@@ -1,0 +1,337 @@
+"""What a variant or an experiment set for a choice that the command line replaced.
+
+A yaml's values are for the choices that were in force where it was written: `loss.kl.weight: 4` of a beta-VAE means
+nothing to `loss=iwae`. A later choice of a group therefore wins whole. Hydra merges all values whatever was chosen;
+`clear` compares what it composes with the choices alone, and gives overrides that, put before the user's own, take out
+the rest. What two choices inherit from a common one (`trainer=gpu` and `trainer=auto`, `callbacks=resample` and
+`callbacks=start_at_mean`) stays, and so does every value of the command line.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from narrows.config.composition import COLLECTIONS, OPTIONAL, PARTS, config_dir, is_chosen
+from narrows.errors import UserError
+
+GROUPS = (*(key for key in PARTS if key != "module"), *OPTIONAL, *(key for key in COLLECTIONS if key != "tasks"))
+"""The groups whose choice fills the key of their name."""
+RECIPES = ("experiment", "variant")
+"""The groups whose yamls set values of other groups, the later first."""
+REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+MISSING = object()
+
+
+@dataclass
+class Cleared:
+    """What is left out."""
+
+    overrides: list[str] = field(default_factory=list)
+    """To be put before the user's own."""
+    notes: list[str] = field(default_factory=list)
+    """A sentence for every group of which something is left out."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A composed config without Hydra's own, its references unresolved, and its choices."""
+
+    values: dict[str, Any]
+    choices: dict[str, Any]
+
+    def of(self, group: str) -> dict[str, Any]:
+        """The values of one group by dotted key."""
+        node = self.values.get(group)
+        return leaves(node, f"{group}.") if isinstance(node, Mapping) else {}
+
+
+def clear(arguments: Sequence[str], folders: Sequence[str] = ()) -> Cleared:
+    """The overrides and sentences that clear a command line of what earlier choices left.
+
+    Args:
+        arguments: a single run's overrides.
+        folders: where more configs lie (`--config-dir`).
+
+    Raises:
+        UserError: a value refers to an option of a choice that was replaced.
+        HydraException, OmegaConfBaseException: the choices do not compose.
+    """
+    asked = _choices(arguments)
+    chosen = {key: text for key, text in asked.items() if key.split("@")[0] in GROUPS or "@" in key}
+    recipes = {group: asked[group] for group in RECIPES if group in asked}
+    if not any(_is_mentioned(group, asked, folders) for group in GROUPS if group in chosen):
+        return Cleared()
+    outer = _search_path(arguments, folders)
+    now = composed("train", (*outer, *recipes.values(), *chosen.values()))
+    recipe = composed("train", (*outer, *recipes.values()))
+    told = {_key(argument) for argument in arguments}
+    found = Cleared()
+    for group in GROUPS:
+        if group in chosen and now.choices.get(group) != recipe.choices.get(group):
+            _clear_group(found, group, now, recipe, _Plain(outer, group, chosen), told)
+    _check_references(now, recipe, found, chosen, told)
+    return found
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A group's choices by themselves, as no recipe has changed them."""
+
+    outer: tuple[str, ...]
+    group: str
+    chosen: Mapping[str, str]
+
+    def of(self, choice: Any) -> dict[str, Any]:
+        """By dotted key, with what the command line adds below the group (`+term@loss.mmd=mmd`)."""
+        added = [f"+{text.lstrip('+')}" for key, text in self.chosen.items() if self._below(key) and text[0] != "~"]
+        return self.alone(choice, added)
+
+    def inherited(self, *choices: Any) -> set[str]:
+        """The keys that all of these have from a choice on which all of them build."""
+        kin = [{name for one in _listed(choice) for name in self._lineage(one)} for choice in choices]
+        return {key for name in set.intersection(*kin) for key in self.alone(name)}
+
+    def _below(self, key: str) -> bool:
+        return key.partition("@")[2].startswith(f"{self.group}.")
+
+    def alone(self, choice: Any, added: Iterable[str] = ()) -> dict[str, Any]:
+        """By dotted key, with these additions."""
+        if not _listed(choice):
+            return {}
+        needed = ["+likelihood=bernoulli"] if self.group == "datamodule" else []  # which its yamls override
+        texts = (*self.outer, *needed, f"+{self.group}={_written(_listed(choice))}", *added)
+        return composed(None, texts).of(self.group)
+
+    def _lineage(self, name: str) -> Iterator[str]:
+        """A choice, and those that its yaml starts from."""
+        yield name
+        for base in yaml_defaults(config_dir() / self.group / f"{name}.yaml"):
+            if isinstance(base, str) and base != "_self_":
+                yield from self._lineage(base)
+
+
+def _clear_group(
+    found: Cleared, group: str, now: Composition, recipe: Composition, plain: _Plain, told: set[str]
+) -> None:
+    before, after = recipe.choices.get(group), now.choices.get(group) or _several(plain.chosen[group])
+    old, kept = recipe.of(group), plain.of(after)
+    kin = plain.inherited(before, after) if _listed(before) and _listed(after) else set()
+    untouched = plain.alone(before) if kin else {}
+    wanted = kept | {key: old[key] for key in kin if key in old and old[key] != untouched.get(key, MISSING)}
+    changes, gone = _difference({key: value for key, value in now.of(group).items() if not _told(key, told)}, wanted)
+    shown = {key: value for key, value in gone.items() if key.rpartition(".")[2][0] != "_"}
+    values = ", ".join(f"{key}={_written(value)}" for key, value in shown.items())
+    if gone and not _listed(after):
+        raise UserError(f"{values} of {_source(recipe)} would be left without a {group}: choose another {group}=")
+    found.overrides += (text for key, texts in changes.items() if key not in told for text in texts)
+    if gone:
+        found.notes.append(
+            f"left out: {values}, which {_source(recipe)} set for {group}={_named(before)}; "
+            f"{group}={_named(after)} takes its place"
+        )
+    lost = sorted({key.split(".")[1] for key in old} - {key.split(".")[1] for key in wanted})
+    if group == "callbacks" and lost and "none" not in _listed(after):  # which says itself that it keeps nothing
+        both = _written([*_listed(before), *(name for name in _listed(after) if name not in _listed(before))])
+        found.notes.append(
+            f"left out: {group} {', '.join(lost)} of {group}={_named(before)}; {group}={_named(after)} takes its place "
+            f"({group}={both} is both)"
+        )
+
+
+def _difference(now: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """By key the overrides that make `wanted` of `now`, and the values of `now` that they take out."""
+    gone = {key: value for key, value in now.items() if wanted.get(key, MISSING) != value}
+    changes: dict[str, list[str]] = {}
+    for key in gone:
+        place = _outermost(key, wanted)
+        if key in wanted:
+            changes[key] = [f"{key}={_written(wanted[key])}"]
+        elif place in wanted:  # a schedule where a number belongs
+            changes[place] = [f"{place}={_written(wanted[place])}"]
+        else:
+            changes[place] = [*([f"{place}=0"] if _hides(now[key]) else []), f"~{place}"]
+    for key in wanted.keys() - now.keys():
+        if not any(key.startswith(f"{done}.") or key == done for done in changes):
+            changes[key] = [f"++{key}={_written(wanted[key])}"]
+    return changes, gone
+
+
+def _hides(value: Any) -> bool:
+    """Whether Hydra cannot delete a value until it is made a plain one: null, or a reference to what is not there."""
+    return value is None or "${" in str(value)
+
+
+def _outermost(key: str, wanted: Mapping[str, Any]) -> str:
+    """The shortest beginning of a key below which nothing is wanted, or which is wanted itself."""
+    parts = key.split(".")
+    for size in range(2, len(parts) + 1):
+        place = ".".join(parts[:size])
+        if place in wanted or not any(other.startswith(f"{place}.") for other in wanted):
+            return place
+    return key
+
+
+def _check_references(
+    now: Composition, recipe: Composition, found: Cleared, chosen: Mapping[str, str], told: set[str]
+) -> None:
+    """Refuse values of a recipe that read an option of a choice that was replaced."""
+    values, before = leaves(now.values), leaves(recipe.values)
+    changed = told | {_key(text) for text in found.overrides}
+    broken: dict[str, list[str]] = {}
+    for key, value in values.items():
+        if _told(key, changed) or before.get(key, MISSING) != value or not isinstance(value, str):
+            continue
+        for name in REFERENCE.findall(value):
+            if name.split(".")[0] in chosen and name not in values and name in before:
+                broken.setdefault(name, []).append(key)
+    for name, keys in broken.items():
+        group = name.split(".")[0]
+        others = " ".join(dict.fromkeys(f"{key.split('.')[0]}=" for key in keys))
+        raise UserError(
+            f"{' and '.join(keys)} of {_source(recipe)} {'is' if len(keys) == 1 else 'are'} {name}, left over from "
+            f"{group}={recipe.choices[group]}; {group}={now.choices[group]} has none: choose {others} too, or set "
+            f"{' and '.join(keys)}"
+        )
+
+
+def _source(recipe: Composition) -> str:
+    chosen = [f"{group}={recipe.choices[group]}" for group in RECIPES if is_chosen(recipe.choices.get(group))]
+    return " and ".join(chosen)
+
+
+def _told(key: str, told: set[str]) -> bool:
+    """Whether the command line sets this key, or one above it."""
+    parts = key.split(".")
+    return any(".".join(parts[:size]) in told for size in range(2, len(parts) + 1))
+
+
+def _search_path(arguments: Iterable[str], folders: Sequence[str]) -> tuple[str, ...]:
+    own = tuple(argument for argument in arguments if argument.startswith("hydra.searchpath="))
+    places = ",".join(f"'file://{Path(folder).resolve()}'" for folder in folders)
+    return own or ((f"hydra.searchpath=[{places}]",) if folders else ())
+
+
+def _is_mentioned(group: str, asked: Mapping[str, str], folders: Sequence[str]) -> bool:
+    """Whether the recipes that are asked for name a group at all: most do not, and composing takes its time."""
+    usual = [] if "variant" in asked else ["vae"]
+    names = [(one, name) for one in RECIPES if one in asked for name in asked[one].partition("=")[2].split(",")]
+    recipes = [*names, *(("variant", name) for name in usual)]
+    texts = [text for one in recipes for text in _texts(*one, folders)]
+    return any(re.search(rf"(^|[/@{{]){group}\b", text, re.MULTILINE) for text in texts)
+
+
+def _texts(group: str, name: str, folders: Sequence[str]) -> Iterator[str]:
+    """The yaml of a recipe and of those that it starts from or chooses."""
+    roots = [*map(Path, folders), config_dir()]
+    paths = [root / group / f"{name}.yaml" for root in roots]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:  # on a search path of its own; or there is none, which Hydra says
+        yield from GROUPS
+        return
+    yield path.read_text()
+    for entry in yaml_defaults(path):
+        if isinstance(entry, str) and entry != "_self_":
+            yield from _texts(group, entry, folders)
+        elif isinstance(entry, Mapping):
+            chosen: dict[str, Any] = {str(key).rpartition("/")[2]: value for key, value in entry.items()}
+            yield from (text for one in RECIPES if one in chosen for text in _texts(one, str(chosen[one]), folders))
+
+
+def yaml_defaults(path: Path) -> list[Any]:
+    """The defaults list of a config file."""
+    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.is_file() else {}
+    return list(values.get("defaults", [])) if isinstance(values, dict) else []
+
+
+@functools.lru_cache(maxsize=256)
+def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
+    """What Hydra composes; an application that calls this keeps its own Hydra.
+
+    Raises:
+        HydraException, OmegaConfBaseException: it does not compose.
+    """
+    holder = GlobalHydra.instance()
+    before, holder.hydra = holder.hydra, None
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose(name, list(overrides), return_hydra_config=True)
+        choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
+        values: Any = OmegaConf.to_container(config, resolve=False)
+    finally:
+        holder.hydra = before
+    del values["hydra"]
+    return Composition(values, choices)
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys; an empty mapping is a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def _choices(arguments: Iterable[str]) -> dict[str, str]:
+    """The overrides that choose from groups, by group with its package; the last one of each."""
+    found: dict[str, str] = {}
+    for argument in arguments:
+        override = _parsed(argument)
+        if override is None or override.is_sweep_override() or not (config_dir() / override.key_or_group).is_dir():
+            continue
+        package = f"@{override.package}" if override.package else ""
+        found[f"{override.key_or_group}{package}"] = argument
+    return found
+
+
+def _parsed(argument: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None  # Hydra says what is wrong with it, when it comes to it.
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0].lstrip("+~")
+
+
+def _listed(choice: Any) -> list[str]:
+    """A group's choice, of which there may be several or none."""
+    if not is_chosen(choice):
+        return []
+    return [str(one) for one in choice] if isinstance(choice, list) else [str(choice)]
+
+
+def _several(argument: str) -> list[str]:
+    """The choices of an override that makes several, which Hydra does not name; none where it makes none."""
+    override = _parsed(argument)
+    value = None if override is None or override.is_delete() else override.value()
+    return [str(one) for one in value] if isinstance(value, list) else []
+
+
+def _named(choice: Any) -> str:
+    return _written(choice) if isinstance(choice, list) else str(choice)
+
+
+def _written(value: Any) -> str:
+    """A value in the grammar of overrides."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w.]*", value):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return str(value)
