@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from backbones import backbone_instances
+from command import composed
 from hydra.utils import get_object
 from instances import (
     BOTTLENECKS,
@@ -372,3 +373,19 @@ def test_no_component_has_more_options_than_one_can_keep_in_mind() -> None:
             given = FROM_CODE.union(*(names for base, names in FROM_CODE_OF.items() if issubclass(found, base)))
             counted[f"{kind} {found.__name__}"] = len(set(inspect.signature(found).parameters) - given)
     assert {name: count for name, count in counted.items() if count > MOST_OPTIONS} == {}
+
+
+# ── (f) what a yaml sets is what is composed ────────────────────────────────────────────────────────────
+
+
+def test_a_variant_and_an_experiment_may_set_what_stands_in_train_yaml() -> None:
+    own = set(OmegaConf.load(config_dir() / "train.yaml")) - {"defaults", "hydra"}
+    found = 0
+    for group in ("variant", "experiment"):
+        for file in sorted((config_dir() / group).rglob("*.yaml")):
+            asked = OmegaConf.load(file)
+            name = file.relative_to(config_dir() / group).with_suffix("").as_posix()
+            for key in own & set(asked):
+                assert composed(f"{group}={name}")[key] == asked[key], f"{group}={name} sets {key}"
+                found += 1
+    assert found >= 2

@@ -47,8 +47,10 @@ class LatentAdversary(_Adversary):
     """`-log sigmoid(D(z))`, `[B]`, where D tells draws of the prior from latents of the batch.
 
     The latents' distribution over the data, and not each posterior, is matched to the prior: the bottleneck's own
-    where it has one, else N(0, I). "Adversarial Autoencoders" (Makhzani et al., 2016); with a weight of lambda and a
-    Gaussian likelihood of sigma = sqrt(1/2), "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018), algorithm 1.
+    where it has one, else N(0, I). "Adversarial Autoencoders" (Makhzani et al., 2016), whose encoder has an optimiser
+    for the reconstruction and another against the critic; here it has one, and `weight` says what the match counts
+    beside the reconstruction's nats. With a weight of lambda and a Gaussian likelihood of sigma = sqrt(1/2),
+    "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018), algorithm 1.
 
     Args:
         weight: of the model's part; the critic's own loss has weight 1.
