@@ -12,8 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from narrows.config.composition import checked, choice_files, register_resolvers
+from narrows.config.leftovers import Composition, _written, clear, composed, leaves
 from narrows.errors import UserError
-from narrows.leftovers import Composition, _written, clear, composed, leaves
 from narrows.training.in_memory import composition
 
 OTHERS = {

@@ -14,9 +14,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from narrows.config.composition import config_dir, register_resolvers
+from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides
 from narrows.errors import explained, require
-from narrows.leftovers import clear
 from narrows.runs.job import Job, SweepJob
 from narrows.training import recorded_config
 

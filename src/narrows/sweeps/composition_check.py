@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from narrows.config.composition import check_keys, checked
+from narrows.config.leftovers import clear
 from narrows.errors import require
-from narrows.leftovers import clear
 from narrows.sweeps.plan import Plan
 
 MOST = 64

@@ -21,12 +21,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from narrows.config.composition import build, checked, config_dir, register_resolvers, run_dir
+from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides, explain
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
 from narrows.files import write_atomically
-from narrows.leftovers import clear
 from narrows.loading.load import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default
