@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from narrows import corruptions
+from narrows import corruptions, inputs
 from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
@@ -127,6 +127,11 @@ LIKELIHOODS: dict[str, Build] = {
 COLUMN_LIKELIHOODS: dict[str, Build] = {
     "mixed": partial(MixedLikelihood),
     "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
+}
+
+INPUTS: dict[str, Build] = {
+    "identity": partial(inputs.Identity),
+    "missing_indicator": partial(inputs.MissingIndicator),
 }
 
 CORRUPTIONS: dict[str, Build] = {
@@ -262,6 +267,7 @@ def model(
     bottleneck: Build = BOTTLENECKS["gaussian"],
     likelihood: Build = LIKELIHOODS["bernoulli"],
     corruption: Build = CORRUPTIONS["clean"],
+    input: Build = INPUTS["identity"],
     encoder: Build = ENCODER,
     decoder: Build = DECODER,
 ) -> Autoencoder:
@@ -274,6 +280,7 @@ def model(
             decoder=decoder,
             likelihood=likelihood,
             corruption=corruption,
+            input=input,
         ),
     )
 

@@ -17,6 +17,7 @@ import yaml
 
 from narrows.compare.two_runs import flatten
 from narrows.errors import UserError
+from narrows.runs.upgrade import upgraded
 
 CONFIG, MANIFEST, METRICS, HISTORY = "config.yaml", "manifest.json", "metrics.json", "metrics.csv"
 SWEEP = "sweep.yaml"
@@ -182,7 +183,7 @@ def _config(text: str) -> dict[str, Any]:
     values = parse_yaml(text)
     if not isinstance(values, dict) or not values:
         raise ValueError("is empty" if not values else "is no config")
-    return {key: _bounded(value) for key, value in flatten(values).items()}
+    return {key: _bounded(value) for key, value in flatten(upgraded(values)).items()}
 
 
 def _bounded(value: Any) -> Any:

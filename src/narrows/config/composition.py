@@ -23,7 +23,7 @@ from narrows.errors import UserError, nearest, require
 PACKAGE = Path(__file__).resolve().parents[1]
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 PARTS = (
-    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption"),
+    *("model", "corruption", "input", "encoder", "bottleneck", "decoder", "likelihood"),
     *("datamodule", "module", "optimizer", "scheduler", "trainer"),
 )
 """The keys that hold one component each."""

@@ -13,11 +13,16 @@ from omegaconf.errors import OmegaConfBaseException
 from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names
 from narrows.errors import UserError, nearest, require
 
+MOVED = {("model", "missing_indicator"): "input=missing_indicator"}
+"""Choices of earlier versions, by group and name, and what stands in their place."""
+
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
     """One sentence for an error of Hydra's or OmegaConf's composition, with the nearest valid name."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if (group, choice) in MOVED:
+            return f"{group}={choice} is {MOVED[group, choice]} now"
         return f"there is no {group or 'config'} '{choice}': {nearest(choice, error.options)}"
     if isinstance(error, OverrideParseException):
         what = str(error).removeprefix(f"Error parsing override '{error.override}'\n").partition("\n")[0]

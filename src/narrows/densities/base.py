@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError, require
-from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import EvaluationData, evaluating
 from narrows.types import Latent
 
@@ -83,11 +83,8 @@ class Density(nn.Module):
 
     def gather(self, model: Autoencoder, data: EvaluationData, split: str, device: torch.device) -> Tensor:
         """The values of a split, on the CPU."""
-        found = []
-        for batch in data.ordered_loader(split):
-            batch = batch.to(device)
-            x, hidden = model.corruption(batch.x)
-            found.append(self.read(model.encode(x, batch.label, unseen(hidden, batch.observed))).cpu())
+        batches = (model.corrupted(batch.to(device)) for batch in data.ordered_loader(split))
+        found = [self.read(model.encode(seen)).cpu() for seen in batches]
         return torch.cat(found) if found else torch.empty(0)
 
     def read(self, latent: Latent) -> Tensor:

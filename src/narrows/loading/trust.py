@@ -42,9 +42,21 @@ from omegaconf._utils import get_yaml_loader
 
 from narrows.config.composition import config_dir
 from narrows.errors import UserError, nearest, require
+from narrows.runs.upgrade import upgraded
 
 ROOMS = (
-    *("model", "models", "module", "encoders", "decoders", "bottlenecks", "priors", "likelihoods", "corruptions"),
+    *(
+        "model",
+        "models",
+        "module",
+        "inputs",
+        "encoders",
+        "decoders",
+        "bottlenecks",
+        "priors",
+        "likelihoods",
+        "corruptions",
+    ),
     *("mixed", "losses", "schedules", "data", "tasks", "callbacks", "loggers"),
 )
 """The modules and packages of narrows whose public classes configs compose."""
@@ -95,7 +107,7 @@ def read_config(path: Path) -> DictConfig:
     _require_plain(values, str(path))
     for key in ("hydra", "defaults"):
         require(key not in values, f"{path} is no resolved config: it has '{key}'; give the config.yaml of a run")
-    config = OmegaConf.create(values)
+    config = OmegaConf.create(upgraded(values))
     assert isinstance(config, DictConfig)
     return config
 

@@ -73,6 +73,8 @@ class MultiScaleSSIM(Term):
             largest value, or are smaller than half a window.
     """
 
+    needs_mean = True
+
     def __init__(self, weight: float | Schedule = 1.0, window: int = 11) -> None:
         super().__init__(weight)
         require(window >= 3 and window % 2 == 1, f"term msssim: window must be odd and at least 3, not {window}")
@@ -88,23 +90,23 @@ class MultiScaleSSIM(Term):
         )
         assert len(shape) == 3
         require(
-            spec.value_range is not None,
+            spec.bounds is not None,
             "term msssim needs data with a smallest and a largest value, but these are unbounded; scale them to [0, 1]",
         )
-        assert spec.value_range is not None
+        assert spec.bounds is not None
         side = min(shape[1:])
         require(
             side > self.window // 2,
             f"term msssim: a window of {self.window} needs images of at least {self.window // 2 + 1} pixels a side, "
             f"not {shape[1]} x {shape[2]}; use a smaller window",
         )
-        self.span = spec.value_range[1] - spec.value_range[0]
+        self.span = spec.bounds[1] - spec.bounds[0]
         self.scales = scales_of(side, self.window)
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         data, mean = out.batch.truth.float(), out.p_x.mean.float()
         if out.batch.observed is not None:
-            data, mean = data * out.batch.observed, mean * out.batch.observed
+            data, mean = (image.masked_fill(~out.batch.observed, 0.0) for image in (data, mean))
         exponents = [beta / sum(EXPONENTS[: self.scales]) for beta in EXPONENTS[: self.scales]]
         likeness = torch.ones((), device=data.device)
         for scale, beta in enumerate(exponents, 1):

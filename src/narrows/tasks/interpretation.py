@@ -23,7 +23,7 @@ from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
 from narrows.tasks.measures.latent_paths import class_means, fit_judge, other_classes, shift
 from narrows.tasks.measures.standard_errors import bootstrap, with_error
-from narrows.types import DataSpec, QuantizedLatent
+from narrows.types import Batch, DataSpec, Given, QuantizedLatent
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ class Interpretation(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind == "tokens":
             return "tokens have no derivative"
+        if not model.likelihood.has_mean:
+            return f"likelihood {type(model.likelihood).__name__} has no mean to take derivatives of"
         if issubclass(model.bottleneck.returns, QuantizedLatent):
             return "its latents are codes, which do not move by degrees"
         latents = math.prod(model.latent_shape)
@@ -169,7 +171,7 @@ def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matri
         z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
         told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
         latents = z.reshape(-1, *context.model.latent_shape)
-        parts.append(context.model.decode(latents, label=told).mean.float().cpu().numpy())
+        parts.append(context.model.point_at(latents, Given(told)).float().cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -204,11 +206,11 @@ def _sensitivity(context: TaskContext, test: dict[str, NDArray], spread: Matrix,
     z = torch.from_numpy(test["model"][order]).to(context.device).reshape(-1, *model.latent_shape)
     scale = test["raw"].std(0)
     energy, moved, driving = [], [], []
-    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, label=label).mean, z)):
+    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, Given(label)).mean, z)):
         squared = (spread[unit] * column.flatten(1).double().cpu().numpy()) ** 2
         energy.append(squared.sum(1))
         moved.append(np.sqrt(squared.mean(0)))
-    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(at, label).point, x)):
+    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(Batch(at, label=label)).point, x)):
         pulled = row.flatten(1).double().cpu().numpy() * scale / max(float(spread[unit]), 1e-12)
         driving.append(np.sqrt(np.square(pulled).mean(0)))
     return Sensitivity(np.stack(energy, 1), np.stack(moved), np.stack(driving))

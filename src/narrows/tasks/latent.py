@@ -99,7 +99,7 @@ class LatentFigures(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         sums = _Sums()
         for batch in context.batches("test"):
-            sums.add(context.model.encode(batch.x, batch.label, batch.missing))
+            sums.add(context.model.encode(batch))
         require(sums.examples > 0, "task latent: the test split is empty")
         return sums.figures(self.threshold)
 

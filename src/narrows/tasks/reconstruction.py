@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from narrows.errors import require
-from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.likelihoods.elementwise import Likelihood
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext, subset
 from narrows.tasks.classics.linear import Classics, fit_classics
-from narrows.tasks.measures.chosen_rows import joined
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
-    bits_name,
     example_ms_ssim,
     example_nats,
     example_ssim,
@@ -44,8 +43,8 @@ class Reconstruction(Task):
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
     `nats` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is a mass
-    or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least 11 pixels
-    a side have `ssim`, of at least 22 `ms_ssim` (`scores`). Standard errors are over examples.
+    or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at least 11
+    pixels a side have `ssim`, of at least 22 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
@@ -75,10 +74,10 @@ class Reconstruction(Task):
 
     def run(self, context: TaskContext) -> dict[str, float]:
         classics = fit_classics(context, self.max_rows)
-        bounds = context.spec.value_range
+        bounds = context.spec.bounds
         unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
         sums: dict[str, ErrorSums] = {}
-        closer = _Closer(context.spec, classics.span)
+        closer = _Closer(context.spec, classics.span, context.model.likelihood)
         for batch in context.batches("test"):
             p_x, guess = _decoded(context.model, batch)
             guesses = {"test": (guess, batch.observed)} | _guesses(context, classics, batch)
@@ -100,25 +99,26 @@ class Reconstruction(Task):
 
 def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
     """p(x|z) at the noise-free latent, under teacher forcing where autoregressive, and its mean, free running."""
-    point = model.encode(batch.x, batch.label, batch.missing).point
-    free = model.decode(point, label=batch.label)
-    p_x = model.decode(point, batch.truth, batch.label) if model.decoder.autoregressive else free
-    return p_x, free.mean
+    point = model.encode(batch).point
+    free = model.decode(point, batch.given)
+    p_x = model.decode(point, batch) if model.decoder.autoregressive else free
+    return p_x, model.likelihood.point(free)
 
 
 class _Closer:
     """Streams the figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
 
-    def __init__(self, spec: DataSpec, span: float) -> None:
+    def __init__(self, spec: DataSpec, span: float, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
         self.span, self.ssim, self.scales = span, has_ssim(spec), ms_ssim_scales(spec)
         self.rows: dict[str, list[Tensor]] = {}
         self.values = 0.0
         self.bits: set[str | None] = set()
 
     def add(self, batch: Batch, p_x: Distribution, guesses: dict[str, Tensor]) -> None:
-        self._keep("test/nats", example_nats(p_x, batch.truth, batch.observed))
-        self.values += float(value_counts(batch.truth, batch.observed).sum())
-        self.bits.add(bits_name(p_x, batch.truth))
+        self._keep("test/nats", example_nats(p_x, batch.truth, batch.judged))
+        self.values += float(value_counts(batch.truth, batch.judged).sum())
+        self.bits.add(self.likelihood.bits_name(batch.truth))
         if not self.ssim or batch.observed is not None:
             return
         for name, guess in guesses.items():
@@ -150,7 +150,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     order = errors.argsort(descending=True)
     ends = torch.cat([order[:SHOWN], order[-SHOWN:]]) if len(order) > 2 * SHOWN else order
     rows = ends.sort()
-    batch = joined(subset(context.batches("test"), rows.values))
+    batch = Batch.cat(subset(context.batches("test"), rows.values))
     _, guess = _decoded(context.model, batch)
     back = rows.indices.argsort()
     pairs = {"input": batch.truth[back.to(batch.x.device)].cpu(), "model": guess.cpu()[back]}
@@ -174,8 +174,9 @@ def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[str
     }
     hidden = None
     if not getattr(model.corruption, "identity", False):
-        x_in, hidden = model.corruption(x)
-        guesses["test/denoised"] = model.reconstruct(x_in, batch.label, unseen(hidden, observed))
+        seen = model.corrupted(batch)
+        x_in, hidden = seen.x, seen.hidden
+        guesses["test/denoised"] = model.reconstruct(seen)
         guesses["test/corrupted"] = x_in
         guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:

@@ -78,6 +78,7 @@ def check_composition(config: DictConfig) -> Objective:
     trial = build(config.bottleneck, "bottleneck", bottleneck.func.trial_shape)
     corruption = build(config.corruption, "corruption").func
     objective.check(trial.returns, type(trial), corruption)
+    objective.check_likelihood(build(config.likelihood, "likelihood").func)
     if config.get("prior") is not None:
         fitted_density.class_of(config.prior).check(trial.returns, type(trial))
     return objective

@@ -19,7 +19,7 @@ from narrows.tasks.base import Task
 from narrows.training.callbacks.checkpoint import CheckpointFiles
 from narrows.training.loggers import TensorBoard
 
-CHOSEN = ("variant", "experiment", "datamodule", "encoder", "decoder", "likelihood", "corruption", "prior")
+CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "prior")
 """The config groups whose choice is a hyper-parameter."""
 
 
