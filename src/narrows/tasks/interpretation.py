@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from narrows.errors import require
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
-from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.base import Task, TaskContext, select, subset
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.linear import Classics, fit_classics
 from narrows.tasks.measures import jacobians
@@ -23,7 +23,7 @@ from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
 from narrows.tasks.measures.latent_paths import class_means, fit_judge, other_classes, shift
 from narrows.tasks.measures.standard_errors import bootstrap, with_error
-from narrows.types import Batch, DataSpec, Given, QuantizedLatent
+from narrows.types import Batch, DataSpec, QuantizedLatent
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +103,11 @@ class Interpretation(Task):
         classics = fit_classics(context, self.max_rows)
         train = self._read(context, classics, "train", None)
         size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
-        test = self._read(context, classics, "test", drawn(size, self.rows, context.seed, "factors", "test"))
+        looked_at = drawn(size, self.rows, context.seed, "factors", "test")
+        test = self._read(context, classics, "test", looked_at)
         self._compare(context, classics, test)
         spread = train["model"].std(0)
-        ours = _sensitivity(context, test, spread, self.examples)
+        ours = _sensitivity(context, test, spread, looked_at, self.examples)
         theirs = _components(context, classics, train["pca"], self.max_rows)
         found = _shares_of_examples(ours.energy, context.seed)
         for kind, weights in theirs.items():
@@ -129,7 +130,6 @@ class Interpretation(Task):
         if context.spec.num_classes is not None:
             readers["label"] = labels
         if split != "train":
-            readers["x"] = lambda batch: batch.x.cpu().numpy()
             readers["raw"] = lambda batch: classics.flat(batch.x, batch.observed)
         return read_split(context, split, readers, positions)
 
@@ -171,7 +171,8 @@ def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matri
         z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
         told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
         latents = z.reshape(-1, *context.model.latent_shape)
-        parts.append(context.model.point_at(latents, Given(told)).float().cpu().numpy())
+        given = replace(context.model.usual(len(z)), label=told)
+        parts.append(context.model.point_at(latents, given).float().cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -198,19 +199,20 @@ def _shares_of_examples(energy: Matrix, seed: int) -> dict[str, float]:
     return found | errors
 
 
-def _sensitivity(context: TaskContext, test: dict[str, NDArray], spread: Matrix, examples: int) -> Sensitivity:
+def _sensitivity(
+    context: TaskContext, test: dict[str, NDArray], spread: Matrix, looked_at: Tensor, examples: int
+) -> Sensitivity:
     model = context.model
-    order = torch.randperm(len(test["x"]), generator=generator(context.seed, "derivatives"))[:examples].numpy()
-    x = torch.from_numpy(test["x"][order]).to(context.device)
-    label = torch.from_numpy(test["label"][order]).to(context.device) if "label" in test else None
-    z = torch.from_numpy(test["model"][order]).to(context.device).reshape(-1, *model.latent_shape)
+    order = torch.randperm(len(looked_at), generator=generator(context.seed, "derivatives"))[:examples]
+    batch = select(Batch.cat(subset(context.batches("test"), looked_at)), order)
+    z = torch.from_numpy(test["model"])[order].to(context.device).reshape(-1, *model.latent_shape)
     scale = test["raw"].std(0)
     energy, moved, driving = [], [], []
-    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, Given(label)).mean, z)):
+    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, batch.given).mean, z)):
         squared = (spread[unit] * column.flatten(1).double().cpu().numpy()) ** 2
         energy.append(squared.sum(1))
         moved.append(np.sqrt(squared.mean(0)))
-    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(Batch(at, label=label)).point, x)):
+    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(replace(batch, x=at)).point, batch.x)):
         pulled = row.flatten(1).double().cpu().numpy() * scale / max(float(spread[unit]), 1e-12)
         driving.append(np.sqrt(np.square(pulled).mean(0)))
     return Sensitivity(np.stack(energy, 1), np.stack(moved), np.stack(driving))

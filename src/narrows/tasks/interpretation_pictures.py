@@ -123,7 +123,7 @@ def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
 
 def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
     """Places of random examples, of different labels where there are any."""
-    order = torch.randperm(len(test["x"]), generator=generator(seed, "pairs")).tolist()
+    order = torch.randperm(len(test["raw"]), generator=generator(seed, "pairs")).tolist()
     found: list[tuple[int, int]] = []
     while len(found) < PAIRS and len(order) > 1:
         first = order.pop()
@@ -132,7 +132,7 @@ def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
             order.remove(others[0])
             found.append((first, others[0]))
     # All of one label: any two.
-    return found or [(0, len(test["x"]) - 1)]
+    return found or [(0, len(test["raw"]) - 1)]
 
 
 def _repeated(test: dict[str, NDArray], place: int, times: int) -> NDArray | None:
