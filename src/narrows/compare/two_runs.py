@@ -133,11 +133,16 @@ DATA = {
     "factor_names": "factor names",
     "factor_sizes": "values of the factors",
     "value_range": "value range",
+    "variable": "different lengths",
+    "totals": "library sizes",
 }
+NOT_ALWAYS_RECORDED = {"variable": False, "totals": None}
+"""What holds of data whose manifest was written before it had these."""
 
 
 def _data(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return _renamed(_mapping(manifest.get("data")), DATA)
+    recorded = _mapping(manifest.get("data"))
+    return _renamed(NOT_ALWAYS_RECORDED | dict(recorded) if recorded else recorded, DATA)
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
