@@ -29,7 +29,7 @@ from omegaconf import DictConfig
 from narrows.config.composition import choice_files, config_dir, register_resolvers, targets
 
 README = Path(__file__).parents[1] / "configs" / "README.md"
-STAGES = ("model", "bottleneck", "loss", "corruption", "density", "critic", "encoder", "decoder", "likelihood")
+STAGES = ("model", "bottleneck", "loss", "corruption", "input", "density", "critic", "encoder", "decoder", "likelihood")
 OWN = {
     "test/l0": "L0 {:.1f}",
     "test/dead_fraction": "{:.1%} dead",

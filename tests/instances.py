@@ -15,7 +15,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from narrows import corruptions
+from narrows import corruptions, inputs
 from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
@@ -134,6 +134,11 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
     "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
 }
 
+INPUTS: dict[str, Build] = {
+    "identity": partial(inputs.Identity),
+    "missing_indicator": partial(inputs.MissingIndicator),
+}
+
 CORRUPTIONS: dict[str, Build] = {
     "none": partial(corruptions.NoCorruption),
     "gaussian": partial(corruptions.GaussianNoise, sigma=0.3),
@@ -231,6 +236,7 @@ def model(
     bottleneck: Build = BOTTLENECKS["gaussian"],
     likelihood: Build = LIKELIHOODS["bernoulli"],
     corruption: Build = CORRUPTIONS["none"],
+    input: Build = INPUTS["identity"],
     encoder: Build = ENCODER,
     decoder: Build = DECODER,
 ) -> Autoencoder:
@@ -243,6 +249,7 @@ def model(
             decoder=decoder,
             likelihood=likelihood,
             corruption=corruption,
+            input=input,
         ),
     )
 

@@ -20,6 +20,7 @@ from instances import (
     CORRUPTIONS,
     DENSITIES,
     IMAGE,
+    INPUTS,
     LIKELIHOODS,
     LOSSES,
     MAP_BOTTLENECKS,
@@ -47,6 +48,7 @@ from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
+from narrows.inputs import Input
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses import Objective, Term
@@ -62,7 +64,7 @@ OTHER_DEFAULTS = {
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
 }
 # What code, not a config, gives.
-FROM_CODE = {"self", "in_shape", "out_shape", "data_shape", "spec", "save_dir"}
+FROM_CODE = {"self", "in_shape", "out_shape", "spec", "save_dir"}
 FROM_CODE_OF: dict[type, set[str]] = {
     Autoencoder: {"stages"},
     Density: {"model"},
@@ -70,7 +72,8 @@ FROM_CODE_OF: dict[type, set[str]] = {
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.
 PLAIN_GROUPS = (
-    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption", "term", "schedule", "task", "density"),
+    *("model", "corruption", "input", "encoder", "bottleneck", "decoder", "likelihood"),
+    *("term", "schedule", "task", "density"),
 )
 
 
@@ -122,6 +125,7 @@ YAML_TARGETS = list(yaml_targets())
 
 
 KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
+    "input": (lambda: components(Input), INPUTS),
     "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
     "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
@@ -311,8 +315,8 @@ def fits(backbone: str, likelihood: str) -> bool:
 
 
 def loss_at_the_point(network: Autoencoder, examples: Batch) -> Tensor:
-    point = network.encode(examples.x).point
-    return -network.decode(point, examples.truth).log_prob(examples.truth).flatten(1).sum(1).mean()
+    point = network.encode(examples).point
+    return -network.decode(point, examples).log_prob(examples.truth).flatten(1).sum(1).mean()
 
 
 def compositions() -> Iterator[tuple[str, str, str]]:

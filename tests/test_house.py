@@ -17,9 +17,10 @@ from narrows.runs import file_names
 
 HOUSE = Path(narrows.__file__).parent
 FLOORS = (
-    {"_torchvision", "errors", "types", "random", "processes", "os_signals"},
+    {"_torchvision", "errors", "batches", "random", "processes", "os_signals"},
+    {"types"},
     {"files", "schedules", "evaluation", "layers", "likelihoods", "data", "config"},
-    {"corruptions", "encoders", "bottlenecks"},
+    {"corruptions", "inputs", "encoders", "bottlenecks"},
     {"decoders"},  # tied ones share the weights of their encoder
     {"models"},
     {"losses"},

@@ -1,6 +1,6 @@
 """Corruptions: what is done to the input before the encoder sees it.
 
-Each is built from the `DataSpec` and maps `x [B, *shape]` to `(x_in, hidden)`: the corrupted input and a
+Each is built from the `DataSpec` and maps a batch, `x [B, *shape]`, to `(x_in, hidden)`: the corrupted input and a
 bool mask of the values it hid (None where it hides nothing). Draws come from torch's default generator,
 which the module seeds by counters.
 """
@@ -8,29 +8,50 @@ which the module seeds by counters.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from narrows.errors import UserError, require
 from narrows.layers.patches import patch_grid
-from narrows.types import DataSpec
+from narrows.types import Batch, DataSpec, Kind, within
 
 Corrupted = tuple[Tensor, Tensor | None]
 
 
 class Corruption(nn.Module):
-    """`x -> (x_in, hidden)`."""
+    """`batch -> (x_in, hidden)`. Padding is left as it is, and never hidden.
+
+    Raises:
+        UserError: data of a kind that it does not take, or of examples that differ in length where it needs one shape.
+    """
 
     hides: ClassVar[bool] = False
     identity: ClassVar[bool] = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "series", "counts", "interactions", "audio")
+    """The kinds of data that it takes."""
+    takes_variable: ClassVar[bool] = False
+    """Whether examples may differ in length."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
+        name = type(self).__name__
+        require(
+            spec.kind in self.kinds,
+            f"corruption {name} takes data of kind {', '.join(self.kinds)}, not {spec.kind}; use corruption=clean",
+        )
         self.value_range = spec.value_range
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def forward(self, batch: Batch) -> Corrupted:
+        x_in, hidden = self.corrupt(batch.x)
+        if batch.length is None:
+            return x_in, hidden
+        inside = within(batch.length, batch.x)
+        return x_in.where(inside, batch.x), None if hidden is None else hidden & inside
+
+    def corrupt(self, x: Tensor) -> Corrupted:
+        """`[B, *shape]` to the corrupted input and what of it is hidden."""
         raise NotImplementedError
 
 
@@ -38,8 +59,10 @@ class NoCorruption(Corruption):
     """No corruption."""
 
     identity = True
+    kinds = get_args(Kind)
+    takes_variable = True
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         return x, None
 
 
@@ -52,12 +75,14 @@ class GaussianNoise(Corruption):
         UserError: `sigma` is not above 0.
     """
 
+    takes_variable = True
+
     def __init__(self, spec: DataSpec, *, sigma: float = 0.5, clip: bool = True) -> None:
         super().__init__(spec)
         require(sigma > 0, f"corruption gaussian: sigma must be above 0, not {sigma}")
         self.sigma, self.clip = sigma, clip
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         noisy = x + self.sigma * torch.randn_like(x)
         if self.clip and self.value_range is not None:
             noisy = noisy.clamp(*self.value_range)
@@ -73,12 +98,14 @@ class Speckle(Corruption):
         UserError: `sigma` is not above 0.
     """
 
+    takes_variable = True
+
     def __init__(self, spec: DataSpec, *, sigma: float = 0.5, clip: bool = True) -> None:
         super().__init__(spec)
         require(sigma > 0, f"corruption speckle: sigma must be above 0, not {sigma}")
         self.sigma, self.clip = sigma, clip
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         noisy = x + self.sigma * torch.randn_like(x) * x
         if self.clip and self.value_range is not None:
             noisy = noisy.clamp(*self.value_range)
@@ -95,13 +122,14 @@ class Masking(Corruption):
     """
 
     hides = True
+    takes_variable = True
 
     def __init__(self, spec: DataSpec, *, p: float = 0.25, value: float = 0.0) -> None:
         super().__init__(spec)
         require(0 < p < 1, f"corruption masking: p must be in (0, 1), not {p}")
         self.p, self.value = p, value
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         hidden = torch.rand_like(x) < self.p
         return x.masked_fill(hidden, self.value), hidden
 
@@ -115,18 +143,20 @@ class SaltAndPepper(Corruption):
         UserError: `p` outside (0, 1), or data without a range.
     """
 
+    takes_variable = True
+
     def __init__(self, spec: DataSpec, *, p: float = 0.25) -> None:
         super().__init__(spec)
         require(0 < p < 1, f"corruption salt_and_pepper: p must be in (0, 1), not {p}")
-        if spec.value_range is None:
+        if spec.bounds is None:
             raise UserError(
                 "corruption salt_and_pepper needs data with a smallest and a largest value, but these have none; "
                 "use corruption=gaussian or corruption=masking"
             )
         self.p = p
-        self.low, self.high = spec.value_range
+        self.low, self.high = spec.bounds
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         u = torch.rand_like(x)
         noisy = torch.where(u < self.p / 2, self.low, x)
         return torch.where(u > 1 - self.p / 2, self.high, noisy), None
@@ -164,7 +194,7 @@ class Block(Corruption):
         )
         self.size, self.place, self.value = size, place, value
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         hidden = torch.ones(len(x), 1, *x.shape[2:], dtype=torch.bool, device=x.device)
         for axis in range(2, x.ndim):
             hidden = hidden & self._inside(len(x), x.shape[axis], x.device).reshape(
@@ -205,7 +235,7 @@ class SwapNoise(Corruption):
         require(0 < p < 1, f"corruption swap_noise: p must be in (0, 1), not {p}")
         self.p = p
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         rows = len(x)
         hidden = (torch.rand_like(x) < self.p) & (rows > 1)
         distance = torch.randint(1, max(rows, 2), x.shape, device=x.device)
@@ -236,7 +266,7 @@ class Patches(Corruption):
             "and one seen",
         )
 
-    def forward(self, x: Tensor) -> Corrupted:
+    def corrupt(self, x: Tensor) -> Corrupted:
         number = math.prod(self.grid)
         chosen = torch.rand(len(x), number, device=x.device).argsort(1)[:, : self.count]
         hidden = torch.zeros(len(x), number, dtype=torch.bool, device=x.device).scatter(1, chosen, True)

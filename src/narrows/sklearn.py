@@ -126,7 +126,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             f"X has {codes.shape[1]} features, but the latent has {self._n_features_out}",
         )
         shape = self.model_.latent_shape
-        decoded = _in_batches(lambda z: self.model_.decode(z.unflatten(1, shape)).mean.flatten(1), codes)
+        decoded = _in_batches(lambda z: self.model_.point_at(z.unflatten(1, shape)).flatten(1), codes)
         return decoded.astype(codes.dtype, copy=False)
 
     def score(self, X: Any, y: Any = None) -> float:

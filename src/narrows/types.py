@@ -8,61 +8,22 @@ of one example, without the batch axis. Layout is channels first: images `[B, C,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from math import prod
+from math import inf, isfinite, prod
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
+from narrows.batches import Batch as Batch
+from narrows.batches import Given as Given
+from narrows.batches import row_sums as row_sums
+from narrows.batches import within as within
+
 Shape = tuple[int, ...]
 Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
-
-
-@dataclass
-class Batch:
-    """What every datamodule yields; moves between devices as a whole."""
-
-    x: Tensor
-    """What goes in, `[B, *shape]`, already scaled as `DataSpec` says."""
-    target: Tensor | None = None
-    """What to reconstruct when it is not `x` (paired denoising)."""
-    label: Tensor | None = None
-    """`[B]` classes, or `[B, K]` factors of variation. Never seen by an unconditional model; metrics read it."""
-    observed: Tensor | None = None
-    """bool, `x`'s shape: False where the value is missing, or padding."""
-    index: Tensor | None = None
-    """`[B]`, row in the data set, so that per-example scores can be written back."""
-    share: float = 1.0
-    """Rows here over the mean rows per process of this global batch: weights the loss so that the
-    gradient averaged over processes is that of the global batch, also when it does not divide evenly."""
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    @property
-    def truth(self) -> Tensor:
-        """What the decoder is judged against."""
-        return self.x if self.target is None else self.target
-
-    @property
-    def missing(self) -> Tensor | None:
-        """bool, x's shape: what no encoder can know; None where nothing is missing."""
-        return None if self.observed is None else ~self.observed
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Batch:
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved: dict[str, Any] = {k: function(v) for k, v in values.items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
 
 
 @dataclass
@@ -80,7 +41,7 @@ class DataSpec:
     """`datamodule.spec` after `setup()`: all that a model may know of its data."""
 
     shape: Shape
-    """Of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`."""
+    """Of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`; of `variable` data the longest over all splits."""
     kind: Kind
     size: int
     """Training examples."""
@@ -94,23 +55,40 @@ class DataSpec:
     factor_sizes: list[int] | None = None
     """How many values each factor takes."""
     value_range: tuple[float, float] | None = None
-    """Smallest and largest value the scaled data can take; None when unbounded."""
+    """Smallest and largest value the scaled data can take, either of them infinite where they are bounded on one side
+    (counts: `(0, inf)`); None when unbounded."""
+    variable: bool = False
+    """Whether examples differ in length; their batches then have a `length`."""
+    totals: tuple[float, float] | None = None
+    """Of counts: mean and deviation of the logarithm of the training examples' library sizes."""
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
     trained_labels: list[int] | None = field(default=None, compare=False)
     """The classes that training and validation were restricted to; the test split may hold others. None: all. Which
     data these are is not changed by it, and runs recorded without it are of the same data."""
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest value of data that have both; None otherwise."""
+        found = self.value_range
+        return found if found is not None and all(map(isfinite, found)) else None
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for the manifest."""
-        return asdict(self)
+        """Plain containers, for the manifest; an end of the range that is infinite is None."""
+        values = asdict(self)
+        if self.value_range is not None:
+            values["value_range"] = tuple(end if isfinite(end) else None for end in self.value_range)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataSpec:
         values = dict(values)
         values["shape"] = tuple(values["shape"])
         if values.get("value_range") is not None:
-            values["value_range"] = tuple(values["value_range"])
+            low, high = values["value_range"]
+            values["value_range"] = (-inf if low is None else low, inf if high is None else high)
+        if values.get("totals") is not None:
+            values["totals"] = tuple(values["totals"])
         if values.get("columns") is not None:
             values["columns"] = [Column(**column) for column in values["columns"]]
         return cls(**values)
@@ -292,9 +270,18 @@ def at_least_single(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def row_sums(values: Tensor) -> Tensor:
-    """The sum over everything but the examples, `[B, *any] -> [B]`."""
-    return values.reshape(len(values), -1).sum(1)
+def log_prob_of(p_x: Distribution, value: Tensor, judged: Tensor | None) -> Tensor:
+    """`log p(value)`, elementwise in nats, and 0 where not `judged` (bool, `value`'s shape; None for all).
+
+    Values that are not judged never reach p(x|z), so that nothing that stands in their place, NaN included, changes
+    a likelihood or its gradient. A distribution that is fitted to what it judges (`log_prob_judged`) is told which.
+    """
+    if judged is None:
+        return p_x.log_prob(value)
+    value = value.masked_fill(~judged, 0)
+    fitted = getattr(p_x, "log_prob_judged", None)
+    nats = p_x.log_prob(value) if fitted is None else fitted(value, judged)
+    return nats.masked_fill(~judged, 0.0)
 
 
 @dataclass
@@ -302,23 +289,19 @@ class Output:
     """One pass through the model: everything a term may read."""
 
     batch: Batch
-    x_in: Tensor
-    """What the encoder saw: `batch.x`, corrupted."""
-    hidden: Tensor | None
-    """bool, True where the corruption hid the value; None when it hides nothing."""
+    """What was given."""
+    seen: Batch
+    """The batch as the encoder got it: `x` corrupted, `hidden` what the corruption hid, and the truth as target."""
     latent: Latent
     p_x: Distribution
-    """p(x|z), elementwise over `batch.x`'s shape."""
+    """p(x|z), elementwise over the truth's shape."""
     step: int = 0
     """Optimiser steps taken when this was computed: what schedules read. Evaluation uses `FINAL_STEP`."""
 
     @cached_property
     def log_likelihood(self) -> Tensor:
-        """`log p(x|z)` summed over an example's observed values, `[B]`, in nats."""
-        log_prob = self.p_x.log_prob(self.batch.truth)
-        if self.batch.observed is not None:
-            log_prob = log_prob * self.batch.observed
-        return row_sums(log_prob)
+        """`log p(x|z)` summed over an example's judged values (`Batch.judged`), `[B]`, in nats."""
+        return row_sums(log_prob_of(self.p_x, self.batch.truth, self.batch.judged))
 
 
 FINAL_STEP = 2**62

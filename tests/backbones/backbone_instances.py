@@ -22,14 +22,14 @@ from narrows.encoders.resnet import ResNetEncoder
 from narrows.encoders.torchvision import TorchvisionEncoder
 from narrows.encoders.unet import UNetEncoder
 from narrows.encoders.vit import ViTEncoder
-from narrows.types import Shape
+from narrows.types import DataSpec, Shape
 
 Build = Callable[..., Any]
 IMAGE: Shape = (1, 9, 12)
 SERIES: Shape = (2, 13)
 SHORT: Shape = (2, 6)
 SMALL = {"width": 8, "heads": 2, "depth": 1}
-AR = {"data_shape": SHORT}
+AR = {"spec": DataSpec(SHORT, "series", 9)}
 
 ENCODERS: dict[str, tuple[Build, Shape]] = {
     "mlp": (partial(MLPEncoder, widths=[12, 8]), IMAGE),

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder, time_encoding
 from narrows.encoders.lstm import LSTMEncoder
+from narrows.types import DataSpec
 
 SHAPE = (2, 7)
 
 
 def autoregressive(**options: Any) -> AutoregressiveLSTMDecoder:
-    return AutoregressiveLSTMDecoder((3,), (4, 7), data_shape=SHAPE, hidden=5, **options).double()
+    return AutoregressiveLSTMDecoder((3,), (4, 7), spec=DataSpec(SHAPE, "series", 9), hidden=5, **options).double()
 
 
 def draw(*shape: int) -> Tensor:

@@ -24,6 +24,7 @@ from narrows.encoders.torchvision import TorchvisionEncoder
 from narrows.encoders.unet import UNetEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
+from narrows.types import DataSpec
 
 IMAGE = (1, 28, 28)
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -87,7 +88,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "dropout in one layer": (lambda: LSTMEncoder((1, 9), dropout=0.1), "encoder lstm .* only one layer"),
     "odd clock": (lambda: LSTMDecoder((2,), (1, 9), time_features=3), "time_features to be even"),
     "steps": (
-        lambda: AutoregressiveLSTMDecoder((2,), (1, 9), data_shape=(1, 8)),
+        lambda: AutoregressiveLSTMDecoder((2,), (1, 9), spec=DataSpec((1, 8), "series", 9)),
         r"decoder lstm_ar reads data of shape \[1, 8\].*\[1, 9\]",
     ),
     "stages of a u-net": (lambda: UNetEncoder((1, 4, 4), channels=[4] * 3), "encoder unet has 3 stages .* at most 2"),
@@ -118,7 +119,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         "neither a file nor torchvision's name for weights of resnet18: did you mean 'IMAGENET1K_V1'",
     ),
     "input dropout": (
-        lambda: AutoregressiveLSTMDecoder((2,), (1, 9), data_shape=(1, 9), input_dropout=-0.1),
+        lambda: AutoregressiveLSTMDecoder((2,), (1, 9), spec=DataSpec((1, 9), "series", 9), input_dropout=-0.1),
         "decoder lstm_ar needs input_dropout",
     ),
 }
@@ -140,4 +141,4 @@ def test_a_config_lists_every_argument_with_its_default(config: str) -> None:
     taken = inspect.signature(getattr(import_module(module), name)).parameters
     defaults = {key: p.default for key, p in taken.items() if p.default is not inspect.Parameter.empty}
     assert {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()} == defaults
-    assert set(taken) - set(defaults) <= {"in_shape", "out_shape", "data_shape"}
+    assert set(taken) - set(defaults) <= {"in_shape", "out_shape", "spec"}

@@ -15,7 +15,7 @@ from narrows.encoders.vit import ViTEncoder
 from narrows.layers.attention import Block, SelfAttention, Transformer, sines_and_cosines
 from narrows.layers.patches import from_patches, patch_grid, to_patches
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import DataSpec
+from narrows.types import Batch, DataSpec
 
 SHAPE = (2, 6, 9)
 SMALL = {"width": 8, "heads": 2, "depth": 2}
@@ -170,9 +170,9 @@ def test_a_masked_autoencoder_sees_nothing_hidden_and_trains_throughout(spec: Da
     out = net(examples)
     LOSSES["masked"]()(out, net).total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
-    guess = net.reconstruct(examples.x, hidden=out.hidden)
-    elsewhere = examples.x.where(~out.hidden, torch.rand_like(examples.x))
-    assert torch.equal(net.reconstruct(elsewhere, hidden=out.hidden), guess)
+    guess = net.reconstruct(Batch(examples.x, hidden=out.seen.hidden))
+    elsewhere = examples.x.where(~out.seen.hidden, torch.rand_like(examples.x))
+    assert torch.equal(net.reconstruct(Batch(elsewhere, hidden=out.seen.hidden)), guess)
     assert not torch.equal(net.reconstruct(elsewhere), guess)
 
 

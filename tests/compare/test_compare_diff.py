@@ -10,6 +10,7 @@ from run_copies import MakeRun
 from narrows.commands import diff
 from narrows.compare.run_records import read_run
 from narrows.compare.two_runs import MISSING, config_differences, surroundings_differences
+from narrows.types import DataSpec
 
 SECTIONS = ["config", "command", "code", "versions", "hardware", "data", "status", "metrics"]
 
@@ -60,6 +61,14 @@ def test_surroundings_in_four_sections() -> None:
         "data": {"fingerprint": ("f", "g"), "training examples": (10, 11)},
     }
     assert surroundings_differences({}, {"git": None, "versions": 3}) == same
+
+
+def test_what_an_earlier_version_did_not_record_is_no_difference() -> None:
+    new = DataSpec(shape=(3,), kind="vector", size=9).to_dict()
+    old = {key: value for key, value in new.items() if key not in ("variable", "totals")}
+    assert surroundings_differences({"data": old}, {"data": new})["data"] == {}
+    found = surroundings_differences({"data": old}, {"data": new | {"variable": True}})["data"]
+    assert found == {"different lengths": (False, True)}
 
 
 def test_sections_show_what_differs_and_nothing_else(tmp_path: Path, make_run: MakeRun) -> None:

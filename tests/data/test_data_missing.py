@@ -14,8 +14,7 @@ from narrows.data.stores import Packed
 from narrows.errors import UserError
 from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.models.autoencoder import Stages
-from narrows.models.missing_indicator import MissingIndicatorAutoencoder
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec
 
 SPLITS = ("train", "validation", "test")
@@ -108,21 +107,19 @@ def test_the_tables_are_the_known_ones(name: str, rows: int, dims: int) -> None:
     assert len(contents.feature_names or ()) == dims
 
 
-def _model(likelihood: object) -> MissingIndicatorAutoencoder:
-    spec = DataSpec(shape=(5,), kind="vector", size=10)
-    stages = Stages(
-        encoder=instances.ENCODER,
+def _model(likelihood: str) -> Autoencoder:
+    return instances.model(
+        DataSpec(shape=(5,), kind="vector", size=10),
         bottleneck=instances.BOTTLENECKS["deterministic"],
-        decoder=instances.DECODER,
-        likelihood=likelihood,  # type: ignore[arg-type]
+        likelihood=instances.LIKELIHOODS[likelihood],
         corruption=instances.CORRUPTIONS["masking"],
+        input=instances.INPUTS["missing_indicator"],
     )
-    return MissingIndicatorAutoencoder(spec, stages)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian_fixed", "gaussian_optimal"])
 def test_no_loss_depends_on_what_is_missing(likelihood: str) -> None:
-    model = _model(instances.LIKELIHOODS[likelihood])
+    model = _model(likelihood)
     x, observed = torch.randn(8, 5), torch.rand(8, 5) < 0.5
     losses = []
     for fill in (0.0, 100.0):
@@ -135,12 +132,12 @@ def test_no_loss_depends_on_what_is_missing(likelihood: str) -> None:
 
 
 def test_the_encoder_tells_a_missing_value_from_a_zero() -> None:
-    model = _model(instances.LIKELIHOODS["gaussian_fixed"]).eval()
+    model = _model("gaussian_fixed").eval()
     x = torch.zeros(1, 5)
     hidden = torch.tensor([[True, False, False, False, False]])
-    assert not torch.equal(model.reconstruct(x), model.reconstruct(x, hidden=hidden))
-    seen = model.encode(x, hidden=torch.zeros_like(hidden))
+    assert not torch.equal(model.reconstruct(x), model.reconstruct(Batch(x, hidden=hidden)))
+    seen = model.encode(Batch(x, hidden=torch.zeros_like(hidden)))
     assert torch.equal(model.encode(x).point, seen.point)
     batch = Batch(x, observed=~hidden)
     model.corruption = instances.CORRUPTIONS["none"](model.spec)
-    assert torch.equal(model(batch).latent.point, model.encode(x, hidden=hidden).point)
+    assert torch.equal(model(batch).latent.point, model.encode(Batch(x, hidden=hidden)).point)

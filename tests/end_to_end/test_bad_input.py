@@ -140,6 +140,10 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("variant=undercomplete", "decoder.tied=true", "encoder.widths=[9]"),
         "which must mirror the encoder's [9]",
     ),
+    "a model that is an input now": (
+        ("model=missing_indicator",),
+        "model=missing_indicator is input=missing_indicator",
+    ),
     "gpu": (("trainer=gpu",), "finds no GPU here; use trainer=cpu"),
     "-m at the end": (("seed=1,2", "bottleneck.dm=3", "-m"), "there is no config key 'dm' in 'bottleneck'"),
     "wandb": (("logger=wandb",), "logger=wandb needs the extra: pip install 'narrows[wandb]'"),

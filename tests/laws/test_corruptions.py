@@ -8,7 +8,7 @@ from instances import CORRUPTIONS, IMAGE, SERIES
 
 from narrows import corruptions
 from narrows.errors import UserError
-from narrows.types import DataSpec
+from narrows.types import Batch, DataSpec
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -16,7 +16,7 @@ def test_it_hides_if_and_only_if_it_says_so(name: str) -> None:
     corruption = CORRUPTIONS[name](IMAGE)
     x = torch.rand(4, *IMAGE.shape)
     before = x.clone()
-    x_in, hidden = corruption(x)
+    x_in, hidden = corruption(Batch(x))
     assert (hidden is not None) == corruption.hides
     assert x_in.shape == x.shape
     assert torch.equal(x, before), "the clean input is the target: it must not change"
@@ -29,30 +29,30 @@ def test_equal_counters_give_equal_noise(name: str) -> None:
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        draws.append(corruption(x)[0])
+        draws.append(corruption(Batch(x))[0])
     assert torch.equal(draws[0], draws[1])
     assert corruption.identity or not torch.equal(draws[0], draws[2])
 
 
 def test_gaussian_noise_has_its_sigma_and_respects_the_range() -> None:
     x = torch.full((50, *IMAGE.shape), 0.5)
-    noisy, _ = corruptions.GaussianNoise(IMAGE, sigma=0.5, clip=False)(x)
+    noisy, _ = corruptions.GaussianNoise(IMAGE, sigma=0.5, clip=False)(Batch(x))
     assert (noisy - x).std().item() == pytest.approx(0.5, rel=0.05)
-    clipped, _ = corruptions.GaussianNoise(IMAGE, sigma=0.5)(x)
+    clipped, _ = corruptions.GaussianNoise(IMAGE, sigma=0.5)(Batch(x))
     assert clipped.min() >= 0
     assert clipped.max() <= 1
 
 
 def test_masking_hides_the_share_it_says() -> None:
     x = torch.rand(100, *IMAGE.shape) + 0.1
-    masked, hidden = corruptions.Masking(IMAGE, p=0.3)(x)
+    masked, hidden = corruptions.Masking(IMAGE, p=0.3)(Batch(x))
     assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert torch.equal(masked == 0, hidden)
 
 
 def test_salt_and_pepper_in_equal_parts() -> None:
     x = torch.full((100, *IMAGE.shape), 0.5)
-    noisy, _ = corruptions.SaltAndPepper(IMAGE, p=0.4)(x)
+    noisy, _ = corruptions.SaltAndPepper(IMAGE, p=0.4)(Batch(x))
     assert (noisy == 0).float().mean().item() == pytest.approx(0.2, abs=0.02)
     assert (noisy == 1).float().mean().item() == pytest.approx(0.2, abs=0.02)
 
@@ -71,17 +71,17 @@ def test_shares_lie_inside_zero_and_one(kind: type, p: float) -> None:
 
 def test_speckle_is_proportional_to_the_value() -> None:
     x = torch.cat([torch.zeros(200, *IMAGE.shape), torch.full((200, *IMAGE.shape), 0.5)])
-    noisy, _ = corruptions.Speckle(IMAGE, sigma=0.4, clip=False)(x)
+    noisy, _ = corruptions.Speckle(IMAGE, sigma=0.4, clip=False)(Batch(x))
     assert not noisy[:200].any()
     assert (noisy[200:] / 0.5 - 1).std().item() == pytest.approx(0.4, rel=0.05)
-    assert corruptions.Speckle(IMAGE, sigma=5.0)(x)[0].max() <= 1
+    assert corruptions.Speckle(IMAGE, sigma=5.0)(Batch(x))[0].max() <= 1
 
 
 @pytest.mark.parametrize(("spec", "sides"), [(IMAGE, (3, 3)), (SERIES, (5,))], ids=["image", "series"])
 @pytest.mark.parametrize("place", ["random", "centre"])
 def test_a_block_is_one_box_through_all_channels(spec: DataSpec, sides: tuple[int, ...], place: str) -> None:
     x = torch.rand(200, *spec.shape) + 0.1
-    x_in, hidden = corruptions.Block(spec, size=0.4, place=place)(x)
+    x_in, hidden = corruptions.Block(spec, size=0.4, place=place)(Batch(x))
     assert torch.equal(x_in, x.masked_fill(hidden, 0.0))
     starts = set()
     for mask in hidden:
@@ -117,7 +117,7 @@ def test_block_refuses(options: dict[str, object], sentence: str) -> None:
 @pytest.mark.parametrize("ratio", [0.5, 0.75])
 def test_patches_hides_exactly_so_many_whole_ones(spec: DataSpec, ratio: float) -> None:
     x = torch.rand(300, *spec.shape) + 0.1
-    x_in, hidden = corruptions.Patches(spec, size=2, ratio=ratio)(x)
+    x_in, hidden = corruptions.Patches(spec, size=2, ratio=ratio)(Batch(x))
     assert torch.equal(x_in, x.masked_fill(hidden, 0.0))
     assert torch.equal(hidden, hidden[:, :1].expand_as(hidden)), "through all channels"
     away = hidden[:, 0]
@@ -153,7 +153,7 @@ def test_patches_refuses(options: dict[str, object], sentence: str) -> None:
 
 def test_swap_noise_takes_values_of_the_same_feature_from_other_rows() -> None:
     x = torch.arange(50.0)[:, None] + 1000 * torch.arange(6.0)
-    x_in, hidden = corruptions.SwapNoise(DataSpec(shape=(6,), kind="vector", size=9), p=0.3)(x)
+    x_in, hidden = corruptions.SwapNoise(DataSpec(shape=(6,), kind="vector", size=9), p=0.3)(Batch(x))
     assert hidden.float().mean().item() == pytest.approx(0.3, abs=0.08)
     assert torch.equal(x_in != x, hidden), "never its own value"
     assert torch.equal(x_in // 1000, x // 1000), "the same feature"
@@ -162,6 +162,6 @@ def test_swap_noise_takes_values_of_the_same_feature_from_other_rows() -> None:
 
 def test_swap_noise_leaves_a_single_row_alone() -> None:
     x = torch.rand(1, *IMAGE.shape)
-    x_in, hidden = corruptions.SwapNoise(IMAGE, p=0.9)(x)
+    x_in, hidden = corruptions.SwapNoise(IMAGE, p=0.9)(Batch(x))
     assert torch.equal(x_in, x)
     assert not hidden.any()

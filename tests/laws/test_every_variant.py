@@ -177,8 +177,8 @@ def test_evaluation_repeats_and_weights_are_all_there_is(variant: str) -> None:
     one.model.eval(), one.objective.eval()
     data = one.batch()
     state = copy.deepcopy(whole_state(one))
-    embedded, rebuilt = one.model.embed(data.x, data.label), one.model.reconstruct(data.x, data.label)
-    assert torch.equal(one.model.embed(data.x, data.label), embedded)
+    embedded, rebuilt = one.model.embed(data), one.model.reconstruct(data)
+    assert torch.equal(one.model.embed(data), embedded)
     assert embedded.shape == (len(data), embedded.shape[1])
     assert rebuilt.shape == data.x.shape
     with torch.no_grad():
@@ -195,8 +195,8 @@ def test_evaluation_repeats_and_weights_are_all_there_is(variant: str) -> None:
     again.model.load_state_dict(saved["model"])
     again.objective.load_state_dict(saved["objective"])
     again.model.eval(), again.objective.eval()
-    assert torch.equal(again.model.embed(data.x, data.label), embedded)
-    assert torch.equal(again.model.reconstruct(data.x, data.label), rebuilt)
+    assert torch.equal(again.model.embed(data), embedded)
+    assert torch.equal(again.model.reconstruct(data), rebuilt)
     with torch.no_grad():
         assert torch.equal(again.loss(data), loss)
 

@@ -22,7 +22,7 @@ from narrows.losses.divergence import evidence_lower_bound, posterior_kl
 from narrows.losses.importance import ImportanceWeighted, log_joint, log_posterior
 from narrows.models.autoencoder import Stages
 from narrows.models.hamiltonian import HamiltonianAutoencoder, _Leapfrog
-from narrows.types import DataSpec, GaussianLatent, MomentumLatent
+from narrows.types import Batch, DataSpec, GaussianLatent, MomentumLatent
 
 TEMPERINGS = ("none", "fixed", "quadratic")
 
@@ -53,7 +53,7 @@ def hamiltonian(spec: DataSpec = IMAGE, **options: Any) -> HamiltonianAutoencode
 
 
 def flow(net: HamiltonianAutoencoder, n: int = 3) -> _Leapfrog:
-    return _Leapfrog(net, torch.rand(n, *net.spec.shape), None, None)
+    return _Leapfrog(net, Batch(torch.rand(n, *net.spec.shape)))
 
 
 def with_step(net: HamiltonianAutoencoder, size: float) -> HamiltonianAutoencoder:
@@ -84,7 +84,7 @@ def test_the_force_is_the_gradient_of_log_p_x_z() -> None:
     steps, z = flow(net, 2), torch.randn(2, 5)
 
     def log_p(z: torch.Tensor, i: int) -> torch.Tensor:
-        p_x = Normal(net.decoder(z[None])[0], 0.7).log_prob(steps.x[i]).sum()
+        p_x = Normal(net.decoder(z[None])[0], 0.7).log_prob(steps.seen.x[i]).sum()
         return p_x + Normal(torch.zeros(5), torch.ones(5)).log_prob(z).sum()
 
     expected = torch.stack([jacrev(log_p)(z[i], i) for i in range(2)])
@@ -98,7 +98,7 @@ def test_energy_is_kept_to_the_second_order_in_the_step() -> None:
     for split in (1, 2, 4):
         net.steps = 4 * split
         steps, state = (
-            _Leapfrog(with_step(net, 0.2 / split), torch.ones(6, 1, 8, 8) / 2, None, None),
+            _Leapfrog(with_step(net, 0.2 / split), Batch(torch.ones(6, 1, 8, 8) / 2)),
             torch.randn(6, 10),
         )
         torch.manual_seed(1)
@@ -139,7 +139,7 @@ def test_the_bound_by_hand(tempering: str) -> None:
     net.bottleneck.posterior(net.encoder(data.x)).rsample()  # the Gaussian bottleneck's own draw
     start = base.rsample()
     z_0, rho_0 = start.chunk(2, 1)
-    end, _ = _Leapfrog(net, data.x, None, None).forward(start)
+    end, _ = _Leapfrog(net, data).forward(start)
     z, _ = end.chunk(2, 1)
     torch.testing.assert_close(latent.z, z)
     standard = Normal(0.0, 1.0)
@@ -233,7 +233,7 @@ def test_examples_do_not_mix_and_a_pass_moves_no_statistic(mode: bool) -> None:
     steps = flow(net)
     before = {name: buffer.clone() for name, buffer in net.decoder.named_buffers()}
     state = torch.randn(3, 10)
-    alone = _Leapfrog(net, steps.x[:1], None, None).forward(state[:1])[0]
+    alone = _Leapfrog(net, Batch(steps.seen.x[:1])).forward(state[:1])[0]
     torch.testing.assert_close(steps.forward(state)[0][:1], alone, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(buffer, before[name]) for name, buffer in net.decoder.named_buffers())
     assert net.decoder.training is mode

@@ -71,7 +71,7 @@ def test_missing_columns_contribute_nothing() -> None:
     torch.testing.assert_close(out.log_likelihood, kept)
     other = x.clone()
     other[:, GROUPS[0]], other[:, 5] = 0.25, 9.0
-    told = Output(Batch(x=other, observed=observed), x, None, out.latent, out.p_x)
+    told = Output(Batch(x=other, observed=observed), out.seen, out.latent, out.p_x)
     torch.testing.assert_close(told.log_likelihood, kept)
 
 

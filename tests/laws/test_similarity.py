@@ -31,7 +31,7 @@ def attached(spec: DataSpec, window: int = 11) -> tuple[MultiScaleSSIM, Autoenco
 
 def compared(term: MultiScaleSSIM, net: Autoencoder, x: Tensor, mean: Tensor) -> Tensor:
     p_x = torch.distributions.Normal(mean, torch.ones(()))
-    out = Output(batch=Batch(x), x_in=x, hidden=None, latent=None, p_x=p_x)  # type: ignore[arg-type]
+    out = Output(batch=Batch(x), seen=Batch(x), latent=None, p_x=p_x)  # type: ignore[arg-type]
     return term(out, net)
 
 

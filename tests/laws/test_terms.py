@@ -93,11 +93,11 @@ def test_reconstruction_is_summed_over_values_and_skips_the_missing() -> None:
 def test_masked_reconstruction_reads_hidden_values_alone() -> None:
     net = model(corruption=CORRUPTIONS["masking"])
     out = net(batch())
-    assert out.hidden is not None
-    expected = (-out.p_x.log_prob(out.batch.x) * out.hidden).flatten(1).sum(1)
+    assert out.seen.hidden is not None
+    expected = (-out.p_x.log_prob(out.batch.x) * out.seen.hidden).flatten(1).sum(1)
     torch.testing.assert_close(HiddenNegativeLogLikelihood()(out, net), expected)
-    assert (out.x_in[out.hidden] == 0).all()
-    assert torch.equal(out.x_in[~out.hidden], out.batch.x[~out.hidden])
+    assert (out.seen.x[out.seen.hidden] == 0).all()
+    assert torch.equal(out.seen.x[~out.seen.hidden], out.batch.x[~out.seen.hidden])
 
 
 @pytest.mark.parametrize("with_observed", [False, True])
@@ -118,7 +118,7 @@ def test_normalised_targets_against_a_loop(with_observed: bool) -> None:
                 place = (i, slice(None), slice(row, row + 2), slice(column, column + 2))
                 known = examples.x[place][observed[place]]
                 target = (x[place[1:]] - known.mean()) / (known.var() + 1e-6).sqrt()
-                judged = out.hidden[place] & observed[place]
+                judged = out.seen.hidden[place] & observed[place]
                 nats -= (torch.distributions.Normal(out.p_x.mean[place], 0.7).log_prob(target))[judged].sum()
         expected.append(nats)
     torch.testing.assert_close(term(out, net), torch.stack(expected))
@@ -146,12 +146,12 @@ def test_normalised_targets_are_refused_by_a_likelihood_that_is_bounded() -> Non
 def test_the_optimal_sigma_of_hidden_values_is_theirs_alone() -> None:
     net = model(corruption=CORRUPTIONS["patches"], likelihood=LIKELIHOODS["gaussian_optimal"])
     out = net(batch())
-    square = (out.batch.x - out.p_x.mean).square()[out.hidden]
+    square = (out.batch.x - out.p_x.mean).square()[out.seen.hidden]
     expected = torch.distributions.Normal(out.p_x.mean, square.mean().sqrt()).log_prob(out.batch.x)
     found = HiddenNegativeLogLikelihood()(out, net)
-    torch.testing.assert_close(found, -(expected * out.hidden).flatten(1).sum(1))
+    torch.testing.assert_close(found, -(expected * out.seen.hidden).flatten(1).sum(1))
     (gradient,) = torch.autograd.grad(found.sum(), out.p_x.mean)
-    assert not gradient[~out.hidden].any(), "visible values are not judged, not even by way of sigma"
+    assert not gradient[~out.seen.hidden].any(), "visible values are not judged, not even by way of sigma"
 
 
 def test_l1_is_the_sum_of_absolute_latents() -> None:
@@ -184,7 +184,7 @@ def exact_squared_jacobian(net: torch.nn.Module, x: torch.Tensor) -> torch.Tenso
 def test_contraction_is_the_jacobian_exactly_and_on_average(name: str) -> None:
     net = model(bottleneck=BOTTLENECKS[name])
     out = net(batch())
-    expected = exact_squared_jacobian(net, out.x_in)
+    expected = exact_squared_jacobian(net, out.seen.x)
     torch.testing.assert_close(Contraction(method="exact")(out, net), expected)
     draws = torch.stack([Contraction(samples=20)(out, net).detach() for _ in range(200)])
     standard_error = draws.std(0) / math.sqrt(len(draws))

@@ -11,7 +11,7 @@ from module_helpers import datamodule, deterministic, fit, module, network, quie
 
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import Batch
+from narrows.types import Batch, Given
 
 pytestmark = quiet
 
@@ -75,8 +75,8 @@ def test_the_likelihood_is_computed_in_float32(name: str, monkeypatch: pytest.Mo
     cls = LIKELIHOODS[name].func
     original = cls.forward
 
-    def watch(self: Likelihood, params: torch.Tensor) -> torch.distributions.Distribution:
-        p_x = original(self, params)
+    def watch(self: Likelihood, params: torch.Tensor, given: Given | None = None) -> torch.distributions.Distribution:
+        p_x = original(self, params, given)
         terms = p_x.log_prob(torch.rand(len(params), 12))
         with torch.autocast("cpu", enabled=False):
             seen.append((params.dtype, terms.dtype, p_x.mean.dtype))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from instances import IMAGE, LIKELIHOODS, model
 from tasks.standins import Rows, context
-from torch import Tensor
 
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks import generation
@@ -37,11 +36,11 @@ class Strict:
         self.encode, self.asked = net.encode, False
         net.encode = self  # type: ignore[method-assign,assignment]
 
-    def __call__(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
+    def __call__(self, batch: Batch) -> Latent:
         self.asked = True
-        assert hidden is not None
-        assert torch.equal(hidden, x == 0)
-        return self.encode(x, label, hidden)
+        assert batch.unseen is not None
+        assert torch.equal(batch.unseen, batch.x == 0)
+        return self.encode(batch)
 
 
 def incomplete(spec: DataSpec) -> Rows:

@@ -17,8 +17,6 @@ from narrows.data.datamodule import DataModule
 from narrows.data.missing import Missing
 from narrows.data.sources.bundled import Bundled
 from narrows.errors import UserError
-from narrows.models.autoencoder import Stages
-from narrows.models.missing_indicator import MissingIndicatorAutoencoder
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import imputers
 from narrows.tasks.imputation import Imputation, _intervals, errors
@@ -89,10 +87,10 @@ def test_a_hole_in_the_same_place_has_ridge_and_biharmonic_beside_it(tmp_path: P
     asked: list[torch.Tensor] = []
     plain = model.reconstruct
 
-    def noting(x: torch.Tensor, label: object = None, hidden: torch.Tensor | None = None) -> torch.Tensor:
-        assert hidden is not None
-        asked.append(x[hidden])
-        return plain(x)
+    def noting(batch: Batch) -> torch.Tensor:
+        assert batch.hidden is not None
+        asked.append(batch.x[batch.hidden])
+        return plain(batch)
 
     model.reconstruct = noting  # type: ignore[method-assign, assignment]
     judged = context(model, data)
@@ -117,14 +115,13 @@ def _table(share: float) -> DataModule:
 
 def test_values_missing_on_purpose_are_judged_on_test_and_training_rows() -> None:
     data = _table(0.5)
-    stages = Stages(
-        encoder=instances.ENCODER,
+    model = instances.model(
+        data.spec,
         bottleneck=instances.BOTTLENECKS["deterministic"],
-        decoder=instances.DECODER,
         likelihood=instances.LIKELIHOODS["gaussian_fixed"],
         corruption=instances.CORRUPTIONS["masking"],
+        input=instances.INPUTS["missing_indicator"],
     )
-    model = MissingIndicatorAutoencoder(data.spec, stages)
     found = run_tasks({"i": Imputation(max_examples=None)}, context(model, data))  # type: ignore[arg-type]
     whole = _table(0.0).ordered_loader("train")
     train = torch.cat([batch.x for batch in whole])

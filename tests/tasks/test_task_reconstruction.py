@@ -11,17 +11,15 @@ import instances
 import pytest
 import torch
 from tasks.standins import Always, Rows, Same, context
-from torch.distributions import Bernoulli, ContinuousBernoulli, Distribution, Normal
 
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
-from narrows.likelihoods.elementwise import GaussianLikelihood, LevelCategorical
+from narrows.likelihoods.elementwise import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import linear
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
-    bits_name,
     example_ms_ssim,
     example_ssim,
     has_ms_ssim,
@@ -198,19 +196,24 @@ def test_the_error_of_a_ratio_of_sums_knows_that_rows_differ_in_length() -> None
 
 
 @pytest.mark.parametrize(
-    ("p_x", "truth", "name"),
+    ("likelihood", "value", "name"),
     [
-        (Bernoulli(probs=torch.tensor(0.5)), torch.tensor([0.0, 1.0]), "bits_per_dim"),
-        (Bernoulli(probs=torch.tensor(0.5)), torch.tensor([0.0, 0.4]), None),
-        (Normal(torch.zeros(2), torch.ones(2)), torch.tensor([0.0, 0.4]), "density_bits_per_dim"),
-        (ContinuousBernoulli(probs=torch.tensor([0.3, 0.3])), torch.tensor([0.0, 0.4]), "density_bits_per_dim"),
-        (LevelCategorical(torch.zeros(1, 2, 4), 0.0, 1.0), torch.tensor([[0.0, 1.0]]), "bits_per_dim"),
+        ("bernoulli", 1.0, "bits_per_dim"),
+        ("bernoulli", 0.4, None),
+        ("continuous_bernoulli", 0.4, "density_bits_per_dim"),
+        ("continuous_bernoulli", 1.4, None),
+        ("categorical", 0.4, "bits_per_dim"),
+        *[(name, 7.0, "density_bits_per_dim") for name in instances.LIKELIHOODS if name.startswith("gaussian")],
+        ("laplace", 7.0, "density_bits_per_dim"),
     ],
 )
 def test_bits_are_named_after_what_the_likelihood_is_of_such_data(
-    p_x: Distribution, truth: torch.Tensor, name: str | None
+    likelihood: str, value: float, name: str | None
 ) -> None:
-    assert bits_name(p_x, truth) == name
+    built = instances.LIKELIHOODS[likelihood](instances.IMAGE)
+    assert built.bits_name(torch.tensor([0.0, value])) == name
+    mixed = instances.COLUMN_LIKELIHOODS["mixed"](instances.TABLE)
+    assert mixed.bits_name(torch.tensor([0.0, value])) is None, "some columns have a mass, others a density"
 
 
 def test_a_coin_per_value_costs_one_bit_per_dimension() -> None:

@@ -84,7 +84,7 @@ class Codec:
         ]
         rows = max(1, PIXELS // math.prod(shape))
         chunks = ([part[start : start + rows] for part in parts] for start in range(0, count, rows))
-        found = torch.cat([self.model.decode(self._latent(chunk, step)).mean.cpu() for chunk in chunks])
+        found = torch.cat([self.model.point_at(self._latent(chunk, step)).cpu() for chunk in chunks])
         return found[..., : shape[1], : shape[2]] if len(shape) == 3 else found
 
     def _latent(self, parts: list[Tensor], step: float | None) -> Tensor:
@@ -196,7 +196,7 @@ def _multiple(model: Autoencoder) -> tuple[int, int] | None:
     larger = (shape[0], shape[1] + each[0], shape[2] + each[1])
     try:
         found = model.encode(torch.zeros(1, *larger, device=next(model.parameters()).device))
-        given = model.decode(found.point).mean
+        given = model.point_at(found.point)
         if isinstance(found, QuantizedLatent) and found.maps is not None:
             return None
     except RuntimeError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,7 +184,7 @@ def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
     with evaluating(model, seed, "sample"):
         told = [None] * n if labels is None else labels.split(AT_ONCE)
         parts = zip(model.draw(n).split(AT_ONCE), told, strict=False)
-        return torch.cat([model.decode(z, label=y).mean.cpu() for z, y in parts])
+        return torch.cat([model.point_at(z, replace(model.usual(len(z)), label=y)).cpu() for z, y in parts])
 
 
 if __name__ == "__main__":

@@ -115,11 +115,16 @@ DATA = {
     "factor_sizes": "values of the factors",
     "value_range": "value range",
     "trained_labels": "labels trained on",
+    "variable": "different lengths",
+    "totals": "library sizes",
 }
+NOT_ALWAYS_RECORDED = {"variable": False, "totals": None}
+"""What holds of data whose manifest was written before it had these."""
 
 
 def _data(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return _renamed(_without_none(_mapping(manifest.get("data"))), DATA)
+    recorded = _without_none(_mapping(manifest.get("data")))
+    return _renamed(NOT_ALWAYS_RECORDED | recorded if recorded else recorded, DATA)
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 PARTS = (
-    *("model", "encoder", "bottleneck", "decoder", "likelihood", "corruption"),
+    *("model", "corruption", "input", "encoder", "bottleneck", "decoder", "likelihood"),
     *("datamodule", "module", "optimizer", "scheduler", "trainer"),
 )
 """The keys that hold one component each."""

@@ -28,6 +28,8 @@ KEYS = {
     "prior": "density",
 }
 """Places in a config, and config groups; what lies below them moves with them."""
+MOVED = {"model=missing_indicator": "input=missing_indicator"}
+"""Choices that belong to another group."""
 OPTIONS = {"--prior": "--density"}
 """Options of commands."""
 FIGURES = {
@@ -66,6 +68,8 @@ def current_figure(name: str) -> str:
 
 def current_override(text: str) -> str:
     """Today's `KEY=VALUE` for one of an earlier version, in Hydra's grammar; every other text as it is."""
+    if text in MOVED:
+        return MOVED[text]
     key, equals, value = text.partition("=")
     bare = key.lstrip("+~")
     mark, group = key[: len(key) - len(bare)], bare.partition("@")[0]

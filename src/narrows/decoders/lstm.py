@@ -17,7 +17,7 @@ from narrows.encoders.lstm import stacked_lstm
 from narrows.errors import require
 from narrows.layers.blocks import counts, probability
 from narrows.layers.stages import Decoder
-from narrows.types import Shape
+from narrows.types import DataSpec, Shape
 
 PART = "decoder lstm"
 PART_AR = "decoder lstm_ar"
@@ -123,7 +123,7 @@ class AutoregressiveLSTMDecoder(Decoder):
     Args:
         in_shape: of one latent, any; it is flattened.
         out_shape: `(n, T)`.
-        data_shape: `(C, T)`, of the target.
+        spec: of the data, whose examples are `(C, T)`.
         hidden: size of the state.
         layers: stacked LSTMs.
         dropout: probability between layers, in training; needs at least two layers.
@@ -144,7 +144,7 @@ class AutoregressiveLSTMDecoder(Decoder):
         in_shape: Shape,
         out_shape: Shape,
         *,
-        data_shape: Shape,
+        spec: DataSpec,
         hidden: int = 64,
         layers: int = 1,
         dropout: float = 0.0,
@@ -152,14 +152,14 @@ class AutoregressiveLSTMDecoder(Decoder):
         reverse: bool = False,
     ) -> None:
         super().__init__()
-        self.in_shape, self.out_shape, self.data_shape = tuple(in_shape), tuple(out_shape), tuple(data_shape)
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         self.input_dropout = probability(input_dropout, "input_dropout", PART_AR)
         self.reverse = reverse
         outputs, steps = _series(self.out_shape, PART_AR)
-        channels, data_steps = _series(self.data_shape, PART_AR)
+        channels, data_steps = _series(tuple(spec.shape), PART_AR)
         require(
             steps == data_steps,
-            f"{PART_AR} reads data of shape {list(self.data_shape)} step by step, but the likelihood's "
+            f"{PART_AR} reads data of shape {list(spec.shape)} step by step, but the likelihood's "
             f"parameters {list(self.out_shape)} have another number of steps",
         )
         inputs, latent = channels + math.prod(self.in_shape), math.prod(self.in_shape)
@@ -175,16 +175,17 @@ class AutoregressiveLSTMDecoder(Decoder):
         params, _ = self.recurrence(torch.cat([past.transpose(1, 2), constant], 2), self.recurrence.state(z))
         return params.flip(2) if self.reverse else params
 
-    def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor]) -> Tensor:
-        """The parameters `[B, n, T]` when each step is fed `readout(params [B, n, 1]) -> [B, C, 1]`."""
+    def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:
+        """The parameters `[B, n, T]` when each of the `steps` (None: T) is fed
+        `readout(params [B, n, 1]) -> [B, C, 1]`."""
         z = z.flatten(1)
         state, value = self.recurrence.state(z), self._before_first(z)
-        steps = []
-        for _ in range(self.out_shape[1]):
+        found = []
+        for _ in range(self.out_shape[1] if steps is None else steps):
             params, state = self.recurrence(torch.cat([value.transpose(1, 2), z[:, None]], 2), state)
-            steps.append(params)
+            found.append(params)
             value = readout(params)
-        return torch.cat(steps[::-1] if self.reverse else steps, 2)
+        return torch.cat(found[::-1] if self.reverse else found, 2)
 
     def _before_first(self, z: Tensor) -> Tensor:
         return self.first.expand(len(z), -1, -1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, evaluating
-from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.models.autoencoder import Autoencoder
 from narrows.types import Latent, at_least_single
 
 CHUNK = 1024
@@ -85,11 +85,8 @@ class Density(nn.Module):
 
     def gather(self, model: Autoencoder, data: EvaluationData, split: str, device: torch.device) -> Tensor:
         """The values of a split, on the CPU."""
-        found = []
-        for batch in data.ordered_loader(split):
-            batch = batch.to(device)
-            x, hidden = model.corruption(batch.x)
-            found.append(self.read(model.encode(x, batch.label, unseen(hidden, batch.observed))).cpu())
+        batches = (model.corrupted(batch.to(device)) for batch in data.ordered_loader(split))
+        found = [self.read(model.encode(seen)).cpu() for seen in batches]
         return torch.cat(found) if found else torch.empty(0)
 
     def read(self, latent: Latent) -> Tensor:

@@ -13,7 +13,7 @@ from narrows.errors import require
 from narrows.evaluation import EvaluationData, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.vamp import inside, outside
-from narrows.types import GaussianLatent
+from narrows.types import Batch, GaussianLatent
 
 
 class VampDensity(Density):
@@ -71,13 +71,15 @@ class VampDensity(Density):
         chosen = torch.cat([torch.randperm(size) for _ in range(-(-count // size))])[:count]
         places, back = chosen.unique(return_inverse=True)
         parts = list(subset(data.ordered_loader("train"), places))
-        self.raw_inputs.copy_(outside(torch.cat([part.x for part in parts]).cpu()[back], self.spec))
+        whole = Batch.cat(parts).to("cpu")
+        self.raw_inputs.copy_(outside(whole.x[back], self.spec))
         if self._told:
-            self.labels.copy_(torch.cat([part.label for part in parts if part.label is not None]).cpu()[back])
+            assert whole.label is not None
+            self.labels.copy_(whole.label[back])
 
     def components(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z|v_k), each `[K, *latent_shape]`."""
-        latent = self._encode(inside(self.raw_inputs, self.spec), self.labels if self._told else None)
+        latent = self._encode(Batch(inside(self.raw_inputs, self.spec), label=self.labels if self._told else None))
         posterior = latent.posterior  # type: ignore[attr-defined]
         return posterior.mean, posterior.stddev
 

@@ -23,9 +23,9 @@ def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
     """Examples `[N, *shape]` of any data but tokens, as they are looked at."""
     layout = layout_of(spec)
     if layout == "image":
-        return canvas.tiles(drawn, title, spec.value_range)
+        return canvas.tiles(drawn, title, spec.bounds)
     if layout == "roll":
-        return canvas.image_grid(rolls([("", drawn)]), title, spec.value_range, heat=True)
+        return canvas.image_grid(rolls([("", drawn)]), title, spec.bounds, heat=True)
     if layout == "lines":
         return canvas.lines([("", drawn)], title)
     return canvas.heat_maps(flat([("", drawn)]), title, spec.feature_names, ylabel="sample")
@@ -42,7 +42,7 @@ def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: s
     if layout in ("image", "roll"):
         heat = layout == "roll"
         heads = [f"{value:.2f}" for value in values]
-        return canvas.image_grid(rolls(list(rows)) if heat else rows, title, spec.value_range, heat, heads)
+        return canvas.image_grid(rolls(list(rows)) if heat else rows, title, spec.bounds, heat, heads)
     if layout == "lines":
         return canvas.fans(rows, values, title)
     return canvas.heat_maps(flat(list(rows)), title, spec.feature_names, ylabel=span)

@@ -29,7 +29,7 @@ def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Seque
     series, vectors as heat rows. Labels are names of methods; `heads` name the examples."""
     named = [(CLASSICS.get(name, name), values) for name, values in rows.items()]
     if spec.kind == "image":
-        return image_grid(named, title, spec.value_range, heads=heads)
+        return image_grid(named, title, spec.bounds, heads=heads)
     if len(spec.shape) == 2:
         renamed = {"clean": "input", "truth": "input", CLASSICS["noisy"]: "corrupted", "visible": "corrupted"}
         return lines(

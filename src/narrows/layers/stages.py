@@ -43,12 +43,15 @@ def activation(name: str) -> nn.Module:
 class Encoder(nn.Module):
     """`[B, *in_shape] -> [B, *out_shape]`. Subclasses set both shapes at construction.
 
-    One that `reads_hidden` is called as `encoder(x, hidden)`, the corruption's mask or None.
+    One that `reads_hidden` is called with `hidden=`, the mask of what is unseen of its input or None; one that
+    `reads_length` with `length=`, `[B]` or None, and takes examples of different lengths, `[B, C, T]` for any T, of
+    which it makes latents of one shape.
     """
 
     in_shape: Shape
     out_shape: Shape
     reads_hidden: ClassVar[bool] = False
+    reads_length: ClassVar[bool] = False
     initial: ClassVar[tuple[str, ...]] = ()
     """Options that only say where training starts: a trained model is built without them."""
 
@@ -56,17 +59,19 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`[B, *in_shape] -> [B, *out_shape]`, the parameters of the likelihood, stacked on axis 1.
 
-    An autoregressive decoder is built with `data_shape` too, reads the target under teacher forcing in
-    `forward(z, target)`, and defines `generate(z, readout)`, which runs free: `readout` maps the
-    parameters of one step to the value fed back.
+    An autoregressive decoder is built with `spec=` too, reads the target under teacher forcing in
+    `forward(z, target)`, and defines `generate(z, readout, steps)`, which runs free: `readout` maps the
+    parameters of one step to the value fed back, and `steps` bounds how many there are (None: those of `spec.shape`).
     """
 
     in_shape: Shape
     out_shape: Shape
     autoregressive: ClassVar[bool] = False
+    takes_variable: ClassVar[bool] = False
+    """Whether examples may differ in length."""
     tied: bool = False
 
-    def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor]) -> Tensor:
+    def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not run step by step")
 
     def tie(self, encoder: Encoder, bottleneck: nn.Module) -> None:

@@ -17,14 +17,24 @@ from torch.distributions import Bernoulli, Distribution, Laplace, Normal
 from narrows.errors import UserError, require
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
 from narrows.processes import is_distributed, sum_over_processes
-from narrows.types import DataSpec, Shape, at_least_single
+from narrows.types import DataSpec, Given, Shape, at_least_single
 
 
 class Likelihood(nn.Module):
-    """`params [B, C * n, ...] -> p(x|z)` over `[B, C, ...]`."""
+    """`params [B, C * n, ...] -> p(x|z)` over `[B, C, ...]`.
+
+    `given` is what it may be told besides (`narrows.types.Given`): counts need the library size of each example.
+
+    Raises:
+        UserError: data outside its support, or of examples that differ in length where it does not take them.
+    """
 
     parameters_per_value: int = 1
     within_unit: ClassVar[bool] = False
+    has_mean: ClassVar[bool] = True
+    """Whether `p(x|z).mean` is a value of the data: of tokens it is none."""
+    takes_variable: ClassVar[bool] = False
+    """Whether examples may differ in length."""
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -41,8 +51,18 @@ class Likelihood(nn.Module):
         channels, *rest = self.data_shape
         return (channels * self.parameters_per_value, *rest)
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         raise NotImplementedError
+
+    def point(self, p_x: Distribution) -> Tensor:
+        """The one value that stands for p(x|z), `[B, *shape]`: its mean, unless a mean is no value of such data."""
+        return p_x.mean
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        """What nats over `ln 2` and the number of values are called: `bits_per_dim` of a probability mass, whose values
+        are at least 0; `density_bits_per_dim` of a density in the data's units, which another scale shifts; None where
+        p is no distribution over such data (a Bernoulli of grey values), or has some of each."""
+        return None
 
     def params_of_mean(self, mean: Tensor) -> Tensor | None:
         """The parameters, `mean`'s shape, at which p(x|z) has that mean; None where they are not its alone."""
@@ -64,9 +84,13 @@ class BernoulliLikelihood(Likelihood):
     for grey values in [0, 1] (where it is no normalised density: see `ContinuousBernoulliLikelihood`)."""
 
     within_unit = True
+    takes_variable = True
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return Bernoulli(logits=at_least_single(params), validate_args=False)
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        return "bits_per_dim" if bool(((truth == 0) | (truth == 1)).all()) else None
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
         """Logits, no further from 0 than those of 0.001 and 0.999."""
@@ -81,9 +105,13 @@ class ContinuousBernoulliLikelihood(Likelihood):
     """
 
     within_unit = True
+    takes_variable = True
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return ContinuousBernoulli(at_least_single(params))
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        return "density_bits_per_dim" if bool(((truth >= 0) & (truth <= 1)).all()) else None
 
 
 class GaussianLikelihood(Likelihood):
@@ -96,6 +124,8 @@ class GaussianLikelihood(Likelihood):
     Raises:
         UserError: `sigma` or `minimum` not above 0, or an unknown scope.
     """
+
+    takes_variable = True
 
     def __init__(
         self,
@@ -117,7 +147,7 @@ class GaussianLikelihood(Likelihood):
         if scope == "shared":
             self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         params = at_least_single(params)
         if self.scope == "value":
             mean, raw = params.chunk(2, dim=1)
@@ -125,6 +155,9 @@ class GaussianLikelihood(Likelihood):
         if self.scope == "shared":
             return Normal(params, self.log_sigma.exp().clamp_min(self.minimum).expand_as(params), validate_args=False)
         return Normal(params, torch.full_like(params, self.sigma), validate_args=False)
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        return "density_bits_per_dim"
 
     def params_of_mean(self, mean: Tensor) -> Tensor | None:
         return None if self.scope == "value" else mean
@@ -143,7 +176,10 @@ class _OptimalNormal(Normal):
         super().__init__(mean, owner.sigma.expand_as(mean), validate_args=False)
         self.owner = owner
 
-    def log_prob(self, value: Tensor, judged: Tensor | None = None) -> Tensor:
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.log_prob_judged(value, None)
+
+    def log_prob_judged(self, value: Tensor, judged: Tensor | None) -> Tensor:
         """`judged`: bool, the values that sigma is to make likeliest; None for all."""
         if not self.owner.training:
             return super().log_prob(value)
@@ -163,6 +199,7 @@ class OptimalGaussianLikelihood(Likelihood):
         UserError: `minimum` not above 0, or `momentum` outside (0, 1].
     """
 
+    takes_variable = True
     sigma: Tensor
 
     def __init__(self, spec: DataSpec, *, minimum: float = 1e-3, momentum: float = 0.05) -> None:
@@ -185,17 +222,14 @@ class OptimalGaussianLikelihood(Likelihood):
             self.sigma.lerp_(sigma.detach(), self.momentum)
         return sigma
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return _OptimalNormal(at_least_single(params), self)
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        return "density_bits_per_dim"
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
         return mean
-
-
-def log_prob_of(p_x: Distribution, value: Tensor, judged: Tensor) -> Tensor:
-    """log p(value), elementwise, and 0 where not `judged`; what is fitted to a batch is fitted to the judged values."""
-    nats = p_x.log_prob(value, judged) if isinstance(p_x, _OptimalNormal) else p_x.log_prob(value)
-    return nats * judged
 
 
 class LaplaceLikelihood(Likelihood):
@@ -205,14 +239,19 @@ class LaplaceLikelihood(Likelihood):
         UserError: `scale` is not above 0.
     """
 
+    takes_variable = True
+
     def __init__(self, spec: DataSpec, *, scale: float = 1.0) -> None:
         super().__init__(spec)
         require(scale > 0, f"likelihood laplace: scale must be above 0, not {scale}")
         self.scale = scale
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         params = at_least_single(params)
         return Laplace(params, torch.full_like(params, self.scale), validate_args=False)
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        return "density_bits_per_dim"
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
         return mean
@@ -253,17 +292,22 @@ class CategoricalLikelihood(Likelihood):
         UserError: fewer than two levels, or data without a range.
     """
 
+    takes_variable = True
+
     def __init__(self, spec: DataSpec, *, levels: int = 256) -> None:
         super().__init__(spec)
         require(levels >= 2, f"likelihood categorical: levels must be at least 2, not {levels}")
-        if spec.value_range is None:
+        if spec.bounds is None:
             raise UserError(
                 "likelihood categorical needs data with a smallest and a largest value; use likelihood=gaussian"
             )
-        self.low, self.high = spec.value_range
+        self.low, self.high = spec.bounds
         self.parameters_per_value = levels
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         channels, *_rest = self.data_shape
         logits = at_least_single(params).unflatten(1, (channels, self.parameters_per_value))
         return LevelCategorical(logits, self.low, self.high)
+
+    def bits_name(self, truth: Tensor) -> str | None:
+        return "bits_per_dim"

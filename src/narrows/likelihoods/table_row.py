@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Distribution, Normal, OneHotCategoric
 
 from narrows.errors import UserError, require
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.types import Column, DataSpec, at_least_single
+from narrows.types import Column, DataSpec, Given, at_least_single
 
 
 class MixedDistribution(Distribution):
@@ -96,7 +96,7 @@ class MixedLikelihood(Likelihood):
         start = torch.full((sum(kinds),), math.log(sigma))
         self.log_sigma = nn.Parameter(start, requires_grad=scope == "column")
 
-    def forward(self, params: Tensor) -> Distribution:
+    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         params = at_least_single(params)
         sigma = torch.ones_like(params[0]).masked_scatter(self.numeric, self.log_sigma.exp().clamp_min(self.minimum))
         return MixedDistribution(params, sigma, self.numeric, self.groups)

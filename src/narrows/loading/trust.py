@@ -44,8 +44,8 @@ from narrows.errors import UserError, nearest, printable, require
 from narrows.runs.old_names import current_config
 
 ROOMS = (
-    *("models", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions", "losses"),
-    *("schedules", "data", "tasks", "training.module", "training.loggers", "training.callbacks"),
+    *("models", "inputs", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions"),
+    *("losses", "schedules", "data", "tasks", "training.module", "training.loggers", "training.callbacks"),
 )
 """The modules and packages of narrows whose public classes configs compose."""
 FACES = ("training",)

@@ -119,6 +119,8 @@ class OutputAdversary(_Adversary):
         UserError: a negative weight or `match`.
     """
 
+    needs_mean = True
+
     def __init__(
         self, weight: float | Schedule = 1.0, critic: Callable[[Shape], Critic] = Critic, match: float = 1.0
     ) -> None:
@@ -165,9 +167,10 @@ def _decoded(out: Output, model: Autoencoder) -> list[Tensor]:
     latents = [out.latent.z.detach()]
     if model.generative:
         latents.append(model.draw(len(out.batch)))
-    return [model.decode(z, out.batch.truth, out.batch.label).mean for z in latents]
+    return [model.decode(z, out.batch).mean for z in latents]
 
 
 def _seen(x: Tensor, out: Output) -> Tensor:
-    """Missing values are 0 in real and fake alike: they tell nobody anything."""
-    return x if out.batch.observed is None else x * out.batch.observed
+    """Missing values and padding are 0 in real and fake alike: they tell nobody anything."""
+    judged = out.batch.judged
+    return x if judged is None else x.masked_fill(~judged, 0.0)

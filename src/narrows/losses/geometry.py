@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -54,11 +55,17 @@ class Contraction(_SquaredJacobian):
     "Contractive Auto-Encoders: Explicit Invariance During Feature Extraction" (Rifai et al., 2011), equation 1.
 
     Raises:
-        UserError: an unknown method, `samples` below 1, or a negative weight.
+        UserError: an unknown method, `samples` below 1, a negative weight, or tokens, which have no derivative.
     """
 
+    def attach(self, model: Autoencoder) -> None:
+        require(
+            model.spec.kind != "tokens",
+            "term contraction is of derivatives by the data, and tokens have none; use another loss",
+        )
+
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return self._squared_jacobian(lambda x: model.encode(x, out.batch.label, out.hidden).point, out.x_in)
+        return self._squared_jacobian(lambda x: model.encode(replace(out.seen, x=x)).point, out.seen.x)
 
 
 class DecoderContraction(_SquaredJacobian):
@@ -73,9 +80,10 @@ class DecoderContraction(_SquaredJacobian):
         UserError: an unknown method, `samples` below 1, or a negative weight.
     """
 
+    needs_mean = True
+
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        batch = out.batch
-        return self._squared_jacobian(lambda z: model.decode(z, batch.truth, batch.label).mean, out.latent.z)
+        return self._squared_jacobian(lambda z: model.decode(z, out.batch).mean, out.latent.z)
 
 
 def _row_norm(point: Tensor, x: Tensor, v: Tensor, create_graph: bool) -> Tensor:

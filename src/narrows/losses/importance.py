@@ -15,27 +15,20 @@ from narrows.losses.divergence import variational
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
-from narrows.types import Batch, Output, ReparameterisedLatent, VariationalLatent
+from narrows.types import Batch, Output, ReparameterisedLatent, VariationalLatent, log_prob_of
 
 
 def log_joint(model: Autoencoder, batch: Batch, latent: VariationalLatent, z: Tensor) -> Tensor:
     """`log p(x|z) + log p(z)` over the observed values, `[S, B, *latent] -> [S, B]`, in nats."""
     draws = len(z)
-    truth = _repeat(batch.truth, draws)
-    label = None if batch.label is None else _repeat(batch.label, draws)
-    log_prob = model.decode(z.flatten(0, 1), truth, label).log_prob(truth)
-    if batch.observed is not None:
-        log_prob = log_prob.masked_fill(~_repeat(batch.observed, draws), 0.0)
+    told = batch.repeat(draws)
+    log_prob = log_prob_of(model.decode(z.flatten(0, 1), told), told.truth, told.judged)
     return log_prob.reshape(draws, len(batch), -1).sum(2) + _per_draw(latent.prior.log_prob(z))
 
 
 def log_posterior(latent: VariationalLatent, z: Tensor) -> Tensor:
     """`log q(z|x)`, `[S, B, *latent] -> [S, B]`, in nats."""
     return _per_draw(latent.posterior.log_prob(z))
-
-
-def _repeat(x: Tensor, draws: int) -> Tensor:
-    return x.expand(draws, *x.shape).flatten(0, 1)
 
 
 def _per_draw(values: Tensor) -> Tensor:

@@ -30,10 +30,10 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 def decoded(z: Tensor, out: Output, model: Autoencoder) -> Tensor:
     """The likelihood's parameters at `z`, the decoder being still; under teacher forcing where autoregressive."""
     with still(model.decoder):
-        return model.params(z, out.batch.truth, out.batch.label)
+        return model.params(z, out.batch)
 
 
 def side_nats(params: Tensor, out: Output, model: Autoencoder) -> Tensor:
     """`-log p(x | params)`, `[B]`, under the likelihood as it is: neither its parameters nor its buffers learn."""
     with frozen(model.likelihood):
-        return -replace(out, p_x=model.likelihood(params)).log_likelihood
+        return -replace(out, p_x=model.likelihood(params, out.batch.given)).log_likelihood

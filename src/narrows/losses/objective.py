@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
-from narrows.errors import UserError
+from narrows.errors import UserError, require
+from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule, Timed, as_schedule
 from narrows.types import Latent, Output
@@ -32,6 +33,8 @@ class Term(nn.Module):
     needs_hidden: ClassVar[bool] = False
     monitored: ClassVar[bool] = True
     """Whether it is part of the figure that chooses a checkpoint: not where its yardstick moves with training."""
+    needs_mean: ClassVar[bool] = False
+    """Whether it reads `p_x.mean`, and so needs a likelihood whose mean is a value of the data."""
     trains: ClassVar[str] = ""
     """The part of a bottleneck that gets a gradient from this term alone (`Latent.needs`)."""
 
@@ -107,6 +110,19 @@ class Objective(nn.ModuleDict):
             raise UserError(
                 f"{giver} has a {returns.needs} that none of the loss terms "
                 f"{', '.join(repr(name) for name in self)} trains; {_REMEDIES[returns.needs]}"
+            )
+
+    def check_likelihood(self, likelihood: type[Likelihood]) -> None:
+        """Refuse, by name, terms that read a mean which this likelihood does not have.
+
+        Raises:
+            UserError: such a term.
+        """
+        for name, term in self._terms():
+            require(
+                likelihood.has_mean or not term.needs_mean,
+                f"loss term '{name}' ({type(term).__name__}) reads the mean of p(x|z), and that of likelihood "
+                f"{likelihood.__name__} is no value of the data; use another loss",
             )
 
     def attach(self, model: Autoencoder) -> None:

@@ -7,16 +7,11 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.layers.patches import from_patches, patch_grid, to_patches
-from narrows.likelihoods.elementwise import (
-    GaussianLikelihood,
-    LaplaceLikelihood,
-    OptimalGaussianLikelihood,
-    log_prob_of,
-)
+from narrows.likelihoods.elementwise import GaussianLikelihood, LaplaceLikelihood, OptimalGaussianLikelihood
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule
-from narrows.types import Output, Shape, row_sums
+from narrows.types import Output, Shape, log_prob_of, row_sums
 
 UNBOUNDED = (GaussianLikelihood, OptimalGaussianLikelihood, LaplaceLikelihood)
 
@@ -28,9 +23,7 @@ class NegativeLogLikelihood(Term):
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        if out.batch.observed is None:
-            return -out.log_likelihood
-        return -row_sums(log_prob_of(out.p_x, out.batch.truth, out.batch.observed))
+        return -out.log_likelihood
 
 
 class HiddenNegativeLogLikelihood(Term):
@@ -63,19 +56,18 @@ class HiddenNegativeLogLikelihood(Term):
         )
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        assert out.hidden is not None, "Objective.check admits hiding corruptions alone"
-        truth, observed = out.batch.truth, out.batch.observed
+        hidden, truth, known = out.seen.hidden, out.batch.truth, out.batch.judged
+        assert hidden is not None, "Objective.check admits hiding corruptions alone"
         if self.patch is not None:
-            truth = normalised(truth, patch_grid(truth.shape[1:], self.patch, "term hidden_nll"), observed)
-        judged = out.hidden if observed is None else out.hidden & observed
-        return -row_sums(log_prob_of(out.p_x, truth, judged))
+            truth = normalised(truth, patch_grid(truth.shape[1:], self.patch, "term hidden_nll"), known)
+        return -row_sums(log_prob_of(out.p_x, truth, hidden if known is None else hidden & known))
 
 
 def normalised(x: Tensor, grid: Shape, observed: Tensor | None = None) -> Tensor:
     """`x [B, *shape]` with the observed values of each patch, over all channels, at mean 0 and variance 1."""
-    patches = to_patches(x, grid)
+    patches = to_patches(x if observed is None else x.masked_fill(~observed, 0.0), grid)
     known = torch.ones_like(patches) if observed is None else to_patches(observed, grid).to(x.dtype)
     count = known.sum(2, keepdim=True)
-    centred = (patches - (patches * known).sum(2, keepdim=True) / count.clamp_min(1)) * known
+    centred = (patches - patches.sum(2, keepdim=True) / count.clamp_min(1)) * known
     variance = centred.square().sum(2, keepdim=True) / (count - 1).clamp_min(1)
     return from_patches(centred / (variance + 1e-6).sqrt(), grid, tuple(x.shape[1:]))

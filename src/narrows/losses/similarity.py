@@ -89,6 +89,8 @@ class MultiScaleSSIM(Term):
             largest value, or are smaller than half a window.
     """
 
+    needs_mean = True
+
     def __init__(self, weight: float | Schedule = 1.0, window: int = 11) -> None:
         super().__init__(weight)
         require(window >= 3 and window % 2 == 1, f"term msssim: window must be odd and at least 3, not {window}")
@@ -104,20 +106,20 @@ class MultiScaleSSIM(Term):
         )
         assert len(shape) == 3
         require(
-            spec.value_range is not None,
+            spec.bounds is not None,
             "term msssim needs data with a smallest and a largest value, but these are unbounded; scale them to [0, 1]",
         )
-        assert spec.value_range is not None
+        assert spec.bounds is not None
         side = min(shape[1:])
         require(
             side > self.window // 2,
             f"term msssim: a window of {self.window} needs images of at least {self.window // 2 + 1} pixels a side, "
             f"not {shape[1]} x {shape[2]}; use a smaller window",
         )
-        self.span = spec.value_range[1] - spec.value_range[0]
+        self.span = spec.bounds[1] - spec.bounds[0]
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         data, mean = at_least_single(out.batch.truth), at_least_single(out.p_x.mean)
         if out.batch.observed is not None:
-            data, mean = data * out.batch.observed, mean * out.batch.observed
+            data, mean = (image.masked_fill(~out.batch.observed, 0.0) for image in (data, mean))
         return 1 - multi_scale_ssim(data, mean, self.span, self.window)

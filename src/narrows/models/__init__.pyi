@@ -3,5 +3,4 @@ from .autoencoder import FittedDensity as FittedDensity
 from .autoencoder import Stages as Stages
 from .conditional import ConditionalAutoencoder as ConditionalAutoencoder
 from .hamiltonian import HamiltonianAutoencoder as HamiltonianAutoencoder
-from .missing_indicator import MissingIndicatorAutoencoder as MissingIndicatorAutoencoder
 from .vamp import VampAutoencoder as VampAutoencoder

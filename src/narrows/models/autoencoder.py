@@ -1,10 +1,11 @@
 """The autoencoder: one chain of stages.
 
-batch.x ─ corruption ─▶ x_in ─ encoder ─▶ h ─ bottleneck ─▶ latent ─ decoder ─▶ params ─ likelihood ─▶ p(x|z)
+Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottleneck ─▶ latent ─ decoder ─▶ params ─ likelihood ─▶ p(x|z)
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeGuard, get_args
@@ -16,9 +17,10 @@ from torch.distributions import Distribution
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
+from narrows.inputs import Identity, Input
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.types import Batch, DataSpec, Latent, Output, Shape, VariationalLatent
+from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
 
 Builder = Callable[..., Any]
 Init = Literal["torch", "glorot", "he"]
@@ -34,14 +36,15 @@ class FittedDensity(Protocol):
 
 @dataclass(frozen=True)
 class Stages:
-    """What builds the five stages, once the shapes are known.
+    """What builds the six stages, once the shapes are known.
 
     Args:
         encoder: `encoder(in_shape)`.
         bottleneck: `bottleneck(in_shape)`.
-        decoder: `decoder(in_shape, out_shape)`, and `data_shape` where it is autoregressive.
+        decoder: `decoder(in_shape, out_shape)`, and `spec` where it is autoregressive.
         likelihood: `likelihood(spec)`.
         corruption: `corruption(spec)`.
+        input: `input(spec)`.
     """
 
     encoder: Builder
@@ -49,10 +52,14 @@ class Stages:
     decoder: Builder
     likelihood: Builder
     corruption: Builder
+    input: Builder = Identity
 
 
 class Autoencoder(nn.Module):
     """Wires the stages; each is built from the shape before it.
+
+    What its methods call a batch may be a tensor `x [B, *shape]` too, which stands for `Batch(x)`, unless examples
+    differ in length: then x alone does not say where an example ends.
 
     Args:
         spec: of the data, after `datamodule.setup()`.
@@ -78,10 +85,13 @@ class Autoencoder(nn.Module):
         self.spec = spec
         self.corruption: Corruption = stages.corruption(spec)
         self.likelihood: Likelihood = stages.likelihood(spec)
+        self.input: Input = stages.input(spec)
         self.encoder: Encoder = stages.encoder(self.seen_shape)
         self.bottleneck: Bottleneck = stages.bottleneck(self.encoder.out_shape)
         self.returns(self.bottleneck)
         self.decoder: Decoder = self._build_decoder(stages.decoder)
+        if spec.variable:
+            self._refuse_fixed_length()
         self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init != "torch":
@@ -112,7 +122,7 @@ class Autoencoder(nn.Module):
     def _build_decoder(self, builder: Builder) -> Decoder:
         wanted = self.likelihood.out_shape
         target = getattr(builder, "func", builder)
-        extra = {"data_shape": self.spec.shape} if getattr(target, "autoregressive", False) else {}
+        extra = {"spec": self.spec} if getattr(target, "autoregressive", False) else {}
         decoder = builder(self.read_shape, wanted, **extra)
         if tuple(decoder.out_shape) != tuple(wanted):
             raise UserError(
@@ -123,51 +133,98 @@ class Autoencoder(nn.Module):
             decoder.tie(self.encoder, self.bottleneck)
         return decoder
 
+    def _refuse_fixed_length(self) -> None:
+        takers = {
+            "corruption": (self.corruption, self.corruption.takes_variable),
+            "input": (self.input, self.input.takes_variable),
+            "encoder": (self.encoder, self.encoder.reads_length),
+            "decoder": (self.decoder, self.decoder.takes_variable),
+            "likelihood": (self.likelihood, self.likelihood.takes_variable),
+        }
+        for kind, (stage, takes) in takers.items():
+            require(
+                takes,
+                f"{kind} {type(stage).__name__} takes examples of one length, but those of these data differ; use "
+                f"another {kind}, or data whose examples are cut or padded to one length",
+            )
+
     @property
     def seen_shape(self) -> Shape:
         """Of what the encoder reads, without the batch axis."""
-        return tuple(self.spec.shape)
+        return tuple(self.input.out_shape)
 
     @property
     def read_shape(self) -> Shape:
         """Of what the decoder reads, without the batch axis."""
         return tuple(self.bottleneck.out_shape)
 
-    def features(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        """What the bottleneck reads, `[B, *encoder.out_shape]`."""
-        return self.encoder(x, hidden) if self.encoder.reads_hidden else self.encoder(x)
+    def whole(self, batch: Batch | Tensor) -> Batch:
+        """The batch, also where it is given as its input alone.
 
-    def encode(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
-        """The latent of `x [B, *shape]`, which is not corrupted here.
-
-        Args:
-            x: the input.
-            label: `[B]`; only a conditional model reads it.
-            hidden: bool, `x`'s shape, what a corruption hid or is missing; only an encoder of visible patches and a
-                model with a missing indicator read it.
+        Raises:
+            UserError: a tensor of examples that differ in length.
         """
-        return self.bottleneck(self.features(x, label, hidden))
+        require(
+            isinstance(batch, Batch) or not self.spec.variable,
+            "the examples of this model differ in length, which a tensor does not say: give a Batch with `length`",
+        )
+        return Batch.of(batch)
 
-    def params(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+    def corrupted(self, batch: Batch | Tensor) -> Batch:
+        """The batch as training shows it to the encoder; see `Batch.seen_as`."""
+        batch = self.whole(batch)
+        return batch.seen_as(*self.corruption(batch))
+
+    def shown(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What the encoder reads, `[B, *seen_shape]`, and, for one that asks, the mask of what tells it nothing."""
+        unseen = batch.unseen if self.encoder.reads_hidden else None
+        return self.input(batch), None if unseen is None else self.input.mask(unseen)
+
+    def features(self, batch: Batch | Tensor) -> Tensor:
+        """What the bottleneck reads, `[B, *encoder.out_shape]`."""
+        batch = self.whole(batch)
+        seen, unseen = self.shown(batch)
+        told: dict[str, Tensor | None] = {}
+        if self.encoder.reads_hidden:
+            told["hidden"] = unseen
+        if self.encoder.reads_length:
+            told["length"] = batch.length
+        return self.encoder(seen, **told)
+
+    def encode(self, batch: Batch | Tensor) -> Latent:
+        """The latent of the batch as it is: nothing is corrupted here."""
+        return self.bottleneck(self.features(batch))
+
+    def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
         if not self.decoder.autoregressive:
             return self.decoder(z)
-        if target is None:
-            return self.decoder.generate(z, lambda params: self.likelihood(params).mean)
-        return self.decoder(z, target)
+        if isinstance(given, Batch):
+            return self.decoder(z, given.truth)
+        return self.decoder.generate(z, lambda params: self.likelihood.point(self.likelihood(params, given)))
 
-    def decode(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Distribution:
-        """`[B, *latent_shape]` to p(x|z). An autoregressive decoder reads `target` (teacher forcing), or
-        runs free where it is None; every other decoder ignores it. Only a conditional model reads `label [B]`."""
-        return self.likelihood(self.params(z, target, label))
+    def decode(self, z: Tensor, given: Batch | Given | None = None) -> Distribution:
+        """`[B, *latent_shape]` to p(x|z).
+
+        Args:
+            z: as a bottleneck gives it.
+            given: what p(x|z) is told besides. Of a batch an autoregressive decoder also reads the truth (teacher
+                forcing); told anything else, or nothing, it runs free. Only a conditional model reads the label.
+        """
+        told = given.given if isinstance(given, Batch) else given
+        return self.likelihood(self.params(z, given), told)
+
+    def point_at(self, z: Tensor, given: Given | None = None) -> Tensor:
+        """The value that stands for p(x|z), `[B, *shape]`, run freely where autoregressive; see `Likelihood.point`."""
+        return self.likelihood.point(self.decode(z, given))
 
     def forward(self, batch: Batch) -> Output:
-        x_in, hidden = self.corruption(batch.x)
-        latent = self.encode(x_in, batch.label, unseen(hidden, batch.observed))
-        p_x = self.decode(latent.z, batch.truth, batch.label)
+        seen = self.corrupted(batch)
+        latent = self.encode(seen)
+        p_x = self.decode(latent.z, batch)
         if self.training:
             self.bottleneck.learn(latent)
-        return Output(batch=batch, x_in=x_in, hidden=hidden, latent=latent, p_x=p_x)
+        return Output(batch=batch, seen=seen, latent=latent, p_x=p_x)
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -185,17 +242,15 @@ class Autoencoder(nn.Module):
         return self.variational or self.density is not None
 
     @torch.no_grad()
-    def embed(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        """The noise-free latent, `[B, D]` (maps and sequences flattened). Arguments as of `encode`."""
-        return self.encode(x, label, hidden).point.flatten(1)
+    def embed(self, batch: Batch | Tensor) -> Tensor:
+        """The noise-free latent, `[B, D]` (maps and sequences flattened)."""
+        return self.encode(batch).point.flatten(1)
 
     @torch.no_grad()
-    def reconstruct(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        """The mean of p(x|z) at the noise-free latent, `[B, *shape]`; free running where autoregressive.
-
-        Arguments as of `encode`.
-        """
-        return self.decode(self.encode(x, label, hidden).point, label=label).mean
+    def reconstruct(self, batch: Batch | Tensor) -> Tensor:
+        """`point_at` the noise-free latent, `[B, *shape]`: of the batch as it is, and free running."""
+        batch = self.whole(batch)
+        return self.point_at(self.encode(batch).point, batch.given)
 
     @torch.no_grad()
     def draw(self, n: int) -> Tensor:
@@ -207,12 +262,12 @@ class Autoencoder(nn.Module):
         return self.bottleneck.sample_prior(n)
 
     @torch.no_grad()
-    def sample(self, n: int, label: Tensor | None = None) -> Tensor:
-        """The means of p(x|z) at `n` draws of z, `[n, *shape]`; see `draw`.
+    def sample(self, n: int, given: Given | None = None) -> Tensor:
+        """`point_at` `n` draws of z, `[n, *shape]`; see `draw`.
 
         Args:
             n: how many.
-            label: `[n]`, of a conditional model; by default its classes in turn.
+            given: what p(x|z) is told of each; by default `usual(n)`.
 
         Raises:
             UserError: this bottleneck has no prior, and no density was fitted.
@@ -222,18 +277,18 @@ class Autoencoder(nn.Module):
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
                 "use a variational one (bottleneck=gaussian), or fit one to its latents (density=mixture)"
             )
-        return self.decode(self.draw(n), label=self.classes(n) if label is None else label).mean
+        return self.point_at(self.draw(n), self.usual(n) if given is None else given)
+
+    def usual(self, n: int) -> Given:
+        """What `n` samples are told where nobody chose: classes in turn, and of counts the median library size."""
+        if self.spec.totals is None:
+            return Given(self.classes(n))
+        device = next(self.parameters()).device
+        return Given(self.classes(n), total=torch.full((n,), math.exp(self.spec.totals[0]), device=device))
 
     def classes(self, n: int) -> Tensor | None:
         """The labels of `n` samples that nobody chose, `[n]`; None where the model reads none."""
         return None
-
-
-def unseen(hidden: Tensor | None, observed: Tensor | None) -> Tensor | None:
-    """bool, x's shape: what an encoder cannot know, hidden by a corruption or missing; None where it is nothing."""
-    if observed is None:
-        return hidden
-    return ~observed if hidden is None else hidden | ~observed
 
 
 @torch.no_grad()

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.models.autoencoder import Autoencoder, Init, Stages
-from narrows.types import DataSpec, Shape
+from narrows.types import Batch, DataSpec, Given, Shape
 
 
 class ConditionalAutoencoder(Autoencoder):
-    """p(x|z, y) and q(z|x, y) for the class y: the encoder reads x and the decoder z with one more entry of
+    """p(x|z, y) and q(z|x, y) for the class y: the encoder reads its input and the decoder z with one more entry of
     axis 1 per class, 1 for the example's own and 0 for the others. The prior does not depend on y.
 
     The stages are those of `Autoencoder`. It samples the class it is asked for.
@@ -22,7 +22,7 @@ class ConditionalAutoencoder(Autoencoder):
     (Kingma et al., 2014) where all labels are known.
 
     Raises:
-        UserError: data without classes, or of tokens; in use, examples without a label.
+        UserError: data without classes, or of tokens as they are; in use, examples without a label.
     """
 
     def __init__(
@@ -36,8 +36,12 @@ class ConditionalAutoencoder(Autoencoder):
             spec.num_classes is not None,
             "model conditional needs data with classes, but these have none; use model=autoencoder",
         )
-        require(spec.kind != "tokens", "model conditional cannot stand classes beside tokens; use model=autoencoder")
         super().__init__(spec, stages, init=init)
+        require(
+            spec.kind != "tokens" or len(self.input.out_shape) > 1,
+            f"model conditional cannot stand classes beside tokens, which input {type(self.input).__name__} leaves as "
+            "they are; use model=autoencoder",
+        )
 
     @property
     def seen_shape(self) -> Shape:
@@ -51,19 +55,20 @@ class ConditionalAutoencoder(Autoencoder):
         assert self.spec.num_classes is not None
         return (shape[0] + self.spec.num_classes, *shape[1:])
 
-    def features(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        told = self._told(x, label)
-        if hidden is not None:
+    def shown(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        seen, unseen = super().shown(batch)
+        told = self._told(seen, batch)
+        if unseen is not None:
             # The class is never hidden, wherever it stands.
-            hidden = torch.cat([hidden, torch.zeros_like(told[:, hidden.shape[1] :], dtype=torch.bool)], 1)
-        return super().features(told, None, hidden)
+            unseen = torch.cat([unseen, torch.zeros_like(told[:, unseen.shape[1] :], dtype=torch.bool)], 1)
+        return told, unseen
 
-    def params(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Tensor:
-        return super().params(self._told(z, label), target)
+    def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
+        return super().params(self._told(z, given), given)
 
-    def _told(self, values: Tensor, label: Tensor | None) -> Tensor:
+    def _told(self, values: Tensor, given: Batch | Given | None) -> Tensor:
         """`[B, C, *positions] -> [B, C + classes, *positions]`."""
-        classes = self.spec.num_classes
+        classes, label = self.spec.num_classes, None if given is None else given.label
         assert classes is not None
         require(label is not None, "model conditional needs a label for every example; these have none")
         assert label is not None

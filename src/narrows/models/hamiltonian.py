@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
@@ -16,7 +17,7 @@ from narrows.errors import require
 from narrows.layers.blocks import choose
 from narrows.layers.stages import still
 from narrows.models.autoencoder import Autoencoder, Init, Stages
-from narrows.types import DataSpec, GaussianLatent, Latent, MomentumLatent, row_sums
+from narrows.types import Batch, DataSpec, GaussianLatent, Given, Latent, MomentumLatent, log_prob_of, row_sums
 
 TEMPERINGS = ("none", "fixed", "quadratic")
 PART = "model hamiltonian"
@@ -100,10 +101,11 @@ class HamiltonianAutoencoder(Autoencoder):
         widths = [hot + (1 - hot) * (k / self.steps) ** 2 for k in range(self.steps + 1)]
         return [after / before for before, after in pairwise(widths)]
 
-    def encode(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
-        given = super().encode(x, label, hidden)
+    def encode(self, batch: Batch | Tensor) -> Latent:
+        batch = self.whole(batch)
+        given = super().encode(batch)
         assert isinstance(given, GaussianLatent)
-        flow = _Leapfrog(self, x, label, hidden)
+        flow = _Leapfrog(self, batch)
         q_0 = given.posterior
         hot = (-0.5 * self.log_beta()).exp().expand_as(q_0.mean)
         base = Normal(
@@ -118,16 +120,19 @@ class HamiltonianAutoencoder(Autoencoder):
         z, point = (values.chunk(2, 1)[0] for values in (state, point))
         return MomentumLatent(z=z, point=point, posterior=posterior, prior=prior, state=state)
 
-    def params(self, z: Tensor, target: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+    def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """At `z [B, *latent_shape]`, alone or with its momentum beside it."""
-        return super().params(z[:, : self.latent_shape[0]], target, label)
+        return super().params(z[:, : self.latent_shape[0]], given)
 
 
 class _Leapfrog:
     """The steps for given examples, both ways, on `[..., B, 2 D, *positions]`."""
 
-    def __init__(self, model: HamiltonianAutoencoder, x: Tensor, label: Tensor | None, hidden: Tensor | None) -> None:
-        self.model, self.x, self.label, self.hidden = model, x, label, hidden
+    def __init__(self, model: HamiltonianAutoencoder, batch: Batch) -> None:
+        unseen = batch.unseen
+        # U is of what was seen: not of the truth, where that is another.
+        self.seen = replace(batch, target=None, observed=None if unseen is None else ~unseen, hidden=None)
+        self.model, self.batch = model, batch
         self.log_det = 0.5 * math.prod(model.latent_shape) * model.log_beta()
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,12 +182,9 @@ class _Leapfrog:
 
     def _log_likelihood(self, z: Tensor) -> Tensor:
         """`log p(x|z)` of what the encoder saw, `[S B]`."""
-        model, draws = self.model, len(z) // len(self.x)
-
-        def repeated(part: Tensor) -> Tensor:
-            return part.expand(draws, *part.shape).flatten(0, 1)
-
-        x, label = repeated(self.x), None if self.label is None else repeated(self.label)
+        model, draws = self.model, len(z) // len(self.seen)
+        seen = self.seen.repeat(draws)
+        # Only teacher forcing reads x here; what p(x|z) is told of an example is of its truth.
+        given = seen if model.decoder.autoregressive else self.batch.repeat(draws)
         with still(model.decoder, model.likelihood):
-            values = model.decode(z, x, label).log_prob(x)
-        return row_sums(values if self.hidden is None else values.masked_fill(repeated(self.hidden), 0.0))
+            return row_sums(log_prob_of(model.decode(z, given), seen.x, seen.judged))

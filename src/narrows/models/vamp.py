@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import MixtureSameFamily
+from torch.nn.functional import softplus
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.mixture import mixture_of_normals, under_prior
 from narrows.errors import require
 from narrows.models.autoencoder import Autoencoder, Init, Stages
-from narrows.types import DataSpec, GaussianLatent, Latent, LearntPriorLatent
+from narrows.types import Batch, DataSpec, GaussianLatent, Latent, LearntPriorLatent
 
 
 class VampAutoencoder(Autoencoder):
     """An autoencoder with the prior `p(z) = 1/K sum_k q(z|u_k)` over K = `pseudo_inputs` learnt inputs u_k.
 
-    u_k lies inside the data's range where it has one. The encoder reads all of them at every pass, in one
-    batch of their own (which is what a batch norm's statistics are of). The stages are those of `Autoencoder`;
-    the KL has no closed form, so terms take the draw `log q(z|x) - log p(z)`. A loss that does not read the
-    prior would not train the u_k, which is refused.
+    u_k lies inside the data's range where it has one, or on the right side of its one end. The encoder reads all of
+    them at every pass, in one batch of their own (which is what a batch norm's statistics are of). The stages are
+    those of `Autoencoder`; the KL has no closed form, so terms take the draw `log q(z|x) - log p(z)`. A loss that does
+    not read the prior would not train the u_k, which is refused.
 
     "VAE with a VampPrior" (Tomczak and Welling, 2018), equation 9.
 
     Raises:
-        UserError: `pseudo_inputs` below 1, a posterior that is not Gaussian, or data of tokens.
+        UserError: `pseudo_inputs` below 1, a posterior that is not Gaussian, or data of tokens or of different lengths.
     """
 
     def __init__(
@@ -37,6 +40,10 @@ class VampAutoencoder(Autoencoder):
     ) -> None:
         require(pseudo_inputs >= 1, f"model vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
         require(spec.kind != "tokens", "model vamp: tokens have no learnt inputs between them; use model=autoencoder")
+        require(
+            not spec.variable,
+            "model vamp: learnt inputs have one length, those of these data differ; use model=autoencoder",
+        )
         super().__init__(spec, stages, init=init)
         self.raw_inputs = nn.Parameter(torch.randn(pseudo_inputs, *spec.shape))
 
@@ -55,11 +62,11 @@ class VampAutoencoder(Autoencoder):
 
     def prior(self) -> MixtureSameFamily:
         """Over one latent, `latent_shape`."""
-        posterior = super().encode(self.pseudo_inputs()).posterior  # type: ignore[attr-defined]
+        posterior = super().encode(Batch(self.pseudo_inputs())).posterior  # type: ignore[attr-defined]
         return mixture_of_normals(self.raw_inputs.new_zeros(len(self.raw_inputs)), posterior.mean, posterior.stddev)
 
-    def encode(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Latent:
-        latent = super().encode(x, label, hidden)
+    def encode(self, batch: Batch | Tensor) -> Latent:
+        latent = super().encode(batch)
         assert isinstance(latent, GaussianLatent)
         return under_prior(latent, self.prior())
 
@@ -68,17 +75,26 @@ class VampAutoencoder(Autoencoder):
 
 
 def inside(raw: Tensor, spec: DataSpec) -> Tensor:
-    """Free values to inputs inside the data's range, through a sigmoid where it has one."""
-    if spec.value_range is None:
-        return raw
-    low, high = spec.value_range
-    return low + (high - low) * raw.sigmoid()
+    """Free values to inputs inside the data's range: through a sigmoid where it has two ends, a softplus where one."""
+    low, high = spec.value_range or (-inf, inf)
+    if isfinite(low) and isfinite(high):
+        return low + (high - low) * raw.sigmoid()
+    if isfinite(low):
+        return low + softplus(raw)
+    return high - softplus(raw) if isfinite(high) else raw
 
 
 def outside(x: Tensor, spec: DataSpec, margin: float = 0.02) -> Tensor:
-    """The free values of which `inside` makes `x`; at least `margin` of the range away from its ends, where a
-    sigmoid has hardly a gradient."""
-    if spec.value_range is None:
-        return x
-    low, high = spec.value_range
-    return ((x - low) / (high - low)).clamp(margin, 1 - margin).logit()
+    """The free values of which `inside` makes `x`; at least `margin` away from an end of the range (of the range's
+    width, where it has two), where its gradient is small."""
+    low, high = spec.value_range or (-inf, inf)
+    if isfinite(low) and isfinite(high):
+        return ((x - low) / (high - low)).clamp(margin, 1 - margin).logit()
+    if isfinite(low):
+        return _inverse_softplus((x - low).clamp_min(margin))
+    return _inverse_softplus((high - x).clamp_min(margin)) if isfinite(high) else x
+
+
+def _inverse_softplus(y: Tensor) -> Tensor:
+    """`log(exp(y) - 1)`, of y above 0."""
+    return y + (-torch.expm1(-y)).log()

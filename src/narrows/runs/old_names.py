@@ -59,16 +59,40 @@ def _in_its_room(target: str) -> str:
     return target
 
 
-def current_config(node: Any, place: str = "") -> Any:
-    """A recorded config, or the part of one at `place`, with today's names."""
+IDENTITY = {"_target_": "narrows.inputs.Identity", "_partial_": True}
+INDICATOR = {"_target_": "narrows.inputs.MissingIndicator", "_partial_": True}
+INDICATOR_MODEL = "narrows.models.MissingIndicatorAutoencoder"
+
+
+def current_config(values: Any) -> Any:
+    """A recorded config with today's names and structure."""
+    return _with_input(_current(values))
+
+
+def _with_input(values: Any) -> Any:
+    """The config, whose encoder reads an input; what is no config of a run is left as it is.
+
+    Before there were inputs an encoder read x itself, and that of the model `missing_indicator` also which values it
+    sees.
+    """
+    model = values.get("model") if isinstance(values, dict) else None
+    if not isinstance(model, dict) or "input" in values or "encoder" not in values:
+        return values
+    if model.get("_target_") != INDICATOR_MODEL:
+        return values | {"input": dict(IDENTITY)}
+    return values | {"model": model | {"_target_": "narrows.models.Autoencoder"}, "input": dict(INDICATOR)}
+
+
+def _current(node: Any, place: str = "") -> Any:
+    """A part of a recorded config, at `place`, with today's names."""
     if isinstance(node, list):
-        return [current_config(item, f"{place}[]") for item in node]
+        return [_current(item, f"{place}[]") for item in node]
     if not isinstance(node, dict):
         return current_figure(node) if place.endswith(".monitor") and isinstance(node, str) else node
     renamed: dict[Any, Any] = {}
     for key, value in node.items():
         inside = f"{place}.{key}".removeprefix(".")
-        today = current_config(value, inside)
+        today = _current(value, inside)
         name = key
         if isinstance(key, str) and current_key(inside) != inside and _is_ours(inside, today):
             name = current_key(inside).rpartition(".")[2]

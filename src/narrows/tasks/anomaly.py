@@ -18,7 +18,6 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.detectors import GUESSED, NAMES, fit_detectors
 from narrows.tasks.measures import anomaly_scores
 from narrows.tasks.measures.anomaly_scores import Score
-from narrows.tasks.measures.chosen_rows import joined
 from narrows.tasks.measures.detection_quality import (
     Flags,
     Scores,
@@ -176,7 +175,7 @@ class Anomaly(Task):
             own.append(scores[MODEL](batch))
             parts.append(batch.to("cpu"))
         require(bool(parts), f"task anomaly: the {split} split is empty")
-        rows = joined(parts)
+        rows = Batch.cat(parts)
         others = {name: score(rows) for name, score in scores.items() if name != MODEL}
         return _Judged(rows, np.concatenate(labels), {MODEL: np.concatenate(own)} | others)
 

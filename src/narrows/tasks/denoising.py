@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from narrows.random import seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import denoising_filters
 from narrows.tasks.classics.linear import MAX_SQUARE, gather_training, ridge_to_clean
-from narrows.tasks.measures.chosen_rows import joined, reconstructed, sampled
+from narrows.tasks.measures.chosen_rows import reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import example_psnr, example_ssim, has_ssim
 from narrows.tasks.measures.standard_errors import with_error
 from narrows.types import Batch, DataSpec
@@ -152,7 +152,7 @@ class Denoising(Task):
         return found
 
     def _restored(self, context: TaskContext, condition: Condition) -> Restored:
-        bounds = context.spec.value_range
+        bounds = context.spec.bounds
         batch = _rows(context, "test", self.max_examples)
         noisy, guess = _noisy(context, condition, batch, "test")
         restored = Restored(batch.truth.float().cpu(), None if batch.observed is None else batch.observed.cpu())
@@ -204,7 +204,7 @@ def _trained_with(model: Autoencoder) -> str:
 
 
 def _unfit(kind: str, spec: DataSpec) -> str | None:
-    if kind == "salt_and_pepper" and spec.value_range is None:
+    if kind == "salt_and_pepper" and spec.bounds is None:
         return "the data have no smallest and largest value"
     return "it needs images or series" if kind == "block" and len(spec.shape) == 1 else None
 
@@ -212,20 +212,19 @@ def _unfit(kind: str, spec: DataSpec) -> str | None:
 def _rows(context: TaskContext, split: str, most: int | None) -> Batch:
     found = list(sampled(context, split, most, "denoising rows"))
     require(bool(found), f"task denoising: the {split} split is empty")
-    return joined(found)
+    return Batch.cat(found)
 
 
 def _noisy(context: TaskContext, condition: Condition, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
     """The noisy rows and the model's guess, on the CPU; the same noise whenever it is asked for."""
     seed_default(context.seed, "denoising", condition.name, split)
-    noisy, hidden = condition.corruption.to(context.device)(batch.x)
-    guess = reconstructed(context.model, replace(batch, x=noisy), hidden)
-    return noisy.float().cpu(), guess
+    seen = batch.seen_as(*condition.corruption.to(context.device)(batch))
+    return seen.x.float().cpu(), reconstructed(context.model, seen)
 
 
 def _span(context: TaskContext) -> float:
     """Of the data: from the spec where it is bounded, else of the training split."""
-    bounds = context.spec.value_range
+    bounds = context.spec.bounds
     if bounds is not None:
         return bounds[1] - bounds[0]
     training = gather_training(context, 1)

@@ -143,7 +143,7 @@ class Disentanglement(Task):
         for batch in subset(context.datamodule.ordered_loader("test"), positions):
             batch = batch.to(context.device)
             assert batch.label is not None
-            ours.append(context.model.embed(batch.x, batch.label, batch.missing).double().cpu())
+            ours.append(context.model.embed(batch).double().cpu())
             theirs.append(classics.pca.transform(classics.flat(batch.x, batch.observed)))
             labels.append(batch.label.cpu())
         mixed = torch.randperm(len(positions), generator=generator(context.seed, "order")).numpy()

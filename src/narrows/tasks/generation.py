@@ -121,7 +121,7 @@ class Generation(Task):
 
 
 def _range(context: TaskContext) -> tuple[float, float] | None:
-    return context.spec.value_range
+    return context.spec.bounds
 
 
 def _gathered(context: TaskContext, split: str, most: int | None) -> Tensor:
@@ -151,7 +151,7 @@ def _of_model(model: Autoencoder, n: int, binary: bool) -> Tensor:
 
 def _rebuilt(context: TaskContext, test: Tensor, binary: bool) -> Tensor:
     batches = context.batches("test")
-    means = (context.model.reconstruct(batch.x, batch.label, batch.missing) for batch in batches)
+    means = (context.model.reconstruct(batch) for batch in batches)
     return _first((part.clamp(0, 1).bernoulli() if binary else part for part in means), len(test))
 
 

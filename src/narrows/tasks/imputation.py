@@ -14,12 +14,12 @@ from torch import Tensor
 
 from narrows.drawing import restoration
 from narrows.errors import require
-from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import imputers
 from narrows.tasks.classics.imputers import Known, Matrix
-from narrows.tasks.measures.chosen_rows import CHUNK, joined, parts, reconstructed, sampled
+from narrows.tasks.measures.chosen_rows import parts, reconstructed, sampled
 from narrows.tasks.measures.hidden_values import Case, flat, gapped, given, patterns
 from narrows.tasks.measures.standard_errors import bootstrap, standard_error
 from narrows.types import Batch, DataSpec
@@ -103,7 +103,7 @@ class Imputation(Task):
         return "tokens have no missing values" if spec.kind == "tokens" else None
 
     def run(self, context: TaskContext) -> dict[str, float]:
-        train = joined(sampled(context, "train", self.max_rows, "imputation training rows"))
+        train = Batch.cat(sampled(context, "train", self.max_rows, "imputation training rows"))
         values = gapped(train.x, None if train.observed is None else ~train.observed.cpu())
         cases = [] if train.observed is None else list(given(context, self.max_examples))
         cases = cases or list(self._made(context))
@@ -128,7 +128,7 @@ class Imputation(Task):
         )
 
     def _made(self, context: TaskContext) -> Iterator[Case]:
-        batch = joined(sampled(context, "test", self.max_examples, "imputation rows"))
+        batch = Batch.cat(sampled(context, "test", self.max_examples, "imputation rows"))
         for name, hide, fixed in patterns(context.spec, self.rates, self.blocks):
             seed_default(context.seed, "imputation", name)
             hidden = hide(batch.x) if batch.observed is None else hide(batch.x) & batch.observed
@@ -139,15 +139,15 @@ class Imputation(Task):
     ) -> tuple[dict[str, Tensor], NDArray[np.floating] | None]:
         """The model's guess, and its draws of the hidden values `[draws, hidden values]`."""
         model, hidden = context.model, case.hidden.to(context.device)
-        batch = replace(case.batch, x=_filled(context, case, train))
-        guesses = {"": reconstructed(model, batch, hidden)}
+        batch = case.batch.seen_as(_filled(context, case, train), hidden)
+        guesses = {"": reconstructed(model, batch)}
         if not self.draws or not model.variational:
             return guesses, None
         seed_default(context.seed, "imputation draws", case.name)
         total = torch.zeros_like(case.truth)
-        drawn, cut = [], list(zip(parts(batch), hidden.split(CHUNK), strict=True))
+        drawn = []
         for _ in range(self.draws):
-            sample = torch.cat([_draw(model, part, gone, self.gibbs) for part, gone in cut])
+            sample = torch.cat([_draw(model, part, self.gibbs) for part in parts(batch)])
             total += sample
             drawn.append(sample[case.hidden].numpy())
         guesses["multiple"] = total / self.draws
@@ -179,13 +179,14 @@ def _filled(context: TaskContext, case: Case, train: Matrix) -> Tensor:
     return torch.where(hidden, mean, x)
 
 
-def _draw(model: Autoencoder, batch: Batch, hidden: Tensor, steps: int) -> Tensor:
+def _draw(model: Autoencoder, batch: Batch, steps: int) -> Tensor:
     """One draw of x given what is known, `[B, *shape]` on the CPU, after `steps` earlier ones have filled the input."""
-    x, masked = batch.x, unseen(hidden, batch.observed)
+    hidden, given = batch.hidden, batch.given
+    assert hidden is not None
     for _ in range(steps):
-        x = torch.where(hidden, model.decode(model.encode(x, batch.label, masked).z, label=batch.label).sample(), x)
-        masked = batch.missing
-    return model.decode(model.encode(x, batch.label, masked).z, label=batch.label).sample().float().cpu()
+        drawn = model.decode(model.encode(batch).z, given).sample()
+        batch = replace(batch, x=torch.where(hidden, drawn, batch.x), hidden=None)
+    return model.decode(model.encode(batch).z, given).sample().float().cpu()
 
 
 def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, float]:
@@ -212,7 +213,7 @@ def _deviation(spec: DataSpec, train: Batch, cases: Sequence[Case]) -> Tensor | 
 def errors(guess: Tensor, truth: Tensor, hidden: Tensor, seed: int, binary: bool) -> dict[str, float]:
     """`rmse = sqrt(mean of (guess - truth)^2)`, `mae` and, of `binary` values, `accuracy` of guesses rounded at 1/2,
     over the hidden values of all rows together, with standard errors by resampling rows."""
-    difference = ((guess - truth) * hidden).flatten(1).double()
+    difference = (guess - truth).masked_fill(~hidden, 0.0).flatten(1).double()
     counts = hidden.flatten(1).sum(1).double().numpy()
     sums = {"rmse": difference.square().sum(1).numpy(), "mae": difference.abs().sum(1).numpy()}
     if binary:
@@ -263,4 +264,4 @@ def _show(context: TaskContext, case: Case, guesses: dict[str, Tensor], drawn: N
 
 
 def _grey(spec: DataSpec) -> float:
-    return 0.0 if spec.value_range is None else sum(spec.value_range) / 2
+    return 0.0 if spec.bounds is None else sum(spec.bounds) / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.evaluation import select, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext
@@ -23,7 +25,7 @@ from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
 from narrows.tasks.measures.latent_paths import class_means, fit_judge, other_classes, shift
 from narrows.tasks.measures.standard_errors import bootstrap, with_error
-from narrows.types import DataSpec, QuantizedLatent
+from narrows.types import Batch, DataSpec, QuantizedLatent
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ class Interpretation(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind == "tokens":
             return "tokens have no derivative"
+        if not model.likelihood.has_mean:
+            return f"likelihood {type(model.likelihood).__name__} has no mean to take derivatives of"
         if issubclass(model.latent_kind, QuantizedLatent):
             return "its latents are codes, which do not move by degrees"
         latents = math.prod(model.latent_shape)
@@ -88,10 +92,11 @@ class Interpretation(Task):
         classics = fit_classics(context, self.max_rows)
         train = self._read(context, classics, "train", None)
         size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
-        test = self._read(context, classics, "test", drawn(size, self.rows, context.seed, "factors", "test"))
+        looked_at = drawn(size, self.rows, context.seed, "factors", "test")
+        test = self._read(context, classics, "test", looked_at)
         self._compare(context, classics, test)
         spread = train["model"].std(0)
-        ours = _sensitivity(context, test, spread, self.examples)
+        ours = _sensitivity(context, test, spread, looked_at, self.examples)
         theirs = _components(context, classics, train["pca"], self.max_rows)
         found = _shares_of_examples(ours.energy, context.seed)
         for kind, weights in theirs.items():
@@ -114,7 +119,6 @@ class Interpretation(Task):
         if context.spec.num_classes is not None:
             readers["label"] = labels
         if split != "train":
-            readers["x"] = lambda batch: batch.x.cpu().numpy()
             readers["raw"] = lambda batch: classics.flat(batch.x, batch.observed)
         return read_split(context, split, readers, positions)
 
@@ -172,19 +176,20 @@ def _shares_of_examples(energy: Matrix, seed: int) -> dict[str, float]:
     return found | errors
 
 
-def _sensitivity(context: TaskContext, test: dict[str, NDArray], spread: Matrix, examples: int) -> Sensitivity:
+def _sensitivity(
+    context: TaskContext, test: dict[str, NDArray], spread: Matrix, looked_at: Tensor, examples: int
+) -> Sensitivity:
     model = context.model
-    order = torch.randperm(len(test["x"]), generator=generator(context.seed, "derivatives"))[:examples].numpy()
-    x = torch.from_numpy(test["x"][order]).to(context.device)
-    label = torch.from_numpy(test["label"][order]).to(context.device) if "label" in test else None
-    z = torch.from_numpy(test["model"][order]).to(context.device).reshape(-1, *model.latent_shape)
+    order = torch.randperm(len(looked_at), generator=generator(context.seed, "derivatives"))[:examples]
+    batch = select(Batch.cat(subset(context.batches("test"), looked_at)), order)
+    z = torch.from_numpy(test["model"])[order].to(context.device).reshape(-1, *model.latent_shape)
     scale = test["raw"].std(0)
     energy, moved, driving = [], [], []
-    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, label=label).mean, z)):
+    for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, batch.given).mean, z)):
         squared = (spread[unit] * column.flatten(1).double().cpu().numpy()) ** 2
         energy.append(squared.sum(1))
         moved.append(np.sqrt(squared.mean(0)))
-    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(at, label).point, x)):
+    for unit, row in enumerate(jacobians.rows(lambda at: model.encode(replace(batch, x=at)).point, batch.x)):
         pulled = row.flatten(1).double().cpu().numpy() * scale / max(float(spread[unit]), 1e-12)
         driving.append(np.sqrt(np.square(pulled).mean(0)))
     return Sensitivity(np.stack(energy, 1), np.stack(moved), np.stack(driving))

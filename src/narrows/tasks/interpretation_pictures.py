@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -120,7 +120,7 @@ def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
 
 def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
     """Places of random examples, of different labels where there are any."""
-    order = torch.randperm(len(test["x"]), generator=generator(seed, "pairs")).tolist()
+    order = torch.randperm(len(test["raw"]), generator=generator(seed, "pairs")).tolist()
     found: list[tuple[int, int]] = []
     while len(found) < PAIRS and len(order) > 1:
         first = order.pop()
@@ -129,7 +129,7 @@ def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
             order.remove(others[0])
             found.append((first, others[0]))
     # All of one label: any two.
-    return found or [(0, len(test["x"]) - 1)]
+    return found or [(0, len(test["raw"]) - 1)]
 
 
 def _repeated(test: dict[str, NDArray], place: int, times: int) -> NDArray | None:
@@ -155,5 +155,6 @@ def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matri
         z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
         told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
         latents = z.reshape(-1, *context.model.latent_shape)
-        parts.append(context.model.decode(latents, label=told).mean.float().cpu().numpy())
+        given = replace(context.model.usual(len(z)), label=told)
+        parts.append(context.model.point_at(latents, given).float().cpu().numpy())
     return np.concatenate(parts)

@@ -15,7 +15,7 @@ from narrows.losses.discrepancy import squared_mmd
 from narrows.losses.divergence import posterior_kl
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.measures import chosen_rows
-from narrows.types import Latent, QuantizedLatent, SparseLatent, VariationalLatent
+from narrows.types import Batch, Latent, QuantizedLatent, SparseLatent, VariationalLatent
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Of the inverse multiquadratic kernels that are added up (Tolstikhin et al., 2018)."""
@@ -116,7 +116,7 @@ class LatentFigures(Task):
     def run(self, context: TaskContext) -> dict[str, float]:
         sums = _Sums()
         for batch in context.batches("test"):
-            sums.add(context.model.encode(batch.x, batch.label, batch.missing))
+            sums.add(context.model.encode(batch))
         require(sums.examples > 0, "task latent: the test split is empty")
         return sums.figures(self.threshold) | self._discrepancy(context)
 
@@ -126,12 +126,12 @@ class LatentFigures(Task):
             return {}
         model = context.model
         size = min(self.mmd_rows, max(2, math.isqrt(MAX_VALUES // math.prod(model.latent_shape))))
-        chosen = chosen_rows.joined(chosen_rows.sampled(context, "test", self.mmd_rows, "latent rows"))
+        chosen = Batch.cat(list(chosen_rows.sampled(context, "test", self.mmd_rows, "latent rows")))
         require(len(chosen) > 1, "task latent: mmd_rows needs a test split of at least two rows")
         found, counts = [], []
         for part in chosen_rows.parts(chosen, size):
             if len(part) > 1:
-                z = model.encode(part.x, part.label, part.missing).z.flatten(1)
+                z = model.encode(part).z.flatten(1)
                 drawn = model.draw_own(len(z)).flatten(1).to(z) if model.variational else torch.randn_like(z)
                 found.append(float(squared_mmd(z, drawn, "imq", SCALES)))
                 counts.append(len(z))

@@ -70,7 +70,7 @@ class Likelihood(Task):
 
     def negative_log_likelihood(self, model: Autoencoder, batch: Batch) -> Tensor:
         """`[B]`, float64 on the CPU, from exactly `samples` draws per example."""
-        latent = model.encode(batch.x, batch.label, batch.missing)
+        latent = model.encode(batch)
         assert isinstance(latent, VariationalLatent)
         at_once = max(1, MAX_VALUES // (len(batch) * math.prod(model.decoder.out_shape)))
         step = min(self.chunk, at_once)

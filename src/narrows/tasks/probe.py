@@ -216,7 +216,8 @@ class Classifier(nn.Module):
             self.head.bias[kind] = float(probe.bias[row])
 
     def forward(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
-        return self.head(self.model.encode(x, hidden=missing).point.flatten(1))
+        batch = Batch(x, observed=None if missing is None else ~missing)
+        return self.head(self.model.encode(batch).point.flatten(1))
 
 
 def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int64]:

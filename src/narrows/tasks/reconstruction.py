@@ -12,13 +12,12 @@ from torch.distributions import Distribution
 
 from narrows.errors import require
 from narrows.evaluation import subset
-from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.likelihoods.elementwise import Likelihood
+from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
 from narrows.tasks.classics.linear import Classics, fit_classics
-from narrows.tasks.measures.chosen_rows import joined
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
-    bits_name,
     example_ms_ssim,
     example_nats,
     example_ssim,
@@ -46,8 +45,8 @@ class Reconstruction(Task):
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
-    a mass or density over such data (`scores.bits_name`); the code's own length is no part of it. Images of at least
-    11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
+    a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
+    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
     training mean on the same stand apart (`test/other_labels/...`).
@@ -106,10 +105,10 @@ def _judged(
     context: TaskContext, classics: Classics, batches: Iterable[Batch]
 ) -> tuple[dict[str, ErrorSums], dict[str, float]]:
     """The errors of the model and of all that stands beside it, by name, and their figures; empty without batches."""
-    bounds = context.spec.value_range
+    bounds = context.spec.bounds
     unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
     sums: dict[str, ErrorSums] = {}
-    closer = _Closer(context.spec, classics.span)
+    closer = _Closer(context.spec, classics.span, context.model.likelihood)
     for batch in batches:
         p_x, guess = _decoded(context.model, batch)
         guesses = {"test": (guess, batch.observed)} | _guesses(context, classics, batch)
@@ -121,25 +120,26 @@ def _judged(
 
 def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
     """p(x|z) at the noise-free latent, under teacher forcing where autoregressive, and its mean, free running."""
-    point = model.encode(batch.x, batch.label, batch.missing).point
-    free = model.decode(point, label=batch.label)
-    p_x = model.decode(point, batch.truth, batch.label) if model.decoder.autoregressive else free
-    return p_x, free.mean
+    point = model.encode(batch).point
+    free = model.decode(point, batch.given)
+    p_x = model.decode(point, batch) if model.decoder.autoregressive else free
+    return p_x, model.likelihood.point(free)
 
 
 class _Closer:
     """Streams the figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
 
-    def __init__(self, spec: DataSpec, span: float) -> None:
+    def __init__(self, spec: DataSpec, span: float, likelihood: Likelihood) -> None:
+        self.likelihood = likelihood
         self.span, self.ssim, self.ms_ssim = span, has_ssim(spec), has_ms_ssim(spec)
         self.rows: dict[str, list[Tensor]] = {}
         self.values = 0.0
         self.bits: set[str | None] = set()
 
     def add(self, batch: Batch, p_x: Distribution, guesses: dict[str, Tensor]) -> None:
-        self._keep("test/nll_at_point", example_nats(p_x, batch.truth, batch.observed))
-        self.values += float(value_counts(batch.truth, batch.observed).sum())
-        self.bits.add(bits_name(p_x, batch.truth))
+        self._keep("test/nll_at_point", example_nats(p_x, batch.truth, batch.judged))
+        self.values += float(value_counts(batch.truth, batch.judged).sum())
+        self.bits.add(self.likelihood.bits_name(batch.truth))
         if not self.ssim or batch.observed is not None:
             return
         for name, guess in guesses.items():
@@ -171,7 +171,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     order = errors.argsort(descending=True)
     ends = torch.cat([order[:SHOWN], order[-SHOWN:]]) if len(order) > 2 * SHOWN else order
     rows = ends.sort()
-    batch = joined(subset(context.batches("test"), rows.values))
+    batch = Batch.cat(subset(context.batches("test"), rows.values))
     _, guess = _decoded(context.model, batch)
     back = rows.indices.argsort()
     pairs = {"input": batch.truth[back.to(batch.x.device)].cpu(), "model": guess.cpu()[back]}
@@ -195,8 +195,9 @@ def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[str
     }
     hidden = None
     if not getattr(model.corruption, "identity", False):
-        x_in, hidden = model.corruption(x)
-        guesses["test/denoised"] = model.reconstruct(x_in, batch.label, unseen(hidden, observed))
+        seen = model.corrupted(batch)
+        x_in, hidden = seen.x, seen.hidden
+        guesses["test/denoised"] = model.reconstruct(seen)
         guesses["test/corrupted"] = x_in
         guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:

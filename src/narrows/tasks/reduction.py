@@ -222,7 +222,7 @@ def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reduce
         return read
 
     found: dict[str, Reader] = {
-        "model": lambda batch: _mse(context.model.reconstruct(batch.x, batch.label, batch.missing), batch),
+        "model": lambda batch: _mse(context.model.reconstruct(batch), batch),
         "mean": lambda batch: _mse(classics.guess_mean(batch.x), batch),
     }
     return found | {name: back(reducer) for name, reducer in reducers.items() if reducer.decode is not None}

@@ -19,7 +19,7 @@ from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.linear import Classics, fit_classics
-from narrows.tasks.measures.chosen_rows import chosen, joined, reconstructed, sampled
+from narrows.tasks.measures.chosen_rows import chosen, reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import ErrorSums, example_mse
 from narrows.tasks.measures.standard_errors import Rows, bootstrap
 from narrows.types import Batch, DataSpec
@@ -88,7 +88,7 @@ class Transfer(Task):
         # Before PCA is fitted, so that a mistake in the options costs no minute.
         foreign = {name: self._loaded(context, name, other) for name, other in self._named()}
         classics = fit_classics(context, self.max_rows)
-        own = joined(sampled(context, "test", self.max_examples, "transfer rows"))
+        own = Batch.cat(sampled(context, "test", self.max_examples, "transfer rows"))
         sets = {name: self._rebuilt(context, classics, batch) for name, batch in ({OWN: own} | foreign).items()}
         found: dict[str, float] = {}
         for name, rebuilt in sets.items():
@@ -113,7 +113,7 @@ class Transfer(Task):
             f"{own.kind} of shape {list(own.shape)}; name data of that shape",
         )
         rows = chosen(data, "test", self.max_examples, context.seed, "transfer rows")
-        return joined(subset(data.ordered_loader("test"), rows)).to(context.device)
+        return Batch.cat(subset(data.ordered_loader("test"), rows)).to(context.device)
 
     def _config(self, context: TaskContext, other: str | Mapping[str, Any]) -> Any:
         if isinstance(other, str):
@@ -155,7 +155,7 @@ def _mean(batch: Batch) -> Rows:
     if batch.observed is None:
         return truth.mean(0)
     seen = batch.observed.numpy()
-    return (truth * seen).sum(0) / np.maximum(seen.sum(0), 1)
+    return np.where(seen, truth, 0).sum(0) / np.maximum(seen.sum(0), 1)
 
 
 def _separation(own: Rebuilt, other: Rebuilt, seed: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ from narrows.corruptions import Corruption
 from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
+from narrows.likelihoods.elementwise import Likelihood
 from narrows.loading import fitted_density, recorded_encoding
 from narrows.loading.load import build_model, checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
@@ -84,6 +85,7 @@ def check_composition(config: DictConfig) -> Objective:
     bottleneck = build(config.bottleneck, "bottleneck", width)
     model = class_of(config.model, "model", Autoencoder)
     objective.check(model, bottleneck, class_of(config.corruption, "corruption", Corruption))
+    objective.check_likelihood(class_of(config.likelihood, "likelihood", Likelihood))
     if config.get("density") is not None:
         class_of(config.density, "density", Density).check(model, bottleneck)
     return objective

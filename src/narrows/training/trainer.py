@@ -20,7 +20,7 @@ from narrows.tasks.base import Task
 from narrows.training.callbacks.checkpoint import CheckpointFiles
 from narrows.training.loggers import TensorBoard
 
-CHOSEN = ("variant", "experiment", "datamodule", "encoder", "decoder", "likelihood", "corruption", "density")
+CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
 """The config groups whose choice is a hyper-parameter."""
 
 

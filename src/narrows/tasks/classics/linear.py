@@ -118,7 +118,7 @@ def _fit(context: TaskContext, max_rows: int | None) -> Classics:
     ridge = None
     if training.corrupted is not None:
         ridge = ridge_to_clean(training)
-    bounds = context.spec.value_range
+    bounds = context.spec.bounds
     low, high = bounds if bounds is not None else (training.low, training.high)
     return Classics(mean=training.mean, span=high - low, pca=pca, ridge=ridge)
 
@@ -159,7 +159,7 @@ def gather_training(context: TaskContext, max_rows: int | None, corruption: Corr
         clean[part] = flat(batch.truth)[chosen]
         if noisy is not None:
             assert corruption is not None
-            noisy[part] = flat(corruption(batch.x)[0])[chosen]
+            noisy[part] = flat(corruption(batch)[0])[chosen]
         if batch.observed is not None:
             missing = np.zeros(clean.shape, dtype=bool) if missing is None else missing
             missing[part] = ~flat(batch.observed)[chosen]

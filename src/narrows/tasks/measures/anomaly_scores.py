@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
-from narrows.evaluation import per_example
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.linear import MAX_SQUARE
-from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.tasks.measures.reconstruction_errors import example_mse, example_nats
 from narrows.types import Batch, VariationalLatent
 
 DRAWS = 10
@@ -53,8 +52,8 @@ def usual_errors(model: Autoencoder, batches: Iterable[Batch]) -> Tensor:
     squared, counts = torch.zeros(()).double(), torch.zeros(()).double()
     for batch in batches:
         errors = (_rebuilt(model, batch) - batch.truth).cpu().double().square()
-        seen = torch.ones_like(errors) if batch.observed is None else batch.observed.cpu().double()
-        squared, counts = squared + (errors * seen).sum(0), counts + seen.sum(0)
+        seen = torch.ones_like(errors, dtype=torch.bool) if batch.observed is None else batch.observed.cpu()
+        squared, counts = squared + errors.masked_fill(~seen, 0.0).sum(0), counts + seen.sum(0)
     usual = squared / counts.clamp_min(1)
     return usual.clamp_min(FLOOR * float(usual.mean()))
 
@@ -66,16 +65,16 @@ def standardised_mse(guess: Tensor, truth: Tensor, observed: Tensor | None, usua
 
 
 def _rebuilt(model: Autoencoder, batch: Batch) -> Tensor:
-    return model.reconstruct(batch.x, batch.label, batch.missing)
+    return model.reconstruct(batch)
 
 
 def likelihood(context: TaskContext) -> Score:
     """`-log p(x|z)` at the noise-free latent, in nats, summed over observed values."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        latent = context.model.encode(batch.x, batch.label, batch.missing)
-        p_x = context.model.decode(latent.point, batch.truth, batch.label)
-        return -per_example(p_x.log_prob(batch.truth), batch.observed).numpy()
+        latent = context.model.encode(batch)
+        p_x = context.model.decode(latent.point, batch)
+        return example_nats(p_x, batch.truth, batch.judged).numpy()
 
     return score
 
@@ -84,7 +83,7 @@ def elbo(context: TaskContext) -> Score:
     """`-E_q(z|x) [log p(x|z) + log p(z) - log q(z|x)]`, in nats, the mean of `DRAWS` draws; observed values only."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        latent = context.model.encode(batch.x, batch.label, batch.missing)
+        latent = context.model.encode(batch)
         assert isinstance(latent, VariationalLatent)
         return -log_weights(context.model, batch, latent, DRAWS).mean(0).numpy()
 
@@ -96,7 +95,7 @@ def latent(context: TaskContext) -> Score:
     covariance, shrunk as Ledoit and Wolf (2004) do."""
 
     def codes(batch: Batch) -> Tensor:
-        return context.model.embed(batch.x, batch.label, batch.missing).cpu().double()
+        return context.model.embed(batch).cpu().double()
 
     training = torch.cat([codes(batch) for batch in context.batches("train")])
     covariance = LedoitWolf().fit(training.numpy())

@@ -18,8 +18,7 @@ TOP = 8
 def value_errors(context: TaskContext, rows: Batch) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """The noise-free reconstruction and the squared error of every value, `[B, *shape]` each; the error is 0 where the
     value was not observed. Its mean over observed values is the score `reconstruction`."""
-    on_device = rows.to(context.device)
-    guess = context.model.reconstruct(on_device.x, on_device.label, on_device.missing).cpu()
+    guess = context.model.reconstruct(rows.to(context.device)).cpu()
     error = (guess - rows.truth).square()
     if rows.observed is not None:
         error = error.masked_fill(~rows.observed, 0.0)
@@ -37,7 +36,7 @@ def most_anomalous(
     heads = ["anomaly" if kind else "normal" for kind in anomalous[top]]
     title = "the most anomalous test examples, and what they really are"
     if context.spec.kind == "image":
-        return figures.error_images(truth, guess, error, heads, title, context.spec.value_range)
+        return figures.error_images(truth, guess, error, heads, title, context.spec.bounds)
     if context.spec.kind in ("series", "audio") and truth.ndim == 3:
         return figures.error_lines(truth, guess, error, heads, title)
     heads = [f"{kind}, score {score:.3g}" for kind, score in zip(heads, scores[top], strict=True)]

@@ -48,7 +48,7 @@ def read_split(
 
 def embedding(context: TaskContext) -> Reader:
     """The model's noise-free latents, flattened."""
-    return lambda batch: context.model.embed(batch.x, batch.label, batch.missing).float().cpu().numpy()
+    return lambda batch: context.model.embed(batch).float().cpu().numpy()
 
 
 def labels(batch: Batch) -> NDArray[Any]:

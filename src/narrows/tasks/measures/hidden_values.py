@@ -16,7 +16,7 @@ from narrows.errors import require
 from narrows.evaluation import subset
 from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.imputers import Matrix
-from narrows.tasks.measures.chosen_rows import chosen, joined
+from narrows.tasks.measures.chosen_rows import chosen
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def given(context: TaskContext, most: int | None) -> Iterator[Case]:
     """What is missing on purpose, on test rows and on training rows; nothing where nothing is."""
     for split, name in (("test", "missing"), ("train", "missing_train")):
         rows = chosen(context.datamodule, split, most, context.seed, "imputation rows")
-        batch = joined(subset(context.batches(split), rows))
-        whole = joined(subset(context.datamodule.revealed_loader(split), rows))
+        batch = Batch.cat(subset(context.batches(split), rows))
+        whole = Batch.cat(subset(context.datamodule.revealed_loader(split), rows))
         require(
             batch.observed is not None and whole.observed is not None,
             f"task imputation: values are missing in the training split and none in the {split} split",
@@ -85,7 +85,7 @@ def _at_random(rate: float, x: Tensor) -> Tensor:
 
 
 def _mask_of(block: Block, x: Tensor) -> Tensor:
-    hidden = block(x)[1]
+    hidden = block(Batch(x))[1]
     assert hidden is not None
     return hidden
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import binary_cross_entropy
 
 from narrows.evaluation import per_example
-from narrows.likelihoods.elementwise import LevelCategorical
-from narrows.likelihoods.table_row import MixedDistribution
 from narrows.losses.similarity import multi_scale_ssim, scales_of, structure
 from narrows.tasks.measures.standard_errors import standard_error
-from narrows.types import DataSpec
+from narrows.types import DataSpec, log_prob_of
 
 BEST_PSNR = 100.0
 """Decibels given to an (almost) exact reconstruction, whose PSNR has no bound."""
@@ -36,21 +32,7 @@ def example_mse(guess: Tensor, truth: Tensor, observed: Tensor | None) -> Tensor
 
 def example_nats(p_x: Distribution, truth: Tensor, observed: Tensor | None) -> Tensor:
     """`-log p(x|z)` of each example's observed values, `[B]`, float64 on the CPU."""
-    return -per_example(p_x.log_prob(truth), observed)
-
-
-def bits_name(p_x: Distribution, truth: Tensor) -> str | None:
-    """What nats over `ln 2` and the number of values are called: `bits_per_dim` of a probability mass, whose values are
-    at least 0; `density_bits_per_dim` of a density in the data's units, which another scale shifts; None where p is no
-    distribution over such data (a Bernoulli of grey values)."""
-    if isinstance(p_x, LevelCategorical):
-        return "bits_per_dim"
-    if isinstance(p_x, MixedDistribution):  # some columns have a mass, others a density
-        return None
-    support: Any = p_x.support
-    if not bool(support.check(truth).all()):
-        return None
-    return "bits_per_dim" if support.is_discrete else "density_bits_per_dim"
+    return -per_example(log_prob_of(p_x, truth, observed))
 
 
 def example_psnr(guess: Tensor, truth: Tensor, span: float, observed: Tensor | None = None) -> Tensor:

@@ -20,8 +20,8 @@ from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, flat, layout_of, panels, paths, rolls, sheet
 from narrows.errors import require
-from narrows.evaluation import EvaluationData, evaluating, subset
-from narrows.models.autoencoder import Autoencoder, unseen
+from narrows.evaluation import EvaluationData, evaluating, select, subset
+from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
 from narrows.types import Batch, DataSpec, VariationalLatent
@@ -138,17 +138,10 @@ def _look(model: Autoencoder, data: EvaluationData, device: torch.device, exampl
     labels: list[Tensor] = []
     for batch in subset(data.ordered_loader("validation"), positions):
         batch = batch.to(device)
-        codes.append(model.embed(batch.x, batch.label, batch.missing).float().cpu())
+        codes.append(model.embed(batch).float().cpu())
         if batch.label is not None:
             labels.append(batch.label.cpu())
-    parts = list(subset(data.ordered_loader("validation"), few))
-    targets = [part.target for part in parts if part.target is not None]
-    named = [part.label for part in parts if part.label is not None]
-    shown = Batch(
-        x=torch.cat([part.x for part in parts]).to(device),
-        target=torch.cat(targets).to(device) if targets else None,
-        label=torch.cat(named).to(device) if named else None,
-    )
+    shown = Batch.cat(subset(data.ordered_loader("validation"), few)).to(device)
     marks = torch.cat(labels).numpy() if labels and labels[0].ndim == 1 else None
     return _Scene(model, data.spec, shown, torch.cat(codes), marks)
 
@@ -158,21 +151,21 @@ def _spread(size: int, count: int) -> Tensor:
 
 
 def _reconstruction(scene: _Scene) -> Picture:
-    x, hidden = scene.shown.x, None
-    rows = [("input", array(x))]
+    shown = scene.shown
+    rows = [("input", array(shown.x))]
     title = "Reconstruction of validation examples"
     if not getattr(scene.model.corruption, "identity", False):
-        x, hidden = scene.model.corruption(x)
-        rows.append(("corrupted", array(x)))
+        shown = scene.model.corrupted(shown)
+        rows.append(("corrupted", array(shown.x)))
         title += " from the corrupted input"
     if scene.shown.target is not None:
         rows.append(("target", array(scene.shown.target)))
-    rows.append(("model", array(scene.model.reconstruct(x, scene.shown.label, unseen(hidden, scene.shown.observed)))))
+    rows.append(("model", array(scene.model.reconstruct(shown))))
     layout = layout_of(scene.spec)
     if layout == "image":
-        return canvas.image_grid(rows, title, scene.spec.value_range)
+        return canvas.image_grid(rows, title, scene.spec.bounds)
     if layout == "roll":
-        return canvas.image_grid(rolls(rows), title, scene.spec.value_range, heat=True)
+        return canvas.image_grid(rolls(rows), title, scene.spec.bounds, heat=True)
     if layout == "lines":
         return canvas.lines(rows, title)
     return canvas.heat_maps(flat(rows), title, scene.spec.feature_names)
@@ -194,8 +187,8 @@ def _samples(scene: _Scene) -> Picture:
 
 def _traversal(scene: _Scene) -> Picture | None:
     """Along the latents that vary most over the data, or the principal directions of a map of latents."""
-    label = None if scene.shown.label is None else scene.shown.label[:1]
-    latent = scene.model.encode(scene.shown.x[:1], label)
+    example = select(scene.shown, slice(0, 1))
+    latent = scene.model.encode(example)
     assert isinstance(latent, VariationalLatent)
     if latent.prior.support is not None and latent.prior.support.is_discrete:
         return None
@@ -207,7 +200,7 @@ def _traversal(scene: _Scene) -> Picture | None:
         names, moves = _directions(scene.codes)
         title = "Traversal about the mean latent: principal directions, from -2.5 to 2.5 standard deviations"
     z = torch.stack(moves).flatten(0, 1).reshape(-1, *scene.model.latent_shape)
-    drawn = scene.model.decode(z.to(latent.z), label=None if label is None else label.repeat_interleave(len(z), 0)).mean
+    drawn = scene.model.point_at(z.to(latent.z), example.repeat(len(z)).given)
     drawn_paths = [(name, array(part)) for name, part in zip(names, drawn.chunk(len(names)), strict=True)]
     return paths(drawn_paths, list(STEPS), scene.spec, title, "-2.5 to 2.5")
 

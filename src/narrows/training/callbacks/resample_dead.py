@@ -88,7 +88,7 @@ class ResampleDead(L.Callback):
         training = model.training
         model.eval()
         out = model(batch)
-        h = model.features(out.x_in, batch.label, out.hidden)
+        h = model.features(out.seen)
         model.train(training)
         loss = -out.log_likelihood
         chosen = torch.multinomial((loss - loss.min() + 1e-6).square(), count, replacement=True)

@@ -1,0 +1,169 @@
+"""A batch of examples, whole: what every datamodule yields and every model reads.
+
+Legend for shapes: B examples, T steps; `*shape` is the shape of one example, without the batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+@dataclass
+class Given:
+    """What p(x|z) may be told besides z, without teacher forcing."""
+
+    label: Tensor | None = None
+    """`[B]`."""
+    length: Tensor | None = None
+    """`[B]`, of padded sequences."""
+    total: Tensor | None = None
+    """`[B]`, the library size of counts: of the truth, and never of what a corruption left of it."""
+
+
+@dataclass
+class Batch:
+    """What every datamodule yields and a model reads; moves between devices as a whole."""
+
+    x: Tensor
+    """What goes in, `[B, *shape]`, already scaled as `DataSpec` says."""
+    target: Tensor | None = None
+    """What to reconstruct when it is not `x` (paired denoising, held-out items)."""
+    label: Tensor | None = None
+    """`[B]` classes, or `[B, K]` factors of variation. Never seen by an unconditional model; metrics read it."""
+    observed: Tensor | None = None
+    """bool, `x`'s shape: False where the value is missing."""
+    hidden: Tensor | None = None
+    """bool, `x`'s shape: True where a corruption hid the value."""
+    length: Tensor | None = None
+    """`[B]`, steps of each example along the last axis; behind them lies padding, neither missing nor hidden."""
+    index: Tensor | None = None
+    """`[B]`, row in the data set, so that per-example scores can be written back."""
+    share: float = 1.0
+    """Rows here over the mean rows per process of this global batch: weights the loss so that the
+    gradient averaged over processes is that of the global batch, also when it does not divide evenly."""
+
+    @classmethod
+    def of(cls, x: Batch | Tensor) -> Batch:
+        """The batch itself; of a tensor `[B, *shape]`, the batch of that input alone."""
+        return x if isinstance(x, Batch) else cls(x)
+
+    @classmethod
+    def cat(cls, batches: Iterable[Batch]) -> Batch:
+        """The rows of all batches in one, `[sum of B, *shape]`.
+
+        A mask that only some have marks nothing in the others, and a target that only some have is the others' `x`;
+        labels and indices are kept where all have them. Where examples have a `length`, shorter batches are padded
+        with 0 along the last axis.
+        """
+        parts = list(batches)
+        if any(part.length is not None for part in parts):
+            steps = max(max(part.x.shape[-1], part.truth.shape[-1]) for part in parts)
+            parts = [part._padded(steps) for part in parts]
+        others = ("target", "label", "observed", "hidden", "length", "index")
+        joined: dict[str, Any] = {name: _joined(name, parts) for name in others}
+        return cls(torch.cat([part.x for part in parts]), **joined)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def truth(self) -> Tensor:
+        """What the decoder is judged against."""
+        return self.x if self.target is None else self.target
+
+    @property
+    def missing(self) -> Tensor | None:
+        """bool, x's shape: the values that nobody has; None where nothing is missing."""
+        return None if self.observed is None else ~self.observed
+
+    @property
+    def unseen(self) -> Tensor | None:
+        """bool, x's shape: what no encoder can know, hidden or missing; None where it knows all."""
+        if self.observed is None or self.hidden is None:
+            return self.missing if self.hidden is None else self.hidden
+        return self.hidden | ~self.observed
+
+    @property
+    def judged(self) -> Tensor | None:
+        """bool, the truth's shape: the values that a likelihood is of, observed and no padding; None where all are."""
+        if self.length is None:
+            return self.observed
+        inside = within(self.length, self.truth)
+        return inside if self.observed is None else inside & self.observed
+
+    @property
+    def total(self) -> Tensor:
+        """`[B]`, the sum of the judged values of the truth: of counts the library size."""
+        judged = self.judged
+        return row_sums(self.truth if judged is None else self.truth.masked_fill(~judged, 0))
+
+    @property
+    def given(self) -> Given:
+        """What of this batch p(x|z) may be told without teacher forcing."""
+        return Given(self.label, self.length, self.total)
+
+    def seen_as(self, x_in: Tensor, hidden: Tensor | None = None) -> Batch:
+        """This batch as a corruption leaves it: `x_in` goes in, with `hidden` hidden; the truth is the target."""
+        return replace(self, x=x_in, target=self.truth, hidden=hidden)
+
+    def repeat(self, k: int) -> Batch:
+        """`k` copies of all rows, one after another, `[k B, ...]`."""
+        return self._map(lambda tensor: tensor.expand(k, *tensor.shape).flatten(0, 1))
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {k: function(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+    def _padded(self, steps: int) -> Batch:
+        """With all examples `steps` long, padding that is neither missing nor hidden, and a length."""
+        rows, own = len(self), self.x.shape[-1]
+        length = torch.full((rows,), own, device=self.x.device) if self.length is None else self.length
+        fill = {"x": 0, "target": 0, "observed": True, "hidden": False}
+        values = {name: getattr(self, name) for name in fill}
+        padded: dict[str, Any] = {
+            name: pad(value, (0, steps - value.shape[-1]), value=fill[name])
+            for name, value in values.items()
+            if value is not None
+        }
+        return replace(self, length=length, **padded)
+
+
+def _joined(name: str, parts: Sequence[Batch]) -> Tensor | None:
+    """One field of `Batch.cat`."""
+    values = [getattr(part, name) for part in parts]
+    known = [value is not None for value in values]
+    if not any(known) or (name in ("label", "index") and not all(known)):
+        return None
+    if name == "target":
+        values = [part.truth for part in parts]
+    elif name in ("observed", "hidden"):
+        blank = name == "observed"
+        values = [
+            torch.full_like(part.x, blank, dtype=torch.bool) if value is None else value
+            for part, value in zip(parts, values, strict=True)
+        ]
+    return torch.cat(values)
+
+
+def within(length: Tensor, x: Tensor) -> Tensor:
+    """bool, the shape of `x [B, *any, T]`: True at the first `length [B]` steps of each example."""
+    steps = torch.arange(x.shape[-1], device=x.device) < length.to(x.device)[:, None]
+    return steps.reshape(len(x), *[1] * (x.ndim - 2), -1).expand_as(x)
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """The sum over everything but the examples, `[B, *any] -> [B]`."""
+    return values.reshape(len(values), -1).sum(1)

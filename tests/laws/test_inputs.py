@@ -1,0 +1,300 @@
+"""Inputs: what the encoder sees, how masks follow, and which stages take examples of different lengths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from instances import (
+    BOTTLENECKS,
+    CORRUPTIONS,
+    DECODER,
+    ENCODER,
+    IMAGE,
+    INPUTS,
+    LIKELIHOODS,
+    LOSSES,
+    SERIES,
+    TABLE,
+    batch,
+    model,
+)
+from torch import Tensor, nn
+
+from narrows.corruptions import Clean, GaussianNoise, Masking
+from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.vit import ViTEncoder
+from narrows.errors import UserError
+from narrows.inputs import Input
+from narrows.layers.stages import Decoder, Encoder
+from narrows.models.autoencoder import Stages
+from narrows.models.conditional import ConditionalAutoencoder
+from narrows.models.vamp import VampAutoencoder, inside, outside
+from narrows.types import Batch, DataSpec, Shape
+
+SPECS = {"image": IMAGE, "series": SERIES, "vector": TABLE}
+
+
+def gapped(spec: DataSpec) -> Batch:
+    examples = batch(spec)
+    examples.observed = torch.rand_like(examples.x) < 0.7
+    examples.hidden = torch.rand_like(examples.x) < 0.3
+    return examples
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_input_gives_the_shape_it_says_and_so_does_its_mask(name: str, spec: DataSpec) -> None:
+    built, examples = INPUTS[name](spec), gapped(spec)
+    assert built(examples).shape == (6, *built.out_shape)
+    assert examples.unseen is not None
+    mask = built.mask(examples.unseen)
+    assert mask is None or (mask.shape == (6, *built.out_shape) and mask.dtype == torch.bool)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("name", INPUTS)
+def test_what_the_mask_leaves_does_not_depend_on_what_is_unseen(name: str, spec: DataSpec) -> None:
+    built, examples = INPUTS[name](spec), gapped(spec)
+    assert examples.unseen is not None
+    mask = built.mask(examples.unseen)
+    found = [built(replace(examples, x=examples.x.masked_fill(examples.unseen, fill))) for fill in (0.0, 9.0)]
+    if mask is not None:
+        found = [seen.masked_fill(mask, 0.0) for seen in found]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_examples_do_not_mix(name: str) -> None:
+    built, examples = INPUTS[name](SERIES), gapped(SERIES)
+    alone = [built(Batch(x[None], observed=seen[None])) for x, seen in zip(examples.x, examples.observed, strict=True)]
+    assert torch.equal(torch.cat(alone), built(replace(examples, hidden=None)))
+
+
+def test_the_indicator_says_what_is_seen() -> None:
+    examples = gapped(SERIES)
+    seen = INPUTS["missing_indicator"](SERIES)(examples)
+    assert torch.equal(seen[:, :2], examples.x)
+    assert torch.equal(seen[:, 2:] == 1, ~examples.unseen)  # type: ignore[operator]
+    assert (INPUTS["missing_indicator"](SERIES)(Batch(examples.x))[:, 2:] == 1).all()
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_parameter_learns_from_any_input(name: str) -> None:
+    net = model(input=INPUTS[name], corruption=CORRUPTIONS["masking"])
+    LOSSES["elbo"]()(net(gapped(IMAGE)), net).total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+    assert net.reconstruct(batch()).shape == batch().x.shape
+
+
+def test_an_input_without_weights_leaves_no_trace_in_a_model_s_state() -> None:
+    assert not [name for name in model(input=INPUTS["missing_indicator"]).state_dict() if name.startswith("input")]
+
+
+def test_an_encoder_that_reads_masks_is_told_of_its_input_s_own() -> None:
+    told: list[Tensor | None] = []
+
+    class Spy(ViTEncoder):
+        def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+            told.append(hidden)
+            return super().forward(x, hidden)
+
+    net = model(
+        replace(IMAGE, num_classes=3),
+        encoder=partial(Spy, patch=4, width=8, heads=2, depth=1),
+        bottleneck=BOTTLENECKS["deterministic"],
+        input=INPUTS["missing_indicator"],
+    )
+    examples = gapped(IMAGE)
+    net.encode(examples)
+    net.encode(batch())
+    assert told[0] is not None
+    assert torch.equal(told[0][:, :1], examples.unseen)  # type: ignore[arg-type]
+    assert not told[0][:, 1:].any(), "which values are missing is never hidden"
+    assert told[1] is None
+
+
+# ── beside an input that is no longer the data ──────────────────────────────────────────────────────────
+
+
+class Looked(Input):
+    """Token ids `[B, T]` to vectors `[B, 3, T]`."""
+
+    takes_variable = True
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.out_shape = (3, *spec.shape)
+        self.table = nn.Embedding(10, 3)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.table(batch.x).movedim(-1, 1)
+
+    def mask(self, unseen: Tensor) -> Tensor:
+        return unseen[:, None].expand(-1, 3, -1)
+
+
+TOKENS = DataSpec(shape=(7,), kind="tokens", size=9, num_classes=3)
+
+
+def test_classes_stand_beside_what_an_input_makes_of_tokens() -> None:
+    told = {"input": Looked, "likelihood": LIKELIHOODS["gaussian_fixed"]}
+    net = ConditionalAutoencoder(TOKENS, _stages(**told))
+    assert net.seen_shape == (3 + 3, 7)
+    examples = Batch(torch.randint(10, (4, 7)), label=torch.tensor([0, 1, 2, 2]))
+    seen, _ = net.shown(examples)
+    assert torch.equal(seen[:, 3:, 0], torch.eye(3)[examples.label])
+    assert net.encode(examples).z.shape == (4, 5)
+    with pytest.raises(UserError, match="classes beside tokens, which input Identity leaves as they are"):
+        ConditionalAutoencoder(TOKENS, _stages(likelihood=LIKELIHOODS["gaussian_fixed"]))
+
+
+def _stages(**changed: Any) -> Stages:
+    parts = {"encoder": ENCODER, "bottleneck": BOTTLENECKS["gaussian"], "decoder": DECODER}
+    return Stages(**parts | {"likelihood": LIKELIHOODS["bernoulli"], "corruption": Clean} | changed)
+
+
+def test_kinds_that_a_stage_cannot_take_are_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"corruption Masking takes data of kind image, vector, .*, not tokens"):
+        Masking(TOKENS)
+    assert Clean(TOKENS)(Batch(torch.zeros(2, 7, dtype=torch.long)))[1] is None
+    with pytest.raises(UserError, match="input missing_indicator stands 0 and 1 beside values, and tokens are none"):
+        INPUTS["missing_indicator"](TOKENS)
+
+
+# ── examples of different lengths ───────────────────────────────────────────────────────────────────────
+
+VARIABLE = replace(SERIES, variable=True)
+
+
+class Pooled(Encoder):
+    """The mean over an example's own steps, `[B, C, T] -> [B, C]`."""
+
+    reads_length: ClassVar[bool] = True
+
+    def __init__(self, in_shape: Shape) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(in_shape[:1])
+
+    def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        steps = torch.full((len(x),), x.shape[2]) if length is None else length
+        inside = torch.arange(x.shape[2]) < steps[:, None]
+        return x.masked_fill(~inside[:, None], 0.0).sum(2) / steps[:, None]
+
+
+class Held(Decoder):
+    """The same value at every step; autoregressive, so that it is told how many there are."""
+
+    autoregressive: ClassVar[bool] = True
+    takes_variable: ClassVar[bool] = True
+
+    def __init__(self, in_shape: Shape, out_shape: Shape, *, spec: DataSpec) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape, self.steps = tuple(in_shape), tuple(out_shape), spec.shape[-1]
+        self.linear = nn.Linear(in_shape[0], out_shape[0])
+
+    def forward(self, z: Tensor, target: Tensor) -> Tensor:
+        return self.linear(z)[:, :, None].expand(-1, -1, target.shape[2])
+
+    def generate(self, z: Tensor, readout: Any, steps: int | None = None) -> Tensor:
+        return self.linear(z)[:, :, None].expand(-1, -1, self.steps if steps is None else steps)
+
+
+RAGGED = {"encoder": Pooled, "decoder": Held, "likelihood": LIKELIHOODS["gaussian_fixed"]}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_padding_changes_no_loss_no_gradient_and_no_latent(name: str) -> None:
+    torch.manual_seed(0)
+    net = model(VARIABLE, input=INPUTS[name], bottleneck=BOTTLENECKS["deterministic"], **RAGGED)
+    short = Batch(torch.rand(3, 2, 5), length=torch.tensor([5, 2, 4]))
+    padded = replace(short, x=torch.cat([short.x, torch.full((3, 2, 4), 7.0)], 2))
+    found = []
+    for examples in (short, padded):
+        net.zero_grad()
+        out = net(examples)
+        loss = LOSSES["reconstruction"]()(out, net).total
+        loss.backward()
+        gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+        found.append(torch.cat([loss.detach()[None], out.latent.z.detach().flatten(), *gradients]))
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_a_corruption_leaves_padding_alone_and_never_hides_it() -> None:
+    examples = Batch(torch.rand(50, 2, 9) + 1, length=torch.randint(1, 9, (50,)))
+    inside = torch.arange(9) < examples.length[:, None, None]  # type: ignore[index]
+    for corruption in (Masking(VARIABLE, p=0.5), GaussianNoise(VARIABLE)):
+        x_in, hidden = corruption(examples)
+        assert torch.equal(x_in[~inside.expand_as(x_in)], examples.x[~inside.expand_as(x_in)])
+        assert not torch.equal(x_in, examples.x)
+        assert hidden is None or (bool(hidden.any()) and not hidden[~inside.expand_as(hidden)].any())
+
+
+def test_stages_of_one_length_are_refused_by_name() -> None:
+    built = model(VARIABLE, bottleneck=BOTTLENECKS["deterministic"], **RAGGED)
+    assert built.reconstruct(Batch(torch.rand(2, 2, 5), length=torch.tensor([5, 3]))).shape == (2, 2, 12)
+    fixed: dict[str, Any] = {
+        "encoder": (partial(MLPEncoder, widths=[4]), "encoder MLPEncoder takes examples of one length"),
+        "corruption": (CORRUPTIONS["block"], "corruption Block takes examples of one length"),
+        "likelihood": (partial(Unsaid), "likelihood Unsaid takes examples of one length"),
+        "input": (partial(Fixed), "input Fixed takes examples of one length"),
+    }
+    for stage, (build, sentence) in fixed.items():
+        with pytest.raises(UserError, match=sentence):
+            model(VARIABLE, **RAGGED | {stage: build})
+    with pytest.raises(UserError, match="decoder MLPDecoder takes examples of one length"):
+        model(VARIABLE, encoder=Pooled, likelihood=LIKELIHOODS["gaussian_fixed"])
+    with pytest.raises(UserError, match="model vamp: learnt inputs have one length"):
+        VampAutoencoder(VARIABLE, _stages(**RAGGED))
+
+
+def test_a_tensor_of_examples_that_differ_in_length_is_refused() -> None:
+    net = model(VARIABLE, bottleneck=BOTTLENECKS["deterministic"], **RAGGED)
+    for method in (net.encode, net.embed, net.reconstruct, net.features, net.corrupted):
+        with pytest.raises(UserError, match="differ in length, which a tensor does not say: give a Batch"):
+            method(torch.rand(2, 2, 5))
+
+
+class Unsaid(LIKELIHOODS["laplace"].func):  # type: ignore[misc,name-defined]
+    takes_variable = False
+
+
+class Fixed(Input):
+    def forward(self, batch: Batch) -> Tensor:
+        return batch.x
+
+
+# ── ranges with one end ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("ends", [(0.0, float("inf")), (float("-inf"), 2.0), (-1.0, 3.0), None])
+def test_free_values_are_held_inside_the_range_and_come_back(ends: tuple[float, float] | None) -> None:
+    spec = DataSpec(shape=(5,), kind="counts", size=9, value_range=ends)
+    raw = torch.linspace(-8, 8, 50).reshape(10, 5).double()
+    held = inside(raw, spec)
+    low, high = ends or (-float("inf"), float("inf"))
+    assert bool(((held >= low) & (held <= high)).all())
+    well_inside = raw[held.sub(low).minimum(high - held) > 0.3]
+    expected = inside(well_inside, spec)
+    torch.testing.assert_close(inside(outside(expected, spec), spec), expected)
+
+
+def test_noise_and_specs_with_one_end() -> None:
+    spec = DataSpec(shape=(50,), kind="counts", size=9, value_range=(0.0, float("inf")), totals=(2.5, 0.5))
+    x = torch.zeros(20, 50)
+    noisy, _ = GaussianNoise(spec, sigma=1.0)(Batch(x))
+    assert noisy.min() == 0, "counts are never below 0"
+    assert noisy.max() > 1
+    assert spec.bounds is None
+    assert spec.to_dict()["value_range"] == (0.0, None)
+    assert DataSpec.from_dict(spec.to_dict()) == spec
+    assert replace(spec, value_range=(0.0, 1.0)).bounds == (0.0, 1.0)
+
+
+def test_a_spec_that_was_recorded_before_still_loads() -> None:
+    recorded = IMAGE.to_dict()
+    del recorded["variable"], recorded["totals"]
+    assert DataSpec.from_dict(recorded | {"value_range": [0.0, 1.0]}) == IMAGE
