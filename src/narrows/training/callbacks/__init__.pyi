@@ -1,5 +1,6 @@
 from .checkpoint import Checkpoint as Checkpoint
 from .checkpoint import CheckpointFiles as CheckpointFiles
+from .early_stopping import EarlyStopping as EarlyStopping
 from .pictures import Pictures as Pictures
 from .progress import Progress as Progress
 from .resample_dead import ResampleDead as ResampleDead

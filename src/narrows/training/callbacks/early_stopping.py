@@ -1,0 +1,50 @@
+"""The end of a run whose figure has stopped improving."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+
+from narrows.errors import require
+
+
+class EarlyStopping(LightningEarlyStopping):
+    """Ends the run once `monitor` has not improved for `patience` validations in a row.
+
+    Args:
+        monitor: a figure of the validation split.
+        mode: whether it should be small (`min`) or large (`max`).
+        patience: validations in a row without an improvement.
+        min_delta: what counts as an improvement.
+        start: the first epoch (from 1) whose validation counts: a figure that cannot improve before a warm-up is over
+            uses up no patience. Those of earlier epochs are not looked at.
+
+    Raises:
+        UserError: `start` below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str = "val/loss",
+        mode: Literal["min", "max"] = "min",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        start: int = 1,
+    ) -> None:
+        require(start >= 1, f"callbacks.early_stopping.start must be an epoch, at least 1, not {start}")
+        super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta)
+        self.start = start
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._counts(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._counts(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+    def _counts(self, trainer: L.Trainer) -> bool:
+        return trainer.current_epoch + 1 >= self.start
