@@ -170,7 +170,9 @@ class Autoencoder(nn.Module):
         if not self.decoder.autoregressive:
             return self.decoder(z)
         if isinstance(given, Batch):
-            return self.decoder(z, given.truth)
+            # Nor does a missing value reach the steps after it.
+            missing = given.missing
+            return self.decoder(z, given.truth if missing is None else given.truth.masked_fill(missing, 0))
         return self.decoder.generate(z, lambda params: self.likelihood.point(self.likelihood(params, given)))
 
     def decode(self, z: Tensor, given: Batch | Given | None = None) -> Distribution:
