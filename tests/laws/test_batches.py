@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from instances import CORRUPTIONS, IMAGE, LIKELIHOODS, SERIES, batch, model
 from torch import Tensor
 from torch.distributions import Bernoulli, Multinomial
 
+from narrows.decoders.lstm import AutoregressiveLSTMDecoder
 from narrows.losses.importance import log_joint
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood, normalised
 from narrows.types import Batch, DataSpec, Given, Output, VariationalLatent, log_prob_of, within
@@ -166,6 +168,15 @@ def test_a_missing_value_changes_no_loss_even_where_it_is_nan(name: str, kind: s
     assert found[0].isfinite().all()
     for other in found[1:]:
         torch.testing.assert_close(other, found[0])
+
+
+def test_a_missing_value_reaches_no_later_step_of_an_autoregressive_decoder() -> None:
+    spec, decoder = SERIES, partial(AutoregressiveLSTMDecoder, hidden=6)
+    net = model(spec, likelihood=LIKELIHOODS["gaussian_fixed"], decoder=decoder).eval()
+    z = torch.randn(6, 5)
+    clean, dirty = (gaps(spec, fill) for fill in (0.0, math.nan))
+    for examples in (clean, dirty):
+        assert torch.equal(net.decode(z, examples).mean, net.decode(z, clean).mean)
 
 
 def test_a_log_probability_of_minus_infinity_at_a_missing_value_is_no_loss() -> None:

@@ -38,8 +38,8 @@ def _data(x: torch.Tensor, **spec: object) -> Rows:
 class Identity(Autoencoder):
     """Gives back what it is given."""
 
-    def reconstruct(self, x: torch.Tensor, label: object = None, hidden: object = None) -> torch.Tensor:
-        return x
+    def reconstruct(self, batch: Batch | torch.Tensor) -> torch.Tensor:
+        return Batch.of(batch).x
 
 
 def _identity(spec: DataSpec) -> Autoencoder:

@@ -53,11 +53,11 @@ class Given(Autoencoder):
     rows: Tensor
     generative = True
 
-    def sample(self, n: int, label: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: object = None) -> Tensor:
         return self.rows[torch.randint(len(self.rows), (n,))]
 
-    def reconstruct(self, x: Tensor, label: Tensor | None = None, hidden: Tensor | None = None) -> Tensor:
-        return x
+    def reconstruct(self, batch: Batch | Tensor) -> Tensor:
+        return Batch.of(batch).x
 
 
 def giving(rows: Tensor) -> Given:

@@ -24,6 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from narrows.config.composition import COLLECTIONS, OPTIONAL, PARTS, config_dir, is_chosen
+from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError
 
 GROUPS = (*(key for key in PARTS if key != "module"), *OPTIONAL, *(key for key in COLLECTIONS if key != "tasks"))
@@ -54,7 +55,7 @@ class Composition:
     def of(self, group: str) -> dict[str, Any]:
         """The values of one group by dotted key."""
         node = self.values.get(group)
-        return leaves(node, f"{group}.") if isinstance(node, Mapping) else {}
+        return flatten(node, f"{group}.") if isinstance(node, Mapping) else {}
 
 
 def clear(arguments: Sequence[str], folders: Sequence[str] = ()) -> Cleared:
@@ -187,7 +188,7 @@ def _check_references(
     now: Composition, recipe: Composition, found: Cleared, chosen: Mapping[str, str], told: set[str]
 ) -> None:
     """Refuse values of a recipe that read an option of a choice that was replaced."""
-    values, before = leaves(now.values), leaves(recipe.values)
+    values, before = flatten(now.values), flatten(recipe.values)
     changed = told | {_key(text) for text in found.overrides}
     broken: dict[str, list[str]] = {}
     for key, value in values.items():
@@ -273,14 +274,6 @@ def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
         holder.hydra = before
     del values["hydra"]
     return Composition(values, choices)
-
-
-def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys; an empty mapping is a value."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return flat
 
 
 def _choices(arguments: Iterable[str]) -> dict[str, str]:

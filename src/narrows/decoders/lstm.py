@@ -118,7 +118,8 @@ class AutoregressiveLSTMDecoder(Decoder):
 
     s_0 = f(z), s_t = LSTM(s_{t-1}, [x_{t-1}, z]), params_t = W s_t + b, where x_0 is learned. `forward`
     reads x from the target (teacher forcing), all steps at once; `generate` feeds back its own values.
-    `[B, *in_shape], [B, C, T] -> [B, n, T]`; params_t depends on no x_u with u >= t (u <= t when reversed).
+    `[B, *in_shape], [B, C, T] -> [B, n, T]`; params_t depends on no x_u with u >= t (u <= t when reversed). Reversed,
+    an example starts at its own last step, and not in the padding behind it.
 
     Args:
         in_shape: of one latent, any; it is flattened.
@@ -138,6 +139,7 @@ class AutoregressiveLSTMDecoder(Decoder):
     """
 
     autoregressive: ClassVar[bool] = True
+    reads_length: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -167,13 +169,13 @@ class AutoregressiveLSTMDecoder(Decoder):
         self.recurrence = Recurrence(latent, outputs, lstm)
         self.first = nn.Parameter(torch.zeros(channels, 1))
 
-    def forward(self, z: Tensor, target: Tensor) -> Tensor:
+    def forward(self, z: Tensor, target: Tensor, length: Tensor | None = None) -> Tensor:
         z = z.flatten(1)
-        values = target.flip(2) if self.reverse else target
+        values = _reversed(target, length) if self.reverse else target
         past = torch.cat([self._before_first(z), self._drop(values[..., :-1])], 2)
         constant = z[:, None].expand(-1, past.shape[2], -1)
         params, _ = self.recurrence(torch.cat([past.transpose(1, 2), constant], 2), self.recurrence.state(z))
-        return params.flip(2) if self.reverse else params
+        return _reversed(params, length) if self.reverse else params
 
     def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:
         """The parameters `[B, n, T]` when each of the `steps` (None: T) is fed
@@ -195,6 +197,15 @@ class AutoregressiveLSTMDecoder(Decoder):
             return values
         keep = torch.rand(len(values), 1, values.shape[2], device=values.device) >= self.input_dropout
         return values * keep
+
+
+def _reversed(values: Tensor, length: Tensor | None) -> Tensor:
+    """`[B, any, T]` with the steps of every example from its last to its first, and padding where it was."""
+    if length is None:
+        return values.flip(2)
+    steps = torch.arange(values.shape[2], device=values.device)
+    back = length.to(values.device)[:, None] - 1 - steps
+    return values.gather(2, back.where(back >= 0, steps)[:, None].expand_as(values))
 
 
 def _series(shape: Shape, part: str) -> tuple[int, int]:

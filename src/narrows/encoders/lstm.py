@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from narrows.errors import require
 from narrows.layers.blocks import counts, probability
@@ -16,7 +19,8 @@ class LSTMEncoder(Encoder):
     """An LSTM reads a series step by step; its last hidden state is the summary.
 
     `[B, C, T] -> [B, hidden * directions]`: the top layer's state after the last step and, when
-    bidirectional, also the backward direction's state after it has reached the first step.
+    bidirectional, also the backward direction's state after it has reached the first step. Given `length [B]`, the
+    last step is each example's own, and T may be any.
 
     Args:
         in_shape: `(C, T)`.
@@ -31,6 +35,8 @@ class LSTMEncoder(Encoder):
     "Unsupervised Learning of Video Representations using LSTMs" (Srivastava et al., 2015),
     https://arxiv.org/abs/1502.04681.
     """
+
+    reads_length: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -51,9 +57,13 @@ class LSTMEncoder(Encoder):
         self.directions = 2 if bidirectional else 1
         self.out_shape = (hidden * self.directions,)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
+        steps: Tensor | PackedSequence = x.transpose(1, 2)
+        if length is not None:
+            # Lengths must be on the CPU: on a GPU this waits for it.
+            steps = pack_padded_sequence(x.transpose(1, 2), length.cpu(), batch_first=True, enforce_sorted=False)
         # Not the outputs' last step: there the backward direction has seen a single step.
-        _, (last, _) = self.lstm(x.transpose(1, 2))
+        _, (last, _) = self.lstm(steps)
         return last[-self.directions :].transpose(0, 1).flatten(1)
 
 

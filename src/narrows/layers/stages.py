@@ -62,13 +62,14 @@ class Decoder(nn.Module):
     An autoregressive decoder is built with `spec=` too, reads the target under teacher forcing in
     `forward(z, target)`, and defines `generate(z, readout, steps)`, which runs free: `readout` maps the
     parameters of one step to the value fed back, and `steps` bounds how many there are (None: those of `spec.shape`).
+    One that `reads_length` takes targets of any number of steps, of examples that differ in length: it is called with
+    `length=` beside the target, `[B]` or None.
     """
 
     in_shape: Shape
     out_shape: Shape
     autoregressive: ClassVar[bool] = False
-    takes_variable: ClassVar[bool] = False
-    """Whether examples may differ in length."""
+    reads_length: ClassVar[bool] = False
     tied: bool = False
 
     def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:

@@ -138,7 +138,7 @@ class Autoencoder(nn.Module):
             "corruption": (self.corruption, self.corruption.takes_variable),
             "input": (self.input, self.input.takes_variable),
             "encoder": (self.encoder, self.encoder.reads_length),
-            "decoder": (self.decoder, self.decoder.takes_variable),
+            "decoder": (self.decoder, self.decoder.reads_length),
             "likelihood": (self.likelihood, self.likelihood.takes_variable),
         }
         for kind, (stage, takes) in takers.items():
@@ -200,7 +200,10 @@ class Autoencoder(nn.Module):
         if not self.decoder.autoregressive:
             return self.decoder(z)
         if isinstance(given, Batch):
-            return self.decoder(z, given.truth)
+            # Nor does a missing value reach the steps after it.
+            missing = given.missing
+            target = given.truth if missing is None else given.truth.masked_fill(missing, 0)
+            return self.decoder(z, target, **({"length": given.length} if self.decoder.reads_length else {}))
         return self.decoder.generate(z, lambda params: self.likelihood.point(self.likelihood(params, given)))
 
     def decode(self, z: Tensor, given: Batch | Given | None = None) -> Distribution:
