@@ -12,7 +12,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from narrows.config.composition import checked, choice_files, register_resolvers
-from narrows.config.leftovers import Composition, _written, clear, composed, leaves
+from narrows.config.leftovers import Composition, _written, clear, composed
+from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError
 from narrows.training.in_memory import composition
 
@@ -131,7 +132,7 @@ def test_values_are_written_so_that_hydra_reads_them_back(value: Any) -> None:
 
 
 def test_leaves_are_dotted_and_an_empty_mapping_is_one() -> None:
-    assert leaves({"a": {"b": 1, "c": {}}, "d": [{}]}) == {"a.b": 1, "a.c": {}, "d": [{}]}
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [{}]}) == {"a.b": 1, "a.c": {}, "d": [{}]}
 
 
 def test_the_command_shows_the_same_everywhere(tmp_path: Path) -> None:
