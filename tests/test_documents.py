@@ -12,7 +12,9 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from command import run_command, run_directories, run_in_process
 
 from narrows.config.composition import choice_files, config_dir
@@ -74,6 +76,20 @@ def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
         assert done.out.strip(), line
     assert "bitwise equal" in next(tmp_path.rglob("reproduction.json")).read_text()
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+def test_the_readme_s_python_runs(tmp_path: Path) -> None:
+    assert run_in_process(*SMALL, cwd=tmp_path).code == 0
+    (text,) = blocks(README, "python")
+    shown = re.search(r'load\("(.*?)"\)', text)
+    assert shown
+    text = text.replace(shown[1], str(run_directories(tmp_path)[0])).replace("max_epochs=50", "max_epochs=1")
+    text = text.replace("AutoencoderDetector()", "AutoencoderDetector(max_epochs=1)")
+    table = np.random.default_rng(0).normal(size=(40, 6))
+    names = {"images": torch.rand(3, 1, 8, 8), "table": table, "normals": table}
+    exec(text, names)
+    assert names["z"].shape == (3, 8)
+    assert len(names["codes"]) == len(table)
 
 
 def test_the_first_screen_installs_with_the_constraints() -> None:
