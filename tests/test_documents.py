@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from command import run_command, run_directories, run_in_process
+
+from narrows.config.composition import choice_files, config_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+EXPERIMENTS = ROOT / "configs" / "experiment"
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 # One epoch of two batches: the commands are proven to compose and run; what they reach is measured elsewhere.
@@ -71,12 +78,157 @@ def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
 
 
+def test_the_readme_s_python_runs(tmp_path: Path) -> None:
+    assert run_in_process(*SMALL, cwd=tmp_path).code == 0
+    (text,) = blocks(README, "python")
+    shown = re.search(r'load\("(.*?)"\)', text)
+    assert shown
+    text = text.replace(shown[1], str(run_directories(tmp_path)[0])).replace("max_epochs=50", "max_epochs=1")
+    text = text.replace("AutoencoderDetector()", "AutoencoderDetector(max_epochs=1)")
+    table = np.random.default_rng(0).normal(size=(40, 6))
+    names = {"images": torch.rand(3, 1, 8, 8), "table": table, "normals": table}
+    exec(text, names)
+    assert names["z"].shape == (3, 8)
+    assert len(names["codes"]) == len(table)
+
+
 def test_the_first_screen_installs_with_the_constraints() -> None:
     install = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("pip ")]
     assert install == [
         "pip install -c .ci/constraints.txt -e . && narrows train",
         "pip install -c .ci/constraints.txt -e '.[test]' && python -m pytest",
     ]
+
+
+# ── names and places that the documents give ────────────────────────────────────────────────────────────
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "configs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    assert [link for link in links_of(page) if not (page.parent / link).exists()] == []
+
+
+def links_of(page: Path) -> list[str]:
+    """Relative ones, without what a file has inside."""
+    return re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    to_come = set(re.findall(r"^ *```\w+ (\S+)$", page.read_text(), re.MULTILINE))
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sh|md|txt))`", page.read_text())) - to_come
+    places = (ROOT, ROOT / "src/narrows", page.parent)
+    assert [name for name in sorted(named) if not any((place / name).exists() for place in places)] == []
+
+
+def test_the_source_distribution_holds_what_the_pages_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        held = {Path(*Path(name).parts[1:]) for name in archive.getnames()}
+    links = {(page.parent / link).resolve().relative_to(ROOT) for page in PAGES for link in links_of(page)}
+    wanted = {*links, Path(".ci/constraints.txt"), *(page.relative_to(ROOT) for page in PAGES)}
+    assert [str(path) for path in sorted(wanted) if path not in held] == []
+
+
+def test_the_map_names_every_room() -> None:
+    drawn = set(re.findall(r"\w+", CONTRIBUTING.partition("## The map of the house\n")[2].partition("\n## ")[0]))
+    house = ROOT / "src" / "narrows"
+    rooms = {path.stem for path in house.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - {"__init__"} - drawn <= {"_torchvision"}
+
+
+def listed_choices() -> dict[str, set[str]]:
+    """The words of the README's table of choices by group; what stands in brackets explains one."""
+    rows: dict[str, set[str]] = {}
+    groups: list[str] = []
+    for line in section("Compose").splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) != 4 or cells[1] in ("group", "---"):
+            continue
+        groups = re.findall(r"`([a-z/]+)`", cells[1]) or groups
+        names = re.sub(r"\([^)]*\)|^[a-z ]+:", "", cells[2])
+        for group in groups:
+            rows.setdefault(group, set()).update(re.findall(r"[a-z][a-z0-9_/*]*", names))
+    return rows
+
+
+def test_the_readme_lists_every_choice_and_no_other() -> None:
+    table = listed_choices()
+    assert {"variant", "encoder", "bottleneck", "decoder", "loss", "datamodule", "task", "experiment"} <= set(table)
+    others = set(re.findall(r"`(\w+)`", README.partition("There are also ")[2].partition(";")[0]))
+    assert set(table) | others == {path.name for path in config_dir().iterdir() if path.is_dir()}
+    assert set(table) & others == set()
+    both = set(choice_files("encoder")) | set(choice_files("decoder"))
+    for group, listed in table.items():
+        there = set(choice_files(group)) | {f"{folder.parent.name}/*" for folder in inner_yamls(group)}
+        assert listed == (both if group in ("encoder", "decoder") else there), group
+
+
+def inner_yamls(group: str) -> list[Path]:
+    return sorted((config_dir() / group).glob("*/*.yaml"))
+
+
+# ── what an experiment's yaml promises ──────────────────────────────────────────────────────────────────
+
+YAMLS = {path.relative_to(EXPERIMENTS).with_suffix("").as_posix(): path for path in sorted(EXPERIMENTS.rglob("*.yaml"))}
+PROMISES = ("command", "source", "wall time", "figure")
+
+
+def header(text: str) -> str:
+    return "".join(f"{line}\n" for line in itertools.takewhile(lambda line: line.startswith("#"), text.splitlines()))
+
+
+def promises(text: str) -> dict[str, str]:
+    """What a header says under each of its words, whose further lines are indented as the first."""
+    found = re.findall(r"^# ([a-z ]+):  +(\S.*\n(?:#    +\S.*\n)*)", header(text), re.MULTILINE)
+    return {word: re.sub(r"\n# +", "\n", said).strip() for word, said in found}
+
+
+def header_commands(text: str) -> list[list[str]]:
+    """The arguments of each `narrows train` in a header; `-m` is left out, and of several values all but the first."""
+    code = re.sub(r"^# (command:)?", "", header(text), flags=re.MULTILINE)
+    lines = re.findall(r"^ +(narrows train .*(?:\n +(?!narrows)\S.*)*)", code, re.MULTILINE)
+    asked = [[argument for argument in shlex.split(line)[2:] if argument != "-m"] for line in lines]
+    return [[re.sub(r"^(\w+=\w+),.*", r"\1", argument) for argument in arguments] for arguments in asked]
+
+
+@pytest.mark.parametrize("name", YAMLS)
+def test_an_experiment_states_command_source_time_and_figure(name: str) -> None:
+    said = promises(YAMLS[name].read_text())
+    assert tuple(said) == PROMISES
+    assert f"experiment={name}" in said["command"].split()
+    assert all(line.startswith(("narrows ", "'", "tasks.")) for line in said["command"].splitlines())
+    assert re.search(r"https?://|our own", said["source"]), said["source"]
+    assert re.search(r"not measured|\d (s|minutes)\b|seconds|minutes?\b", said["wall time"]), said["wall time"]
+    assert re.search(r"\d|those of", said["figure"]), said["figure"]
+
+
+def commands_with_options() -> list[list[str]]:
+    """Those that only name an experiment are composed by tests/end_to_end/test_every_config.py."""
+    asked = [arguments for name in YAMLS for arguments in header_commands(YAMLS[name].read_text())]
+    assert len(asked) >= len(YAMLS)
+    return [
+        arguments for arguments in asked if [a for a in arguments if not a.startswith(("experiment=", "data_dir="))]
+    ]
+
+
+@pytest.mark.parametrize("arguments", commands_with_options(), ids=" ".join)
+def test_a_command_of_an_experiment_s_header_composes(arguments: list[str], tmp_path: Path) -> None:
+    done = run_in_process(*arguments, "--cfg", "job", cwd=tmp_path)
+    assert done.code == 0, done.err
+
+
+def test_every_experiment_stands_in_the_table_of_figures() -> None:
+    page = (EXPERIMENTS / "README.md").read_text()
+    named = set(re.findall(r"`([a-z]\w*(?:/\w+)?)[ `]", page))
+    assert set(YAMLS) - named == set()
+
+
+# ── CONTRIBUTING ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_newcomer_adds_a_bottleneck_by_the_book(tmp_path: Path) -> None:
