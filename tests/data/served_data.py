@@ -1,6 +1,6 @@
 """What every source serves, as digests: a program, because instruction sets are chosen when a process starts.
 
-    python tests/served_data.py FOLDER [REAL_DATA]
+    python tests/data/served_data.py FOLDER [REAL_DATA]
 
 Writes small files into FOLDER, reads them, and prints one JSON object of names and digests.
 """

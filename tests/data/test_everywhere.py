@@ -18,14 +18,14 @@ MACHINES = {
     "as it is": {},
 }
 THREADS = {"old": 1, "avx2": 2, "as it is": 1}
-PROGRAM = Path(__file__).resolve().parents[1] / "served_data.py"
+PROGRAM = Path(__file__).resolve().with_name("served_data.py")
 SETTINGS = {name for settings in MACHINES.values() for name in settings}
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each machine serves, all at work at once."""
-    real = Path(os.environ.get("NARROWS_DATA", PROGRAM.parents[2] / "shared" / "data"))
+    real = Path(os.environ.get("NARROWS_DATA", PROGRAM.parents[3] / "shared" / "data"))
     plain = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     started = {
         machine: subprocess.Popen(
