@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import backbone_instances
 import pytest
 import torch
-from backbones import backbone_instances
 from command import composed
 from hydra.utils import get_object
 from instances import (

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from instances import BOTTLENECKS, CRITIC, IMAGE, LOSSES, TERMS, batch, model
-from module.module_helpers import constant, fit, module, network, quiet
 from torch import Tensor, nn
+from training.module_helpers import constant, fit, module, network, quiet
 
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.mlp import MLPEncoder

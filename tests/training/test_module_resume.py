@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from instances import CORRUPTIONS
-from module_helpers import SaveAt, fit, module, network, quiet, weights
+from training.module_helpers import SaveAt, fit, module, network, quiet, weights
 
 from narrows.training import module as training
 from narrows.training.callbacks.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from instances import LIKELIHOODS, batch, model
-from module.module_helpers import SPEC, SaveAt, adam, fit, module, quiet, weights
+from training.module_helpers import SPEC, SaveAt, adam, fit, module, quiet, weights
 
 from narrows.bottlenecks.sparse import BatchTopK
 from narrows.decoders.mlp import MLPDecoder

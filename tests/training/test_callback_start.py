@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 from instances import LIKELIHOODS, model
-from module.module_helpers import SPEC, SaveAt, adam, datamodule, fit, module, quiet, weights
+from training.module_helpers import SPEC, SaveAt, adam, datamodule, fit, module, quiet, weights
 
 from narrows.decoders.mlp import MLPDecoder
 from narrows.errors import UserError

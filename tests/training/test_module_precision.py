@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from instances import LIKELIHOODS, LOSSES
-from module_helpers import datamodule, deterministic, fit, module, network, quiet, weights
+from training.module_helpers import datamodule, deterministic, fit, module, network, quiet, weights
 
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder

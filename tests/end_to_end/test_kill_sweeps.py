@@ -1,6 +1,6 @@
 """The real thing: sweeps on digits, killed by SIGKILL at random moments and resumed until they are done.
 
-    python -m pytest -m slow tests/sweeps/test_kill_sweeps.py        NARROWS_KILL_SEED=3 for other moments
+    python -m pytest -m slow tests/end_to_end/test_kill_sweeps.py        NARROWS_KILL_SEED=3 for other moments
 
 Each ends complete, with the figures of a sweep that was never stopped, no job or trial lost and none doubled.
 """

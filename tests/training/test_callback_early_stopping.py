@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from instances import model
-from module.module_helpers import SPEC, adam, datamodule, fit, module, quiet
-from narrows.training.callbacks.early_stopping import EarlyStopping
+from training.module_helpers import SPEC, adam, datamodule, fit, module, quiet
 
 from narrows.errors import UserError
+from narrows.training.callbacks.early_stopping import EarlyStopping
 
 pytestmark = quiet
 

@@ -1,6 +1,6 @@
 """What every source serves, as digests: a program, because instruction sets are chosen when a process starts.
 
-    python tests/served_data.py FOLDER [REAL_DATA]
+    python tests/data/served_data.py FOLDER [REAL_DATA]
 
 Writes small files into FOLDER, reads them, and prints one JSON object of names and digests.
 """
@@ -85,9 +85,8 @@ def digest(batches: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def main(folder: Path, real: Path | None) -> None:
-    """Print the digests."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+def served(folder: Path, real: Path | None) -> dict[str, Any]:
+    """Digests by name, and the margin."""
     write_files(folder)
     found: dict[str, Any] = {}
     for name, data in datamodules(folder, real):
@@ -99,8 +98,9 @@ def main(folder: Path, real: Path | None) -> None:
             found[f"{name}, {split}"] = digest(data.ordered_loader(split, revealed=True))
     in_cells = synthetic.unrounded(18_000, synthetic.LENGTH)[0] / synthetic.GRID
     found[MARGIN] = float((in_cells - in_cells.floor() - 0.5).abs().min() * synthetic.GRID)
-    print(json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    print(json.dumps(served(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)))

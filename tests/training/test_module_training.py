@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from instances import LOSSES
-from module_helpers import (
+from torch.distributions import kl_divergence
+from training.module_helpers import (
     adam,
     datamodule,
     deterministic,
@@ -21,7 +22,6 @@ from module_helpers import (
     watched,
     weights,
 )
-from torch.distributions import kl_divergence
 
 from narrows.errors import UserError
 from narrows.random import generator, seed_default

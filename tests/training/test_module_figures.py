@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from module_helpers import (
+from training.module_helpers import (
     QUIET,
     SaveAt,
     datamodule,

@@ -14,7 +14,7 @@ import pytest
 import torch
 from instances import BOTTLENECKS, LIKELIHOODS, SERIES, model
 from PIL import Image
-from standins import Rows, context
+from tasks.standins import Rows, context
 
 from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
