@@ -11,8 +11,8 @@ from command import TINY, run_in_process
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from narrows.config.composition import checked, choice_files, register_resolvers
-from narrows.config.leftovers import Composition, _written, clear, composed
+from narrows.config.composition import checked, choice_files, config_dir, register_resolvers
+from narrows.config.leftovers import Composition, _written, clear, composed, plain_choice
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError
 from narrows.training.in_memory import composition
@@ -25,7 +25,7 @@ OTHERS = {
     "encoder": ("conv", "resnet"),
     "decoder": ("conv", "resnet"),
     "model": ("autoencoder", "vamp"),
-    "prior": ("flow", "mixture"),
+    "density": ("flow", "mixture"),
 }
 """Of every group that variants choose from two choices, at least one of which a variant has not made."""
 
@@ -51,6 +51,26 @@ def test_of_every_variant_nothing_is_left_in_groups_that_are_chosen_anew(variant
     checked(OmegaConf.create(config.values))
     for group in ("optimizer", "scheduler", "trainer", "callbacks"):
         assert config.of(group) == before.of(group)
+
+
+def test_what_all_datamodules_share_is_no_kinship() -> None:
+    # The recipe's batch size was for its own data.
+    recipe = composed("train", ("experiment=vae_binarized_mnist",))
+    assert recipe.values["datamodule"]["batch_size"] != plain_choice("datamodule", "digits")["batch_size"]
+    config, said = cleared("experiment=vae_binarized_mnist datamodule=digits")
+    assert config.values["datamodule"] == plain_choice("datamodule", "digits")
+    assert "left out: datamodule.batch_size" in said
+
+
+def test_datamodules_differ_in_what_they_say_and_share_the_rest() -> None:
+    shared = OmegaConf.to_container(OmegaConf.load(config_dir() / "datamodule_defaults.yaml"))["datamodule"]  # type: ignore[index,call-overload]
+    for name, path in choice_files("datamodule").items():
+        said = OmegaConf.to_container(OmegaConf.load(path))["datamodule"]  # type: ignore[index,call-overload]
+        values = plain_choice("datamodule", name)
+        assert list(values) == list(shared), name
+        for key in shared.keys() - {"source", "loading"}:
+            assert values[key] == said.get(key, shared[key]), f"{name}: {key}"
+            assert said.get(key) != shared[key] or key not in said, f"{name} repeats {key}"
 
 
 @pytest.mark.parametrize(
@@ -119,8 +139,8 @@ def test_a_reference_to_what_was_replaced_is_refused_by_its_cause() -> None:
     assert "choose decoder= corruption= too" in str(refused.value)
     config, _ = cleared("variant=masked encoder=conv decoder=conv corruption.size=7")
     assert config.of("corruption")["corruption.size"] == 7
-    with pytest.raises(UserError, match=r"prior.width=32.* would be left without a prior: choose another prior="):
-        clear(["experiment=zoo/codes", "~prior"])
+    with pytest.raises(UserError, match=r"density.width=32.* would be left without a density: choose another density="):
+        clear(["experiment=zoo/codes", "~density"])
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def test_a_directory_holds_real_runs(rows: np.ndarray, tmp_path: Path) -> None:
     record = narrows.runs.directory.read_json(run / "manifest.json")
     assert record["status"] == "completed"
     assert record["data"]["size"] == 135
+    assert record["parameters"] == sum(p.numel() for p in narrows.load(run).parameters())
+    assert record["attempts"][0]["step"] == 0
     assert {"metrics.json", "metrics.csv", "config.yaml", "rows.npz"} <= {path.name for path in run.iterdir()}
     assert "val/loss" in narrows.runs.directory.read_json(run / "metrics.json")
     loaded = narrows.load(run)

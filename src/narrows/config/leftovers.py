@@ -111,16 +111,24 @@ class _Plain:
         """By dotted key, with these additions."""
         if not _listed(choice):
             return {}
-        needed = ["+likelihood=bernoulli"] if self.group == "datamodule" else []  # which its yamls override
-        texts = (*self.outer, *needed, f"+{self.group}={_written(_listed(choice))}", *added)
-        return composed(None, texts).of(self.group)
+        return _alone(self.group, _written(_listed(choice)), self.outer, added).of(self.group)
 
     def _lineage(self, name: str) -> Iterator[str]:
         """A choice, and those that its yaml starts from."""
         yield name
         for base in yaml_defaults(config_dir() / self.group / f"{name}.yaml"):
-            if isinstance(base, str) and base != "_self_":
+            if isinstance(base, str) and base[0] not in "/_":  # another choice, not what all of a group have in common
                 yield from self._lineage(base)
+
+
+def plain_choice(group: str, choice: str) -> dict[str, Any]:
+    """The values of a choice, nested, with what it shares with others of its group; references are unresolved."""
+    return dict(_alone(group, choice).values[group])
+
+
+def _alone(group: str, choice: str, outer: Iterable[str] = (), added: Iterable[str] = ()) -> Composition:
+    needed = ["+likelihood=bernoulli"] if group == "datamodule" else []  # which its yamls override
+    return composed(None, (*outer, *needed, f"+{group}={choice}", *added))
 
 
 def _clear_group(

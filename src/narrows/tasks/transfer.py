@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from narrows.config.composition import build, choice_files
+from narrows.config.leftovers import plain_choice
 from narrows.drawing import restoration
 from narrows.errors import nearest, require
 from narrows.evaluation import subset
@@ -117,7 +118,7 @@ class Transfer(Task):
 
     def _config(self, context: TaskContext, other: str | Mapping[str, Any]) -> Any:
         if isinstance(other, str):
-            node = OmegaConf.load(choice_files("datamodule")[other]).datamodule
+            node = OmegaConf.create(plain_choice("datamodule", other))
         else:
             node = OmegaConf.create(dict(other))
         source: Any = getattr(context.everything, "source", None)

@@ -1,3 +1,4 @@
+from .experiment import Trained as Trained
 from .in_memory import Fit as Fit
 from .in_memory import Memory as Memory
 from .loggers import CSVHistory as CSVHistory

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.compare.run_summary import print_report
 from narrows.config.composition import build, build_later, checked, class_of
 from narrows.corruptions import Corruption
+from narrows.data.contents import Source
+from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
@@ -43,6 +47,20 @@ Figures = dict[str, float]
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class Trained:
+    """An experiment whose training has ended."""
+
+    config: DictConfig
+    trainer: L.Trainer
+    module: AutoencoderModule
+    data: Any
+    """The datamodule."""
+    tasks: dict[str, Task]
+    density: Density | None
+    """Not yet fitted."""
+
+
 def run(config: DictConfig, job: Job) -> Figures:
     """Train, test and record what `config` describes; the final figures.
 
@@ -53,22 +71,26 @@ def run(config: DictConfig, job: Job) -> Figures:
     quieten()
     asked, config = config, checked(config)
     objective = check_composition(config)
-    directory = RunDirectory(job.directory)
+    with recording(config, job, asked) as record:
+        return conclude(train(config, objective, job, record), job, record)
+
+
+@contextmanager
+def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDirectory | None]:
+    """The run's directory, whose status is kept truthful; None in a process that writes nothing."""
     if not is_main_process():
-        return _execute(config, objective, job, directory)
-    _take(directory, job, asked)
-    with recorded(directory, job, config.seed):
-        # After the manifest: a directory that has a config has all that a run needs to go on.
-        write_atomically(directory.path / CONFIG, OmegaConf.to_yaml(config))
-        return _execute(config, objective, job, directory)
-
-
-def _take(directory: RunDirectory, job: Job, asked: DictConfig) -> None:
+        yield None
+        return
+    record = RunDirectory(job.directory)
     if job.resume:
-        directory.reclaim()
+        record.reclaim()
     else:
-        directory.claim()
-        directory.write_hydra(asked, job.hydra)
+        record.claim()
+        record.write_hydra(asked, job.hydra)
+    with recorded(record, job, config.seed):
+        # After the manifest: a directory that has a config has all that a run needs to go on.
+        write_atomically(record.path / CONFIG, OmegaConf.to_yaml(config))
+        yield record
 
 
 def check_composition(config: DictConfig) -> Objective:
@@ -91,37 +113,56 @@ def check_composition(config: DictConfig) -> Objective:
     return objective
 
 
-def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunDirectory) -> Figures:
-    tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
-    start = _starting_point(job, directory)
-    trainer = make_trainer(config, job)
+def load_data(config: DictConfig, source: Source | None = None) -> DataModule:
+    """The config's datamodule, set up; with `source` in the place of its own."""
+    node = config.datamodule
+    if source is not None:
+        node = OmegaConf.create({key: value for key, value in node.items() if key != "source"} | {"_partial_": True})
     seed_default(config.seed, "data")
-    data = build(config.datamodule, "datamodule")
+    data: DataModule = build(node, "datamodule", **({} if source is None else {"source": source}))
     data.setup()
-    if is_main_process():
-        directory.update(data=data.spec.to_dict())
-        recorded_encoding.save(data, directory.path)
+    return data
+
+
+def train(
+    config: DictConfig,
+    objective: Objective,
+    job: Job,
+    record: RunDirectory | None,
+    source: Source | None = None,
+) -> Trained:
+    """Build what `config` describes and train it, on `source` where given; without a `record` nothing is noted.
+
+    Raises:
+        UserError: values that do not fit the data or one another, or limits that allow no step.
+        Pruned: the sweep that this run belongs to gave up on it.
+    """
+    tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
+    start = _starting_point(job, record)
+    trainer = make_trainer(config, job)
+    data = load_data(config, source)
+    if record is not None:
+        record.update(data=data.spec.to_dict())
+        recorded_encoding.save(data, record.path)
     model = build_model(config, data.spec)
-    parameters = sum(p.numel() for p in model.parameters())
-    if is_main_process():
-        directory.update(parameters=parameters)
+    if record is not None:
+        record.update(parameters=_announced(job, data, model, trainer))
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)
-    _announce(job, data, model, parameters, trainer)
     if start is None:
         declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
     try:
         _fit(trainer, module, data, start)
     except Pruned:
-        if is_main_process():
-            directory.write_metrics(module.validated)
+        if record is not None:
+            record.write_metrics(module.validated)
         raise
     require(
         trainer.global_step > 0,
         "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
     )
-    return conclude(config, trainer, module, data, tasks, directory, density)
+    return Trained(config, trainer, module, data, tasks, density)
 
 
 def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -> AutoencoderModule:
@@ -141,24 +182,23 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
     )
 
 
-def _starting_point(job: Job, directory: RunDirectory) -> Path | None:
+def _starting_point(job: Job, record: RunDirectory | None) -> Path | None:
     """The checkpoint to go on from, with the run's histories cut back to it."""
-    if not job.resume:
-        if is_main_process():
-            began_at(directory, 0, None)
-        return None
-    start = checkpoints.newest(directory.path)
-    if not is_main_process():
+    start = checkpoints.newest(job.directory) if job.resume else None
+    if record is None:
         return start
-    checkpoints.clear_temporary(directory.path)
+    if not job.resume:
+        began_at(record, 0, None)
+        return None
+    checkpoints.clear_temporary(record.path)
     state: dict[str, Any] = {} if start is None else checkpoints.read(start)
-    history_positions.rewind(directory.path, state.get("histories", {}))
-    began_at(directory, state.get("global_step", 0), None if start is None else start.name)
-    log.info("going on with %s from step %s", directory.path, state.get("global_step", 0))
+    history_positions.rewind(record.path, state.get("histories", {}))
+    began_at(record, state.get("global_step", 0), None if start is None else start.name)
+    log.info("going on with %s from step %s", record.path, state.get("global_step", 0))
     return start
 
 
-def _fit(trainer: L.Trainer, module: AutoencoderModule, data: Any, start: Path | None) -> None:
+def _fit(trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: Path | None) -> None:
     try:
         with os_signals.deferred():
             trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
@@ -173,9 +213,9 @@ def _fit(trainer: L.Trainer, module: AutoencoderModule, data: Any, start: Path |
         raise
 
 
-def _announce(job: Job, data: Any, model: Autoencoder, parameters: int, trainer: L.Trainer) -> None:
-    if not is_main_process():
-        return
+def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Trainer) -> int:
+    """The number of parameters, once the log has said what is trained."""
+    parameters = sum(p.numel() for p in model.parameters())
     log.info(
         "%s on %s: %s training examples of shape %s, %s parameters, latent %s, %s",
         job.title,
@@ -186,48 +226,48 @@ def _announce(job: Job, data: Any, model: Autoencoder, parameters: int, trainer:
         list(model.latent_shape),
         trainer.strategy.root_device,
     )
+    return parameters
 
 
-def conclude(
-    config: DictConfig,
-    trainer: L.Trainer,
-    module: AutoencoderModule,
-    data: Any,
-    tasks: Mapping[str, Task],
-    directory: RunDirectory,
-    density: Density | None = None,
-) -> Figures:
+def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures:
     """Test the chosen checkpoint, fit the density, run the tasks, write and print the figures."""
+    config, trainer, module, data = trained.config, trained.trainer, trained.module, trained.data
     device = trainer.strategy.root_device
-    chosen = checkpoint_path(directory.path, config.checkpoint)
+    chosen = checkpoint_path(job.directory, config.checkpoint)
     module.load_state_dict(read_weights(chosen))
     trainer.test(module, datamodule=data, verbose=False)
     tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
     figures: Figures = module.validated | tested
-    if not is_main_process():
+    if record is None:
         return figures
     module.model.to(device)
-    if density is not None:
-        figures |= fitted_density.fit(density, config.density, module.model, data, config.seed)
-        fitted_density.save(density, config.density, chosen, directory.path / CHECKPOINTS / fitted_density.FILE)
-        if any(isinstance(callback, Pictures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            publish(density_samples(module.model, config.seed), directory.path, trainer.loggers, trainer.global_step)
+    if trained.density is not None:
+        figures |= _fit_density(trained, trained.density, record, chosen)
     context = TaskContext(
         model=module.model,
         datamodule=data,
-        directory=directory.path,
+        directory=record.path,
         seed=config.seed,
         device=device,
-        untrained=partial(untrained, directory.path, data.spec),
+        untrained=partial(untrained, record.path, data.spec),
     )
     judged = {name: value for name, value in figures.items() if name.startswith("density/")}
-    judged |= run_tasks(tasks, context)
+    judged |= run_tasks(trained.tasks, context)
     for logger in trainer.loggers:
         logger.log_metrics(judged, step=trainer.global_step)
         logger.finalize("success")
         if isinstance(logger, TensorBoard):
             logger.close()
     figures |= judged
-    directory.write_metrics(figures)
-    print_report(figures, directory.path, Path(config.output_dir))
+    record.write_metrics(figures)
+    print_report(figures, record.path, Path(config.output_dir))
+    return figures
+
+
+def _fit_density(trained: Trained, density: Density, record: RunDirectory, chosen: Path) -> Figures:
+    config, trainer, model = trained.config, trained.trainer, trained.module.model
+    figures = fitted_density.fit(density, config.density, model, trained.data, config.seed)
+    fitted_density.save(density, config.density, chosen, record.path / CHECKPOINTS / fitted_density.FILE)
+    if any(isinstance(callback, Pictures) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        publish(density_samples(model, config.seed), record.path, trainer.loggers, trainer.global_step)
     return figures

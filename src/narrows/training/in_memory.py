@@ -6,37 +6,30 @@ import functools
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.config.composition import build, checked, config_dir, register_resolvers, run_dir
+from narrows.config.composition import checked, config_dir, register_resolvers, run_dir
 from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides, explain
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, require
-from narrows.files import write_atomically
-from narrows.loading.load import build_model
-from narrows.losses import Objective
-from narrows.random import seed_default
 from narrows.runs.directory import RunDirectory
-from narrows.runs.file_names import CONFIG
 from narrows.runs.job import Job
-from narrows.runs.status import began_at, recorded
-from narrows.training.experiment import build_module, check_composition
+from narrows.training.experiment import check_composition, recording, train
 from narrows.training.module import AutoencoderModule
-from narrows.training.trainer import make_trainer, quieten
+from narrows.training.trainer import quieten
 
 log = logging.getLogger(__name__)
 
@@ -83,34 +76,37 @@ def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path
     with undisturbed():
         quieten()
         objective = check_composition(config)
-        if directory is None:
-            config.callbacks = {name: node for name, node in config.callbacks.items() if name not in SHOWING}
-            config.logger = {}
-            with open_dict(config.trainer):
-                config.trainer.enable_checkpointing = False
-            data = in_memory(config, rows)
-            return Fit(_train(config, objective, data, Job(Path())), _held(data), None)
-        return _recorded(config, objective, rows, Job(_place(directory, choices), list(overrides), choices))
+        _require_plain_rows(config)
+        job = Job(Path() if directory is None else _place(directory, choices), list(overrides), choices)
+        with _silent(config) if directory is None else _recorded(config, rows, job) as record:
+            trained = train(config, objective, job, record, Memory(rows))
+            if record is not None:
+                record.write_metrics(trained.module.validated)
+    return Fit(trained.module.cpu(), _held(trained.data), None if record is None else record.path)
 
 
 def _place(directory: str | Path, choices: dict[str, str]) -> Path:
     # Without its cache: every fit of a process has a run of its own.
-    return Path(run_dir.__wrapped__(str(directory), None, choices.get("variant")))
+    return Path(run_dir.__wrapped__(str(directory), None, choices.get("variant"))).resolve()
 
 
-def _recorded(config: DictConfig, objective: Objective, rows: NDArray[np.float32], job: Job) -> Fit:
-    home = RunDirectory(job.directory)
-    home.claim()
-    config.datamodule.source.path = str(home.path / ROWS)
-    with recorded(home, job, config.seed):
-        write_atomically(home.path / CONFIG, OmegaConf.to_yaml(config))
-        np.savez_compressed(home.path / ROWS, x=rows)
-        began_at(home, 0, None)
-        data = in_memory(config, rows)
-        home.update(data=data.spec.to_dict())
-        module = _train(config, objective, data, job)
-        home.write_metrics(module.validated)
-    return Fit(module, _held(data), home.path)
+def _silent(config: DictConfig) -> AbstractContextManager[None]:
+    """Make the config one that writes and prints nothing."""
+    config.callbacks = {name: node for name, node in config.callbacks.items() if name not in SHOWING}
+    config.logger = {}
+    with open_dict(config.trainer):
+        config.trainer.enable_checkpointing = False
+    return nullcontext()
+
+
+@contextmanager
+def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Iterator[RunDirectory | None]:
+    """The run's directory, with the rows where its config says that they lie."""
+    config.datamodule.source.path = str(job.directory / ROWS)
+    with recording(config, job, config) as record:
+        if record is not None:
+            np.savez_compressed(record.path / ROWS, x=rows)
+        yield record
 
 
 @functools.lru_cache(maxsize=64)
@@ -140,12 +136,7 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
         holder.hydra = before
 
 
-def in_memory(config: DictConfig, rows: NDArray[np.float32]) -> DataModule:
-    """The config's datamodule on `rows [N, D]` in the place of its file.
-
-    Raises:
-        UserError: another datamodule than `arrays`, or one that standardises.
-    """
+def _require_plain_rows(config: DictConfig) -> None:
     source = config.datamodule.source
     require(
         str(source._target_).endswith(".Arrays") and source.kind in ("auto", "vector"),
@@ -155,21 +146,6 @@ def in_memory(config: DictConfig, rows: NDArray[np.float32]) -> DataModule:
         source.standardise == "none",
         "an estimator gives back what it was given: scale the rows before it, as make_pipeline(StandardScaler(), ...)",
     )
-    node = OmegaConf.create({key: value for key, value in config.datamodule.items() if key != "source"})
-    node._partial_ = True
-    seed_default(config.seed, "data")
-    data: DataModule = build(node, "datamodule", source=Memory(rows))
-    data.setup()
-    return data
-
-
-def _train(config: DictConfig, objective: Objective, data: DataModule, job: Job) -> AutoencoderModule:
-    trainer: L.Trainer = make_trainer(config, job)
-    module = build_module(config, build_model(config, data.spec), objective)
-    trainer.fit(module, datamodule=data)
-    require(trainer.global_step > 0, "nothing was trained: max_epochs, or a limit of the trainer's, allows no step")
-    module.cpu()
-    return module
 
 
 def _held(data: DataModule) -> NDArray[np.integer]:

@@ -1,0 +1,2 @@
+from .leftovers import Cleared as Cleared
+from .leftovers import Composition as Composition
