@@ -39,7 +39,7 @@ class Corruption(nn.Module):
         name = type(self).__name__
         require(
             spec.kind in self.kinds,
-            f"corruption {name} takes data of kind {', '.join(self.kinds)}, not {spec.kind}; use corruption=clean",
+            f"corruption {name} takes data of kind {', '.join(self.kinds)}, not {spec.kind}; use corruption=none",
         )
         self.value_range = spec.value_range
 
