@@ -5,7 +5,7 @@ N rows are the positions of all examples: `[B, d, *positions] -> [N, d]`; K code
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +111,7 @@ class Codebook(nn.Module):
         self.counts.copy_(self._statistics(rows, self.nearest(rows))[0].clamp_min(1))
         self.idle.zero_()
         self.started.fill_(True)
-        return self(h)[1]
+        return self.lookup(self.nearest(rows).unflatten(0, (len(h), *h.shape[2:])))
 
     @torch.no_grad()
     def learn(self, h: Tensor, codes: Tensor) -> None:
@@ -173,13 +173,17 @@ class CodebookBottleneck(Bottleneck):
         self.projection = AxisLinear(self.in_shape[0], dim)
         self.books = nn.ModuleList(Codebook(codes, width, **learning) for _ in range(count))
 
+    @property
+    def codebooks(self) -> list[Codebook]:
+        """The modules of `books`."""
+        return cast(list[Codebook], list(self.books))
+
     def learn(self, latent: Latent) -> None:
         assert isinstance(latent, CodebookLatent)
-        books: Any = self.books
-        if not all(book.ready for book in books):
+        if not all(book.ready for book in self.codebooks):
             self.start(latent)
             return
-        for book, (given, _), (_, codes) in zip(books, latent.parts, latent.books.values(), strict=True):
+        for book, (given, _), (_, codes) in zip(self.codebooks, latent.parts, latent.books.values(), strict=True):
             book.learn(given.detach(), codes)
 
     def start(self, latent: CodebookLatent) -> None:

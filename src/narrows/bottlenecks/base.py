@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -23,8 +23,14 @@ class Bottleneck(nn.Module):
     """Of some input that it reads, from which a composition is judged before there are data."""
     step: ClassVar[float | None] = None
     """What `point` was trained to be rounded to multiples of; None where it was not."""
+    sizes: tuple[int, ...]
+    """How many codes each alphabet of a quantising bottleneck has; others do not have it."""
     in_shape: Shape
     out_shape: Shape
+
+    if TYPE_CHECKING:
+
+        def __call__(self, h: Tensor) -> Latent: ...
 
     def __init__(self, in_shape: Shape, dim: int) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,8 @@ class OneHotVariables(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         axis = -1 - self.positions
         apart = value.unflatten(axis, self.log_probs.shape[1:3])
-        return (apart * self.log_probs).sum(axis)
+        log_prob: Tensor = (apart * self.log_probs).sum(axis)
+        return log_prob
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         index = Indices(logits=self.log_probs.movedim(2, -1), validate_args=False).sample(torch.Size(sample_shape))
@@ -46,9 +48,11 @@ class OneHotVariables(Distribution):
         return hot.movedim(-1, axis).flatten(axis - 1, axis)
 
 
-@register_kl(OneHotVariables, OneHotVariables)
 def _kl_one_hot(q: OneHotVariables, p: OneHotVariables) -> Tensor:
     return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum(2)
+
+
+register_kl(OneHotVariables, OneHotVariables)(_kl_one_hot)
 
 
 class Product(Distribution):
@@ -76,10 +80,12 @@ class Product(Distribution):
         return torch.cat(drawn, -len(self.event_shape))
 
 
-@register_kl(Product, Product)
 def _kl_product(q: Product, p: Product) -> Tensor:
     pairs = zip(q.parts, p.parts, strict=True)
     return torch.stack([row_sums(kl_divergence(a, b)) for a, b in pairs]).sum(0)
+
+
+register_kl(Product, Product)(_kl_product)
 
 
 class Categorical(Bottleneck):
@@ -114,6 +120,10 @@ class Categorical(Bottleneck):
         self.variables, self.categories = dim, categories
         self.temperature, self.hard = temperature, hard
         self.projection = AxisLinear(in_shape[0], dim * categories)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, h: Tensor) -> VariationalLatent: ...
 
     def forward(self, h: Tensor) -> VariationalLatent:
         logits = at_least_single(self.projection(h)).unflatten(1, (self.variables, self.categories))
@@ -158,7 +168,7 @@ class Joint(Bottleneck):
         self.discrete = Categorical(in_shape, dim=variables, categories=categories, temperature=temperature)
 
     def forward(self, h: Tensor) -> JointLatent:
-        parts = {"continuous": self.continuous(h), "discrete": self.discrete(h)}
+        parts: dict[str, VariationalLatent] = {"continuous": self.continuous(h), "discrete": self.discrete(h)}
         return JointLatent(
             z=torch.cat([part.z for part in parts.values()], 1),
             point=torch.cat([part.point for part in parts.values()], 1),

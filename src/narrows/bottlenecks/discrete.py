@@ -57,20 +57,20 @@ class VectorQuantizer(CodebookBottleneck):
 
     def forward(self, h: Tensor) -> CodebookLatent:
         given = at_least_single(self.projection(h)).chunk(len(self.books), dim=1)
-        chosen = [book(part) for book, part in zip(self.books, given, strict=True)]
+        chosen = [book(part) for book, part in zip(self.codebooks, given, strict=True)]
         parts = [(part, vectors) for part, (_, vectors) in zip(given, chosen, strict=True)]
         z = torch.cat([self.past(vectors, part) for part, vectors in parts], dim=1)
         codes = torch.stack([codes for codes, _ in chosen], dim=1)
         return self.returns(z=z, point=z, codes=codes, sizes=self.sizes, parts=parts)
 
     def start(self, latent: CodebookLatent) -> None:
-        for book, (given, _) in zip(self.books, latent.parts, strict=True):
-            book.start(given.detach())  # type: ignore[operator]
+        for book, (given, _) in zip(self.codebooks, latent.parts, strict=True):
+            book.start(given.detach())
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """`[B, groups, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
-        each = zip(self.books, codes.unbind(1), strict=True)
-        return torch.cat([book.lookup(code) for book, code in each], dim=1)  # type: ignore[operator]
+        each = zip(self.codebooks, codes.unbind(1), strict=True)
+        return torch.cat([book.lookup(code) for book, code in each], dim=1)
 
 
 class ResidualVQ(CodebookBottleneck):
@@ -117,7 +117,7 @@ class ResidualVQ(CodebookBottleneck):
     def forward(self, h: Tensor) -> CodebookLatent:
         rest = first = at_least_single(self.projection(h))
         parts, codes = [], []
-        for book in self.books:
+        for book in self.codebooks:
             code, vectors = book(rest)
             parts.append((rest, vectors))
             codes.append(code)
@@ -127,10 +127,10 @@ class ResidualVQ(CodebookBottleneck):
 
     def start(self, latent: CodebookLatent) -> None:
         rest = latent.parts[0][0].detach()
-        for book in self.books:
-            rest = rest - book.start(rest)  # type: ignore[operator]
+        for book in self.codebooks:
+            rest = rest - book.start(rest)
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """`[B, levels, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
-        each = zip(self.books, codes.unbind(1), strict=True)
-        return torch.stack([book.lookup(code) for book, code in each]).sum(0)  # type: ignore[operator]
+        each = zip(self.codebooks, codes.unbind(1), strict=True)
+        return torch.stack([book.lookup(code) for book, code in each]).sum(0)

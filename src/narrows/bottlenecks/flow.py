@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from narrows.bottlenecks._flows import Flow, along, chain
 from narrows.bottlenecks._pushforward import Pushforward
@@ -113,7 +113,7 @@ class FlowPrior(Bottleneck):
         self.flow = chain(flow, dim, 0, transforms, hidden, "bottleneck flow_prior")
         self.inverted = flow != "iaf"
 
-    def prior(self) -> Independent:
+    def prior(self) -> Independent[Distribution]:
         """Over `out_shape`."""
         positions = len(self.out_shape) - 1
         transform = self.flow()

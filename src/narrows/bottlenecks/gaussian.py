@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -50,6 +51,10 @@ class Gaussian(Bottleneck):
         if self.bounds is not None:
             log_variance = log_variance.clamp(*self.bounds)
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, h: Tensor) -> GaussianLatent: ...
 
     def forward(self, h: Tensor) -> GaussianLatent:
         posterior = self.posterior(h)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -83,12 +83,11 @@ class HierarchicalVQ(CodebookBottleneck):
         self.past: Callable[[Tensor, Tensor], Tensor] = rotated if rotate else straight_through
 
     def forward(self, h: Tensor) -> CodebookLatent:
-        books: Any = self.books
         high = at_least_single(self.down(h))
-        high_codes, high_vectors = books[0](high)
+        high_codes, high_vectors = self.codebooks[0](high)
         top = self.past(high_vectors, high)
         low = at_least_single(self.projection(h) + self.condition(top))
-        low_codes, low_vectors = books[1](low)
+        low_codes, low_vectors = self.codebooks[1](low)
         z = self._join(top, self.past(low_vectors, low))
         codes = torch.cat([high_codes.flatten(1), low_codes.flatten(1)], dim=1)
         parts = [(high, high_vectors), (low, low_vectors)]
@@ -104,13 +103,11 @@ class HierarchicalVQ(CodebookBottleneck):
     @torch.no_grad()
     def start(self, latent: CodebookLatent) -> None:
         (high, before), (low, _) = latent.parts
-        books: Any = self.books
-        after = books[0].start(high)
-        books[1].start(low + self.condition(after) - self.condition(before))
+        after = self.codebooks[0].start(high)
+        self.codebooks[1].start(low + self.condition(after) - self.condition(before))
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """`[B, N]` to the z that has these codes, `[B, 2 dim, *size]`."""
         pieces = codes.split([prod(shape) for shape in self.maps.values()], dim=1)
         maps = [piece.unflatten(1, shape) for piece, shape in zip(pieces, self.maps.values(), strict=True)]
-        books: Any = self.books
-        return self._join(*(book.lookup(codes) for book, codes in zip(books, maps, strict=True)))
+        return self._join(*(book.lookup(codes) for book, codes in zip(self.codebooks, maps, strict=True)))

@@ -119,7 +119,7 @@ class Ladder(Bottleneck):
         return found
 
     def _prior(self, batch: Sequence[int]) -> TopDown:
-        zeros = self.guesses[0].weight.new_zeros((*batch, self.dims[-1]))  # type: ignore[operator]
+        zeros = next(self.guesses.parameters()).new_zeros((*batch, self.dims[-1]))
         top = Normal(zeros, torch.ones_like(zeros), validate_args=False)
         return TopDown(top, [_law(fall) for fall in self.falls], self.dims)
 

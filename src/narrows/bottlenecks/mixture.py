@@ -22,11 +22,11 @@ class MixtureAtEveryPosition(Distribution):
         super().__init__(event_shape=mixture.event_shape + self.positions, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        log_prob = self.mixture.log_prob(value.movedim(-1 - len(self.positions), -1))
+        log_prob: Tensor = self.mixture.log_prob(value.movedim(-1 - len(self.positions), -1))
         return log_prob.flatten(-len(self.positions)).sum(-1) if self.positions else log_prob
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        drawn = self.mixture.sample(torch.Size(sample_shape) + self.positions)
+        drawn: Tensor = self.mixture.sample(torch.Size(sample_shape) + self.positions)
         return drawn.movedim(-1, -1 - len(self.positions))
 
 

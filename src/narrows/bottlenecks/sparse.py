@@ -44,7 +44,8 @@ class _Sparse(Bottleneck):
 
     def project(self, h: Tensor) -> Tensor:
         """`h [B, C, *positions]` to activations `[B, dim, *positions]`."""
-        return self.projection(h - _over_positions(self.centre, h) if self.centred else h)
+        pre: Tensor = self.projection(h - _over_positions(self.centre, h) if self.centred else h)
+        return pre
 
     @torch.no_grad()
     def learn(self, latent: Latent) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -107,13 +107,20 @@ class VonMisesFisher(Distribution):
         return F.normalize(z, dim=-1).to(self.direction.dtype)
 
 
-@register_kl(VonMisesFisher, HypersphericalUniform)
 def _kl_uniform(q: VonMisesFisher, p: HypersphericalUniform) -> Tensor:
     return q.divergence_from_uniform()
 
 
+register_kl(VonMisesFisher, HypersphericalUniform)(_kl_uniform)
+
+
 class _Along(torch.autograd.Function):
     """`w = mu.z`, drawn given kappa (float64); `ratio` is `A_m(kappa) = E[w]`."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, kappa: Tensor, ratio: Tensor, m: int) -> Tensor: ...
 
     @staticmethod
     def forward(ctx: Any, kappa: Tensor, ratio: Tensor, m: int) -> Tensor:

@@ -45,6 +45,7 @@ class AutoregressiveCodes(Density):
     """
 
     requires = QuantizedLatent
+    starts: Tensor
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class AutoregressiveCodes(Density):
         right = heads >= 1 and width >= 1 and width % heads == 0
         require(right, f"density autoregressive: heads must be at least 1 and divide width={width}, not {heads}")
         super().__init__(model)
-        self.sizes: tuple[int, ...] = model.bottleneck.sizes  # type: ignore[assignment]
+        self.sizes = model.bottleneck.sizes
         self.positions = model.bottleneck.code_positions
         self.length = math.prod(self.positions) * len(self.sizes)
         _refuse_large(self.sizes, self.length)
@@ -97,12 +98,12 @@ class AutoregressiveCodes(Density):
 
     def in_place(self, sequence: Tensor) -> Tensor:
         """`[B, L] -> [B, Q, *positions]`."""
-        apart = sequence.unflatten(1, (-1, len(self.sizes))).transpose(1, 2)
+        apart: Tensor = sequence.unflatten(1, (-1, len(self.sizes))).transpose(1, 2)
         return apart.reshape(len(sequence), len(self.sizes), *self.positions)
 
     def log_probs(self, sequence: Tensor) -> Tensor:
         """`log p(c_i = s | c_1, ..., c_{i-1})`, `[B, L] -> [B, L, S]`; minus infinity beyond an alphabet's end."""
-        known = self.vectors(sequence[:, :-1] + self.starts[:-1])  # type: ignore[index]
+        known = self.vectors(sequence[:, :-1] + self.starts[:-1])
         first = self.first.expand(len(sequence), 1, -1)
         h = torch.cat([first, known], 1) + self.places
         for block in self.blocks:
@@ -115,7 +116,7 @@ class AutoregressiveCodes(Density):
 
     def _read_out(self, alphabet: int, h: Tensor) -> Tensor:
         """`[..., W] -> [..., S]`."""
-        log_probs = self.heads[alphabet](self.norm(h)).log_softmax(-1)
+        log_probs: Tensor = self.heads[alphabet](self.norm(h)).log_softmax(-1)
         return F.pad(log_probs, (0, max(self.sizes) - self.sizes[alphabet]), value=-math.inf)
 
     @torch.no_grad()
@@ -129,7 +130,7 @@ class AutoregressiveCodes(Density):
                 h = block(h, cache=cache)
             probs = self._read_out(i % len(self.sizes), h.squeeze(1)).exp()
             drawn.append(torch.multinomial(probs, 1))
-            h = self.vectors(drawn[-1] + self.starts[i])  # type: ignore[index]
+            h = self.vectors(drawn[-1] + self.starts[i])
         return self.in_place(torch.cat(drawn, 1))
 
     def sample(self, n: int) -> Tensor:

@@ -110,7 +110,8 @@ class Density(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(tensor.device for tensor in self.state_dict().values())
+        values: dict[str, Tensor] = self.state_dict()
+        return next(iter(values.values())).device
 
     @torch.no_grad()
     def judge(self, values: Tensor) -> float:

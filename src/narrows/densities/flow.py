@@ -58,7 +58,9 @@ class FlowDensity(StandardisedDensity):
         self.budget.spend(self.flow, self.log_prob_standard, train, held)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        return self.flow().log_prob(u)
+        log_prob: Tensor = self.flow().log_prob(u)
+        return log_prob
 
     def sample_standard(self, n: int) -> Tensor:
-        return self.flow().sample((n,))
+        drawn: Tensor = self.flow().sample((n,))
+        return drawn

@@ -48,7 +48,8 @@ class GaussianDensity(StandardisedDensity):
         return MultivariateNormal(torch.zeros_like(self.mean), scale_tril=self.factor, validate_args=False)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        return self.normal().log_prob(u)
+        log_prob: Tensor = self.normal().log_prob(u)
+        return log_prob
 
     def sample_standard(self, n: int) -> Tensor:
         return self.normal().sample((n,))
@@ -126,7 +127,9 @@ class MixtureDensity(StandardisedDensity):
         return MixtureSameFamily(Categorical(self.weights, validate_args=False), parts, validate_args=False)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        return self.mixture().log_prob(u)
+        log_prob: Tensor = self.mixture().log_prob(u)
+        return log_prob
 
     def sample_standard(self, n: int) -> Tensor:
-        return self.mixture().sample(torch.Size((n,)))
+        drawn: Tensor = self.mixture().sample(torch.Size((n,)))
+        return drawn

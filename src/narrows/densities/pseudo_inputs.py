@@ -80,8 +80,8 @@ class VampDensity(Density):
     def components(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z|v_k), each `[K, *latent_shape]`."""
         latent = self._encode(Batch(inside(self.raw_inputs, self.spec), label=self.labels if self._told else None))
-        posterior = latent.posterior  # type: ignore[attr-defined]
-        return posterior.mean, posterior.stddev
+        assert isinstance(latent, GaussianLatent)
+        return latent.posterior.mean, latent.posterior.stddev
 
     def learn(self, train: Tensor, held: Tensor) -> None:
         self.budget.spend(self, lambda z: _mixture(*self.components()).log_prob(z), train, held)
@@ -90,10 +90,12 @@ class VampDensity(Density):
         self.scales.copy_(scales)
 
     def log_prob(self, values: Tensor) -> Tensor:
-        return _mixture(self.means, self.scales).log_prob(values)
+        log_prob: Tensor = _mixture(self.means, self.scales).log_prob(values)
+        return log_prob
 
     def sample(self, n: int) -> Tensor:
-        return _mixture(self.means, self.scales).sample(torch.Size((n,)))
+        drawn: Tensor = _mixture(self.means, self.scales).sample(torch.Size((n,)))
+        return drawn
 
 
 def _mixture(means: Tensor, scales: Tensor) -> MixtureSameFamily:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -26,6 +26,10 @@ class Input(nn.Module):
     out_shape: Shape
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length: then `[B, *any, T]` for any T, with T kept as the last axis."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, batch: Batch) -> Tensor: ...
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()

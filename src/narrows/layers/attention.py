@@ -65,7 +65,8 @@ class SelfAttention(nn.Module):
 
     def _joined(self, parts: Tensor) -> Tensor:
         """`[B, heads, N, D / heads] -> [B, N, D]`."""
-        return self.output(parts.transpose(1, 2).flatten(2))
+        joined: Tensor = self.output(parts.transpose(1, 2).flatten(2))
+        return joined
 
 
 class Block(nn.Module):
@@ -83,7 +84,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm_attention(x), padding, cache))
-        return x + self.dropout(self.mlp(self.norm_mlp(x)))
+        change: Tensor = self.dropout(self.mlp(self.norm_mlp(x)))
+        return x + change
 
 
 class Transformer(nn.Module):
@@ -106,7 +108,8 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         for block in self.blocks:
             x = block(x, padding)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class MapAttention(nn.Module):
@@ -121,7 +124,7 @@ class MapAttention(nn.Module):
         self.attention = SelfAttention(channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.attention(self.norm(x).flatten(2).transpose(1, 2))
+        tokens: Tensor = self.attention(self.norm(x).flatten(2).transpose(1, 2))
         return x + tokens.transpose(1, 2).view_as(x)
 
 

@@ -237,7 +237,8 @@ class ResidualBlock(nn.Module):
         self.residual = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x)
+        change: Tensor = self.residual(x)
+        return x + change
 
 
 def dense(

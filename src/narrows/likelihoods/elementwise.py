@@ -8,7 +8,7 @@ of an example is the sum of `log_prob` over its values, in nats.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,10 @@ class Likelihood(nn.Module):
     """Whether `p(x|z).mean` is a value of the data: of tokens it is none."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, params: Tensor, given: Given | None = None) -> Distribution: ...
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -169,6 +173,11 @@ def _mean_over_processes(values: Tensor) -> Tensor:
     return sums[0] / sums[1]
 
 
+def _log_prob(normal: Normal, value: Tensor) -> Tensor:
+    nats: Tensor = Normal.log_prob(normal, value)
+    return nats
+
+
 class _OptimalNormal(Normal):
     """A Normal whose sigma is the one that makes the observed batch likeliest."""
 
@@ -182,9 +191,9 @@ class _OptimalNormal(Normal):
     def log_prob_judged(self, value: Tensor, judged: Tensor | None) -> Tensor:
         """`judged`: bool, the values that sigma is to make likeliest; None for all."""
         if not self.owner.training:
-            return super().log_prob(value)
+            return _log_prob(self, value)
         sigma = self.owner.fit(self.loc, value, judged)
-        return Normal(self.loc, sigma.expand_as(self.loc), validate_args=False).log_prob(value)
+        return _log_prob(Normal(self.loc, sigma.expand_as(self.loc), validate_args=False), value)
 
 
 class OptimalGaussianLikelihood(Likelihood):

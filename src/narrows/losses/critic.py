@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,10 @@ class Critic(nn.Module):
                 weight = getattr(layer, "weight", None)
                 if isinstance(weight, nn.Parameter) and weight.ndim > 1:
                     normalised(layer)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor) -> Tensor:
         return at_least_single(self.head(self.encoder(x)).squeeze(1))

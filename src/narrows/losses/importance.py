@@ -114,7 +114,8 @@ class ImportanceWeighted(Term):
 
     def _grouped(self, log_weights: Tensor, joined: bool) -> Tensor:
         """`[S, B] -> [M, K, B]`."""
-        return log_weights.unflatten(0, (1, -1) if joined else (self.groups, self.samples))
+        grouped: Tensor = log_weights.unflatten(0, (1, -1) if joined else (self.groups, self.samples))
+        return grouped
 
 
 def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:

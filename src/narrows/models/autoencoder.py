@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,10 @@ class Autoencoder(nn.Module):
         UserError: an unknown `init`, two stages whose shapes do not meet, or a stage that cannot read this data.
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, batch: Batch) -> Output: ...
+
     def __init__(
         self,
         spec: DataSpec,
@@ -123,7 +127,7 @@ class Autoencoder(nn.Module):
         wanted = self.likelihood.out_shape
         target = getattr(builder, "func", builder)
         extra = {"spec": self.spec} if getattr(target, "autoregressive", False) else {}
-        decoder = builder(self.read_shape, wanted, **extra)
+        decoder: Decoder = builder(self.read_shape, wanted, **extra)
         if tuple(decoder.out_shape) != tuple(wanted):
             raise UserError(
                 f"decoder {type(decoder).__name__} gives {list(decoder.out_shape)}, but likelihood "

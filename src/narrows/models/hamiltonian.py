@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from narrows.types import Batch, DataSpec, GaussianLatent, Given, Latent, Moment
 
 TEMPERINGS = ("none", "fixed", "quadratic")
 PART = "model hamiltonian"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class HamiltonianAutoencoder(Autoencoder):
@@ -125,6 +128,12 @@ class HamiltonianAutoencoder(Autoencoder):
         return super().params(z[:, : self.latent_shape[0]], given)
 
 
+def _uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as torch.compile leaves it alone; torch says nothing of the type."""
+    plain: Callable[P, R] = torch.compiler.disable(function)
+    return plain
+
+
 class _Leapfrog:
     """The steps for given examples, both ways, on `[..., B, 2 D, *positions]`."""
 
@@ -167,7 +176,7 @@ class _Leapfrog:
         return torch.cat([z, rho], 1).reshape(like.shape), log_det
 
     # What torch.compile has compiled has no second derivative.
-    @torch.compiler.disable
+    @_uncompiled
     def _force(self, z: Tensor) -> Tensor:
         """`-grad U(z)`, itself differentiable while gradients are recorded."""
         if self.model.steps == 0:

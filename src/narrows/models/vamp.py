@@ -62,8 +62,10 @@ class VampAutoencoder(Autoencoder):
 
     def prior(self) -> MixtureSameFamily:
         """Over one latent, `latent_shape`."""
-        posterior = super().encode(Batch(self.pseudo_inputs())).posterior  # type: ignore[attr-defined]
-        return mixture_of_normals(self.raw_inputs.new_zeros(len(self.raw_inputs)), posterior.mean, posterior.stddev)
+        latent = super().encode(Batch(self.pseudo_inputs()))
+        assert isinstance(latent, GaussianLatent)
+        mean, scale = latent.posterior.mean, latent.posterior.stddev
+        return mixture_of_normals(self.raw_inputs.new_zeros(len(self.raw_inputs)), mean, scale)
 
     def encode(self, batch: Batch | Tensor) -> Latent:
         latent = super().encode(batch)
@@ -71,7 +73,8 @@ class VampAutoencoder(Autoencoder):
         return under_prior(latent, self.prior())
 
     def draw_own(self, n: int) -> Tensor:
-        return self.prior().sample(torch.Size((n,)))
+        drawn: Tensor = self.prior().sample(torch.Size((n,)))
+        return drawn
 
 
 def inside(raw: Tensor, spec: DataSpec) -> Tensor:

@@ -130,7 +130,7 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
     Raises:
         UserError: an option that the module refuses.
     """
-    return build(
+    module: AutoencoderModule = build(
         config.module,
         "module",
         model,
@@ -139,6 +139,7 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
         scheduler=build_later(config.scheduler, "scheduler"),
         seed=config.seed,
     )
+    return module
 
 
 def _starting_point(job: Job, directory: RunDirectory) -> Path | None:
