@@ -16,6 +16,13 @@ class Bottleneck(nn.Module):
     what the latent *is* and computes no loss; `returns` is the kind of `Latent` that terms may rely on.
     A bottleneck with a prior also has `sample_prior(n) -> [n, *out_shape]`; one that quantises has the `sizes` of
     its alphabets and `decode_codes(codes [B, len(sizes), *code_positions]) -> [B, *out_shape]`.
+
+    Example:
+        >>> class Half(Bottleneck):
+        ...     def forward(self, h):
+        ...         return Latent(z=h / 2, point=h / 2)
+        >>> Half((2,), dim=2)(torch.ones(1, 2)).z
+        tensor([[0.5000, 0.5000]])
     """
 
     returns: type[Latent] = Latent

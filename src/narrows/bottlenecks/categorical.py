@@ -22,6 +22,11 @@ class OneHotVariables(Distribution):
     """N independent variables of C categories at every position, one-hot beside one another on axis 1.
 
     `logits [B, N, C, *positions]`, values `[..., B, N C, *positions]`, `log_prob [..., B, N, *positions]`.
+
+    Example:
+        >>> uniform = OneHotVariables(torch.zeros(1, 2, 4))
+        >>> uniform.log_prob(uniform.sample()).exp()
+        tensor([[0.2500, 0.2500]])
     """
 
     support = constraints.one_hot
@@ -56,7 +61,14 @@ register_kl(OneHotVariables, OneHotVariables)(_kl_one_hot)
 
 
 class Product(Distribution):
-    """Independent parts that follow one another on axis 1, of `sizes` channels: `log_prob [..., B]`."""
+    """Independent parts that follow one another on axis 1, of `sizes` channels: `log_prob [..., B]`.
+
+    Example:
+        >>> parts = [OneHotVariables(torch.zeros(1, 1, 2)), OneHotVariables(torch.zeros(1, 1, 4))]
+        >>> both = Product(parts, sizes=[2, 4], positions=())
+        >>> both.log_prob(both.sample()).exp()
+        tensor([0.1250])
+    """
 
     support = constraints.real_vector
 
@@ -100,6 +112,11 @@ class Categorical(Bottleneck):
 
     Raises:
         UserError: `dim` below 1, `categories` below 2, or `temperature` not above 0.
+
+    Example:
+        >>> latent = Categorical((5,), dim=2, categories=4).eval()(torch.rand(3, 5))
+        >>> latent.z.shape, latent.z.sum(1)
+        (torch.Size([3, 8]), tensor([2., 2., 2.]))
     """
 
     returns = VariationalLatent
@@ -149,6 +166,11 @@ class Joint(Bottleneck):
 
     Raises:
         UserError: `dim` or `variables` below 1, `categories` below 2, or `temperature` not above 0.
+
+    Example:
+        >>> latent = Joint((5,), dim=2, variables=1, categories=4)(torch.rand(3, 5))
+        >>> {name: part.z.shape for name, part in latent.parts.items()}
+        {'continuous': torch.Size([3, 2]), 'discrete': torch.Size([3, 4])}
     """
 
     returns = JointLatent

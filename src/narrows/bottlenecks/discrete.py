@@ -32,6 +32,14 @@ class VectorQuantizer(CodebookBottleneck):
 
     Raises:
         UserError: a value out of its range, or `dim` is no multiple of `groups`.
+
+    Example:
+        >>> bottleneck = VectorQuantizer((5,), dim=4, codes=6, groups=2)
+        >>> latent = bottleneck(torch.rand(3, 5))
+        >>> latent.z.shape, latent.codes.shape, latent.sizes
+        (torch.Size([3, 4]), torch.Size([3, 2]), (6, 6))
+        >>> torch.equal(bottleneck.decode_codes(latent.codes), latent.z)
+        True
     """
 
     def __init__(
@@ -94,6 +102,11 @@ class ResidualVQ(CodebookBottleneck):
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> latent = ResidualVQ((5,), dim=4, codes=6, levels=3)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.codes.shape
+        (torch.Size([3, 4]), torch.Size([3, 3]))
     """
 
     def __init__(

@@ -21,6 +21,11 @@ class SmoothedLogistics(Distribution):
     function. At a whole number it is the probability that m rounds to it.
 
     Elementwise over `[..., D, *positions]`; `logits`, `mean` and `scale` are `[D, K]`.
+
+    Example:
+        >>> law = SmoothedLogistics(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1), positions=())
+        >>> law.log_prob(torch.arange(-50.0, 51.0)[:, None]).exp().sum().round(decimals=4)
+        tensor(1.)
     """
 
     support = constraints.real
@@ -69,6 +74,11 @@ class EntropyBottleneck(Bottleneck):
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> latent = EntropyBottleneck((5,), dim=2)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.divergence().shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     returns = LearntPriorLatent

@@ -39,6 +39,11 @@ class FlowPosterior(Bottleneck):
 
     Raises:
         UserError: `dim` or `transforms` below 1, an unknown flow, or `hidden` that it cannot have.
+
+    Example:
+        >>> latent = FlowPosterior((5,), dim=2, hidden=[8])(torch.rand(3, 5))
+        >>> latent.z.shape, latent.divergence().shape
+        (torch.Size([3, 2]), torch.Size([3]))
     """
 
     returns = ReparameterisedLatent
@@ -94,6 +99,11 @@ class FlowPrior(Bottleneck):
 
     Raises:
         UserError: `dim` or `transforms` below 1, an unknown flow, or `hidden` that it cannot have.
+
+    Example:
+        >>> bottleneck = FlowPrior((5,), dim=2, hidden=[8])
+        >>> bottleneck(torch.rand(3, 5)).divergence().shape, bottleneck.sample_prior(4).shape
+        (torch.Size([3]), torch.Size([4, 2]))
     """
 
     returns = LearntPriorLatent

@@ -30,6 +30,11 @@ class Gaussian(Bottleneck):
 
     Raises:
         UserError: `dim` below 1, or a `log_variance` that is no pair of rising numbers.
+
+    Example:
+        >>> latent = Gaussian((5,), dim=2)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.divergence().shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     returns = GaussianLatent

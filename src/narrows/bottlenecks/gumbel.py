@@ -37,6 +37,11 @@ class GumbelVQ(Bottleneck):
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> latent = GumbelVQ((5,), dim=2, codes=6)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.codes.shape, latent.log_probs.shape
+        (torch.Size([3, 2]), torch.Size([3, 1]), torch.Size([3, 6]))
     """
 
     returns = SoftCodeLatent

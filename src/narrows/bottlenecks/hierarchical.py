@@ -43,6 +43,13 @@ class HierarchicalVQ(CodebookBottleneck):
 
     Raises:
         UserError: a value out of its range, a vector, or a map too small to be halved.
+
+    Example:
+        >>> latent = HierarchicalVQ((4, 4, 4), dim=2, codes=6)(torch.rand(1, 4, 4, 4))
+        >>> latent.z.shape
+        torch.Size([1, 4, 4, 4])
+        >>> {name: codes.shape for name, (_, codes) in latent.books.items()}
+        {'top': torch.Size([1, 2, 2]), 'bottom': torch.Size([1, 4, 4])}
     """
 
     trial_shape: ClassVar[Shape] = (4, 4, 4)

@@ -27,6 +27,11 @@ class Hyperspherical(Bottleneck):
 
     Raises:
         UserError: `dim` below 2.
+
+    Example:
+        >>> latent = Hyperspherical((5,), dim=3)(torch.rand(3, 5))
+        >>> latent.z.detach().norm(dim=1).round(decimals=4)
+        tensor([1., 1., 1.])
     """
 
     returns = ReparameterisedLatent

@@ -23,6 +23,12 @@ class TopDown(Distribution):
         top: the law of z_L, elementwise, `[*batch, d_L]`.
         below: from L - 1 down to 1, `z_{i+1}` to the law of z_i.
         sizes: d_1, ..., d_L.
+
+    Example:
+        >>> top = Normal(torch.zeros(1, 2), 1.0)
+        >>> law = TopDown(top, [lambda z: Normal(z[..., :1], 1.0)], sizes=[1, 2])
+        >>> law.sample().shape, law.log_prob(torch.zeros(1, 3)).shape
+        (torch.Size([1, 3]), torch.Size([1]))
     """
 
     has_rsample = True
@@ -77,6 +83,11 @@ class Ladder(Bottleneck):
 
     Raises:
         UserError: `dims` or `hidden` are not whole positive numbers, or there is no level.
+
+    Example:
+        >>> latent = Ladder((5,), dims=[3, 2], hidden=[8])(torch.rand(3, 5))
+        >>> latent.z.shape, [level.z.shape for level in latent.levels]
+        (torch.Size([3, 5]), [torch.Size([3, 3]), torch.Size([3, 2])])
     """
 
     returns = HierarchicalLatent

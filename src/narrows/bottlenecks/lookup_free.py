@@ -40,6 +40,10 @@ class FSQ(Bottleneck):
 
     Raises:
         UserError: no level, one out of range, or more codes than int64 counts.
+
+    Example:
+        >>> FSQ((5,), levels=[3, 3]).decode_codes(torch.tensor([[0], [4], [5]])).tolist()
+        [[-1.0, -1.0], [0.0, 0.0], [1.0, 0.0]]
     """
 
     returns = QuantizedLatent
@@ -97,6 +101,10 @@ class LFQ(Bottleneck):
 
     Raises:
         UserError: a value out of its range, or `dim` is no multiple of `groups`.
+
+    Example:
+        >>> LFQ((5,), dim=2).decode_codes(torch.tensor([[0], [1], [2], [3]])).tolist()
+        [[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]
     """
 
     returns = BitLatent

@@ -13,7 +13,14 @@ from narrows.types import LearntPriorLatent, Shape, VariationalLatent
 
 
 class MixtureAtEveryPosition(Distribution):
-    """Independent draws from one mixture over `[D]` at every position: events are `[D, *positions]`."""
+    """Independent draws from one mixture over `[D]` at every position: events are `[D, *positions]`.
+
+    Example:
+        >>> mixture = mixture_of_normals(torch.zeros(3), torch.zeros(3, 2), torch.ones(3, 2))
+        >>> law = MixtureAtEveryPosition(mixture, positions=(4,))
+        >>> law.sample((5,)).shape, law.log_prob(torch.zeros(5, 2, 4)).shape
+        (torch.Size([5, 2, 4]), torch.Size([5]))
+    """
 
     support = constraints.real_vector
 
@@ -54,6 +61,11 @@ class GaussianMixture(Bottleneck):
 
     Raises:
         UserError: `dim` or `components` below 1.
+
+    Example:
+        >>> bottleneck = GaussianMixture((5,), dim=2, components=3)
+        >>> bottleneck(torch.rand(3, 5)).divergence().shape, bottleneck.sample_prior(4).shape
+        (torch.Size([3]), torch.Size([4, 2]))
     """
 
     returns = LearntPriorLatent

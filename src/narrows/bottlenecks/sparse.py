@@ -69,6 +69,11 @@ class TopK(_Sparse):
 
     Raises:
         UserError: `dim` below 1, or `k` outside 1..dim.
+
+    Example:
+        >>> latent = TopK((5,), dim=8, k=2)(torch.rand(3, 5))
+        >>> (latent.z != 0).sum(1)
+        tensor([2, 2, 2])
     """
 
     def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16, centred: bool = False) -> None:
@@ -95,6 +100,11 @@ class BatchTopK(_Sparse):
 
     Raises:
         UserError: `dim` below 1, `k` outside 1..dim - 1, or `momentum` outside (0, 1].
+
+    Example:
+        >>> latent = BatchTopK((5,), dim=8, k=2)(torch.rand(3, 5))
+        >>> (latent.z != 0).sum()
+        tensor(6)
     """
 
     threshold: Tensor
@@ -142,6 +152,11 @@ class JumpReLU(_Sparse):
 
     Raises:
         UserError: `dim` below 1, `threshold` or `bandwidth` not above 0.
+
+    Example:
+        >>> latent = JumpReLU((5,), dim=8, threshold=0.1)(torch.rand(3, 5))
+        >>> torch.equal(latent.active, (latent.z != 0).float())
+        True
     """
 
     returns = JumpLatent
@@ -193,6 +208,11 @@ class GatedSAE(_Sparse):
 
     Raises:
         UserError: `dim` below 1.
+
+    Example:
+        >>> latent = GatedSAE((5,), dim=8)(torch.rand(3, 5))
+        >>> bool((latent.z[latent.pre <= 0] == 0).all())
+        True
     """
 
     returns = GatedLatent

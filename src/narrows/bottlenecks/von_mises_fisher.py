@@ -20,7 +20,12 @@ AT_ONCE = 2**15
 
 
 class HypersphericalUniform(Distribution):
-    """The uniform distribution on S^{m-1}, `[*batch, m]`: `p(z) = Gamma(m/2) / (2 pi^{m/2})`."""
+    """The uniform distribution on S^{m-1}, `[*batch, m]`: `p(z) = Gamma(m/2) / (2 pi^{m/2})`.
+
+    Example:
+        >>> HypersphericalUniform(torch.zeros(3)).log_prob(torch.tensor([0.0, 0.0, 1.0])).exp()  # 1 / (4 pi)
+        tensor(0.0796)
+    """
 
     has_rsample = True
     support = constraints.real_vector
@@ -62,6 +67,11 @@ class VonMisesFisher(Distribution):
     Args:
         direction: mu, unit vectors, `[*batch, m]`.
         concentration: kappa >= 0, `[*batch]`.
+
+    Example:
+        >>> law = VonMisesFisher(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([100.0]))
+        >>> law.sample().shape, law.mean
+        (torch.Size([1, 3]), tensor([[0.0000, 0.0000, 0.9900]]))
     """
 
     has_rsample = True

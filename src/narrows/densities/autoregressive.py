@@ -42,6 +42,14 @@ class AutoregressiveCodes(Density):
     Raises:
         UserError: a value out of its range, a latent without codes, an alphabet of more than 65,536 codes, or more
             than 4,096 codes for an example.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, VectorQuantizer, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = Autoencoder(spec, stages)
+        >>> density = AutoregressiveCodes(model, width=8, layers=1, heads=2)
+        >>> density.sample_codes(3).shape, density.log_prob(torch.zeros(2, 1, dtype=torch.long)).shape
+        (torch.Size([3, 1]), torch.Size([2]))
     """
 
     requires = QuantizedLatent

@@ -33,6 +33,10 @@ class Density(nn.Module):
 
     Raises:
         UserError: a latent that this density cannot read.
+
+    Example:
+        >>> GaussianDensity.figures(), AutoregressiveCodes.requires.__name__
+        (('density/log_prob_train', 'density/log_prob_val'), 'QuantizedLatent')
     """
 
     requires: ClassVar[type[Latent]] = Latent
@@ -128,6 +132,14 @@ class StandardisedDensity(Density):
     """A density of `u = (z - mean) / scale`, flattened to `[N, D]`: no latent's unit matters to what is learnt.
 
     `log p(z) = log p(u) - sum log scale`. A latent that never varies keeps the largest scale of the others.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = GaussianDensity(model)
+        >>> density.learn(torch.rand(50, 8), torch.rand(10, 8))
+        >>> density.standard(torch.rand(3, 8)).shape
+        torch.Size([3, 8])
     """
 
     mean: Tensor

@@ -34,6 +34,13 @@ class FlowDensity(StandardisedDensity):
 
     Raises:
         UserError: a value out of its range, or more than 1,024 latent values.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = FlowDensity(model, transforms=2, widths=[8])
+        >>> density.log_prob(torch.zeros(3, 8)).shape, density.sample(2).shape
+        (torch.Size([3]), torch.Size([2, 8]))
     """
 
     def __init__(

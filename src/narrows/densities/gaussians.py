@@ -26,6 +26,13 @@ class GaussianDensity(StandardisedDensity):
 
     Raises:
         UserError: a negative `ridge`, or more than 4,096 latent values.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = GaussianDensity(model)
+        >>> density.log_prob(torch.zeros(1, 8)), density.sample(2).shape
+        (tensor([-7.3515]), torch.Size([2, 8]))
     """
 
     factor: Tensor
@@ -69,6 +76,13 @@ class MixtureDensity(StandardisedDensity):
 
     Raises:
         UserError: a value out of its range, more than 4,096 latent values, or fewer examples than components.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = MixtureDensity(model, components=2)
+        >>> density.log_prob(torch.zeros(1, 8)), density.sample(2).shape
+        (tensor([-7.3515]), torch.Size([2, 8]))
     """
 
     weights: Tensor

@@ -35,6 +35,13 @@ class VampDensity(Density):
 
     Raises:
         UserError: a value out of its range, a posterior that is not Gaussian, or data of tokens.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = VampDensity(model, pseudo_inputs=5)
+        >>> density.log_prob(torch.zeros(3, 8)).shape, density.sample(2).shape
+        (torch.Size([3]), torch.Size([2, 8]))
     """
 
     requires = GaussianLatent

@@ -45,6 +45,13 @@ class SecondStage(StandardisedDensity):
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = SecondStage(model, dim=2, widths=[8])
+        >>> density.log_prob(torch.zeros(3, 8)).shape, density.sample(2).shape
+        (torch.Size([3]), torch.Size([2, 8]))
     """
 
     figure = "log_prob_bound"

@@ -27,6 +27,14 @@ class Likelihood(nn.Module):
 
     Raises:
         UserError: data outside its support, or of examples that differ in length where it does not take them.
+
+    Example:
+        >>> class Fixed(Likelihood):
+        ...     def forward(self, params, given=None):
+        ...         return Normal(params, 1.0)
+        >>> likelihood = Fixed(DataSpec((2,), "vector", 10))
+        >>> likelihood.out_shape, likelihood.point(likelihood(torch.ones(1, 2)))
+        ((2,), tensor([[1., 1.]]))
     """
 
     parameters_per_value: int = 1
@@ -85,7 +93,14 @@ def _range_text(spec: DataSpec) -> str:
 
 class BernoulliLikelihood(Likelihood):
     """Binary values, `log p = x log p + (1 - x) log(1 - p)`: the textbooks' binary cross-entropy, also
-    for grey values in [0, 1] (where it is no normalised density: see `ContinuousBernoulliLikelihood`)."""
+    for grey values in [0, 1] (where it is no normalised density: see `ContinuousBernoulliLikelihood`).
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> p_x = BernoulliLikelihood(spec)(torch.zeros(1, 2))
+        >>> p_x.log_prob(torch.ones(1, 2)).exp()
+        tensor([[0.5000, 0.5000]])
+    """
 
     within_unit = True
     takes_variable = True
@@ -106,6 +121,12 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     "The continuous Bernoulli: fixing a pervasive error in variational autoencoders" (Loaiza-Ganem and
     Cunningham, 2019), equation 4.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> p_x = ContinuousBernoulliLikelihood(spec)(torch.zeros(1, 2))
+        >>> p_x.mean
+        tensor([[0.5000, 0.5000]])
     """
 
     within_unit = True
@@ -127,6 +148,13 @@ class GaussianLikelihood(Likelihood):
 
     Raises:
         UserError: `sigma` or `minimum` not above 0, or an unknown scope.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> GaussianLikelihood(spec, scope="value").out_shape
+        (4,)
+        >>> GaussianLikelihood(spec, sigma=0.5)(torch.zeros(1, 2)).stddev
+        tensor([[0.5000, 0.5000]])
     """
 
     takes_variable = True
@@ -206,6 +234,12 @@ class OptimalGaussianLikelihood(Likelihood):
 
     Raises:
         UserError: `minimum` not above 0, or `momentum` outside (0, 1].
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> likelihood = OptimalGaussianLikelihood(spec)
+        >>> likelihood.fit(mean=torch.zeros(1, 2), value=torch.full((1, 2), 3.0))
+        tensor(3.)
     """
 
     takes_variable = True
@@ -246,6 +280,12 @@ class LaplaceLikelihood(Likelihood):
 
     Raises:
         UserError: `scale` is not above 0.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> p_x = LaplaceLikelihood(spec, scale=0.5)(torch.zeros(1, 2))
+        >>> -p_x.log_prob(torch.ones(1, 2))
+        tensor([[2., 2.]])
     """
 
     takes_variable = True
@@ -270,6 +310,11 @@ class LevelCategorical(Distribution):
     """A categorical over K equally spaced values of [low, high]; `log_prob` rounds to the nearest.
 
     `logits: [B, C, K, ...]`, events `[B, C, ...]`.
+
+    Example:
+        >>> p_x = LevelCategorical(torch.zeros(1, 1, 5), low=0.0, high=1.0)
+        >>> p_x.levels, p_x.mean
+        (tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000]), tensor([[0.5000]]))
     """
 
     has_enumerate_support = False
@@ -299,6 +344,14 @@ class CategoricalLikelihood(Likelihood):
 
     Raises:
         UserError: fewer than two levels, or data without a range.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> likelihood = CategoricalLikelihood(spec, levels=4)
+        >>> likelihood.out_shape
+        (8,)
+        >>> likelihood(torch.zeros(1, 8)).log_prob(torch.ones(1, 2)).exp()
+        tensor([[0.2500, 0.2500]])
     """
 
     takes_variable = True

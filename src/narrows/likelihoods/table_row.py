@@ -24,6 +24,12 @@ class MixedDistribution(Distribution):
     Args:
         params: `[B, D]`: means, and logits of binary and one-hot values.
         sigma: `[D]`, read at numeric values.
+
+    Example:
+        >>> numeric = torch.tensor([True, False, False])
+        >>> p_x = MixedDistribution(torch.zeros(1, 3), torch.ones(3), numeric, groups=[slice(1, 3)])
+        >>> p_x.mean
+        tensor([[0.0000, 0.5000, 0.5000]])
     """
 
     has_enumerate_support = False
@@ -68,6 +74,12 @@ class MixedLikelihood(Likelihood):
 
     Raises:
         UserError: data that are no table, an unknown scope, `sigma` or `minimum` not above 0.
+
+    Example:
+        >>> columns = [Column("height", "numeric"), Column("colour", "categorical", 4)]
+        >>> likelihood = MixedLikelihood(DataSpec((5,), "vector", 10, columns=columns))
+        >>> likelihood(torch.zeros(1, 5)).mean
+        tensor([[0.0000, 0.2500, 0.2500, 0.2500, 0.2500]])
     """
 
     numeric: Tensor

@@ -58,6 +58,15 @@ class LatentAdversary(_Adversary):
 
     Raises:
         UserError: a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> term = LatentAdversary()
+        >>> term.attach(model)
+        >>> term(out, model).shape, term.opponent(out, model).shape
+        (torch.Size([2]), torch.Size([2]))
     """
 
     def __init__(self, weight: float | Schedule = 1.0, critic: Callable[[Shape], Critic] = Critic) -> None:
@@ -85,6 +94,15 @@ class TotalCorrelationCritic(_Adversary):
 
     Raises:
         UserError: a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> term = TotalCorrelationCritic()
+        >>> term.attach(model)
+        >>> term(out, model).shape, term.opponent(out, model).shape
+        (torch.Size([2]), torch.Size([2]))
     """
 
     requires = VariationalLatent
@@ -117,6 +135,15 @@ class OutputAdversary(_Adversary):
 
     Raises:
         UserError: a negative weight or `match`.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> term = OutputAdversary()
+        >>> term.attach(model)
+        >>> term(out, model).shape, term.opponent(out, model).shape
+        (torch.Size([2]), torch.Size([2]))
     """
 
     needs_mean = True

@@ -28,7 +28,16 @@ Estimator = Literal["mss", "mws"]
 
 @dataclass
 class Densities:
-    """Of the batch's own draws of z, in nats, `[B]`."""
+    """Of the batch's own draws of z, in nats, `[B]`.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> found = densities(out.latent, size=10, estimator="mss")
+        >>> found.conditional.shape, found.aggregate.shape
+        (torch.Size([2]), torch.Size([2]))
+    """
 
     conditional: Tensor
     """`log q(z|x)`."""
@@ -98,6 +107,13 @@ class MutualInformation(_Decomposed):
 
     Raises:
         UserError: an unknown estimator or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> MutualInformation()(out, model).shape
+        torch.Size([2])
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -113,6 +129,13 @@ class TotalCorrelation(_Decomposed):
 
     Raises:
         UserError: an unknown estimator or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> TotalCorrelation()(out, model).shape
+        torch.Size([2])
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -127,6 +150,13 @@ class DimensionwiseKL(_Decomposed):
 
     Raises:
         UserError: an unknown estimator or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> DimensionwiseKL()(out, model).shape
+        torch.Size([2])
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -146,6 +176,13 @@ class DIP(Term):
 
     Raises:
         UserError: an unknown moment, or a negative ratio or weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> DIP()(out, model).shape
+        torch.Size([])
     """
 
     requires = GaussianLatent

@@ -34,6 +34,10 @@ class Critic(nn.Module):
 
     Raises:
         UserError: `r1` below 0, `lr` not above 0, or what the encoder refuses.
+
+    Example:
+        >>> Critic((4,))(torch.rand(3, 4)).shape
+        torch.Size([3])
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class MMD(Term):
 
     Raises:
         UserError: an unknown kernel, a scale that is not above 0 or none at all, or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> MMD()(out, model).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -25,6 +25,13 @@ class KL(Term):
 
     Raises:
         UserError: negative `free_bits` or weight.
+
+    Example:
+        >>> q, p = Normal(torch.ones(1, 4), 1.0), Normal(torch.zeros(1, 4), 1.0)
+        >>> latent = GaussianLatent(z=q.mean, point=q.mean, posterior=q, prior=p)
+        >>> out = Output(Batch(q.mean), Batch(q.mean), latent, p_x=q)
+        >>> KL()(out, None)
+        tensor([2.])
     """
 
     requires = VariationalLatent
@@ -53,6 +60,13 @@ class Capacity(Term):
 
     Raises:
         UserError: a negative capacity or weight, or no such part.
+
+    Example:
+        >>> q, p = Normal(torch.ones(1, 4), 1.0), Normal(torch.zeros(1, 4), 1.0)
+        >>> latent = GaussianLatent(z=q.mean, point=q.mean, posterior=q, prior=p)
+        >>> out = Output(Batch(q.mean), Batch(q.mean), latent, p_x=q)
+        >>> Capacity(capacity=1.5)(out, None)
+        tensor(0.5000)
     """
 
     requires: type[Latent] = VariationalLatent

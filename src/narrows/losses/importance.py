@@ -54,6 +54,13 @@ class ImportanceWeighted(Term):
 
     Raises:
         UserError: `samples` or `groups` below 1, `elbo_share` outside [0, 1], or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> ImportanceWeighted(samples=3)(out, model).shape
+        torch.Size([2])
     """
 
     requires = ReparameterisedLatent

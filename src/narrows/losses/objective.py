@@ -27,6 +27,16 @@ class Term(nn.Module):
 
     Raises:
         UserError: a negative weight.
+
+    Example:
+        >>> class Largest(Term):
+        ...     def forward(self, out, model):
+        ...         return out.latent.z.abs().flatten(1).amax(1)
+        >>> batch = Batch(torch.zeros(1, 2))
+        >>> latent = Latent(z=torch.tensor([[1.0, -3.0]]), point=torch.zeros(1, 2))
+        >>> out = Output(batch, batch, latent, p_x=None)
+        >>> Largest()(out, None)
+        tensor([3.])
     """
 
     requires: type[Latent] = Latent
@@ -55,7 +65,16 @@ class Term(nn.Module):
 
 @dataclass
 class Losses:
-    """What an objective returns: batch means, in nats."""
+    """What an objective returns: batch means, in nats.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> losses = Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(weight=2.0)})(out, model)
+        >>> list(losses.terms), losses.total.shape
+        (['reconstruction', 'kl'], torch.Size([]))
+    """
 
     total: Tensor
     """What a step descends."""
@@ -70,6 +89,11 @@ class Objective(nn.ModuleDict):
 
     Raises:
         UserError: no term at all.
+
+    Example:
+        >>> objective = Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(weight=Linear(0.0, 1.0, 100))})
+        >>> objective.weights(step=50)
+        {'reconstruction': 1.0, 'kl': 0.5}
     """
 
     def __init__(self, terms: Mapping[str, Term]) -> None:

@@ -28,6 +28,12 @@ class Commitment(Term):
     Summed, not averaged over values, as the equation is; its weight is beta.
 
     "Neural Discrete Representation Learning" (van den Oord et al., 2017), equation 3, third term.
+
+    Example:
+        >>> u, e = torch.zeros(1, 3), torch.ones(1, 3)
+        >>> latent = CodebookLatent(e, e, codes=torch.tensor([[0]]), sizes=(4,), parts=[(u, e)])
+        >>> Commitment()(Output(Batch(u), Batch(u), latent, p_x=None), None)
+        tensor([3.])
     """
 
     requires = CodebookLatent
@@ -45,6 +51,12 @@ class CodebookDistance(Term):
     For codebooks that learn by gradient (`bottleneck.ema=null`).
 
     "Neural Discrete Representation Learning" (van den Oord et al., 2017), equation 3, second term.
+
+    Example:
+        >>> u, e = torch.zeros(1, 3), torch.ones(1, 3)
+        >>> latent = CodebookLatent(e, e, codes=torch.tensor([[0]]), sizes=(4,), parts=[(u, e)])
+        >>> CodebookDistance()(Output(Batch(u), Batch(u), latent, p_x=None), None)
+        tensor([3.])
     """
 
     requires = LearnedCodebookLatent
@@ -58,6 +70,12 @@ class CodeKL(Term):
     """`KL(q(k|x) || uniform) = log K - H(q)` in nats, summed over the positions, `[B]`.
 
     "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021), section 2.1; the weight is beta.
+
+    Example:
+        >>> z, log_probs = torch.zeros(1, 3), torch.tensor([[[0.75], [0.25]]]).log()
+        >>> latent = SoftCodeLatent(z, z, codes=torch.tensor([[[0]]]), sizes=(2,), log_probs=log_probs)
+        >>> CodeKL()(Output(Batch(z), Batch(z), latent, p_x=None), None)
+        tensor([0.1308])
     """
 
     requires = SoftCodeLatent
@@ -80,6 +98,13 @@ class LookupFreeEntropy(Term):
 
     Raises:
         UserError: `diversity` below 0 or `temperature` not above 0.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, LFQ, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> LookupFreeEntropy()(out, model).shape
+        torch.Size([])
     """
 
     requires = BitLatent

@@ -20,6 +20,12 @@ class NegativeLogLikelihood(Term):
     """`-log p(x|z)` summed over the observed values of an example, `[B]`, in nats.
 
     The textbooks' `mse` is this under a Gaussian likelihood, their `bce` under a Bernoulli one.
+
+    Example:
+        >>> x = torch.zeros(1, 4)
+        >>> out = Output(Batch(x), Batch(x), Latent(x, x), p_x=Laplace(x, 1.0))
+        >>> NegativeLogLikelihood()(out, None)  # 4 log 2
+        tensor([2.7726])
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -36,6 +42,13 @@ class HiddenNegativeLogLikelihood(Term):
 
     Raises:
         UserError: a negative weight; with `patch`, one that does not cover the data, or a likelihood of bounded values.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, Masking))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> HiddenNegativeLogLikelihood()(out, model).shape
+        torch.Size([2])
     """
 
     needs_hidden = True

@@ -87,6 +87,12 @@ class MultiScaleSSIM(Term):
     Raises:
         UserError: a negative weight, an even `window` or one below 3; data that are no images, have no smallest and
             largest value, or are smaller than half a window.
+
+    Example:
+        >>> image = torch.rand(2, 1, 8, 8)
+        >>> out = Output(Batch(image), Batch(image), Latent(image, image), p_x=Normal(image, 1.0))
+        >>> MultiScaleSSIM()(out, None).abs().round(decimals=4)
+        tensor([0., 0.])
     """
 
     needs_mean = True

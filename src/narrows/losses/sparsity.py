@@ -18,7 +18,15 @@ from narrows.types import GatedLatent, JumpLatent, Output, SparseLatent, UnitLat
 
 
 class L1(Term):
-    """`sum_j |z_j|`, `[B]`: the Laplace prior's penalty."""
+    """`sum_j |z_j|`, `[B]`: the Laplace prior's penalty.
+
+    Example:
+        >>> batch = Batch(torch.zeros(1, 2))
+        >>> latent = Latent(z=torch.tensor([[1.0, -2.0]]), point=torch.tensor([[1.0, -2.0]]))
+        >>> out = Output(batch, batch, latent, p_x=None)
+        >>> L1()(out, None)
+        tensor([3.])
+    """
 
     def __init__(self, weight: float | Schedule = 0.1) -> None:
         super().__init__(weight)
@@ -35,6 +43,11 @@ class SparseKL(Term):
 
     Raises:
         UserError: `rho` outside (0, 1), or a negative weight.
+
+    Example:
+        >>> z = torch.full((2, 1), 0.5)
+        >>> SparseKL(rho=0.05)(Output(Batch(z), Batch(z), UnitLatent(z, z), p_x=None), None)
+        tensor(0.4946)
     """
 
     requires = UnitLatent
@@ -56,6 +69,12 @@ class L0(Term):
 
     "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
     equation 9.
+
+    Example:
+        >>> z, active = torch.tensor([[0.5, 0.0, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+        >>> out = Output(Batch(z), Batch(z), JumpLatent(z, z, pre=z, active=active), p_x=None)
+        >>> L0()(out, None)
+        tensor([2.])
     """
 
     requires = JumpLatent
@@ -72,6 +91,12 @@ class GateL1(Term):
 
     "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8. A decoder
     that grows would escape it: give a linear decoder columns of unit norm (`decoder.unit_norm=true`).
+
+    Example:
+        >>> z = torch.zeros(1, 3)
+        >>> latent = GatedLatent(z, z, pre=torch.tensor([[1.0, -2.0, 3.0]]))
+        >>> GateL1()(Output(Batch(z), Batch(z), latent, p_x=None), None)
+        tensor([4.])
     """
 
     requires = GatedLatent
@@ -87,6 +112,13 @@ class GateReconstruction(Term):
     """`-log p(x | relu(gate))`, `[B]`, in nats, through a frozen decoder: what teaches the gate which latents matter.
 
     "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, GatedSAE, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> GateReconstruction()(out, model).shape
+        torch.Size([2])
     """
 
     requires = GatedLatent
@@ -116,6 +148,13 @@ class AuxK(Term):
 
     Raises:
         UserError: `k` or `dead_after` below 1, or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, TopK, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> AuxK()(out, model).tolist()  # no latent is dead yet
+        [0.0, 0.0]
     """
 
     requires = SparseLatent
@@ -153,6 +192,13 @@ class MatryoshkaReconstruction(Term):
 
     Raises:
         UserError: no prefix, or one outside (0, 1), or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, TopK, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> MatryoshkaReconstruction()(out, model).shape
+        torch.Size([2])
     """
 
     def __init__(self, weight: float | Schedule = 1.0, prefixes: Sequence[float] = (0.0625, 0.125, 0.25, 0.5)) -> None:

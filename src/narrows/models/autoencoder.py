@@ -27,7 +27,15 @@ Init = Literal["torch", "glorot", "he"]
 
 
 class FittedDensity(Protocol):
-    """A density fitted to the latents after training; see `narrows.densities`."""
+    """A density fitted to the latents after training; see `narrows.densities`.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> model.density = GaussianDensity(model)
+        >>> model.sample(3).shape
+        torch.Size([3, 4])
+    """
 
     def sample(self, n: int) -> Tensor:
         """`n` latents, `[n, *latent_shape]`."""
@@ -45,6 +53,12 @@ class Stages:
         likelihood: `likelihood(spec)`.
         corruption: `corruption(spec)`.
         input: `input(spec)`.
+
+    Example:
+        >>> from functools import partial
+        >>> stages = Stages(MLPEncoder, partial(Gaussian, dim=2), MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> Autoencoder(DataSpec((4,), "vector", 10, value_range=(0.0, 1.0)), stages).latent_shape
+        (2,)
     """
 
     encoder: Builder
@@ -71,6 +85,15 @@ class Autoencoder(nn.Module):
 
     Raises:
         UserError: an unknown `init`, two stages whose shapes do not meet, or a stage that cannot read this data.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(3, 4)))
+        >>> out.latent.z.shape, out.p_x.mean.shape, out.log_likelihood.shape
+        (torch.Size([3, 8]), torch.Size([3, 4]), torch.Size([3]))
+        >>> model.sample(2).shape
+        torch.Size([2, 4])
     """
 
     if TYPE_CHECKING:

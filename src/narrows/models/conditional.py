@@ -23,6 +23,13 @@ class ConditionalAutoencoder(Autoencoder):
 
     Raises:
         UserError: data without classes, or of tokens as they are; in use, examples without a label.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, num_classes=2, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = ConditionalAutoencoder(spec, stages)
+        >>> model.sample(3, Given(label=torch.tensor([0, 1, 1]))).shape
+        torch.Size([3, 4])
     """
 
     def __init__(

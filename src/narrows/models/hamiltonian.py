@@ -50,6 +50,14 @@ class HamiltonianAutoencoder(Autoencoder):
     Raises:
         UserError: `steps` below 0, `largest_step` not above 0, an unknown tempering, one without steps, or a
             posterior that is not Gaussian.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = HamiltonianAutoencoder(spec, stages, steps=2)
+        >>> latent = model.encode(torch.rand(3, 4))
+        >>> latent.z.shape, latent.state.shape
+        (torch.Size([3, 8]), torch.Size([3, 16]))
     """
 
     def __init__(

@@ -28,6 +28,13 @@ class VampAutoencoder(Autoencoder):
 
     Raises:
         UserError: `pseudo_inputs` below 1, a posterior that is not Gaussian, or data of tokens or of different lengths.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = VampAutoencoder(spec, stages, pseudo_inputs=5)
+        >>> model.pseudo_inputs().shape, model.prior().event_shape
+        (torch.Size([5, 4]), torch.Size([8]))
     """
 
     def __init__(
