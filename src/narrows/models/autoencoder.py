@@ -18,6 +18,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
 from narrows.inputs import Identity, Input
+from narrows.layers.shapes import checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
@@ -78,10 +79,10 @@ class Autoencoder(nn.Module):
     Args:
         spec: of the data, after `datamodule.setup()`.
         stages: what builds them.
-        init: `torch`, every layer as torch draws it, or `glorot`, linear and convolutional weights drawn as
-            TensorFlow and Keras do ("Understanding the difficulty of training deep feedforward neural
-            networks", Glorot and Bengio, 2010, equation 16) and their biases 0, or `he`, those weights normal with
-            variance 2 / inputs ("Delving Deep into Rectifiers", He et al., 2015, equation 10).
+        init: `torch`, every layer as torch draws it, or `glorot`, linear and convolutional weights drawn as TensorFlow
+            and Keras do ("Understanding the difficulty of training deep feedforward neural networks", Glorot and
+            Bengio, 2010, equation 16) and their biases 0, or `he`, those weights normal with variance 2 / inputs
+            ("Delving Deep into Rectifiers", He et al., 2015, https://arxiv.org/abs/1502.01852, equation 10).
 
     Raises:
         UserError: an unknown `init`, two stages whose shapes do not meet, or a stage that cannot read this data.
@@ -200,7 +201,8 @@ class Autoencoder(nn.Module):
     def corrupted(self, batch: Batch | Tensor) -> Batch:
         """The batch as training shows it to the encoder; see `Batch.seen_as`."""
         batch = self.whole(batch)
-        return batch.seen_as(*self.corruption(batch))
+        x_in, hidden = self.corruption(batch)
+        return batch.seen_as(checked(self.corruption, x_in, tuple(batch.x.shape[1:])), hidden)
 
     def shown(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """What the encoder reads, `[B, *seen_shape]`, and, for one that asks, the mask of what tells it nothing."""
@@ -211,19 +213,26 @@ class Autoencoder(nn.Module):
         """What the bottleneck reads, `[B, *encoder.out_shape]`."""
         batch = self.whole(batch)
         seen, unseen = self.shown(batch)
+        checked(self.input, seen, self.seen_shape, variable=self.spec.variable)
         told: dict[str, Tensor | None] = {}
         if self.encoder.reads_hidden:
             told["hidden"] = unseen
         if self.encoder.reads_length:
             told["length"] = batch.length
-        return self.encoder(seen, **told)
+        return checked(self.encoder, self.encoder(seen, **told), self.encoder.out_shape)
 
     def encode(self, batch: Batch | Tensor) -> Latent:
         """The latent of the batch as it is: nothing is corrupted here."""
-        return self.bottleneck(self.features(batch))
+        latent = self.bottleneck(self.features(batch))
+        for values in (latent.z, latent.point):
+            checked(self.bottleneck, values, self.bottleneck.out_shape)
+        return latent
 
     def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
+        return checked(self.decoder, self._decoded(z, given), self.decoder.out_shape, variable=self.spec.variable)
+
+    def _decoded(self, z: Tensor, given: Batch | Given | None) -> Tensor:
         if not self.decoder.autoregressive:
             return self.decoder(z)
         if isinstance(given, Batch):
