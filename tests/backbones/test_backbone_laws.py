@@ -36,7 +36,7 @@ def build(side: str, name: str, batch: int = 4) -> tuple[Any, list[Tensor]]:
     else:
         builder, in_shape, out_shape, extra = DECODERS[name]
         module = builder(in_shape, out_shape, **extra)
-    shapes = [in_shape, *extra.values()]
+    shapes = [in_shape, *(spec.shape for spec in extra.values())]
     return module.double(), [torch.randn(batch, *shape, dtype=torch.float64) for shape in shapes]
 
 
