@@ -93,7 +93,8 @@ class Planar(Transform):
     The inverse solves one equation in one unknown, `a + w.u' tanh(a + b) = w.y` for `a = w.x`, by bisection; its
     first derivative is exact.
 
-    "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015), section 4.1 and appendix A.1.
+    "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015, https://arxiv.org/abs/1505.05770),
+    section 4.1 and appendix A.1.
     """
 
     domain = constraints.real_vector

@@ -19,8 +19,8 @@ from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape, 
 
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
-    """`value` to the bit, with `source`'s gradient ("Estimating or Propagating Gradients Through Stochastic
-    Neurons for Conditional Computation", Bengio et al., 2013)."""
+    """`value` to the bit, with `source`'s gradient ("Estimating or Propagating Gradients Through Stochastic Neurons for
+    Conditional Computation", Bengio et al., 2013, https://arxiv.org/abs/1308.3432)."""
     return value.detach() + (source - source.detach())
 
 
@@ -28,7 +28,8 @@ def rotated(value: Tensor, source: Tensor) -> Tensor:
     """`value` to the bit, with the gradient of `lambda R source`, where the rotation R turns `source` onto
     `value` and lambda is the ratio of their lengths, both constants; axis 1 holds the vectors.
 
-    "Restructuring Vector Quantization with the Rotation Trick" (Fifty et al., 2024), section 4.2.
+    "Restructuring Vector Quantization with the Rotation Trick" (Fifty et al., 2024, https://arxiv.org/abs/2410.06424),
+    section 4.2.
     """
     value, start = value.detach(), source.detach()
     ratio = value.norm(dim=1, keepdim=True) / start.norm(dim=1, keepdim=True).clamp_min(1e-6)
@@ -48,12 +49,12 @@ class Codebook(nn.Module):
     """K vectors e_k; a row h is given the nearest, `k = argmin_k ||h - e_k||^2`.
 
     With `ema` = gamma the vectors are buffers and follow the rows that chose them,
-    `N_k <- gamma N_k + (1 - gamma) n_k`, `m_k <- gamma m_k + (1 - gamma) sum_i h_i`, `e_k = m_k / N_k`
-    ("Neural Discrete Representation Learning", van den Oord et al., 2017, appendix A.1); without, they are a
-    parameter. At the first training batch they are put where `kmeans` iterations of Lloyd's algorithm take rows
-    of it. A code that no row has chosen for `revive_after` training batches is put on a row of the last one
-    ("Jukebox", Dhariwal et al., 2020, section 3.1). Sums are over all processes, and rows drawn at random are
-    the first process', so that every process has the same codebook.
+    `N_k <- gamma N_k + (1 - gamma) n_k`, `m_k <- gamma m_k + (1 - gamma) sum_i h_i`, `e_k = m_k / N_k` ("Neural
+    Discrete Representation Learning", van den Oord et al., 2017, https://arxiv.org/abs/1711.00937, appendix A.1);
+    without, they are a parameter. At the first training batch they are put where `kmeans` iterations of Lloyd's
+    algorithm take rows of it. A code that no row has chosen for `revive_after` training batches is put on a row of the
+    last one ("Jukebox", Dhariwal et al., 2020, https://arxiv.org/abs/2005.00341, section 3.1). Sums are over all
+    processes, and rows drawn at random are the first process', so that every process has the same codebook.
     """
 
     vectors: Tensor

@@ -107,8 +107,9 @@ class Categorical(Bottleneck):
     which the relaxation's gradient passes straight. In evaluation z is a draw from the categorical itself, so
     that the ELBO there is a bound. The KL is the categorical one throughout. `point` are the probabilities.
 
-    "Categorical Reparameterization with Gumbel-Softmax" (Jang et al., 2017), equation 2; "The Concrete
-    Distribution" (Maddison et al., 2017), whose temperature of 2/3 is the default here.
+    "Categorical Reparameterization with Gumbel-Softmax" (Jang et al., 2017, https://arxiv.org/abs/1611.01144),
+    equation 2; "The Concrete Distribution" (Maddison et al., 2017, https://arxiv.org/abs/1611.00712), whose temperature
+    of 2/3 is the default here.
 
     Raises:
         UserError: `dim` below 1, `categories` below 2, or `temperature` not above 0.
@@ -162,7 +163,8 @@ class Joint(Bottleneck):
 
     The parts are those of `Gaussian` and `Categorical`, independent given x.
 
-    "Learning Disentangled Joint Continuous and Discrete Representations" (Dupont, 2018), section 3.
+    "Learning Disentangled Joint Continuous and Discrete Representations" (Dupont, 2018,
+    https://arxiv.org/abs/1804.00104), section 3.
 
     Raises:
         UserError: `dim` or `variables` below 1, `categories` below 2, or `temperature` not above 0.

@@ -15,11 +15,11 @@ class VectorQuantizer(CodebookBottleneck):
 
     With `groups` above 1 it is a product quantiser: each of that many equal slices has a codebook of its own,
     which makes `codes ** groups` values ("Product Quantization for Nearest Neighbor Search", Jegou et al.,
-    2011). The gradient goes straight through, or with `rotate` through a rotation onto the code (Fifty et al.,
-    2024). How the codebook learns is said at `Codebook`. `h [B, C, *positions]` to z `[B, dim, *positions]` and
-    codes `[B, groups, *positions]`.
+    2011). The gradient goes straight through, or with `rotate` through a rotation onto the code (Fifty et al., 2024,
+    https://arxiv.org/abs/2410.06424). How the codebook learns is said at `Codebook`. `h [B, C, *positions]` to z
+    `[B, dim, *positions]` and codes `[B, groups, *positions]`.
 
-    "Neural Discrete Representation Learning" (van den Oord et al., 2017), section 3.
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937), section 3.
 
     Args:
         dim: of a code, all groups together.
@@ -88,8 +88,8 @@ class ResidualVQ(CodebookBottleneck):
     What a level is given carries no gradient of the levels before it. The codes are greedy, so to quantise z
     again may find others. `h [B, C, *positions]` to z `[B, dim, *positions]` and codes `[B, levels, *positions]`.
 
-    "SoundStream" (Zeghidour et al., 2021), algorithm 1; "Autoregressive Image Generation using Residual
-    Quantization" (Lee et al., 2022), section 3.1.
+    "SoundStream" (Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312), algorithm 1; "Autoregressive Image
+    Generation using Residual Quantization" (Lee et al., 2022, https://arxiv.org/abs/2203.01941), section 3.1.
 
     Args:
         dim: of a code.

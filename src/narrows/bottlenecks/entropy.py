@@ -62,9 +62,10 @@ class EntropyBottleneck(Bottleneck):
     every entry of axis 1 (`SmoothedLogistics`), the same at all positions; its KL needs `loss=elbo` or another term
     that trains the prior. Rate against distortion is `loss.kl.weight`, or `likelihood.sigma`.
 
-    "End-to-end Optimized Image Compression" (Balle et al., 2017), sections 3 and 4: equations 8 to 10, whose density is
-    piecewise linear and whose transforms are GDN; the box around the density is appendix 6.2 of "Variational Image
-    Compression with a Scale Hyperprior" (Balle et al., 2018).
+    "End-to-end Optimized Image Compression" (Balle et al., 2017, https://arxiv.org/abs/1611.01704), sections 3 and 4:
+    equations 8 to 10, whose density is piecewise linear and whose transforms are GDN; the box around the density is
+    appendix 6.2 of "Variational Image Compression with a Scale Hyperprior" (Balle et al., 2018,
+    https://arxiv.org/abs/1802.01436).
 
     Args:
         dim: of y.

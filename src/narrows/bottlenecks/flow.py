@@ -21,11 +21,13 @@ class FlowPosterior(Bottleneck):
     """`z = T(u; h)`, `u ~ N(mu(h), diag(sigma(h)^2))`, for an invertible T that reads h; prior N(0, I).
 
     - `iaf`: inverse autoregressive, one pass to sample ("Improved Variational Inference with Inverse Autoregressive
-      Flow", Kingma et al., 2016).
+      Flow", Kingma et al., 2016, https://arxiv.org/abs/1606.04934).
     - `maf`: masked autoregressive, `dim` passes to sample, one for the density of any z ("Masked Autoregressive Flow
-      for Density Estimation", Papamakarios et al., 2017).
-    - `nsf`: spline couplings, fast both ways ("Neural Spline Flows", Durkan et al., 2019).
-    - `planar`: "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015), with u, w and b from h.
+      for Density Estimation", Papamakarios et al., 2017, https://arxiv.org/abs/1705.07057).
+    - `nsf`: spline couplings, fast both ways ("Neural Spline Flows", Durkan et al., 2019,
+      https://arxiv.org/abs/1906.04032).
+    - `planar`: "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015,
+      https://arxiv.org/abs/1505.05770), with u, w and b from h.
 
     The density of own draws needs no inverse. The KL has no closed form: terms take the draw
     `log q(z|x) - log p(z)`. `point` is `T(mu; h)`. At every position of a map the same T given h there.
@@ -85,10 +87,10 @@ class FlowPrior(Bottleneck):
     every position of a map the same prior.
 
     `maf` (autoregressive), `nsf` (spline couplings) and `planar` give the density of z in one pass, and the first
-    samples in `dim` passes; `iaf` samples in one pass and takes `dim` for the density. The KL has no closed form:
-    terms take the draw `log q(z|x) - log p(z)`. Papers as of `FlowPosterior`. An autoregressive prior is as
-    expressive as an inverse autoregressive posterior under N(0, I) with a deeper decoder: "Variational Lossy
-    Autoencoder" (Chen et al., 2017), section 3.2.
+    samples in `dim` passes; `iaf` samples in one pass and takes `dim` for the density. The KL has no closed form: terms
+    take the draw `log q(z|x) - log p(z)`. Papers as of `FlowPosterior`. An autoregressive prior is as expressive as an
+    inverse autoregressive posterior under N(0, I) with a deeper decoder: "Variational Lossy Autoencoder" (Chen et al.,
+    2017, https://arxiv.org/abs/1611.02731), section 3.2.
 
     Args:
         in_shape: of h.

@@ -20,13 +20,14 @@ class Gaussian(Bottleneck):
 
     The projection gives mu and log sigma^2. `point` is mu. It samples in evaluation too: an ELBO needs it.
 
-    "Auto-Encoding Variational Bayes" (Kingma and Welling, 2014), section 3 and appendix C.2.
+    "Auto-Encoding Variational Bayes" (Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114), section 3 and
+    appendix C.2.
 
     Args:
         in_shape: of what the encoder gives.
         dim: latents.
-        log_variance: the least and the largest log sigma^2, to which others are clamped; None leaves it free. "VAE
-            with a VampPrior" (Tomczak and Welling, 2018) holds it in [-6, 2].
+        log_variance: the least and the largest log sigma^2, to which others are clamped; None leaves it free. "VAE with
+            a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120) holds it in [-6, 2].
 
     Raises:
         UserError: `dim` below 1, or a `log_variance` that is no pair of rising numbers.

@@ -24,8 +24,9 @@ class GumbelVQ(Bottleneck):
     `sum_k softmax(logits)_k e_k`. `h [B, C, *positions]` to z `[B, dim, *positions]` and the likeliest codes
     `[B, 1, *positions]`.
 
-    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021), section 2.1; "Categorical Reparameterization with
-    Gumbel-Softmax" (Jang et al., 2017), section 2 and 4.2 (annealing).
+    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021, https://arxiv.org/abs/2102.12092), section 2.1;
+    "Categorical Reparameterization with Gumbel-Softmax" (Jang et al., 2017, https://arxiv.org/abs/1611.01144),
+    section 2 and 4.2 (annealing).
 
     Args:
         dim: of a code's vector.

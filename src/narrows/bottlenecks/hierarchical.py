@@ -31,7 +31,8 @@ class HierarchicalVQ(CodebookBottleneck):
     codebooks learn is said at `Codebook`. `h [B, C, *size]` to z `[B, 2 dim, *size]` and codes `[B, N]`, the top map
     flattened before the bottom one (`latent.books` has each as a map).
 
-    "Generating Diverse High-Fidelity Images with VQ-VAE-2" (Razavi et al., 2019), section 3.1 and algorithm 1.
+    "Generating Diverse High-Fidelity Images with VQ-VAE-2" (Razavi et al., 2019, https://arxiv.org/abs/1906.00446),
+    section 3.1 and algorithm 1.
 
     Args:
         dim: of a code, on either level.
@@ -39,7 +40,7 @@ class HierarchicalVQ(CodebookBottleneck):
         ema: gamma of the moving averages; None: by gradient, which needs `loss=vq_gradient`.
         kmeans: iterations of Lloyd's algorithm on the first training batch; 0: codes start small and uniform.
         revive_after: training batches without use after which a code is moved; None: never.
-        rotate: the rotation trick (Fifty et al., 2024) instead of straight through.
+        rotate: the rotation trick (Fifty et al., 2024, https://arxiv.org/abs/2410.06424) instead of straight through.
 
     Raises:
         UserError: a value out of its range, a vector, or a map too small to be halved.

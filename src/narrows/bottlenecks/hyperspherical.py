@@ -23,7 +23,7 @@ class Hyperspherical(Bottleneck):
     none there, and a posterior that once collapsed stayed so.) `point` is mu. The KL is in closed form and does not
     depend on mu. A sphere of `dim` entries has `dim - 1` degrees of freedom.
 
-    "Hyperspherical Variational Auto-Encoders" (Davidson et al., 2018), section 3.
+    "Hyperspherical Variational Auto-Encoders" (Davidson et al., 2018, https://arxiv.org/abs/1804.00891), section 3.
 
     Raises:
         UserError: `dim` below 2.

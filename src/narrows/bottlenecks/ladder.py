@@ -74,7 +74,7 @@ class Ladder(Bottleneck):
     levels above. `point` follows the means down. With one level it is the Gaussian bottleneck. It acts at every
     position of a map alike.
 
-    "Ladder Variational Autoencoders" (Sonderby et al., 2016), section 2.2.
+    "Ladder Variational Autoencoders" (Sonderby et al., 2016, https://arxiv.org/abs/1602.02282), section 2.2.
 
     Args:
         in_shape: of h.

@@ -56,8 +56,9 @@ class GaussianMixture(Bottleneck):
     The KL has no closed form: terms take the draw `log q(z|x) - log p(z)`. Without a term that reads the prior
     it would not be learnt, which is refused.
 
-    "Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders" (Dilokthanakul et al., 2016);
-    as here, the prior "MoG" of "VAE with a VampPrior" (Tomczak and Welling, 2018), section 5.
+    "Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders" (Dilokthanakul et al., 2016,
+    https://arxiv.org/abs/1611.02648); as here, the prior "MoG" of "VAE with a VampPrior" (Tomczak and Welling, 2018,
+    https://arxiv.org/abs/1705.07120), section 5.
 
     Raises:
         UserError: `dim` or `components` below 1.

@@ -59,10 +59,10 @@ class VonMisesFisher(Distribution):
     `z = w mu + sqrt(1 - w^2) v`, where v is uniform among the unit vectors orthogonal to mu and w in [-1, 1] has the
     density `exp(kappa w) (1 - w^2)^{(m-3)/2}` up to a constant, drawn by rejection. The derivative of a draw by kappa
     is that of the quantile, `dw/dkappa = -(dF/dkappa) / (dF/dw)` ("Implicit Reparameterization Gradients", Figurnov
-    et al., 2018), so that it needs no correction for what was rejected.
+    et al., 2018, https://arxiv.org/abs/1805.08498), so that it needs no correction for what was rejected.
 
-    "Simulation of the von Mises Fisher distribution" (Wood, 1994); "Hyperspherical Variational Auto-Encoders"
-    (Davidson et al., 2018), appendix A.
+    "Simulation of the von Mises Fisher distribution" (Wood, 1994); "Hyperspherical Variational Auto-Encoders" (Davidson
+    et al., 2018, https://arxiv.org/abs/1804.00891), appendix A.
 
     Args:
         direction: mu, unit vectors, `[*batch, m]`.

@@ -25,8 +25,9 @@ class AutoregressiveCodes(Density):
     Its values are the codes `[B, Q, *positions]`, of Q alphabets of their own sizes, so that `log_prob` is a
     logarithm of probabilities. Of a stochastic quantiser they are the likeliest codes.
 
-    "Neural Discrete Representation Learning" (van den Oord et al., 2017), section 3.3, where it is a PixelCNN; the
-    blocks are those of "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019).
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937),
+    section 3.3, where it is a PixelCNN; the blocks are those of "Language Models are Unsupervised Multitask Learners"
+    (Radford et al., 2019).
 
     Legend: B examples, P positions, L = P Q codes of an example, W `width`, S the largest alphabet.
 

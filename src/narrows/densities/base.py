@@ -29,7 +29,8 @@ class Density(nn.Module):
     Where latents have point masses (sparse or constant entries), sampling works, but a log-density, which is
     relative to Lebesgue's measure, compares nothing.
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 4 (ex-post density estimation).
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), section 4
+    (ex-post density estimation).
 
     Raises:
         UserError: a latent that this density cannot read.

@@ -22,7 +22,8 @@ class FlowDensity(StandardisedDensity):
     maps whose shift and scale of entry i are a masked network's functions of the entries before it, and the order is
     reversed from each to the next. Its maximum-likelihood fit.
 
-    "Masked Autoregressive Flow for Density Estimation" (Papamakarios et al., 2017), section 3.
+    "Masked Autoregressive Flow for Density Estimation" (Papamakarios et al., 2017, https://arxiv.org/abs/1705.07057),
+    section 3.
 
     Args:
         transforms: affine maps after one another.

@@ -66,7 +66,8 @@ class MixtureDensity(StandardisedDensity):
     """`sum_k pi_k N(m_k, S_k)` with `components` full covariances, fitted by expectation maximisation from k-means
     (scikit-learn's `GaussianMixture`).
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 4: ten components there.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), section 4:
+    ten components there.
 
     Args:
         components: K.

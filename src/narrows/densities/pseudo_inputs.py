@@ -24,7 +24,8 @@ class VampDensity(Density):
     example's class where the model is told it. The components' means and scales are kept, so that neither to judge
     nor to sample needs the encoder.
 
-    "VAE with a VampPrior" (Tomczak and Welling, 2018), equation 9; there it is learnt with the rest (`model=vamp`).
+    "VAE with a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120), equation 9; there it is learnt
+    with the rest (`model=vamp`).
 
     Args:
         pseudo_inputs: K; the encoder reads them all at every step.

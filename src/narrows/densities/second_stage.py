@@ -33,7 +33,8 @@ class SecondStage(StandardisedDensity):
     It is trained on the evidence lower bound. `log_prob` is the importance-weighted bound with 50 draws of u, not
     above `log p(z)` in expectation, and itself random.
 
-    "Diagnosing and Enhancing VAE Models" (Dai and Wipf, 2019), section 4 (where u has as many values as z).
+    "Diagnosing and Enhancing VAE Models" (Dai and Wipf, 2019, https://arxiv.org/abs/1903.05789), section 4 (where u has
+    as many values as z).
 
     Args:
         dim: values of u; None: as many as z has.

@@ -72,7 +72,8 @@ class SelfAttention(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)) with a hidden layer of four widths and GELU.
 
-    "On Layer Normalization in the Transformer Architecture" (Xiong et al., 2020) for the norms' place.
+    "On Layer Normalization in the Transformer Architecture" (Xiong et al., 2020, https://arxiv.org/abs/2002.04745) for
+    the norms' place.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = False) -> None:
@@ -115,7 +116,7 @@ class Transformer(nn.Module):
 class MapAttention(nn.Module):
     """x + attention(norm(x)) over the positions of a map, with one head; `[B, C, *size]` stays.
 
-    "Denoising Diffusion Probabilistic Models" (Ho et al., 2020), appendix B.
+    "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, https://arxiv.org/abs/2006.11239), appendix B.
     """
 
     def __init__(self, channels: int, norm: str | None, part: str) -> None:
@@ -134,7 +135,8 @@ class Positions(nn.Module):
     `sincos`: fixed; each axis of the grid has its share of the width, half sines and half cosines of the
     place over 10000^(i / count). `learnt`: a vector per token.
 
-    "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022), appendix A.1, for `sincos`.
+    "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022, https://arxiv.org/abs/2111.06377),
+    appendix A.1, for `sincos`.
 
     Raises:
         UserError: an unknown kind, or a width that sines and cosines do not share evenly.

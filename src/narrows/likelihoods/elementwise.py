@@ -119,8 +119,8 @@ class BernoulliLikelihood(Likelihood):
 class ContinuousBernoulliLikelihood(Likelihood):
     """The Bernoulli form, normalised over [0, 1].
 
-    "The continuous Bernoulli: fixing a pervasive error in variational autoencoders" (Loaiza-Ganem and
-    Cunningham, 2019), equation 4.
+    "The continuous Bernoulli: fixing a pervasive error in variational autoencoders" (Loaiza-Ganem and Cunningham, 2019,
+    https://arxiv.org/abs/1907.06845), equation 4.
 
     Example:
         >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
@@ -230,7 +230,8 @@ class OptimalGaussianLikelihood(Likelihood):
     A density must not look at the test data: evaluation uses the exponential average of the training
     batches' variances, kept in the buffer `sigma` and saved with the weights.
 
-    "Simple and Effective VAE Training with Calibrated Decoders" (Rybkin et al., 2021), equation 6.
+    "Simple and Effective VAE Training with Calibrated Decoders" (Rybkin et al., 2021,
+    https://arxiv.org/abs/2006.13202), equation 6.
 
     Raises:
         UserError: `minimum` not above 0, or `momentum` outside (0, 1].
@@ -340,7 +341,8 @@ class LevelCategorical(Distribution):
 
 
 class CategoricalLikelihood(Likelihood):
-    """One of `levels` equally spaced values for every value of x, as in PixelRNN (van den Oord et al., 2016).
+    """One of `levels` equally spaced values for every value of x, as in "Pixel Recurrent Neural Networks" (van den Oord
+    et al., 2016, https://arxiv.org/abs/1601.06759).
 
     Raises:
         UserError: fewer than two levels, or data without a range.

@@ -67,7 +67,8 @@ class MixedDistribution(Distribution):
 
 class MixedLikelihood(Likelihood):
     """Normal for numeric columns, Bernoulli for binary ones, Categorical for those of categories; one parameter for
-    every value. As in "Handling Incomplete Heterogeneous Data using VAEs" (Nazabal et al., 2020), section 3.1.
+    every value. As in "Handling Incomplete Heterogeneous Data using VAEs" (Nazabal et al., 2020,
+    https://arxiv.org/abs/1807.03653), section 3.1.
 
     `scope="column"`: every numeric column has a learned sigma, starting at `sigma` and never below `minimum`.
     `scope="fixed"`: `sigma` in all of them.

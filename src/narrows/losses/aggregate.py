@@ -102,8 +102,8 @@ class MutualInformation(_Decomposed):
     this is log N too high, total correlation (D - 1) log N too high and dimension-wise KL D log N too low. A batch of
     one gives 0.
 
-    "Isolating Sources of Disentanglement in Variational Autoencoders" (Chen et al., 2018), equation 2 and
-    appendix C.
+    "Isolating Sources of Disentanglement in Variational Autoencoders" (Chen et al., 2018,
+    https://arxiv.org/abs/1802.04942), equation 2 and appendix C.
 
     Raises:
         UserError: an unknown estimator or a negative weight.
@@ -171,8 +171,8 @@ class DIP(Term):
     q(z), the mean posterior variance added. The weight is the paper's lambda_od, `ratio` its lambda_d / lambda_od.
     Covariances are the unbiased ones of the batch; those of a batch of one are 0.
 
-    "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations" (Kumar et al., 2018),
-    equations 6 and 7.
+    "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations" (Kumar et al., 2018,
+    https://arxiv.org/abs/1711.00848), equations 6 and 7.
 
     Raises:
         UserError: an unknown moment, or a negative ratio or weight.

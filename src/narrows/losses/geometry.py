@@ -81,7 +81,8 @@ class DecoderContraction(_SquaredJacobian):
     z is where it is measured, so the encoder gets no gradient. Methods as of `Contraction`; `exact` takes one
     backward pass per value of x.
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 3.1: RAE-GP.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436),
+    section 3.1: RAE-GP.
 
     Raises:
         UserError: an unknown method, `samples` below 1, or a negative weight.

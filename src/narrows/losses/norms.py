@@ -17,7 +17,7 @@ from narrows.types import Output, at_least_single, row_sums
 class LatentNorm(Term):
     """`1/2 |z|^2`, `[B]`: the latent's part of the negative log-density of N(0, I).
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), equation 9.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), equation 9.
 
     Example:
         >>> batch = Batch(torch.zeros(1, 2))
@@ -35,7 +35,8 @@ class DecoderNorm(Term):
     """`|theta|^2` over the decoder's weights and biases, a scalar: RAE-L2's explicit regulariser. The encoder
     gets no gradient, and a shared weight counts once.
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 3.1.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436),
+    section 3.1.
 
     Args:
         weight: of the term.

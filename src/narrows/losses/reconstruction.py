@@ -33,8 +33,8 @@ class NegativeLogLikelihood(Term):
 
 
 class HiddenNegativeLogLikelihood(Term):
-    """`-log p(x|z)` summed over the values that the corruption hid, `[B]`, in nats: a masked
-    autoencoder's loss ("Masked Autoencoders Are Scalable Vision Learners", He et al., 2022).
+    """`-log p(x|z)` summed over the values that the corruption hid, `[B]`, in nats: a masked autoencoder's loss
+    ("Masked Autoencoders Are Scalable Vision Learners", He et al., 2022, https://arxiv.org/abs/2111.06377).
 
     With `patch`, the target is x normalised within each patch of that side, over all channels,
     `(x - mean) / sqrt(var + 1e-6)` (there, section 4.1, "reconstruction target"). The decoder then learns these

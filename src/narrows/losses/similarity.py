@@ -78,7 +78,8 @@ class MultiScaleSSIM(Term):
 
     Missing values are 0 in both. It has no unit: the weight is what a picture without any likeness costs, in nats.
 
-    As a loss of autoencoders "Learning to Generate Images with Perceptual Similarity Metrics" (Snell et al., 2017).
+    As a loss of autoencoders "Learning to Generate Images with Perceptual Similarity Metrics" (Snell et al., 2017,
+    https://arxiv.org/abs/1511.06409).
 
     Args:
         weight: in nats.

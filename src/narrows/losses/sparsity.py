@@ -67,8 +67,8 @@ class SparseKL(Term):
 class L0(Term):
     """`sum_j H(pre_j - theta_j)`, `[B]`: active latents, with a pseudo-gradient to the thresholds.
 
-    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
-    equation 9.
+    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2407.14435), equation 9.
 
     Example:
         >>> z, active = torch.tensor([[0.5, 0.0, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
@@ -89,8 +89,9 @@ class L0(Term):
 class GateL1(Term):
     """`sum_j relu(gate_j)`, `[B]`: the penalty falls on the gate and leaves the magnitudes alone.
 
-    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8. A decoder
-    that grows would escape it: give a linear decoder columns of unit norm (`decoder.unit_norm=true`).
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2404.16014), equation 8. A decoder that grows would escape it: give a linear decoder columns
+    of unit norm (`decoder.unit_norm=true`).
 
     Example:
         >>> z = torch.zeros(1, 3)
@@ -111,7 +112,8 @@ class GateL1(Term):
 class GateReconstruction(Term):
     """`-log p(x | relu(gate))`, `[B]`, in nats, through a frozen decoder: what teaches the gate which latents matter.
 
-    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8.
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2404.16014), equation 8.
 
     Example:
         >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
@@ -139,7 +141,7 @@ class AuxK(Term):
     latent is dead it is 0. It is no part of `val/loss`: the fewer latents are dead, the less it weighs, and that
     would choose the checkpoint.
 
-    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.2.
+    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024, https://arxiv.org/abs/2406.04093), appendix A.2.
 
     Args:
         weight: alpha.
@@ -184,7 +186,7 @@ class MatryoshkaReconstruction(Term):
     the whole by themselves, so that general features are not split into special ones.
 
     The full code is the reconstruction term's; with it, this is the paper's sum over all sizes. "Learning Multi-Level
-    Features with Matryoshka Sparse Autoencoders" (Bussmann et al., 2025), equation 5.
+    Features with Matryoshka Sparse Autoencoders" (Bussmann et al., 2025, https://arxiv.org/abs/2503.17547), equation 5.
 
     Args:
         weight: beside the reconstruction from the full code.

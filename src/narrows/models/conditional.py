@@ -18,8 +18,8 @@ class ConditionalAutoencoder(Autoencoder):
     The stages are those of `Autoencoder`. It samples the class it is asked for.
 
     "Learning Structured Output Representation using Deep Conditional Generative Models" (Sohn et al., 2015),
-    section 4.1, with p(z|y) = p(z); the M2 model of "Semi-supervised Learning with Deep Generative Models"
-    (Kingma et al., 2014) where all labels are known.
+    section 4.1, with p(z|y) = p(z); the M2 model of "Semi-supervised Learning with Deep Generative Models" (Kingma
+    et al., 2014, https://arxiv.org/abs/1406.5298) where all labels are known.
 
     Raises:
         UserError: data without classes, or of tokens as they are; in use, examples without a label.

@@ -45,7 +45,8 @@ class HamiltonianAutoencoder(Autoencoder):
     followed the same steps from the mean of q_0, at rest. The stages are those of `Autoencoder`; the terms' draws are
     of z and rho, of which the decoder reads z.
 
-    "Hamiltonian Variational Auto-Encoder" (Caterini et al., 2018), algorithm 2 and equations 7 to 11.
+    "Hamiltonian Variational Auto-Encoder" (Caterini et al., 2018, https://arxiv.org/abs/1805.11328), algorithm 2 and
+    equations 7 to 11.
 
     Raises:
         UserError: `steps` below 0, `largest_step` not above 0, an unknown tempering, one without steps, or a

@@ -24,7 +24,7 @@ class VampAutoencoder(Autoencoder):
     those of `Autoencoder`; the KL has no closed form, so terms take the draw `log q(z|x) - log p(z)`. A loss that does
     not read the prior would not train the u_k, which is refused.
 
-    "VAE with a VampPrior" (Tomczak and Welling, 2018), equation 9.
+    "VAE with a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120), equation 9.
 
     Raises:
         UserError: `pseudo_inputs` below 1, a posterior that is not Gaussian, or data of tokens or of different lengths.
