@@ -161,7 +161,7 @@ def test_kinds_that_a_stage_cannot_take_are_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"corruption Masking takes data of kind image, vector, .*, not tokens"):
         Masking(TOKENS)
     assert NoCorruption(TOKENS)(Batch(torch.zeros(2, 7, dtype=torch.long)))[1] is None
-    with pytest.raises(UserError, match="input missing_indicator stands 0 and 1 beside values, and tokens are none"):
+    with pytest.raises(UserError, match="input missing_indicator puts 0 and 1 beside numbers, which tokens are not"):
         INPUTS["missing_indicator"](TOKENS)
 
 
