@@ -93,7 +93,7 @@ class Codebook(nn.Module):
 
     @property
     def ready(self) -> bool:
-        """Whether the codes have been put among the rows; asked of the device only until they have."""
+        """Whether `start` has been called; the device is asked only until it has."""
         self._started = self._started or bool(self.started)
         return self._started
 
@@ -103,7 +103,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, h: Tensor) -> Tensor:
-        """k-means on these rows; gives what the new codebook makes of them, `h`'s shape."""
+        """Put the codes where k-means on these rows does; the rows quantised with them, `h`'s shape."""
         rows = as_rows(h)
         self.vectors.copy_(self._draw(rows))
         for _ in range(self.kmeans):
@@ -116,7 +116,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def learn(self, h: Tensor, codes: Tensor) -> None:
-        """One training batch, quantised as `codes`."""
+        """Follow one training batch, quantised as `codes`."""
         rows = as_rows(h)
         counts, sums = self._statistics(rows, codes.flatten())
         if self.ema is not None:
@@ -188,5 +188,5 @@ class CodebookBottleneck(Bottleneck):
             book.learn(given.detach(), codes)
 
     def start(self, latent: CodebookLatent) -> None:
-        """Put every codebook among the values that it is to quantise."""
+        """Start every codebook at values that it is to quantise."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""A bottleneck whose latents are made to be rounded."""
+"""A bottleneck whose latents are trained to be rounded."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from narrows.types import LearntPriorLatent, Shape, at_least_single
 
 
 class SmoothedLogistics(Distribution):
-    """For every latent the density of `m + u`: m from a mixture of logistic distributions, u uniform in
-    [-1/2, 1/2]; `log p(z) = log sum_k pi_k (F((z - m_k + 1/2) / s_k) - F((z - m_k - 1/2) / s_k))`, F the logistic
+    """The density of `m + u` for every latent: m from a mixture of logistic distributions, u uniform in [-1/2, 1/2];
+    `log p(z) = log sum_k pi_k (F((z - m_k + 1/2) / s_k) - F((z - m_k - 1/2) / s_k))`, F the logistic
     function. At a whole number it is the probability that m rounds to it.
 
     Elementwise over `[..., D, *positions]`; `logits`, `mean` and `scale` are `[D, K]`.
@@ -71,7 +71,7 @@ class EntropyBottleneck(Bottleneck):
         dim: of y.
         components: logistics of each density.
         spread: standard deviation at which the densities start, in steps.
-        gain: constant factor; at 1 the latents start far below a step, drowned in the noise, and are slow to leave it.
+        gain: constant factor; at 1 the latents start far smaller than the noise, and take long to grow out of it.
 
     Raises:
         UserError: a value out of its range.

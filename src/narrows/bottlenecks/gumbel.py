@@ -32,7 +32,7 @@ class GumbelVQ(Bottleneck):
         dim: of a code's vector.
         codes: number of codes.
         temperature: tau at the start.
-        minimum: tau never falls below it.
+        minimum: of tau.
         anneal: rate per training batch; 0 keeps tau.
         hard: in training, exact codes with the relaxed ones' gradient.
 

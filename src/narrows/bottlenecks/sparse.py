@@ -1,4 +1,4 @@
-"""Bottlenecks that keep few of their latents."""
+"""Bottlenecks in which few latents are active."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from narrows.processes import sum_over_processes
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent, at_least_single
 
 MOMENTUM = 0.02
-"""Of the averages over training batches."""
+"""Rate of the averages over training batches."""
 
 
 class _Sparse(Bottleneck):
@@ -58,7 +58,7 @@ class _Sparse(Bottleneck):
             self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self.rate())
 
     def rate(self, momentum: float = MOMENTUM) -> Tensor:
-        """Of this training pass in an average: the plain mean of the first ones, exponential later."""
+        """Rate of this training pass in an average, which is a plain mean at first and exponential later."""
         return (1 / self.passes).clamp_min(momentum)
 
 

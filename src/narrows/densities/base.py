@@ -59,7 +59,7 @@ class Density(nn.Module):
         returns = model.returns(bottleneck)
         require(
             issubclass(returns, cls.requires),
-            f"density {cls.__name__} reads a {cls.requires.__name__}, but {model.giver(bottleneck)} returns a "
+            f"density {cls.__name__} reads a {cls.requires.__name__}, but {model.name_source(bottleneck)} returns a "
             f"{returns.__name__}",
         )
 

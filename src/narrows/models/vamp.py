@@ -22,7 +22,7 @@ class VampAutoencoder(Autoencoder):
     u_k lies inside the data's range where it has one, or on the right side of its one end. The encoder reads all of
     them at every pass, in one batch of their own (which is what a batch norm's statistics are of). The stages are
     those of `Autoencoder`; the KL has no closed form, so terms take the draw `log q(z|x) - log p(z)`. A loss that does
-    not read the prior would not train the u_k, which is refused.
+    not read the prior would not train the u_k, and is refused.
 
     "VAE with a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120), equation 9.
 
@@ -46,10 +46,13 @@ class VampAutoencoder(Autoencoder):
         pseudo_inputs: int = 500,
     ) -> None:
         require(pseudo_inputs >= 1, f"model vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
-        require(spec.kind != "tokens", "model vamp: tokens have no learnt inputs between them; use model=autoencoder")
+        require(
+            spec.kind != "tokens",
+            "model vamp: learnt inputs are real numbers, which tokens are not; use model=autoencoder",
+        )
         require(
             not spec.variable,
-            "model vamp: learnt inputs have one length, those of these data differ; use model=autoencoder",
+            "model vamp: learnt inputs have one length, but these examples differ in length; use model=autoencoder",
         )
         super().__init__(spec, stages, init=init)
         self.raw_inputs = nn.Parameter(torch.randn(pseudo_inputs, *spec.shape))
@@ -68,7 +71,7 @@ class VampAutoencoder(Autoencoder):
         return inside(self.raw_inputs, self.spec)
 
     def prior(self) -> MixtureSameFamily:
-        """Over one latent, `latent_shape`."""
+        """The prior over one latent, `latent_shape`."""
         latent = super().encode(Batch(self.pseudo_inputs()))
         assert isinstance(latent, GaussianLatent)
         mean, scale = latent.posterior.mean, latent.posterior.stddev
@@ -95,8 +98,8 @@ def inside(raw: Tensor, spec: DataSpec) -> Tensor:
 
 
 def outside(x: Tensor, spec: DataSpec, margin: float = 0.02) -> Tensor:
-    """The free values of which `inside` makes `x`; at least `margin` away from an end of the range (of the range's
-    width, where it has two), where its gradient is small."""
+    """The free values that `inside` maps to `x`, which is first moved `margin` away from the ends of its range (times
+    the range's width, where it has two ends): there the gradient is small."""
     low, high = spec.value_range or (-inf, inf)
     if isfinite(low) and isfinite(high):
         return ((x - low) / (high - low)).clamp(margin, 1 - margin).logit()
