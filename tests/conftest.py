@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", os.environ.get("NARROWS_TEST_THREADS", "1"))
+os.environ["NARROWS_CHECK_SHAPES"] = "1"
 
 import torch
 

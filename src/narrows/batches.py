@@ -16,50 +16,51 @@ from torch.nn.functional import pad
 
 @dataclass
 class Given:
-    """What p(x|z) may be told besides z, without teacher forcing."""
+    """What p(x|z) may depend on besides z, without teacher forcing."""
 
     label: Tensor | None = None
-    """`[B]`."""
+    """Class of each example, `[B]`."""
     length: Tensor | None = None
-    """`[B]`, of padded sequences."""
+    """Length of each example, `[B]`, where sequences are padded."""
     total: Tensor | None = None
-    """`[B]`, the library size of counts: of the truth, and never of what a corruption left of it."""
+    """Library size of each example, `[B]`, where the data are counts: the sum of the truth, never of the corrupted
+    x."""
 
 
 @dataclass
 class Batch:
-    """What every datamodule yields and a model reads; moves between devices as a whole."""
+    """One batch of examples, as every datamodule yields it and every model reads it."""
 
     x: Tensor
-    """What goes in, `[B, *shape]`, already scaled as `DataSpec` says."""
+    """Input, `[B, *shape]`, already scaled as `DataSpec` says."""
     target: Tensor | None = None
-    """What to reconstruct when it is not `x` (paired denoising, held-out items)."""
+    """What to reconstruct, where it is not `x` (paired denoising, held-out items)."""
     label: Tensor | None = None
-    """`[B]` classes, or `[B, K]` factors of variation. Never seen by an unconditional model; metrics read it."""
+    """Classes `[B]`, or factors of variation `[B, K]`. Metrics and conditional models read it, others do not."""
     observed: Tensor | None = None
     """bool, `x`'s shape: False where the value is missing."""
     hidden: Tensor | None = None
     """bool, `x`'s shape: True where a corruption hid the value."""
     length: Tensor | None = None
-    """`[B]`, steps of each example along the last axis; behind them lies padding, neither missing nor hidden."""
+    """`[B]`, number of steps of each example along the last axis; the rest is padding, neither missing nor hidden."""
     index: Tensor | None = None
-    """`[B]`, row in the data set, so that per-example scores can be written back."""
+    """`[B]`, row of each example in the data set, so that scores can be written beside it."""
     share: float = 1.0
-    """Rows here over the mean rows per process of this global batch: weights the loss so that the
-    gradient averaged over processes is that of the global batch, also when it does not divide evenly."""
+    """Number of rows here divided by the mean number per process of this global batch. It weights the loss, so that the
+    gradient averaged over processes is that of the global batch, even where that does not divide evenly."""
 
     @classmethod
     def of(cls, x: Batch | Tensor) -> Batch:
-        """The batch itself; of a tensor `[B, *shape]`, the batch of that input alone."""
+        """The batch itself; a tensor `[B, *shape]` becomes a batch with that input and nothing else."""
         return x if isinstance(x, Batch) else cls(x)
 
     @classmethod
     def cat(cls, batches: Iterable[Batch]) -> Batch:
         """The rows of all batches in one, `[sum of B, *shape]`.
 
-        A mask that only some have marks nothing in the others, and a target that only some have is the others' `x`;
-        labels and indices are kept where all have them. Where examples have a `length`, shorter batches are padded
-        with 0 along the last axis.
+        Where only some have a mask, nothing is marked in the others; where only some have a target, that of the others
+        is `x`. Labels and indices are kept if all batches have them. Where examples have a `length`, shorter batches
+        are padded with 0 along the last axis.
         """
         parts = list(batches)
         if any(part.length is not None for part in parts):
@@ -74,24 +75,26 @@ class Batch:
 
     @property
     def truth(self) -> Tensor:
-        """What the decoder is judged against."""
+        """What the reconstruction is compared with: the target where there is one, else `x`."""
         return self.x if self.target is None else self.target
 
     @property
     def missing(self) -> Tensor | None:
-        """bool, x's shape: the values that nobody has; None where nothing is missing."""
+        """bool, x's shape: True at missing values; None where none is missing."""
         return None if self.observed is None else ~self.observed
 
     @property
     def unseen(self) -> Tensor | None:
-        """bool, x's shape: what no encoder can know, hidden or missing; None where it knows all."""
+        """bool, x's shape: True at values that the encoder cannot know, hidden or missing; None where there are
+        none."""
         if self.observed is None or self.hidden is None:
             return self.missing if self.hidden is None else self.hidden
         return self.hidden | ~self.observed
 
     @property
     def judged(self) -> Tensor | None:
-        """bool, the truth's shape: the values that a likelihood is of, observed and no padding; None where all are."""
+        """bool, the truth's shape: True at values that the likelihood counts, observed and not padding; None: all of
+        them."""
         if self.length is None:
             return self.observed
         inside = within(self.length, self.truth)
@@ -99,17 +102,18 @@ class Batch:
 
     @property
     def total(self) -> Tensor:
-        """`[B]`, the sum of the judged values of the truth: of counts the library size."""
+        """Sum of the judged values of each example's truth, `[B]`: the library size, where the data are counts."""
         judged = self.judged
         return row_sums(self.truth if judged is None else self.truth.masked_fill(~judged, 0))
 
     @property
     def given(self) -> Given:
-        """What of this batch p(x|z) may be told without teacher forcing."""
+        """What p(x|z) may depend on of this batch, without teacher forcing."""
         return Given(self.label, self.length, self.total)
 
     def seen_as(self, x_in: Tensor, hidden: Tensor | None = None) -> Batch:
-        """This batch as a corruption leaves it: `x_in` goes in, with `hidden` hidden; the truth is the target."""
+        """This batch after a corruption: `x_in` as input, `hidden` marking what is hidden in it, the truth as
+        target."""
         return replace(self, x=x_in, target=self.truth, hidden=hidden)
 
     def repeat(self, k: int) -> Batch:
@@ -128,7 +132,7 @@ class Batch:
         return replace(self, **moved)
 
     def _padded(self, steps: int) -> Batch:
-        """With all examples `steps` long, padding that is neither missing nor hidden, and a length."""
+        """This batch padded to `steps` along the last axis, with a `length`; padding is neither missing nor hidden."""
         rows, own = len(self), self.x.shape[-1]
         length = torch.full((rows,), own, device=self.x.device) if self.length is None else self.length
         fill = {"x": 0, "target": 0, "observed": True, "hidden": False}

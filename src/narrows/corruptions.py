@@ -39,7 +39,7 @@ class Corruption(nn.Module):
         name = type(self).__name__
         require(
             spec.kind in self.kinds,
-            f"corruption {name} takes data of kind {', '.join(self.kinds)}, not {spec.kind}; use corruption=clean",
+            f"corruption {name} takes data of kind {', '.join(self.kinds)}, not {spec.kind}; use corruption=none",
         )
         self.value_range = spec.value_range
 
@@ -168,8 +168,9 @@ class Block(Corruption):
     A rectangle of an image or an interval of a series, with sides of `size` times the data's (rounded, at least 1):
     wholly inside, at a random place of each example's own or in the centre.
 
-    "Improved Regularization of Convolutional Neural Networks with Cutout" (DeVries and Taylor, 2017); the centre is
-    the inpainting of "Context Encoders" (Pathak et al., 2016).
+    "Improved Regularization of Convolutional Neural Networks with Cutout" (DeVries and Taylor, 2017,
+    https://arxiv.org/abs/1708.04552); the centre is the inpainting of "Context Encoders" (Pathak et al., 2016,
+    https://arxiv.org/abs/1604.07379).
 
     Raises:
         UserError: `size` outside (0, 1), an unknown place, or data that are no images or series.

@@ -76,7 +76,8 @@ class Timed:
 class Linear(Timed):
     """From `start` to `end` in a straight line over `steps` steps after `delay` steps, then `end`.
 
-    KL warm-up: "Ladder Variational Autoencoders" (Sonderby et al., 2016), section 2.3.
+    KL warm-up: "Ladder Variational Autoencoders" (Sonderby et al., 2016, https://arxiv.org/abs/1602.02282),
+    section 2.3.
 
     Raises:
         UserError: `steps` below 1 or `delay` below 0, or a share that is none.
@@ -99,7 +100,7 @@ class Cyclical(Timed):
     """`cycles` times over `period` steps each: linear from `start` to `end` in the first `ramp` of a
     period, then `end`; after the last cycle, `end`.
 
-    "Cyclical Annealing Schedule" (Fu et al., 2019), equation 6.
+    "Cyclical Annealing Schedule" (Fu et al., 2019, https://arxiv.org/abs/1903.10145), equation 6.
 
     Raises:
         UserError: `period` or `cycles` below 1, a share that is none, or `ramp` outside (0, 1].

@@ -28,53 +28,55 @@ Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", 
 
 @dataclass
 class Column:
-    """One column of a table, and how many values of an example are its own."""
+    """One column of a table, and the number of an example's values that belong to it."""
 
     name: str
     kind: Literal["numeric", "binary", "categorical"]
     width: int = 1
-    """Of a categorical column one value for each category, of which one is 1; else 1."""
+    """Number of values: that of the categories where the column is categorical (one-hot), else 1."""
 
 
 @dataclass
 class DataSpec:
-    """`datamodule.spec` after `setup()`: all that a model may know of its data."""
+    """Description of the data, all that a model may know of them: `datamodule.spec` after `setup()`."""
 
     shape: Shape
-    """Of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`; of `variable` data the longest over all splits."""
+    """Shape of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`; of `variable` data that of the longest in any
+    split."""
     kind: Kind
     size: int
-    """Training examples."""
+    """Number of training examples."""
     num_classes: int | None = None
     vocabulary: list[str] | None = None
     feature_names: list[str] | None = None
     columns: list[Column] | None = None
-    """Of a table, in the order of an example's values; None where the data are no table."""
+    """Columns of a table, in the order of an example's values; None where the data are not a table."""
     factor_names: list[str] | None = None
-    """Of the labels' columns, where the labels are factors of variation `[B, K]`."""
+    """Names of the labels' columns, where the labels are factors of variation `[B, K]`."""
     factor_sizes: list[int] | None = None
-    """How many values each factor takes."""
+    """Number of values that each factor takes."""
     value_range: tuple[float, float] | None = None
-    """Smallest and largest value the scaled data can take, either of them infinite where they are bounded on one side
-    (counts: `(0, inf)`); None when unbounded."""
+    """Smallest and largest value that the scaled data can take; one of them may be infinite (counts: `(0, inf)`). None
+    where the data are unbounded on both sides."""
     variable: bool = False
     """Whether examples differ in length; their batches then have a `length`."""
     totals: tuple[float, float] | None = None
-    """Of counts: mean and deviation of the logarithm of the training examples' library sizes."""
+    """Mean and standard deviation of the logarithm of the training examples' library sizes, where the data are
+    counts."""
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
     trained_labels: list[int] | None = field(default=None, compare=False)
-    """The classes that training and validation were restricted to; the test split may hold others. None: all. Which
-    data these are is not changed by it, and runs recorded without it are of the same data."""
+    """Classes that training and validation are restricted to (the test split may hold others); None means all. It is not
+    compared between specs: a run recorded without it is of the same data."""
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Smallest and largest value of data that have both; None otherwise."""
+        """Smallest and largest value, where both are finite; else None."""
         found = self.value_range
         return found if found is not None and all(map(isfinite, found)) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for the manifest; an end of the range that is infinite is None."""
+        """Plain containers for the manifest; an infinite end of the range becomes None."""
         values = asdict(self)
         if self.value_range is not None:
             values["value_range"] = tuple(end if isfinite(end) else None for end in self.value_range)
@@ -99,16 +101,17 @@ class Latent:
     """What a bottleneck returns."""
 
     z: Tensor
-    """What the decoder reads, `[B, *out_shape]`; a sample where the posterior is stochastic."""
+    """Input of the decoder, `[B, *out_shape]`; a sample where the posterior is stochastic."""
     point: Tensor
-    """The noise-free value of `z`: what describes the example (`embed`, tasks)."""
+    """Value of `z` without noise, which represents the example (`embed`, tasks)."""
     needs: ClassVar[str] = ""
-    """A part of what gives it that reconstruction does not train: the loss must have a term that `trains` it."""
+    """Name of a part of the bottleneck or model that reconstruction does not train, so that the loss must have a term
+    that `trains` it; empty where there is none."""
 
 
 @dataclass
 class UnitLatent(Latent):
-    """A latent of activations inside (0, 1), readable as firing probabilities."""
+    """A latent of activations inside (0, 1), which can be read as firing probabilities."""
 
 
 @dataclass
@@ -118,9 +121,9 @@ class SparseLatent(Latent):
     pre: Tensor
     """Activations before the selection, `z`'s shape."""
     idle: Tensor | None = field(default=None, kw_only=True)
-    """`[D]`, training passes since each latent (entry of axis 1) was last active; None where nobody counts."""
+    """`[D]`, number of training passes since each latent (entry of axis 1) was last active; None where not counted."""
     read: Tensor | None = field(default=None, kw_only=True)
-    """What the bottleneck read, `[B, C, *positions]`; None where nobody learns from it."""
+    """Input of the bottleneck, `[B, C, *positions]`; None where `Bottleneck.learn` does not need it."""
 
 
 @dataclass
@@ -141,21 +144,21 @@ class GatedLatent(SparseLatent):
 
 @dataclass
 class VariationalLatent(Latent):
-    """A latent drawn from a posterior and judged against a prior, both over `z`'s shape: elementwise, or
-    with some or all axes as one event."""
+    """A latent drawn from a posterior and compared with a prior. Both are over `z`'s shape: elementwise, or with some
+    or all axes as one event."""
 
     posterior: Distribution
     prior: Distribution
 
     @property
     def drawn(self) -> Tensor:
-        """The draw of `posterior`, which is `z` where the decoder reads all of it."""
+        """The draw of `posterior`: `z` itself, unless the decoder reads only a part of it."""
         return self.z
 
     def divergence(self) -> Tensor:
         """`KL(q(z|x) || p(z))` of every latent value or event, `[B, *any]`, in nats.
 
-        Of a pair without a closed form it is the one draw `log q(z|x) - log p(z)`, which is unbiased.
+        Where there is no closed form, it is estimated without bias from the one draw: `log q(z|x) - log p(z)`.
         """
         try:
             return kl_divergence(self.posterior, self.prior)
@@ -185,20 +188,20 @@ class HierarchicalLatent(ReparameterisedLatent):
     """A latent of Gaussian levels, which follow one another on axis 1 of `z`, the top one last."""
 
     levels: list[GaussianLatent]
-    """Each under posterior and prior given the drawn level above it, in `z`'s order."""
+    """The levels in `z`'s order, each with a posterior and a prior that are conditioned on the drawn level above it."""
 
     def divergence(self) -> Tensor:
-        """Elementwise over `z`'s shape: given the drawn levels above, every level's is in closed form."""
+        """The KL elementwise over `z`'s shape; each level's is in closed form, given the drawn levels above it."""
         return torch.cat([level.divergence() for level in self.levels], 1)
 
 
 @dataclass
 class MomentumLatent(ReparameterisedLatent):
-    """A latent beside its momentum: posterior and prior are over both, `[B, 2 D, *positions]`; `z` is the first half,
-    and all that the decoder reads."""
+    """A latent with a momentum of the same shape: posterior and prior are over both, `[B, 2 D, *positions]`. The
+    decoder reads the first half, `z`."""
 
     state: Tensor
-    """The draw of both."""
+    """The draw of latent and momentum, `[B, 2 D, *positions]`."""
 
     @property
     def drawn(self) -> Tensor:
@@ -220,12 +223,12 @@ class QuantizedLatent(Latent):
     """int64 `[B, len(sizes), *positions]`, `0 <= codes[:, i] < sizes[i]`."""
     sizes: tuple[int, ...]
     maps: dict[str, Shape] | None = field(default=None, kw_only=True)
-    """Where the alphabets are those of maps of different sizes: their names and `positions`. The codes are then
-    `[B, N]`, all maps flattened, one after another, and `sizes` has an entry for each of the N."""
+    """Names and `positions` of the maps, where several maps of different sizes have codes. `codes` is then `[B, N]`,
+    the flattened maps one after another, and `sizes` has an entry for each of the N codes."""
 
     @property
     def books(self) -> dict[str, tuple[int, Tensor]]:
-        """For every codebook its size and the codes drawn from it, `[B, *positions]`."""
+        """Size of every codebook and the codes chosen from it, `[B, *positions]`, by the codebook's name."""
         if self.maps is None:
             pairs = zip(self.sizes, self.codes.unbind(1), strict=True)
             return {str(i): (size, codes) for i, (size, codes) in enumerate(pairs)}
@@ -239,15 +242,15 @@ class QuantizedLatent(Latent):
 
 @dataclass
 class CodebookLatent(QuantizedLatent):
-    """A quantised latent whose values before quantisation are asked to lie near their codes."""
+    """A quantised latent whose values before quantisation should lie near their codes."""
 
     parts: list[tuple[Tensor, Tensor]]
-    """What each quantiser was given and what it gave, each `[B, d, *positions]`, without straight-through."""
+    """Input and output of each quantiser, both `[B, d, *positions]`, without the straight-through gradient."""
 
 
 @dataclass
 class LearnedCodebookLatent(CodebookLatent):
-    """A codebook latent whose codes learn by gradient, which no reconstruction gives them."""
+    """A codebook latent whose codes are trained by gradient; the reconstruction gives them none."""
 
     needs = "codebook"
 
@@ -273,8 +276,9 @@ def at_least_single(values: Tensor) -> Tensor:
 def log_prob_of(p_x: Distribution, value: Tensor, judged: Tensor | None) -> Tensor:
     """`log p(value)`, elementwise in nats, and 0 where not `judged` (bool, `value`'s shape; None for all).
 
-    Values that are not judged never reach p(x|z), so that nothing that stands in their place, NaN included, changes
-    a likelihood or its gradient. A distribution that is fitted to what it judges (`log_prob_judged`) is told which.
+    Values that are not judged never reach p(x|z), so that nothing that stands in their place, NaN included, changes a
+    likelihood or its gradient. A distribution that is fitted to the values that it judges has `log_prob_judged`, and
+    gets the mask.
     """
     if judged is None:
         return p_x.log_prob(value)
@@ -286,12 +290,13 @@ def log_prob_of(p_x: Distribution, value: Tensor, judged: Tensor | None) -> Tens
 
 @dataclass
 class Output:
-    """One pass through the model: everything a term may read."""
+    """One pass through the model: all that a term may read."""
 
     batch: Batch
-    """What was given."""
+    """The batch as it was given."""
     seen: Batch
-    """The batch as the encoder got it: `x` corrupted, `hidden` what the corruption hid, and the truth as target."""
+    """The batch as the encoder gets it: `x` corrupted, `hidden` marking what the corruption hid, the truth as
+    target."""
     latent: Latent
     p_x: Distribution
     """p(x|z), elementwise over the truth's shape."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +28,11 @@ def bessel(nu: float, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Bessel(torch.autograd.Function):
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, k: Tensor, nu: float) -> tuple[Tensor, Tensor]: ...
+
     @staticmethod
     def forward(ctx: Any, k: Tensor, nu: float) -> tuple[Tensor, Tensor]:
         log, share = _log_and_share(nu, k)

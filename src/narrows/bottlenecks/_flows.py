@@ -45,7 +45,8 @@ def chain(flow: Flow, dim: int, context: int, transforms: int, hidden: Sequence[
     options = {"context": context, "transforms": transforms, "hidden_features": widths, "activation": nn.ELU}
     found = NSF(dim, passes=2, **options) if flow == "nsf" else MAF(dim, **options)
     _start_near_identity(found)
-    return found.transform
+    transform: nn.Module = found.transform
+    return transform
 
 
 @torch.no_grad()
@@ -78,10 +79,11 @@ class PlanarChain(nn.Module):
             self.values = nn.Parameter(torch.randn(total) / math.sqrt(dim))
 
     def forward(self, context: Tensor | None = None) -> Transform:
-        values = self.values if self.network is None else self.network(context)
+        values: Tensor = self.values if self.network is None else self.network(context)
         parts = values.split(self.sizes, -1)
         maps = [Planar(u, w, b) for u, w, b in zip(parts[::3], parts[1::3], parts[2::3], strict=True)]
-        return ComposedTransform(*maps)
+        composed: Transform = ComposedTransform(*maps)
+        return composed
 
 
 class Planar(Transform):
@@ -91,7 +93,8 @@ class Planar(Transform):
     The inverse solves one equation in one unknown, `a + w.u' tanh(a + b) = w.y` for `a = w.x`, by bisection; its
     first derivative is exact.
 
-    "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015), section 4.1 and appendix A.1.
+    "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015, https://arxiv.org/abs/1505.05770),
+    section 4.1 and appendix A.1.
     """
 
     domain = constraints.real_vector

@@ -36,6 +36,8 @@ class AtPositions(Distribution):
         return self.laid_out(self.vectors.rsample(torch.Size(sample_shape)))
 
 
-@register_kl(AtPositions, AtPositions)
 def _kl_at_positions(q: AtPositions, p: AtPositions) -> Tensor:
     return kl_divergence(q.vectors, p.vectors)
+
+
+register_kl(AtPositions, AtPositions)(_kl_at_positions)

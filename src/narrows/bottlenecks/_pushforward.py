@@ -50,4 +50,5 @@ class Pushforward(Distribution):
         return self._base_log_prob(noise) + log_det
 
     def _base_log_prob(self, noise: Tensor) -> Tensor:
-        return self.base.log_prob(noise).sum(self.axes)
+        log_prob: Tensor = self.base.log_prob(noise)
+        return log_prob.sum(self.axes)

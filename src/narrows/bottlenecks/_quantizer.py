@@ -5,7 +5,7 @@ N rows are the positions of all examples: `[B, d, *positions] -> [N, d]`; K code
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,8 @@ from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape, 
 
 
 def straight_through(value: Tensor, source: Tensor) -> Tensor:
-    """`value` to the bit, with `source`'s gradient ("Estimating or Propagating Gradients Through Stochastic
-    Neurons for Conditional Computation", Bengio et al., 2013)."""
+    """`value` to the bit, with `source`'s gradient ("Estimating or Propagating Gradients Through Stochastic Neurons for
+    Conditional Computation", Bengio et al., 2013, https://arxiv.org/abs/1308.3432)."""
     return value.detach() + (source - source.detach())
 
 
@@ -28,7 +28,8 @@ def rotated(value: Tensor, source: Tensor) -> Tensor:
     """`value` to the bit, with the gradient of `lambda R source`, where the rotation R turns `source` onto
     `value` and lambda is the ratio of their lengths, both constants; axis 1 holds the vectors.
 
-    "Restructuring Vector Quantization with the Rotation Trick" (Fifty et al., 2024), section 4.2.
+    "Restructuring Vector Quantization with the Rotation Trick" (Fifty et al., 2024, https://arxiv.org/abs/2410.06424),
+    section 4.2.
     """
     value, start = value.detach(), source.detach()
     ratio = value.norm(dim=1, keepdim=True) / start.norm(dim=1, keepdim=True).clamp_min(1e-6)
@@ -48,12 +49,12 @@ class Codebook(nn.Module):
     """K vectors e_k; a row h is given the nearest, `k = argmin_k ||h - e_k||^2`.
 
     With `ema` = gamma the vectors are buffers and follow the rows that chose them,
-    `N_k <- gamma N_k + (1 - gamma) n_k`, `m_k <- gamma m_k + (1 - gamma) sum_i h_i`, `e_k = m_k / N_k`
-    ("Neural Discrete Representation Learning", van den Oord et al., 2017, appendix A.1); without, they are a
-    parameter. At the first training batch they are put where `kmeans` iterations of Lloyd's algorithm take rows
-    of it. A code that no row has chosen for `revive_after` training batches is put on a row of the last one
-    ("Jukebox", Dhariwal et al., 2020, section 3.1). Sums are over all processes, and rows drawn at random are
-    the first process', so that every process has the same codebook.
+    `N_k <- gamma N_k + (1 - gamma) n_k`, `m_k <- gamma m_k + (1 - gamma) sum_i h_i`, `e_k = m_k / N_k` ("Neural
+    Discrete Representation Learning", van den Oord et al., 2017, https://arxiv.org/abs/1711.00937, appendix A.1);
+    without, they are a parameter. At the first training batch they are put where `kmeans` iterations of Lloyd's
+    algorithm take rows of it. A code that no row has chosen for `revive_after` training batches is put on a row of the
+    last one ("Jukebox", Dhariwal et al., 2020, https://arxiv.org/abs/2005.00341, section 3.1). Sums are over all
+    processes, and rows drawn at random are the first process', so that every process has the same codebook.
     """
 
     vectors: Tensor
@@ -92,7 +93,7 @@ class Codebook(nn.Module):
 
     @property
     def ready(self) -> bool:
-        """Whether the codes have been put among the rows; asked of the device only until they have."""
+        """Whether `start` has been called; the device is asked only until it has."""
         self._started = self._started or bool(self.started)
         return self._started
 
@@ -102,7 +103,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, h: Tensor) -> Tensor:
-        """k-means on these rows; gives what the new codebook makes of them, `h`'s shape."""
+        """Put the codes where k-means on these rows does; the rows quantised with them, `h`'s shape."""
         rows = as_rows(h)
         self.vectors.copy_(self._draw(rows))
         for _ in range(self.kmeans):
@@ -111,11 +112,11 @@ class Codebook(nn.Module):
         self.counts.copy_(self._statistics(rows, self.nearest(rows))[0].clamp_min(1))
         self.idle.zero_()
         self.started.fill_(True)
-        return self(h)[1]
+        return self.lookup(self.nearest(rows).unflatten(0, (len(h), *h.shape[2:])))
 
     @torch.no_grad()
     def learn(self, h: Tensor, codes: Tensor) -> None:
-        """One training batch, quantised as `codes`."""
+        """Follow one training batch, quantised as `codes`."""
         rows = as_rows(h)
         counts, sums = self._statistics(rows, codes.flatten())
         if self.ema is not None:
@@ -173,15 +174,19 @@ class CodebookBottleneck(Bottleneck):
         self.projection = AxisLinear(self.in_shape[0], dim)
         self.books = nn.ModuleList(Codebook(codes, width, **learning) for _ in range(count))
 
+    @property
+    def codebooks(self) -> list[Codebook]:
+        """The modules of `books`."""
+        return cast(list[Codebook], list(self.books))
+
     def learn(self, latent: Latent) -> None:
         assert isinstance(latent, CodebookLatent)
-        books: Any = self.books
-        if not all(book.ready for book in books):
+        if not all(book.ready for book in self.codebooks):
             self.start(latent)
             return
-        for book, (given, _), (_, codes) in zip(books, latent.parts, latent.books.values(), strict=True):
+        for book, (given, _), (_, codes) in zip(self.codebooks, latent.parts, latent.books.values(), strict=True):
             book.learn(given.detach(), codes)
 
     def start(self, latent: CodebookLatent) -> None:
-        """Put every codebook among the values that it is to quantise."""
+        """Start every codebook at values that it is to quantise."""
         raise NotImplementedError

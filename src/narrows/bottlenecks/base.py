@@ -1,8 +1,8 @@
-"""What a bottleneck is."""
+"""The base class of bottlenecks."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -12,19 +12,32 @@ from narrows.types import Latent, Shape
 class Bottleneck(nn.Module):
     """`h [B, C, *positions] -> Latent` over `[B, dim, *positions]`.
 
-    It acts on axis 1 at every position, so one class serves vectors, maps and sequences alike. It says
-    what the latent *is* and computes no loss; `returns` is the kind of `Latent` that terms may rely on.
-    A bottleneck with a prior also has `sample_prior(n) -> [n, *out_shape]`; one that quantises has the `sizes` of
-    its alphabets and `decode_codes(codes [B, len(sizes), *code_positions]) -> [B, *out_shape]`.
+    It acts on axis 1 at every position, so that one class serves vectors, maps and sequences alike. It makes the
+    latent and computes no loss; `returns` is the kind of `Latent` that terms may rely on. A bottleneck with a prior
+    has `sample_prior(n) -> [n, *out_shape]` too; one that quantises has the `sizes` of its alphabets and
+    `decode_codes(codes [B, len(sizes), *code_positions]) -> [B, *out_shape]`.
+
+    Example:
+        >>> class Half(Bottleneck):
+        ...     def forward(self, h):
+        ...         return Latent(z=h / 2, point=h / 2)
+        >>> Half((2,), dim=2)(torch.ones(1, 2)).z
+        tensor([[0.5000, 0.5000]])
     """
 
     returns: type[Latent] = Latent
     trial_shape: ClassVar[Shape] = (4,)
-    """Of some input that it reads, from which a composition is judged before there are data."""
+    """Shape of an input that it can read, with which a composition is checked before there are data."""
     step: ClassVar[float | None] = None
-    """What `point` was trained to be rounded to multiples of; None where it was not."""
+    """Compression rounds `point` to multiples of it; None where training does not prepare `point` for rounding."""
+    sizes: tuple[int, ...]
+    """Number of codes in each alphabet, of a bottleneck that quantises."""
     in_shape: Shape
     out_shape: Shape
+
+    if TYPE_CHECKING:
+
+        def __call__(self, h: Tensor) -> Latent: ...
 
     def __init__(self, in_shape: Shape, dim: int) -> None:
         super().__init__()
@@ -33,13 +46,13 @@ class Bottleneck(nn.Module):
 
     @property
     def code_positions(self) -> Shape:
-        """Where every alphabet has a code; empty where every place has an alphabet of its own."""
+        """Positions at which every alphabet has a code; empty where every position has an alphabet of its own."""
         return self.out_shape[1:]
 
     def learn(self, latent: Latent) -> None:
-        """Update what is learnt without gradients from the latent of one training batch.
+        """Update what learns without gradients (codebooks, averages) from the latent of one training batch.
 
-        The model calls it once per training pass, so that to encode again changes nothing.
+        The model calls it once per training pass, so that encoding alone changes nothing.
         """
 
     def sample_prior(self, n: int) -> Tensor:

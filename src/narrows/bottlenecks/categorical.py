@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,11 @@ class OneHotVariables(Distribution):
     """N independent variables of C categories at every position, one-hot beside one another on axis 1.
 
     `logits [B, N, C, *positions]`, values `[..., B, N C, *positions]`, `log_prob [..., B, N, *positions]`.
+
+    Example:
+        >>> uniform = OneHotVariables(torch.zeros(1, 2, 4))
+        >>> uniform.log_prob(uniform.sample()).exp()
+        tensor([[0.2500, 0.2500]])
     """
 
     support = constraints.one_hot
@@ -37,7 +43,8 @@ class OneHotVariables(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         axis = -1 - self.positions
         apart = value.unflatten(axis, self.log_probs.shape[1:3])
-        return (apart * self.log_probs).sum(axis)
+        log_prob: Tensor = (apart * self.log_probs).sum(axis)
+        return log_prob
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         index = Indices(logits=self.log_probs.movedim(2, -1), validate_args=False).sample(torch.Size(sample_shape))
@@ -46,13 +53,22 @@ class OneHotVariables(Distribution):
         return hot.movedim(-1, axis).flatten(axis - 1, axis)
 
 
-@register_kl(OneHotVariables, OneHotVariables)
 def _kl_one_hot(q: OneHotVariables, p: OneHotVariables) -> Tensor:
     return (q.log_probs.exp() * (q.log_probs - p.log_probs)).sum(2)
 
 
+register_kl(OneHotVariables, OneHotVariables)(_kl_one_hot)
+
+
 class Product(Distribution):
-    """Independent parts that follow one another on axis 1, of `sizes` channels: `log_prob [..., B]`."""
+    """Independent parts that follow one another on axis 1, of `sizes` channels: `log_prob [..., B]`.
+
+    Example:
+        >>> parts = [OneHotVariables(torch.zeros(1, 1, 2)), OneHotVariables(torch.zeros(1, 1, 4))]
+        >>> both = Product(parts, sizes=[2, 4], positions=())
+        >>> both.log_prob(both.sample()).exp()
+        tensor([0.1250])
+    """
 
     support = constraints.real_vector
 
@@ -76,10 +92,12 @@ class Product(Distribution):
         return torch.cat(drawn, -len(self.event_shape))
 
 
-@register_kl(Product, Product)
 def _kl_product(q: Product, p: Product) -> Tensor:
     pairs = zip(q.parts, p.parts, strict=True)
     return torch.stack([row_sums(kl_divergence(a, b)) for a, b in pairs]).sum(0)
+
+
+register_kl(Product, Product)(_kl_product)
 
 
 class Categorical(Bottleneck):
@@ -89,11 +107,17 @@ class Categorical(Bottleneck):
     which the relaxation's gradient passes straight. In evaluation z is a draw from the categorical itself, so
     that the ELBO there is a bound. The KL is the categorical one throughout. `point` are the probabilities.
 
-    "Categorical Reparameterization with Gumbel-Softmax" (Jang et al., 2017), equation 2; "The Concrete
-    Distribution" (Maddison et al., 2017), whose temperature of 2/3 is the default here.
+    "Categorical Reparameterization with Gumbel-Softmax" (Jang et al., 2017, https://arxiv.org/abs/1611.01144),
+    equation 2; "The Concrete Distribution" (Maddison et al., 2017, https://arxiv.org/abs/1611.00712), whose temperature
+    of 2/3 is the default here.
 
     Raises:
         UserError: `dim` below 1, `categories` below 2, or `temperature` not above 0.
+
+    Example:
+        >>> latent = Categorical((5,), dim=2, categories=4).eval()(torch.rand(3, 5))
+        >>> latent.z.shape, latent.z.sum(1)
+        (torch.Size([3, 8]), tensor([2., 2., 2.]))
     """
 
     returns = VariationalLatent
@@ -115,6 +139,10 @@ class Categorical(Bottleneck):
         self.temperature, self.hard = temperature, hard
         self.projection = AxisLinear(in_shape[0], dim * categories)
 
+    if TYPE_CHECKING:
+
+        def __call__(self, h: Tensor) -> VariationalLatent: ...
+
     def forward(self, h: Tensor) -> VariationalLatent:
         logits = at_least_single(self.projection(h)).unflatten(1, (self.variables, self.categories))
         posterior, prior = OneHotVariables(logits), OneHotVariables(torch.zeros_like(logits))
@@ -135,10 +163,16 @@ class Joint(Bottleneck):
 
     The parts are those of `Gaussian` and `Categorical`, independent given x.
 
-    "Learning Disentangled Joint Continuous and Discrete Representations" (Dupont, 2018), section 3.
+    "Learning Disentangled Joint Continuous and Discrete Representations" (Dupont, 2018,
+    https://arxiv.org/abs/1804.00104), section 3.
 
     Raises:
         UserError: `dim` or `variables` below 1, `categories` below 2, or `temperature` not above 0.
+
+    Example:
+        >>> latent = Joint((5,), dim=2, variables=1, categories=4)(torch.rand(3, 5))
+        >>> {name: part.z.shape for name, part in latent.parts.items()}
+        {'continuous': torch.Size([3, 2]), 'discrete': torch.Size([3, 4])}
     """
 
     returns = JointLatent
@@ -158,7 +192,7 @@ class Joint(Bottleneck):
         self.discrete = Categorical(in_shape, dim=variables, categories=categories, temperature=temperature)
 
     def forward(self, h: Tensor) -> JointLatent:
-        parts = {"continuous": self.continuous(h), "discrete": self.discrete(h)}
+        parts: dict[str, VariationalLatent] = {"continuous": self.continuous(h), "discrete": self.discrete(h)}
         return JointLatent(
             z=torch.cat([part.z for part in parts.values()], 1),
             point=torch.cat([part.point for part in parts.values()], 1),

@@ -17,6 +17,11 @@ class Deterministic(Bottleneck):
 
     Raises:
         UserError: `dim` below 1, or an unknown activation.
+
+    Example:
+        >>> latent = Deterministic((5,), dim=2, activation="sigmoid")(torch.rand(3, 5))
+        >>> latent.z.shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, in_shape: Shape, *, dim: int = 32, activation: str = "identity") -> None:

@@ -15,11 +15,11 @@ class VectorQuantizer(CodebookBottleneck):
 
     With `groups` above 1 it is a product quantiser: each of that many equal slices has a codebook of its own,
     which makes `codes ** groups` values ("Product Quantization for Nearest Neighbor Search", Jegou et al.,
-    2011). The gradient goes straight through, or with `rotate` through a rotation onto the code (Fifty et al.,
-    2024). How the codebook learns is said at `Codebook`. `h [B, C, *positions]` to z `[B, dim, *positions]` and
-    codes `[B, groups, *positions]`.
+    2011). The gradient goes straight through, or with `rotate` through a rotation onto the code (Fifty et al., 2024,
+    https://arxiv.org/abs/2410.06424). How the codebook learns is said at `Codebook`. `h [B, C, *positions]` to z
+    `[B, dim, *positions]` and codes `[B, groups, *positions]`.
 
-    "Neural Discrete Representation Learning" (van den Oord et al., 2017), section 3.
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937), section 3.
 
     Args:
         dim: of a code, all groups together.
@@ -32,6 +32,14 @@ class VectorQuantizer(CodebookBottleneck):
 
     Raises:
         UserError: a value out of its range, or `dim` is no multiple of `groups`.
+
+    Example:
+        >>> bottleneck = VectorQuantizer((5,), dim=4, codes=6, groups=2)
+        >>> latent = bottleneck(torch.rand(3, 5))
+        >>> latent.z.shape, latent.codes.shape, latent.sizes
+        (torch.Size([3, 4]), torch.Size([3, 2]), (6, 6))
+        >>> torch.equal(bottleneck.decode_codes(latent.codes), latent.z)
+        True
     """
 
     def __init__(
@@ -57,20 +65,20 @@ class VectorQuantizer(CodebookBottleneck):
 
     def forward(self, h: Tensor) -> CodebookLatent:
         given = at_least_single(self.projection(h)).chunk(len(self.books), dim=1)
-        chosen = [book(part) for book, part in zip(self.books, given, strict=True)]
+        chosen = [book(part) for book, part in zip(self.codebooks, given, strict=True)]
         parts = [(part, vectors) for part, (_, vectors) in zip(given, chosen, strict=True)]
         z = torch.cat([self.past(vectors, part) for part, vectors in parts], dim=1)
         codes = torch.stack([codes for codes, _ in chosen], dim=1)
         return self.returns(z=z, point=z, codes=codes, sizes=self.sizes, parts=parts)
 
     def start(self, latent: CodebookLatent) -> None:
-        for book, (given, _) in zip(self.books, latent.parts, strict=True):
-            book.start(given.detach())  # type: ignore[operator]
+        for book, (given, _) in zip(self.codebooks, latent.parts, strict=True):
+            book.start(given.detach())
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """`[B, groups, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
-        each = zip(self.books, codes.unbind(1), strict=True)
-        return torch.cat([book.lookup(code) for book, code in each], dim=1)  # type: ignore[operator]
+        each = zip(self.codebooks, codes.unbind(1), strict=True)
+        return torch.cat([book.lookup(code) for book, code in each], dim=1)
 
 
 class ResidualVQ(CodebookBottleneck):
@@ -80,8 +88,8 @@ class ResidualVQ(CodebookBottleneck):
     What a level is given carries no gradient of the levels before it. The codes are greedy, so to quantise z
     again may find others. `h [B, C, *positions]` to z `[B, dim, *positions]` and codes `[B, levels, *positions]`.
 
-    "SoundStream" (Zeghidour et al., 2021), algorithm 1; "Autoregressive Image Generation using Residual
-    Quantization" (Lee et al., 2022), section 3.1.
+    "SoundStream" (Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312), algorithm 1; "Autoregressive Image
+    Generation using Residual Quantization" (Lee et al., 2022, https://arxiv.org/abs/2203.01941), section 3.1.
 
     Args:
         dim: of a code.
@@ -94,6 +102,11 @@ class ResidualVQ(CodebookBottleneck):
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> latent = ResidualVQ((5,), dim=4, codes=6, levels=3)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.codes.shape
+        (torch.Size([3, 4]), torch.Size([3, 3]))
     """
 
     def __init__(
@@ -117,7 +130,7 @@ class ResidualVQ(CodebookBottleneck):
     def forward(self, h: Tensor) -> CodebookLatent:
         rest = first = at_least_single(self.projection(h))
         parts, codes = [], []
-        for book in self.books:
+        for book in self.codebooks:
             code, vectors = book(rest)
             parts.append((rest, vectors))
             codes.append(code)
@@ -127,10 +140,10 @@ class ResidualVQ(CodebookBottleneck):
 
     def start(self, latent: CodebookLatent) -> None:
         rest = latent.parts[0][0].detach()
-        for book in self.books:
-            rest = rest - book.start(rest)  # type: ignore[operator]
+        for book in self.codebooks:
+            rest = rest - book.start(rest)
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """`[B, levels, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
-        each = zip(self.books, codes.unbind(1), strict=True)
-        return torch.stack([book.lookup(code) for book, code in each]).sum(0)  # type: ignore[operator]
+        each = zip(self.codebooks, codes.unbind(1), strict=True)
+        return torch.stack([book.lookup(code) for book, code in each]).sum(0)

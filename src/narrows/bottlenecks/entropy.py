@@ -1,4 +1,4 @@
-"""A bottleneck whose latents are made to be rounded."""
+"""A bottleneck whose latents are trained to be rounded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from narrows.types import LearntPriorLatent, Shape, at_least_single
 
 
 class SmoothedLogistics(Distribution):
-    """For every latent the density of `m + u`: m from a mixture of logistic distributions, u uniform in
-    [-1/2, 1/2]; `log p(z) = log sum_k pi_k (F((z - m_k + 1/2) / s_k) - F((z - m_k - 1/2) / s_k))`, F the logistic
+    """The density of `m + u` for every latent: m from a mixture of logistic distributions, u uniform in [-1/2, 1/2];
+    `log p(z) = log sum_k pi_k (F((z - m_k + 1/2) / s_k) - F((z - m_k - 1/2) / s_k))`, F the logistic
     function. At a whole number it is the probability that m rounds to it.
 
     Elementwise over `[..., D, *positions]`; `logits`, `mean` and `scale` are `[D, K]`.
+
+    Example:
+        >>> law = SmoothedLogistics(torch.zeros(1, 1), torch.zeros(1, 1), torch.ones(1, 1), positions=())
+        >>> law.log_prob(torch.arange(-50.0, 51.0)[:, None]).exp().sum().round(decimals=4)
+        tensor(1.)
     """
 
     support = constraints.real
@@ -57,18 +62,24 @@ class EntropyBottleneck(Bottleneck):
     every entry of axis 1 (`SmoothedLogistics`), the same at all positions; its KL needs `loss=elbo` or another term
     that trains the prior. Rate against distortion is `loss.kl.weight`, or `likelihood.sigma`.
 
-    "End-to-end Optimized Image Compression" (Balle et al., 2017), sections 3 and 4: equations 8 to 10, whose density is
-    piecewise linear and whose transforms are GDN; the box around the density is appendix 6.2 of "Variational Image
-    Compression with a Scale Hyperprior" (Balle et al., 2018).
+    "End-to-end Optimized Image Compression" (Balle et al., 2017, https://arxiv.org/abs/1611.01704), sections 3 and 4:
+    equations 8 to 10, whose density is piecewise linear and whose transforms are GDN; the box around the density is
+    appendix 6.2 of "Variational Image Compression with a Scale Hyperprior" (Balle et al., 2018,
+    https://arxiv.org/abs/1802.01436).
 
     Args:
         dim: of y.
         components: logistics of each density.
         spread: standard deviation at which the densities start, in steps.
-        gain: constant factor; at 1 the latents start far below a step, drowned in the noise, and are slow to leave it.
+        gain: constant factor; at 1 the latents start far smaller than the noise, and take long to grow out of it.
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> latent = EntropyBottleneck((5,), dim=2)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.divergence().shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     returns = LearntPriorLatent

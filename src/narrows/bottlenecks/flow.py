@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 from narrows.bottlenecks._flows import Flow, along, chain
 from narrows.bottlenecks._pushforward import Pushforward
@@ -21,11 +21,13 @@ class FlowPosterior(Bottleneck):
     """`z = T(u; h)`, `u ~ N(mu(h), diag(sigma(h)^2))`, for an invertible T that reads h; prior N(0, I).
 
     - `iaf`: inverse autoregressive, one pass to sample ("Improved Variational Inference with Inverse Autoregressive
-      Flow", Kingma et al., 2016).
+      Flow", Kingma et al., 2016, https://arxiv.org/abs/1606.04934).
     - `maf`: masked autoregressive, `dim` passes to sample, one for the density of any z ("Masked Autoregressive Flow
-      for Density Estimation", Papamakarios et al., 2017).
-    - `nsf`: spline couplings, fast both ways ("Neural Spline Flows", Durkan et al., 2019).
-    - `planar`: "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015), with u, w and b from h.
+      for Density Estimation", Papamakarios et al., 2017, https://arxiv.org/abs/1705.07057).
+    - `nsf`: spline couplings, fast both ways ("Neural Spline Flows", Durkan et al., 2019,
+      https://arxiv.org/abs/1906.04032).
+    - `planar`: "Variational Inference with Normalizing Flows" (Rezende and Mohamed, 2015,
+      https://arxiv.org/abs/1505.05770), with u, w and b from h.
 
     The density of own draws needs no inverse. The KL has no closed form: terms take the draw
     `log q(z|x) - log p(z)`. `point` is `T(mu; h)`. At every position of a map the same T given h there.
@@ -39,6 +41,11 @@ class FlowPosterior(Bottleneck):
 
     Raises:
         UserError: `dim` or `transforms` below 1, an unknown flow, or `hidden` that it cannot have.
+
+    Example:
+        >>> latent = FlowPosterior((5,), dim=2, hidden=[8])(torch.rand(3, 5))
+        >>> latent.z.shape, latent.divergence().shape
+        (torch.Size([3, 2]), torch.Size([3]))
     """
 
     returns = ReparameterisedLatent
@@ -80,10 +87,10 @@ class FlowPrior(Bottleneck):
     every position of a map the same prior.
 
     `maf` (autoregressive), `nsf` (spline couplings) and `planar` give the density of z in one pass, and the first
-    samples in `dim` passes; `iaf` samples in one pass and takes `dim` for the density. The KL has no closed form:
-    terms take the draw `log q(z|x) - log p(z)`. Papers as of `FlowPosterior`. An autoregressive prior is as
-    expressive as an inverse autoregressive posterior under N(0, I) with a deeper decoder: "Variational Lossy
-    Autoencoder" (Chen et al., 2017), section 3.2.
+    samples in `dim` passes; `iaf` samples in one pass and takes `dim` for the density. The KL has no closed form: terms
+    take the draw `log q(z|x) - log p(z)`. Papers as of `FlowPosterior`. An autoregressive prior is as expressive as an
+    inverse autoregressive posterior under N(0, I) with a deeper decoder: "Variational Lossy Autoencoder" (Chen et al.,
+    2017, https://arxiv.org/abs/1611.02731), section 3.2.
 
     Args:
         in_shape: of h.
@@ -94,6 +101,11 @@ class FlowPrior(Bottleneck):
 
     Raises:
         UserError: `dim` or `transforms` below 1, an unknown flow, or `hidden` that it cannot have.
+
+    Example:
+        >>> bottleneck = FlowPrior((5,), dim=2, hidden=[8])
+        >>> bottleneck(torch.rand(3, 5)).divergence().shape, bottleneck.sample_prior(4).shape
+        (torch.Size([3]), torch.Size([4, 2]))
     """
 
     returns = LearntPriorLatent
@@ -113,7 +125,7 @@ class FlowPrior(Bottleneck):
         self.flow = chain(flow, dim, 0, transforms, hidden, "bottleneck flow_prior")
         self.inverted = flow != "iaf"
 
-    def prior(self) -> Independent:
+    def prior(self) -> Independent[Distribution]:
         """Over `out_shape`."""
         positions = len(self.out_shape) - 1
         transform = self.flow()

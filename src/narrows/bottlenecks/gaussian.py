@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,16 +20,22 @@ class Gaussian(Bottleneck):
 
     The projection gives mu and log sigma^2. `point` is mu. It samples in evaluation too: an ELBO needs it.
 
-    "Auto-Encoding Variational Bayes" (Kingma and Welling, 2014), section 3 and appendix C.2.
+    "Auto-Encoding Variational Bayes" (Kingma and Welling, 2014, https://arxiv.org/abs/1312.6114), section 3 and
+    appendix C.2.
 
     Args:
         in_shape: of what the encoder gives.
         dim: latents.
-        log_variance: the least and the largest log sigma^2, to which others are clamped; None leaves it free. "VAE
-            with a VampPrior" (Tomczak and Welling, 2018) holds it in [-6, 2].
+        log_variance: the least and the largest log sigma^2, to which others are clamped; None leaves it free. "VAE with
+            a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120) holds it in [-6, 2].
 
     Raises:
         UserError: `dim` below 1, or a `log_variance` that is no pair of rising numbers.
+
+    Example:
+        >>> latent = Gaussian((5,), dim=2)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.divergence().shape
+        (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     returns = GaussianLatent
@@ -50,6 +57,10 @@ class Gaussian(Bottleneck):
         if self.bounds is not None:
             log_variance = log_variance.clamp(*self.bounds)
         return Normal(mean, (0.5 * log_variance).exp(), validate_args=False)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, h: Tensor) -> GaussianLatent: ...
 
     def forward(self, h: Tensor) -> GaussianLatent:
         posterior = self.posterior(h)

@@ -24,19 +24,25 @@ class GumbelVQ(Bottleneck):
     `sum_k softmax(logits)_k e_k`. `h [B, C, *positions]` to z `[B, dim, *positions]` and the likeliest codes
     `[B, 1, *positions]`.
 
-    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021), section 2.1; "Categorical Reparameterization with
-    Gumbel-Softmax" (Jang et al., 2017), section 2 and 4.2 (annealing).
+    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021, https://arxiv.org/abs/2102.12092), section 2.1;
+    "Categorical Reparameterization with Gumbel-Softmax" (Jang et al., 2017, https://arxiv.org/abs/1611.01144),
+    section 2 and 4.2 (annealing).
 
     Args:
         dim: of a code's vector.
         codes: number of codes.
         temperature: tau at the start.
-        minimum: tau never falls below it.
+        minimum: of tau.
         anneal: rate per training batch; 0 keeps tau.
         hard: in training, exact codes with the relaxed ones' gradient.
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> latent = GumbelVQ((5,), dim=2, codes=6)(torch.rand(3, 5))
+        >>> latent.z.shape, latent.codes.shape, latent.log_probs.shape
+        (torch.Size([3, 2]), torch.Size([3, 1]), torch.Size([3, 6]))
     """
 
     returns = SoftCodeLatent

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,8 @@ class HierarchicalVQ(CodebookBottleneck):
     codebooks learn is said at `Codebook`. `h [B, C, *size]` to z `[B, 2 dim, *size]` and codes `[B, N]`, the top map
     flattened before the bottom one (`latent.books` has each as a map).
 
-    "Generating Diverse High-Fidelity Images with VQ-VAE-2" (Razavi et al., 2019), section 3.1 and algorithm 1.
+    "Generating Diverse High-Fidelity Images with VQ-VAE-2" (Razavi et al., 2019, https://arxiv.org/abs/1906.00446),
+    section 3.1 and algorithm 1.
 
     Args:
         dim: of a code, on either level.
@@ -39,10 +40,17 @@ class HierarchicalVQ(CodebookBottleneck):
         ema: gamma of the moving averages; None: by gradient, which needs `loss=vq_gradient`.
         kmeans: iterations of Lloyd's algorithm on the first training batch; 0: codes start small and uniform.
         revive_after: training batches without use after which a code is moved; None: never.
-        rotate: the rotation trick (Fifty et al., 2024) instead of straight through.
+        rotate: the rotation trick (Fifty et al., 2024, https://arxiv.org/abs/2410.06424) instead of straight through.
 
     Raises:
         UserError: a value out of its range, a vector, or a map too small to be halved.
+
+    Example:
+        >>> latent = HierarchicalVQ((4, 4, 4), dim=2, codes=6)(torch.rand(1, 4, 4, 4))
+        >>> latent.z.shape
+        torch.Size([1, 4, 4, 4])
+        >>> {name: codes.shape for name, (_, codes) in latent.books.items()}
+        {'top': torch.Size([1, 2, 2]), 'bottom': torch.Size([1, 4, 4])}
     """
 
     trial_shape: ClassVar[Shape] = (4, 4, 4)
@@ -83,12 +91,11 @@ class HierarchicalVQ(CodebookBottleneck):
         self.past: Callable[[Tensor, Tensor], Tensor] = rotated if rotate else straight_through
 
     def forward(self, h: Tensor) -> CodebookLatent:
-        books: Any = self.books
         high = at_least_single(self.down(h))
-        high_codes, high_vectors = books[0](high)
+        high_codes, high_vectors = self.codebooks[0](high)
         top = self.past(high_vectors, high)
         low = at_least_single(self.projection(h) + self.condition(top))
-        low_codes, low_vectors = books[1](low)
+        low_codes, low_vectors = self.codebooks[1](low)
         z = self._join(top, self.past(low_vectors, low))
         codes = torch.cat([high_codes.flatten(1), low_codes.flatten(1)], dim=1)
         parts = [(high, high_vectors), (low, low_vectors)]
@@ -104,13 +111,11 @@ class HierarchicalVQ(CodebookBottleneck):
     @torch.no_grad()
     def start(self, latent: CodebookLatent) -> None:
         (high, before), (low, _) = latent.parts
-        books: Any = self.books
-        after = books[0].start(high)
-        books[1].start(low + self.condition(after) - self.condition(before))
+        after = self.codebooks[0].start(high)
+        self.codebooks[1].start(low + self.condition(after) - self.condition(before))
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         """`[B, N]` to the z that has these codes, `[B, 2 dim, *size]`."""
         pieces = codes.split([prod(shape) for shape in self.maps.values()], dim=1)
         maps = [piece.unflatten(1, shape) for piece, shape in zip(pieces, self.maps.values(), strict=True)]
-        books: Any = self.books
-        return self._join(*(book.lookup(codes) for book, codes in zip(books, maps, strict=True)))
+        return self._join(*(book.lookup(codes) for book, codes in zip(self.codebooks, maps, strict=True)))

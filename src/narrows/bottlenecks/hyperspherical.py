@@ -23,10 +23,15 @@ class Hyperspherical(Bottleneck):
     none there, and a posterior that once collapsed stayed so.) `point` is mu. The KL is in closed form and does not
     depend on mu. A sphere of `dim` entries has `dim - 1` degrees of freedom.
 
-    "Hyperspherical Variational Auto-Encoders" (Davidson et al., 2018), section 3.
+    "Hyperspherical Variational Auto-Encoders" (Davidson et al., 2018, https://arxiv.org/abs/1804.00891), section 3.
 
     Raises:
         UserError: `dim` below 2.
+
+    Example:
+        >>> latent = Hyperspherical((5,), dim=3)(torch.rand(3, 5))
+        >>> latent.z.detach().norm(dim=1).round(decimals=4)
+        tensor([1., 1., 1.])
     """
 
     returns = ReparameterisedLatent

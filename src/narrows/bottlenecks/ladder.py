@@ -23,6 +23,12 @@ class TopDown(Distribution):
         top: the law of z_L, elementwise, `[*batch, d_L]`.
         below: from L - 1 down to 1, `z_{i+1}` to the law of z_i.
         sizes: d_1, ..., d_L.
+
+    Example:
+        >>> top = Normal(torch.zeros(1, 2), 1.0)
+        >>> law = TopDown(top, [lambda z: Normal(z[..., :1], 1.0)], sizes=[1, 2])
+        >>> law.sample().shape, law.log_prob(torch.zeros(1, 3)).shape
+        (torch.Size([1, 3]), torch.Size([1]))
     """
 
     has_rsample = True
@@ -68,7 +74,7 @@ class Ladder(Bottleneck):
     levels above. `point` follows the means down. With one level it is the Gaussian bottleneck. It acts at every
     position of a map alike.
 
-    "Ladder Variational Autoencoders" (Sonderby et al., 2016), section 2.2.
+    "Ladder Variational Autoencoders" (Sonderby et al., 2016, https://arxiv.org/abs/1602.02282), section 2.2.
 
     Args:
         in_shape: of h.
@@ -77,6 +83,11 @@ class Ladder(Bottleneck):
 
     Raises:
         UserError: `dims` or `hidden` are not whole positive numbers, or there is no level.
+
+    Example:
+        >>> latent = Ladder((5,), dims=[3, 2], hidden=[8])(torch.rand(3, 5))
+        >>> latent.z.shape, [level.z.shape for level in latent.levels]
+        (torch.Size([3, 5]), [torch.Size([3, 3]), torch.Size([3, 2])])
     """
 
     returns = HierarchicalLatent
@@ -119,7 +130,7 @@ class Ladder(Bottleneck):
         return found
 
     def _prior(self, batch: Sequence[int]) -> TopDown:
-        zeros = self.guesses[0].weight.new_zeros((*batch, self.dims[-1]))  # type: ignore[operator]
+        zeros = next(self.guesses.parameters()).new_zeros((*batch, self.dims[-1]))
         top = Normal(zeros, torch.ones_like(zeros), validate_args=False)
         return TopDown(top, [_law(fall) for fall in self.falls], self.dims)
 

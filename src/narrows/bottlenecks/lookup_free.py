@@ -33,13 +33,18 @@ class FSQ(Bottleneck):
     product of the levels, and no code needs a loss. `h [B, C, *positions]` to z `[B, len(levels), *positions]` in
     [-1, 1] and codes `[B, 1, *positions]`, the digits in mixed radix.
 
-    "Finite Scalar Quantization: VQ-VAE Made Simple" (Mentzer et al., 2023), section 3 and appendix A.1.
+    "Finite Scalar Quantization: VQ-VAE Made Simple" (Mentzer et al., 2023, https://arxiv.org/abs/2309.15505), section 3
+    and appendix A.1.
 
     Args:
         levels: of each value, 2 to 256; the paper's for 2^8, 2^10, 2^12 codes: 8 6 5, 8 5 5 5, 7 5 5 5 5.
 
     Raises:
         UserError: no level, one out of range, or more codes than int64 counts.
+
+    Example:
+        >>> FSQ((5,), levels=[3, 3]).decode_codes(torch.tensor([[0], [4], [5]])).tolist()
+        [[-1.0, -1.0], [0.0, 0.0], [1.0, 0.0]]
     """
 
     returns = QuantizedLatent
@@ -89,7 +94,8 @@ class LFQ(Bottleneck):
     The sign of 0 is 1; the gradient goes straight through. `h [B, C, *positions]` to z `[B, dim, *positions]` and
     codes `[B, groups, *positions]`, the bits of a group with the first one least.
 
-    "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation" (Yu et al., 2023), section 3.1.
+    "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation" (Yu et al., 2023,
+    https://arxiv.org/abs/2310.05737), section 3.1.
 
     Args:
         dim: bits.
@@ -97,6 +103,10 @@ class LFQ(Bottleneck):
 
     Raises:
         UserError: a value out of its range, or `dim` is no multiple of `groups`.
+
+    Example:
+        >>> LFQ((5,), dim=2).decode_codes(torch.tensor([[0], [1], [2], [3]])).tolist()
+        [[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]
     """
 
     returns = BitLatent

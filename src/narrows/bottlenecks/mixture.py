@@ -13,7 +13,14 @@ from narrows.types import LearntPriorLatent, Shape, VariationalLatent
 
 
 class MixtureAtEveryPosition(Distribution):
-    """Independent draws from one mixture over `[D]` at every position: events are `[D, *positions]`."""
+    """Independent draws from one mixture over `[D]` at every position: events are `[D, *positions]`.
+
+    Example:
+        >>> mixture = mixture_of_normals(torch.zeros(3), torch.zeros(3, 2), torch.ones(3, 2))
+        >>> law = MixtureAtEveryPosition(mixture, positions=(4,))
+        >>> law.sample((5,)).shape, law.log_prob(torch.zeros(5, 2, 4)).shape
+        (torch.Size([5, 2, 4]), torch.Size([5]))
+    """
 
     support = constraints.real_vector
 
@@ -22,11 +29,11 @@ class MixtureAtEveryPosition(Distribution):
         super().__init__(event_shape=mixture.event_shape + self.positions, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        log_prob = self.mixture.log_prob(value.movedim(-1 - len(self.positions), -1))
+        log_prob: Tensor = self.mixture.log_prob(value.movedim(-1 - len(self.positions), -1))
         return log_prob.flatten(-len(self.positions)).sum(-1) if self.positions else log_prob
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        drawn = self.mixture.sample(torch.Size(sample_shape) + self.positions)
+        drawn: Tensor = self.mixture.sample(torch.Size(sample_shape) + self.positions)
         return drawn.movedim(-1, -1 - len(self.positions))
 
 
@@ -49,11 +56,17 @@ class GaussianMixture(Bottleneck):
     The KL has no closed form: terms take the draw `log q(z|x) - log p(z)`. Without a term that reads the prior
     it would not be learnt, which is refused.
 
-    "Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders" (Dilokthanakul et al., 2016);
-    as here, the prior "MoG" of "VAE with a VampPrior" (Tomczak and Welling, 2018), section 5.
+    "Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders" (Dilokthanakul et al., 2016,
+    https://arxiv.org/abs/1611.02648); as here, the prior "MoG" of "VAE with a VampPrior" (Tomczak and Welling, 2018,
+    https://arxiv.org/abs/1705.07120), section 5.
 
     Raises:
         UserError: `dim` or `components` below 1.
+
+    Example:
+        >>> bottleneck = GaussianMixture((5,), dim=2, components=3)
+        >>> bottleneck(torch.rand(3, 5)).divergence().shape, bottleneck.sample_prior(4).shape
+        (torch.Size([3]), torch.Size([4, 2]))
     """
 
     returns = LearntPriorLatent

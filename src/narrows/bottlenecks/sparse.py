@@ -1,4 +1,4 @@
-"""Bottlenecks that keep few of their latents."""
+"""Bottlenecks in which few latents are active."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from narrows.processes import sum_over_processes
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent, at_least_single
 
 MOMENTUM = 0.02
-"""Of the averages over training batches."""
+"""Rate of the averages over training batches."""
 
 
 class _Sparse(Bottleneck):
     """A linear projection of `h - centre` to `dim` latents; the buffer `idle` counts for how many training passes
     each of them has been 0 at every position of every example.
 
-    Where it is `centred`, `centre [C]` is the average of h over training batches and positions, as the papers'
-    encoders subtract the decoder's bias; else it is 0. A dictionary of the data themselves needs it: latents selected
-    by their size would else all compete along that one direction, and most die. Behind a deep encoder, whose biases
-    can do the same, it moves while they learn and costs more than it gains. "Scaling and Evaluating Sparse
-    Autoencoders" (Gao et al., 2024), equation 1 and appendix A.1.
+    Where it is `centred`, `centre [C]` is the average of h over training batches and positions, as the papers' encoders
+    subtract the decoder's bias; else it is 0. A dictionary of the data themselves needs it: latents selected by their
+    size would else all compete along that one direction, and most die. Behind a deep encoder, whose biases can do the
+    same, it moves while they learn and costs more than it gains. "Scaling and Evaluating Sparse Autoencoders" (Gao
+    et al., 2024, https://arxiv.org/abs/2406.04093), equation 1 and appendix A.1.
     """
 
     returns: type[Latent] = SparseLatent
@@ -44,7 +44,8 @@ class _Sparse(Bottleneck):
 
     def project(self, h: Tensor) -> Tensor:
         """`h [B, C, *positions]` to activations `[B, dim, *positions]`."""
-        return self.projection(h - _over_positions(self.centre, h) if self.centred else h)
+        pre: Tensor = self.projection(h - _over_positions(self.centre, h) if self.centred else h)
+        return pre
 
     @torch.no_grad()
     def learn(self, latent: Latent) -> None:
@@ -57,17 +58,23 @@ class _Sparse(Bottleneck):
             self.centre.lerp_(_mean(latent.read.transpose(0, 1).flatten(1)), self.rate())
 
     def rate(self, momentum: float = MOMENTUM) -> Tensor:
-        """Of this training pass in an average: the plain mean of the first ones, exponential later."""
+        """Rate of this training pass in an average, which is a plain mean at first and exponential later."""
         return (1 / self.passes).clamp_min(momentum)
 
 
 class TopK(_Sparse):
     """Keeps the `k` largest of `dim` linear activations at every position, sets the others to 0.
 
-    "k-Sparse Autoencoders" (Makhzani and Frey, 2014), algorithm 1. Ties are broken so that exactly `k` stay.
+    "k-Sparse Autoencoders" (Makhzani and Frey, 2014, https://arxiv.org/abs/1312.5663), algorithm 1. Ties are broken so
+    that exactly `k` stay.
 
     Raises:
         UserError: `dim` below 1, or `k` outside 1..dim.
+
+    Example:
+        >>> latent = TopK((5,), dim=8, k=2)(torch.rand(3, 5))
+        >>> (latent.z != 0).sum(1)
+        tensor([2, 2, 2])
     """
 
     def __init__(self, in_shape: Shape, *, dim: int = 256, k: int = 16, centred: bool = False) -> None:
@@ -89,11 +96,16 @@ class BatchTopK(_Sparse):
     mean, then as an exponential average of rate `momentum`. `point` is always the code by the threshold. A batch of
     one example keeps its own `k` largest. Under DDP each process keeps the largest of its own slice.
 
-    "BatchTopK Sparse Autoencoders" (Bussmann et al., 2024), equations 3 to 5; there the threshold is the mean of the
-    smallest kept activations.
+    "BatchTopK Sparse Autoencoders" (Bussmann et al., 2024, https://arxiv.org/abs/2412.06410), equations 3 to 5; there
+    the threshold is the mean of the smallest kept activations.
 
     Raises:
         UserError: `dim` below 1, `k` outside 1..dim - 1, or `momentum` outside (0, 1].
+
+    Example:
+        >>> latent = BatchTopK((5,), dim=8, k=2)(torch.rand(3, 5))
+        >>> (latent.z != 0).sum()
+        tensor(6)
     """
 
     threshold: Tensor
@@ -136,11 +148,16 @@ class JumpReLU(_Sparse):
     `dH/dtheta = -1 / width K((pre - theta) / width)`. The activations themselves get the plain gradient of z and none
     of H. theta = exp(log_threshold) scale starts at `threshold` scale; width is `bandwidth` scale.
 
-    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
-    equations 3, 11 and 12.
+    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2407.14435), equations 3, 11 and 12.
 
     Raises:
         UserError: `dim` below 1, `threshold` or `bandwidth` not above 0.
+
+    Example:
+        >>> latent = JumpReLU((5,), dim=8, threshold=0.1)(torch.rand(3, 5))
+        >>> torch.equal(latent.active, (latent.z != 0).float())
+        True
     """
 
     returns = JumpLatent
@@ -188,10 +205,16 @@ class GatedSAE(_Sparse):
     `gate = W h + b_gate` and `magnitude = exp(r) W h + b_magnitude` share W up to a scale per latent. The step gives
     the gate no gradient: its own reconstruction and penalty train it (`loss=gated_sae`).
 
-    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equations 6 and 7.
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2404.16014), equations 6 and 7.
 
     Raises:
         UserError: `dim` below 1.
+
+    Example:
+        >>> latent = GatedSAE((5,), dim=8)(torch.rand(3, 5))
+        >>> bool((latent.z[latent.pre <= 0] == 0).all())
+        True
     """
 
     returns = GatedLatent

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,12 @@ AT_ONCE = 2**15
 
 
 class HypersphericalUniform(Distribution):
-    """The uniform distribution on S^{m-1}, `[*batch, m]`: `p(z) = Gamma(m/2) / (2 pi^{m/2})`."""
+    """The uniform distribution on S^{m-1}, `[*batch, m]`: `p(z) = Gamma(m/2) / (2 pi^{m/2})`.
+
+    Example:
+        >>> HypersphericalUniform(torch.zeros(3)).log_prob(torch.tensor([0.0, 0.0, 1.0])).exp()  # 1 / (4 pi)
+        tensor(0.0796)
+    """
 
     has_rsample = True
     support = constraints.real_vector
@@ -54,14 +59,19 @@ class VonMisesFisher(Distribution):
     `z = w mu + sqrt(1 - w^2) v`, where v is uniform among the unit vectors orthogonal to mu and w in [-1, 1] has the
     density `exp(kappa w) (1 - w^2)^{(m-3)/2}` up to a constant, drawn by rejection. The derivative of a draw by kappa
     is that of the quantile, `dw/dkappa = -(dF/dkappa) / (dF/dw)` ("Implicit Reparameterization Gradients", Figurnov
-    et al., 2018), so that it needs no correction for what was rejected.
+    et al., 2018, https://arxiv.org/abs/1805.08498), so that it needs no correction for what was rejected.
 
-    "Simulation of the von Mises Fisher distribution" (Wood, 1994); "Hyperspherical Variational Auto-Encoders"
-    (Davidson et al., 2018), appendix A.
+    "Simulation of the von Mises Fisher distribution" (Wood, 1994); "Hyperspherical Variational Auto-Encoders" (Davidson
+    et al., 2018, https://arxiv.org/abs/1804.00891), appendix A.
 
     Args:
         direction: mu, unit vectors, `[*batch, m]`.
         concentration: kappa >= 0, `[*batch]`.
+
+    Example:
+        >>> law = VonMisesFisher(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([100.0]))
+        >>> law.sample().shape, law.mean
+        (torch.Size([1, 3]), tensor([[0.0000, 0.0000, 0.9900]]))
     """
 
     has_rsample = True
@@ -107,13 +117,20 @@ class VonMisesFisher(Distribution):
         return F.normalize(z, dim=-1).to(self.direction.dtype)
 
 
-@register_kl(VonMisesFisher, HypersphericalUniform)
 def _kl_uniform(q: VonMisesFisher, p: HypersphericalUniform) -> Tensor:
     return q.divergence_from_uniform()
 
 
+register_kl(VonMisesFisher, HypersphericalUniform)(_kl_uniform)
+
+
 class _Along(torch.autograd.Function):
     """`w = mu.z`, drawn given kappa (float64); `ratio` is `A_m(kappa) = E[w]`."""
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def apply(cls, kappa: Tensor, ratio: Tensor, m: int) -> Tensor: ...
 
     @staticmethod
     def forward(ctx: Any, kappa: Tensor, ratio: Tensor, m: int) -> Tensor:

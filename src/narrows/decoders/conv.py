@@ -35,7 +35,8 @@ class ConvDecoder(Decoder):
             or a latent map of another size.
 
     "Adaptive Deconvolutional Networks for Mid and High Level Feature Learning" (Zeiler et al., 2011);
-    "Deconvolution and Checkerboard Artifacts" (Odena et al., 2016) for `nearest`.
+    "Deconvolution and Checkerboard Artifacts" (Odena et al., 2016, https://distill.pub/2016/deconv-checkerboard/) for
+    `nearest`.
     """
 
     def __init__(

@@ -68,8 +68,8 @@ class MLPDecoder(Decoder):
     Raises:
         UserError: an argument out of its range, an unknown name, or two of `tied`, `unit_norm`, `gated`; see `tie`.
 
-    "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights; "Towards Monosemanticity" (Bricken et
-    al., 2023) for columns of unit norm.
+    "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights; "Towards Monosemanticity" (Bricken
+    et al., 2023, https://transformer-circuits.pub/2023/monosemantic-features) for columns of unit norm.
     """
 
     def __init__(

@@ -25,8 +25,9 @@ class AutoregressiveCodes(Density):
     Its values are the codes `[B, Q, *positions]`, of Q alphabets of their own sizes, so that `log_prob` is a
     logarithm of probabilities. Of a stochastic quantiser they are the likeliest codes.
 
-    "Neural Discrete Representation Learning" (van den Oord et al., 2017), section 3.3, where it is a PixelCNN; the
-    blocks are those of "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019).
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937),
+    section 3.3, where it is a PixelCNN; the blocks are those of "Language Models are Unsupervised Multitask Learners"
+    (Radford et al., 2019).
 
     Legend: B examples, P positions, L = P Q codes of an example, W `width`, S the largest alphabet.
 
@@ -42,9 +43,18 @@ class AutoregressiveCodes(Density):
     Raises:
         UserError: a value out of its range, a latent without codes, an alphabet of more than 65,536 codes, or more
             than 4,096 codes for an example.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, VectorQuantizer, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = Autoencoder(spec, stages)
+        >>> density = AutoregressiveCodes(model, width=8, layers=1, heads=2)
+        >>> density.sample_codes(3).shape, density.log_prob(torch.zeros(2, 1, dtype=torch.long)).shape
+        (torch.Size([3, 1]), torch.Size([2]))
     """
 
     requires = QuantizedLatent
+    starts: Tensor
 
     def __init__(
         self,
@@ -62,7 +72,7 @@ class AutoregressiveCodes(Density):
         right = heads >= 1 and width >= 1 and width % heads == 0
         require(right, f"density autoregressive: heads must be at least 1 and divide width={width}, not {heads}")
         super().__init__(model)
-        self.sizes: tuple[int, ...] = model.bottleneck.sizes  # type: ignore[assignment]
+        self.sizes = model.bottleneck.sizes
         self.positions = model.bottleneck.code_positions
         self.length = math.prod(self.positions) * len(self.sizes)
         _refuse_large(self.sizes, self.length)
@@ -97,12 +107,12 @@ class AutoregressiveCodes(Density):
 
     def in_place(self, sequence: Tensor) -> Tensor:
         """`[B, L] -> [B, Q, *positions]`."""
-        apart = sequence.unflatten(1, (-1, len(self.sizes))).transpose(1, 2)
+        apart: Tensor = sequence.unflatten(1, (-1, len(self.sizes))).transpose(1, 2)
         return apart.reshape(len(sequence), len(self.sizes), *self.positions)
 
     def log_probs(self, sequence: Tensor) -> Tensor:
         """`log p(c_i = s | c_1, ..., c_{i-1})`, `[B, L] -> [B, L, S]`; minus infinity beyond an alphabet's end."""
-        known = self.vectors(sequence[:, :-1] + self.starts[:-1])  # type: ignore[index]
+        known = self.vectors(sequence[:, :-1] + self.starts[:-1])
         first = self.first.expand(len(sequence), 1, -1)
         h = torch.cat([first, known], 1) + self.places
         for block in self.blocks:
@@ -115,7 +125,7 @@ class AutoregressiveCodes(Density):
 
     def _read_out(self, alphabet: int, h: Tensor) -> Tensor:
         """`[..., W] -> [..., S]`."""
-        log_probs = self.heads[alphabet](self.norm(h)).log_softmax(-1)
+        log_probs: Tensor = self.heads[alphabet](self.norm(h)).log_softmax(-1)
         return F.pad(log_probs, (0, max(self.sizes) - self.sizes[alphabet]), value=-math.inf)
 
     @torch.no_grad()
@@ -129,7 +139,7 @@ class AutoregressiveCodes(Density):
                 h = block(h, cache=cache)
             probs = self._read_out(i % len(self.sizes), h.squeeze(1)).exp()
             drawn.append(torch.multinomial(probs, 1))
-            h = self.vectors(drawn[-1] + self.starts[i])  # type: ignore[index]
+            h = self.vectors(drawn[-1] + self.starts[i])
         return self.in_place(torch.cat(drawn, 1))
 
     def sample(self, n: int) -> Tensor:

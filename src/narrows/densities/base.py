@@ -29,10 +29,15 @@ class Density(nn.Module):
     Where latents have point masses (sparse or constant entries), sampling works, but a log-density, which is
     relative to Lebesgue's measure, compares nothing.
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 4 (ex-post density estimation).
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), section 4
+    (ex-post density estimation).
 
     Raises:
         UserError: a latent that this density cannot read.
+
+    Example:
+        >>> GaussianDensity.figures(), AutoregressiveCodes.requires.__name__
+        (('density/log_prob_train', 'density/log_prob_val'), 'QuantizedLatent')
     """
 
     requires: ClassVar[type[Latent]] = Latent
@@ -54,7 +59,7 @@ class Density(nn.Module):
         returns = model.returns(bottleneck)
         require(
             issubclass(returns, cls.requires),
-            f"density {cls.__name__} reads a {cls.requires.__name__}, but {model.giver(bottleneck)} returns a "
+            f"density {cls.__name__} reads a {cls.requires.__name__}, but {model.name_source(bottleneck)} returns a "
             f"{returns.__name__}",
         )
 
@@ -110,7 +115,8 @@ class Density(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(tensor.device for tensor in self.state_dict().values())
+        values: dict[str, Tensor] = self.state_dict()
+        return next(iter(values.values())).device
 
     @torch.no_grad()
     def judge(self, values: Tensor) -> float:
@@ -127,6 +133,14 @@ class StandardisedDensity(Density):
     """A density of `u = (z - mean) / scale`, flattened to `[N, D]`: no latent's unit matters to what is learnt.
 
     `log p(z) = log p(u) - sum log scale`. A latent that never varies keeps the largest scale of the others.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = GaussianDensity(model)
+        >>> density.learn(torch.rand(50, 8), torch.rand(10, 8))
+        >>> density.standard(torch.rand(3, 8)).shape
+        torch.Size([3, 8])
     """
 
     mean: Tensor

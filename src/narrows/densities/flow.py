@@ -22,7 +22,8 @@ class FlowDensity(StandardisedDensity):
     maps whose shift and scale of entry i are a masked network's functions of the entries before it, and the order is
     reversed from each to the next. Its maximum-likelihood fit.
 
-    "Masked Autoregressive Flow for Density Estimation" (Papamakarios et al., 2017), section 3.
+    "Masked Autoregressive Flow for Density Estimation" (Papamakarios et al., 2017, https://arxiv.org/abs/1705.07057),
+    section 3.
 
     Args:
         transforms: affine maps after one another.
@@ -34,6 +35,13 @@ class FlowDensity(StandardisedDensity):
 
     Raises:
         UserError: a value out of its range, or more than 1,024 latent values.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = FlowDensity(model, transforms=2, widths=[8])
+        >>> density.log_prob(torch.zeros(3, 8)).shape, density.sample(2).shape
+        (torch.Size([3]), torch.Size([2, 8]))
     """
 
     def __init__(
@@ -58,7 +66,9 @@ class FlowDensity(StandardisedDensity):
         self.budget.spend(self.flow, self.log_prob_standard, train, held)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        return self.flow().log_prob(u)
+        log_prob: Tensor = self.flow().log_prob(u)
+        return log_prob
 
     def sample_standard(self, n: int) -> Tensor:
-        return self.flow().sample((n,))
+        drawn: Tensor = self.flow().sample((n,))
+        return drawn

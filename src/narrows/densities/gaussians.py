@@ -26,6 +26,13 @@ class GaussianDensity(StandardisedDensity):
 
     Raises:
         UserError: a negative `ridge`, or more than 4,096 latent values.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = GaussianDensity(model)
+        >>> density.log_prob(torch.zeros(1, 8)), density.sample(2).shape
+        (tensor([-7.3515]), torch.Size([2, 8]))
     """
 
     factor: Tensor
@@ -48,7 +55,8 @@ class GaussianDensity(StandardisedDensity):
         return MultivariateNormal(torch.zeros_like(self.mean), scale_tril=self.factor, validate_args=False)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        return self.normal().log_prob(u)
+        log_prob: Tensor = self.normal().log_prob(u)
+        return log_prob
 
     def sample_standard(self, n: int) -> Tensor:
         return self.normal().sample((n,))
@@ -58,7 +66,8 @@ class MixtureDensity(StandardisedDensity):
     """`sum_k pi_k N(m_k, S_k)` with `components` full covariances, fitted by expectation maximisation from k-means
     (scikit-learn's `GaussianMixture`).
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 4: ten components there.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), section 4:
+    ten components there.
 
     Args:
         components: K.
@@ -68,6 +77,13 @@ class MixtureDensity(StandardisedDensity):
 
     Raises:
         UserError: a value out of its range, more than 4,096 latent values, or fewer examples than components.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = MixtureDensity(model, components=2)
+        >>> density.log_prob(torch.zeros(1, 8)), density.sample(2).shape
+        (tensor([-7.3515]), torch.Size([2, 8]))
     """
 
     weights: Tensor
@@ -126,7 +142,9 @@ class MixtureDensity(StandardisedDensity):
         return MixtureSameFamily(Categorical(self.weights, validate_args=False), parts, validate_args=False)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        return self.mixture().log_prob(u)
+        log_prob: Tensor = self.mixture().log_prob(u)
+        return log_prob
 
     def sample_standard(self, n: int) -> Tensor:
-        return self.mixture().sample(torch.Size((n,)))
+        drawn: Tensor = self.mixture().sample(torch.Size((n,)))
+        return drawn

@@ -23,6 +23,13 @@ class Budget:
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> part, x = torch.nn.Linear(1, 1), torch.ones(8, 1)
+        >>> budget = Budget("flow", epochs=100, batch_size=4, lr=0.1, patience=100)
+        >>> budget.spend(part, lambda x: -(part(x) - 3).abs().squeeze(1), train=x, held=x)
+        >>> bool((part(x) - 3).abs().mean() < 0.1)
+        True
     """
 
     name: str

@@ -24,7 +24,8 @@ class VampDensity(Density):
     example's class where the model is told it. The components' means and scales are kept, so that neither to judge
     nor to sample needs the encoder.
 
-    "VAE with a VampPrior" (Tomczak and Welling, 2018), equation 9; there it is learnt with the rest (`model=vamp`).
+    "VAE with a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120), equation 9; there it is learnt
+    with the rest (`model=vamp`).
 
     Args:
         pseudo_inputs: K; the encoder reads them all at every step.
@@ -35,6 +36,13 @@ class VampDensity(Density):
 
     Raises:
         UserError: a value out of its range, a posterior that is not Gaussian, or data of tokens.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = VampDensity(model, pseudo_inputs=5)
+        >>> density.log_prob(torch.zeros(3, 8)).shape, density.sample(2).shape
+        (torch.Size([3]), torch.Size([2, 8]))
     """
 
     requires = GaussianLatent
@@ -80,8 +88,8 @@ class VampDensity(Density):
     def components(self) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of q(z|v_k), each `[K, *latent_shape]`."""
         latent = self._encode(Batch(inside(self.raw_inputs, self.spec), label=self.labels if self._told else None))
-        posterior = latent.posterior  # type: ignore[attr-defined]
-        return posterior.mean, posterior.stddev
+        assert isinstance(latent, GaussianLatent)
+        return latent.posterior.mean, latent.posterior.stddev
 
     def learn(self, train: Tensor, held: Tensor) -> None:
         self.budget.spend(self, lambda z: _mixture(*self.components()).log_prob(z), train, held)
@@ -90,10 +98,12 @@ class VampDensity(Density):
         self.scales.copy_(scales)
 
     def log_prob(self, values: Tensor) -> Tensor:
-        return _mixture(self.means, self.scales).log_prob(values)
+        log_prob: Tensor = _mixture(self.means, self.scales).log_prob(values)
+        return log_prob
 
     def sample(self, n: int) -> Tensor:
-        return _mixture(self.means, self.scales).sample(torch.Size((n,)))
+        drawn: Tensor = _mixture(self.means, self.scales).sample(torch.Size((n,)))
+        return drawn
 
 
 def _mixture(means: Tensor, scales: Tensor) -> MixtureSameFamily:

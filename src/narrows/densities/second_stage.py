@@ -33,7 +33,8 @@ class SecondStage(StandardisedDensity):
     It is trained on the evidence lower bound. `log_prob` is the importance-weighted bound with 50 draws of u, not
     above `log p(z)` in expectation, and itself random.
 
-    "Diagnosing and Enhancing VAE Models" (Dai and Wipf, 2019), section 4 (where u has as many values as z).
+    "Diagnosing and Enhancing VAE Models" (Dai and Wipf, 2019, https://arxiv.org/abs/1903.05789), section 4 (where u has
+    as many values as z).
 
     Args:
         dim: values of u; None: as many as z has.
@@ -45,6 +46,13 @@ class SecondStage(StandardisedDensity):
 
     Raises:
         UserError: a value out of its range.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> density = SecondStage(model, dim=2, widths=[8])
+        >>> density.log_prob(torch.zeros(3, 8)).shape, density.sample(2).shape
+        (torch.Size([3]), torch.Size([2, 8]))
     """
 
     figure = "log_prob_bound"

@@ -35,8 +35,8 @@ class UNetEncoder(Encoder):
         UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
 
     "U-Net: Convolutional Networks for Biomedical Image Segmentation" (Ronneberger et al., 2015),
-    https://arxiv.org/abs/1505.04597; attention as in "High-Resolution Image Synthesis with Latent Diffusion
-    Models" (Rombach et al., 2022), appendix E.1.
+    https://arxiv.org/abs/1505.04597; attention as in "High-Resolution Image Synthesis with Latent Diffusion Models"
+    (Rombach et al., 2022, https://arxiv.org/abs/2112.10752), appendix E.1.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""What an input is: what the encoder sees of a batch."""
+"""The base class of inputs: what the encoder sees of a batch."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -10,12 +10,12 @@ from narrows.types import Batch, DataSpec, Shape
 
 
 class Input(nn.Module):
-    """`[B, *spec.shape] -> [B, *out_shape]`, between corruption and encoder.
+    """The step between corruption and encoder, `[B, *spec.shape] -> [B, *out_shape]`.
 
-    The likelihood judges x itself: an input has no say in the loss. `forward` reads `x` of the batch as the encoder
-    gets it, with what `Batch.unseen` says that nobody may know of it. Where an unseen value would change what others
-    become (a norm, a transform), the input leaves it out; one that treats every value on its own lets through what the
-    data and the corruption have put in its place.
+    The likelihood is that of x itself, so an input does not change what the loss measures. `forward` reads `x` of the
+    corrupted batch and `Batch.unseen`, the mask of hidden and missing values. An input in which one value changes
+    others (a norm, a transform) leaves unseen values out; one that treats every value on its own passes on what the
+    data and the corruption have put in their place.
 
     Subclasses set `out_shape`, without the batch axis, at construction.
 
@@ -27,6 +27,10 @@ class Input(nn.Module):
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length: then `[B, *any, T]` for any T, with T kept as the last axis."""
 
+    if TYPE_CHECKING:
+
+        def __call__(self, batch: Batch) -> Tensor: ...
+
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
         self.out_shape = tuple(spec.shape)
@@ -35,12 +39,12 @@ class Input(nn.Module):
         raise NotImplementedError
 
     def mask(self, unseen: Tensor) -> Tensor | None:
-        """Which of its values tell nothing, because of what is `unseen` of x.
+        """The values of the output that carry no information, because x is `unseen` there.
 
         Args:
             unseen: bool, `[B, *spec.shape]`.
 
         Returns:
-            bool, `[B, *out_shape]`; None where every value tells something.
+            bool, `[B, *out_shape]`; None where every value carries some.
         """
         raise NotImplementedError

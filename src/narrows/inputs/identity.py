@@ -9,7 +9,7 @@ from narrows.types import Batch
 
 
 class Identity(Input):
-    """x itself, with what the data and the corruption have put in the place of unseen values."""
+    """x itself, with whatever the data and the corruption have put in the place of unseen values."""
 
     takes_variable = True
 

@@ -1,4 +1,4 @@
-"""The input beside what is known of it."""
+"""The input beside a mask of the values that are seen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from narrows.types import Batch, DataSpec
 
 
 class MissingIndicator(Input):
-    """x and, behind it on axis 1, s, which is 1 where a value is seen and 0 where it is missing or hidden, so that a
-    missing value is not taken for what stands in its place: `[B, C, *any] -> [B, 2 C, *any]`.
+    """x and an indicator of seen values, one after the other on axis 1: `[B, C, *any] -> [B, 2 C, *any]`.
+
+    The indicator is 1 where a value is seen and 0 where it is missing or hidden, so that the encoder can tell a missing
+    value from what stands in its place.
 
     It suits data with missing values and corruptions that hide (`corruption=masking`). "Variational Autoencoder with
     Arbitrary Conditioning" (Ivanov et al., 2019), section 4.2, https://arxiv.org/abs/1806.02382.
 
     Raises:
-        UserError: data of tokens, which have no 0 and 1 to stand beside them.
+        UserError: data of tokens, beside which 0 and 1 would be tokens too.
     """
 
     takes_variable = True
@@ -27,7 +29,7 @@ class MissingIndicator(Input):
         super().__init__(spec)
         require(
             spec.kind != "tokens",
-            "input missing_indicator stands 0 and 1 beside values, and tokens are none; use input=identity",
+            "input missing_indicator puts 0 and 1 beside numbers, which tokens are not; use input=identity",
         )
         channels, *rest = spec.shape
         self.out_shape = (2 * channels, *rest)

@@ -65,13 +65,15 @@ class SelfAttention(nn.Module):
 
     def _joined(self, parts: Tensor) -> Tensor:
         """`[B, heads, N, D / heads] -> [B, N, D]`."""
-        return self.output(parts.transpose(1, 2).flatten(2))
+        joined: Tensor = self.output(parts.transpose(1, 2).flatten(2))
+        return joined
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)) with a hidden layer of four widths and GELU.
 
-    "On Layer Normalization in the Transformer Architecture" (Xiong et al., 2020) for the norms' place.
+    "On Layer Normalization in the Transformer Architecture" (Xiong et al., 2020, https://arxiv.org/abs/2002.04745) for
+    the norms' place.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = False) -> None:
@@ -83,7 +85,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.norm_attention(x), padding, cache))
-        return x + self.dropout(self.mlp(self.norm_mlp(x)))
+        change: Tensor = self.dropout(self.mlp(self.norm_mlp(x)))
+        return x + change
 
 
 class Transformer(nn.Module):
@@ -106,13 +109,14 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
         for block in self.blocks:
             x = block(x, padding)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class MapAttention(nn.Module):
     """x + attention(norm(x)) over the positions of a map, with one head; `[B, C, *size]` stays.
 
-    "Denoising Diffusion Probabilistic Models" (Ho et al., 2020), appendix B.
+    "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, https://arxiv.org/abs/2006.11239), appendix B.
     """
 
     def __init__(self, channels: int, norm: str | None, part: str) -> None:
@@ -121,7 +125,7 @@ class MapAttention(nn.Module):
         self.attention = SelfAttention(channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.attention(self.norm(x).flatten(2).transpose(1, 2))
+        tokens: Tensor = self.attention(self.norm(x).flatten(2).transpose(1, 2))
         return x + tokens.transpose(1, 2).view_as(x)
 
 
@@ -131,7 +135,8 @@ class Positions(nn.Module):
     `sincos`: fixed; each axis of the grid has its share of the width, half sines and half cosines of the
     place over 10000^(i / count). `learnt`: a vector per token.
 
-    "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022), appendix A.1, for `sincos`.
+    "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022, https://arxiv.org/abs/2111.06377),
+    appendix A.1, for `sincos`.
 
     Raises:
         UserError: an unknown kind, or a width that sines and cosines do not share evenly.

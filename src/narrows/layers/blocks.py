@@ -237,7 +237,8 @@ class ResidualBlock(nn.Module):
         self.residual = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x)
+        change: Tensor = self.residual(x)
+        return x + change
 
 
 def dense(
@@ -245,9 +246,10 @@ def dense(
 ) -> list[nn.Sequential]:
     """One block per width: linear, norm, activation, dropout. The linear layer comes first in each.
 
-    `gated`: h = (W x + b) * sigmoid(V x + c), where [W; V] are the rows of one linear layer (which is why it
-    is no activation of maps); a norm acts on both halves. "Language Modeling with Gated Convolutional
-    Networks" (Dauphin et al., 2017), equation 1; "VAE with a VampPrior" (Tomczak and Welling, 2018), 5.1.
+    `gated`: h = (W x + b) * sigmoid(V x + c), where [W; V] are the rows of one linear layer (which is why it is no
+    activation of maps); a norm acts on both halves. "Language Modeling with Gated Convolutional Networks" (Dauphin
+    et al., 2017, https://arxiv.org/abs/1612.08083), equation 1; "VAE with a VampPrior" (Tomczak and Welling, 2018,
+    https://arxiv.org/abs/1705.07120), 5.1.
     """
     choose(activation, (*ACTIVATIONS, GATED), "activation", part)
     gated, blocks = activation == GATED, []

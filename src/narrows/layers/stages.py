@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,10 @@ class Encoder(nn.Module):
     initial: ClassVar[tuple[str, ...]] = ()
     """Options that only say where training starts: a trained model is built without them."""
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor, **told: Tensor | None) -> Tensor: ...
+
 
 class Decoder(nn.Module):
     """`[B, *in_shape] -> [B, *out_shape]`, the parameters of the likelihood, stacked on axis 1.
@@ -71,6 +75,10 @@ class Decoder(nn.Module):
     autoregressive: ClassVar[bool] = False
     reads_length: ClassVar[bool] = False
     tied: bool = False
+
+    if TYPE_CHECKING:
+
+        def __call__(self, z: Tensor, target: Tensor | None = None) -> Tensor: ...
 
     def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not run step by step")

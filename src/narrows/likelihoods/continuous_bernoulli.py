@@ -30,6 +30,11 @@ class ContinuousBernoulli(Distribution):
 
     Args:
         logits: l, of any shape.
+
+    Example:
+        >>> uniform = ContinuousBernoulli(logits=torch.zeros(2))
+        >>> uniform.mean, uniform.log_prob(torch.tensor([0.1, 0.7])).exp()
+        (tensor([0.5000, 0.5000]), tensor([1., 1.]))
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"logits": constraints.real}

@@ -8,7 +8,7 @@ of an example is the sum of `log_prob` over its values, in nats.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,14 @@ class Likelihood(nn.Module):
 
     Raises:
         UserError: data outside its support, or of examples that differ in length where it does not take them.
+
+    Example:
+        >>> class Fixed(Likelihood):
+        ...     def forward(self, params, given=None):
+        ...         return Normal(params, 1.0)
+        >>> likelihood = Fixed(DataSpec((2,), "vector", 10))
+        >>> likelihood.out_shape, likelihood.point(likelihood(torch.ones(1, 2)))
+        ((2,), tensor([[1., 1.]]))
     """
 
     parameters_per_value: int = 1
@@ -35,6 +43,10 @@ class Likelihood(nn.Module):
     """Whether `p(x|z).mean` is a value of the data: of tokens it is none."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
+
+    if TYPE_CHECKING:
+
+        def __call__(self, params: Tensor, given: Given | None = None) -> Distribution: ...
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
@@ -81,7 +93,14 @@ def _range_text(spec: DataSpec) -> str:
 
 class BernoulliLikelihood(Likelihood):
     """Binary values, `log p = x log p + (1 - x) log(1 - p)`: the textbooks' binary cross-entropy, also
-    for grey values in [0, 1] (where it is no normalised density: see `ContinuousBernoulliLikelihood`)."""
+    for grey values in [0, 1] (where it is no normalised density: see `ContinuousBernoulliLikelihood`).
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> p_x = BernoulliLikelihood(spec)(torch.zeros(1, 2))
+        >>> p_x.log_prob(torch.ones(1, 2)).exp()
+        tensor([[0.5000, 0.5000]])
+    """
 
     within_unit = True
     takes_variable = True
@@ -100,8 +119,14 @@ class BernoulliLikelihood(Likelihood):
 class ContinuousBernoulliLikelihood(Likelihood):
     """The Bernoulli form, normalised over [0, 1].
 
-    "The continuous Bernoulli: fixing a pervasive error in variational autoencoders" (Loaiza-Ganem and
-    Cunningham, 2019), equation 4.
+    "The continuous Bernoulli: fixing a pervasive error in variational autoencoders" (Loaiza-Ganem and Cunningham, 2019,
+    https://arxiv.org/abs/1907.06845), equation 4.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> p_x = ContinuousBernoulliLikelihood(spec)(torch.zeros(1, 2))
+        >>> p_x.mean
+        tensor([[0.5000, 0.5000]])
     """
 
     within_unit = True
@@ -123,6 +148,13 @@ class GaussianLikelihood(Likelihood):
 
     Raises:
         UserError: `sigma` or `minimum` not above 0, or an unknown scope.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> GaussianLikelihood(spec, scope="value").out_shape
+        (4,)
+        >>> GaussianLikelihood(spec, sigma=0.5)(torch.zeros(1, 2)).stddev
+        tensor([[0.5000, 0.5000]])
     """
 
     takes_variable = True
@@ -169,6 +201,11 @@ def _mean_over_processes(values: Tensor) -> Tensor:
     return sums[0] / sums[1]
 
 
+def _log_prob(normal: Normal, value: Tensor) -> Tensor:
+    nats: Tensor = Normal.log_prob(normal, value)
+    return nats
+
+
 class _OptimalNormal(Normal):
     """A Normal whose sigma is the one that makes the observed batch likeliest."""
 
@@ -182,9 +219,9 @@ class _OptimalNormal(Normal):
     def log_prob_judged(self, value: Tensor, judged: Tensor | None) -> Tensor:
         """`judged`: bool, the values that sigma is to make likeliest; None for all."""
         if not self.owner.training:
-            return super().log_prob(value)
+            return _log_prob(self, value)
         sigma = self.owner.fit(self.loc, value, judged)
-        return Normal(self.loc, sigma.expand_as(self.loc), validate_args=False).log_prob(value)
+        return _log_prob(Normal(self.loc, sigma.expand_as(self.loc), validate_args=False), value)
 
 
 class OptimalGaussianLikelihood(Likelihood):
@@ -193,10 +230,17 @@ class OptimalGaussianLikelihood(Likelihood):
     A density must not look at the test data: evaluation uses the exponential average of the training
     batches' variances, kept in the buffer `sigma` and saved with the weights.
 
-    "Simple and Effective VAE Training with Calibrated Decoders" (Rybkin et al., 2021), equation 6.
+    "Simple and Effective VAE Training with Calibrated Decoders" (Rybkin et al., 2021,
+    https://arxiv.org/abs/2006.13202), equation 6.
 
     Raises:
         UserError: `minimum` not above 0, or `momentum` outside (0, 1].
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> likelihood = OptimalGaussianLikelihood(spec)
+        >>> likelihood.fit(mean=torch.zeros(1, 2), value=torch.full((1, 2), 3.0))
+        tensor(3.)
     """
 
     takes_variable = True
@@ -237,6 +281,12 @@ class LaplaceLikelihood(Likelihood):
 
     Raises:
         UserError: `scale` is not above 0.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> p_x = LaplaceLikelihood(spec, scale=0.5)(torch.zeros(1, 2))
+        >>> -p_x.log_prob(torch.ones(1, 2))
+        tensor([[2., 2.]])
     """
 
     takes_variable = True
@@ -261,6 +311,11 @@ class LevelCategorical(Distribution):
     """A categorical over K equally spaced values of [low, high]; `log_prob` rounds to the nearest.
 
     `logits: [B, C, K, ...]`, events `[B, C, ...]`.
+
+    Example:
+        >>> p_x = LevelCategorical(torch.zeros(1, 1, 5), low=0.0, high=1.0)
+        >>> p_x.levels, p_x.mean
+        (tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000]), tensor([[0.5000]]))
     """
 
     has_enumerate_support = False
@@ -286,10 +341,19 @@ class LevelCategorical(Distribution):
 
 
 class CategoricalLikelihood(Likelihood):
-    """One of `levels` equally spaced values for every value of x, as in PixelRNN (van den Oord et al., 2016).
+    """One of `levels` equally spaced values for every value of x, as in "Pixel Recurrent Neural Networks" (van den Oord
+    et al., 2016, https://arxiv.org/abs/1601.06759).
 
     Raises:
         UserError: fewer than two levels, or data without a range.
+
+    Example:
+        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
+        >>> likelihood = CategoricalLikelihood(spec, levels=4)
+        >>> likelihood.out_shape
+        (8,)
+        >>> likelihood(torch.zeros(1, 8)).log_prob(torch.ones(1, 2)).exp()
+        tensor([[0.2500, 0.2500]])
     """
 
     takes_variable = True

@@ -24,6 +24,12 @@ class MixedDistribution(Distribution):
     Args:
         params: `[B, D]`: means, and logits of binary and one-hot values.
         sigma: `[D]`, read at numeric values.
+
+    Example:
+        >>> numeric = torch.tensor([True, False, False])
+        >>> p_x = MixedDistribution(torch.zeros(1, 3), torch.ones(3), numeric, groups=[slice(1, 3)])
+        >>> p_x.mean
+        tensor([[0.0000, 0.5000, 0.5000]])
     """
 
     has_enumerate_support = False
@@ -61,13 +67,20 @@ class MixedDistribution(Distribution):
 
 class MixedLikelihood(Likelihood):
     """Normal for numeric columns, Bernoulli for binary ones, Categorical for those of categories; one parameter for
-    every value. As in "Handling Incomplete Heterogeneous Data using VAEs" (Nazabal et al., 2020), section 3.1.
+    every value. As in "Handling Incomplete Heterogeneous Data using VAEs" (Nazabal et al., 2020,
+    https://arxiv.org/abs/1807.03653), section 3.1.
 
     `scope="column"`: every numeric column has a learned sigma, starting at `sigma` and never below `minimum`.
     `scope="fixed"`: `sigma` in all of them.
 
     Raises:
         UserError: data that are no table, an unknown scope, `sigma` or `minimum` not above 0.
+
+    Example:
+        >>> columns = [Column("height", "numeric"), Column("colour", "categorical", 4)]
+        >>> likelihood = MixedLikelihood(DataSpec((5,), "vector", 10, columns=columns))
+        >>> likelihood(torch.zeros(1, 5)).mean
+        tensor([[0.0000, 0.2500, 0.2500, 0.2500, 0.2500]])
     """
 
     numeric: Tensor

@@ -46,11 +46,12 @@ class _Adversary(Term):
 class LatentAdversary(_Adversary):
     """`-log sigmoid(D(z))`, `[B]`, where D tells draws of the prior from latents of the batch.
 
-    The latents' distribution over the data, and not each posterior, is matched to the prior: the bottleneck's own
-    where it has one, else N(0, I). "Adversarial Autoencoders" (Makhzani et al., 2016), whose encoder has an optimiser
-    for the reconstruction and another against the critic; here it has one, and `weight` says what the match counts
-    beside the reconstruction's nats. With a weight of lambda and a Gaussian likelihood of sigma = sqrt(1/2),
-    "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018), algorithm 1.
+    The latents' distribution over the data, and not each posterior, is matched to the prior: the bottleneck's own where
+    it has one, else N(0, I). "Adversarial Autoencoders" (Makhzani et al., 2016, https://arxiv.org/abs/1511.05644),
+    whose encoder has an optimiser for the reconstruction and another against the critic; here it has one, and `weight`
+    says what the match counts beside the reconstruction's nats. With a weight of lambda and a Gaussian likelihood of
+    sigma = sqrt(1/2), "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018, https://arxiv.org/abs/1711.01558),
+    algorithm 1.
 
     Args:
         weight: of the model's part; the critic's own loss has weight 1.
@@ -58,6 +59,15 @@ class LatentAdversary(_Adversary):
 
     Raises:
         UserError: a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> term = LatentAdversary()
+        >>> term.attach(model)
+        >>> term(out, model).shape, term.opponent(out, model).shape
+        (torch.Size([2]), torch.Size([2]))
     """
 
     def __init__(self, weight: float | Schedule = 1.0, critic: Callable[[Shape], Critic] = Critic) -> None:
@@ -77,7 +87,8 @@ class TotalCorrelationCritic(_Adversary):
     D tells latents of the batch from latents whose entries were shuffled over the batch, each on its own. A batch of
     one example has nothing to shuffle: its critic learns nothing.
 
-    "Disentangling by Factorising" (Kim and Mnih, 2018), equation 3 and algorithm 2; they shuffle a second batch.
+    "Disentangling by Factorising" (Kim and Mnih, 2018, https://arxiv.org/abs/1802.05983), equation 3 and algorithm 2;
+    they shuffle a second batch.
 
     Args:
         weight: of the model's part; the critic's own loss has weight 1.
@@ -85,6 +96,15 @@ class TotalCorrelationCritic(_Adversary):
 
     Raises:
         UserError: a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> term = TotalCorrelationCritic()
+        >>> term.attach(model)
+        >>> term(out, model).shape, term.opponent(out, model).shape
+        (torch.Size([2]), torch.Size([2]))
     """
 
     requires = VariationalLatent
@@ -108,7 +128,8 @@ class OutputAdversary(_Adversary):
     moves the decoder alone: the encoder sees only the second part, where f is what D's last layer reads and x' the
     reconstruction (a Gaussian likelihood of unit variance over the critic's features).
 
-    "Autoencoding beyond pixels using a learned similarity metric" (Larsen et al., 2016), algorithm 1.
+    "Autoencoding beyond pixels using a learned similarity metric" (Larsen et al., 2016,
+    https://arxiv.org/abs/1512.09300), algorithm 1.
 
     Args:
         weight: of the model's part; the critic's own loss has weight 1.
@@ -117,6 +138,15 @@ class OutputAdversary(_Adversary):
 
     Raises:
         UserError: a negative weight or `match`.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> term = OutputAdversary()
+        >>> term.attach(model)
+        >>> term(out, model).shape, term.opponent(out, model).shape
+        (torch.Size([2]), torch.Size([2]))
     """
 
     needs_mean = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -18,21 +19,25 @@ from narrows.types import Shape, at_least_single
 class Critic(nn.Module):
     """`D(x)`, one logit per example, `[B, *in_shape] -> [B]`: an encoder and a linear layer.
 
-    Its loss is the cross-entropy of telling real from fake, in nats per example: at D = 0 it is log 2. With it
-    the optimal D is `log p_real - log p_fake` ("Generative Adversarial Nets", Goodfellow et al., 2014,
-    proposition 1), the density ratio that some terms read.
+    Its loss is the cross-entropy of telling real from fake, in nats per example: at D = 0 it is log 2. With it the
+    optimal D is `log p_real - log p_fake` ("Generative Adversarial Nets", Goodfellow et al., 2014,
+    https://arxiv.org/abs/1406.2661, proposition 1), the density ratio that some terms read.
 
     Args:
         in_shape: of one example.
         encoder: `encoder(in_shape)`, any of the encoders of a model.
         spectral_norm: divide every weight by its largest singular value ("Spectral Normalization for Generative
-            Adversarial Networks", Miyato et al., 2018).
+            Adversarial Networks", Miyato et al., 2018, https://arxiv.org/abs/1802.05957).
         r1: gamma of `gamma / 2 |grad D(x)|^2` on real examples ("Which Training Methods for GANs do actually
-            Converge?", Mescheder et al., 2018, equation 9); 0 leaves it out.
+            Converge?", Mescheder et al., 2018, https://arxiv.org/abs/1801.04406, equation 9); 0 leaves it out.
         lr: of its own parameter group; None takes the optimiser's.
 
     Raises:
         UserError: `r1` below 0, `lr` not above 0, or what the encoder refuses.
+
+    Example:
+        >>> Critic((4,))(torch.rand(3, 4)).shape
+        torch.Size([3])
     """
 
     def __init__(
@@ -56,6 +61,10 @@ class Critic(nn.Module):
                 weight = getattr(layer, "weight", None)
                 if isinstance(weight, nn.Parameter) and weight.ndim > 1:
                     normalised(layer)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Tensor) -> Tensor: ...
 
     def forward(self, x: Tensor) -> Tensor:
         return at_least_single(self.head(self.encoder(x)).squeeze(1))

@@ -46,11 +46,19 @@ class MMD(Term):
     0, and its mean does not depend on the batch size. One example says nothing of the aggregate: a batch of one
     gives 0. Kernels of several `scales` are added; each has the width `C = 2 D scale` of a prior of unit variance.
 
-    "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018), algorithm 2 and section 4; "InfoVAE: Balancing Learning
-    and Inference in Variational Autoencoders" (Zhao et al., 2019), equation 7.
+    "Wasserstein Auto-Encoders" (Tolstikhin et al., 2018, https://arxiv.org/abs/1711.01558), algorithm 2 and section 4;
+    "InfoVAE: Balancing Learning and Inference in Variational Autoencoders" (Zhao et al., 2019,
+    https://arxiv.org/abs/1706.02262), equation 7.
 
     Raises:
         UserError: an unknown kernel, a scale that is not above 0 or none at all, or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> MMD()(out, model).shape
+        torch.Size([])
     """
 
     def __init__(

@@ -17,14 +17,22 @@ def posterior_kl(latent: VariationalLatent) -> Tensor:
 
 
 class KL(Term):
-    """`KL(q(z|x) || p(z))`, `[B]`, in nats; its weight is beta ("beta-VAE", Higgins et al., 2017).
+    """`KL(q(z|x) || p(z))`, `[B]`, in nats; its weight is beta ("beta-VAE", Higgins et al., 2017,
+    https://openreview.net/forum?id=Sy2fzU9gl).
 
-    With `free_bits` (nats), a latent whose KL, averaged over the batch, is below it costs that much and
-    gets no gradient: `sum_j max(free_bits, mean_B KL_j)`, a scalar ("Improved Variational Inference with
-    Inverse Autoregressive Flow", Kingma et al., 2016, appendix C.8).
+    With `free_bits` (nats), a latent whose KL, averaged over the batch, is below it costs that much and gets no
+    gradient: `sum_j max(free_bits, mean_B KL_j)`, a scalar ("Improved Variational Inference with Inverse Autoregressive
+    Flow", Kingma et al., 2016, https://arxiv.org/abs/1606.04934, appendix C.8).
 
     Raises:
         UserError: negative `free_bits` or weight.
+
+    Example:
+        >>> q, p = Normal(torch.ones(1, 4), 1.0), Normal(torch.zeros(1, 4), 1.0)
+        >>> latent = GaussianLatent(z=q.mean, point=q.mean, posterior=q, prior=p)
+        >>> out = Output(Batch(q.mean), Batch(q.mean), latent, p_x=q)
+        >>> KL()(out, None)
+        tensor([2.])
     """
 
     requires = VariationalLatent
@@ -45,14 +53,21 @@ class KL(Term):
 class Capacity(Term):
     """`|KL - C(step)|` of the batch's mean KL, a scalar in nats; its weight is gamma.
 
-    `capacity` is a number or a schedule that raises C, usually from 0. With `part` it is the KL of that part
-    of a joint latent alone ("Learning Disentangled Joint Continuous and Discrete Representations", Dupont,
-    2018, equation 7).
+    `capacity` is a number or a schedule that raises C, usually from 0. With `part` it is the KL of that part of a joint
+    latent alone ("Learning Disentangled Joint Continuous and Discrete Representations", Dupont, 2018,
+    https://arxiv.org/abs/1804.00104, equation 7).
 
-    "Understanding disentangling in beta-VAE" (Burgess et al., 2018), equation 8.
+    "Understanding disentangling in beta-VAE" (Burgess et al., 2018, https://arxiv.org/abs/1804.03599), equation 8.
 
     Raises:
         UserError: a negative capacity or weight, or no such part.
+
+    Example:
+        >>> q, p = Normal(torch.ones(1, 4), 1.0), Normal(torch.zeros(1, 4), 1.0)
+        >>> latent = GaussianLatent(z=q.mean, point=q.mean, posterior=q, prior=p)
+        >>> out = Output(Batch(q.mean), Batch(q.mean), latent, p_x=q)
+        >>> Capacity(capacity=1.5)(out, None)
+        tensor(0.5000)
     """
 
     requires: type[Latent] = VariationalLatent

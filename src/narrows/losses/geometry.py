@@ -56,6 +56,13 @@ class Contraction(_SquaredJacobian):
 
     Raises:
         UserError: an unknown method, `samples` below 1, a negative weight, or tokens, which have no derivative.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> Contraction(method="exact")(out, model).shape
+        torch.Size([2])
     """
 
     def attach(self, model: Autoencoder) -> None:
@@ -74,10 +81,18 @@ class DecoderContraction(_SquaredJacobian):
     z is where it is measured, so the encoder gets no gradient. Methods as of `Contraction`; `exact` takes one
     backward pass per value of x.
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 3.1: RAE-GP.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436),
+    section 3.1: RAE-GP.
 
     Raises:
         UserError: an unknown method, `samples` below 1, or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> DecoderContraction()(out, model).shape
+        torch.Size([2])
     """
 
     needs_mean = True

@@ -41,19 +41,27 @@ class ImportanceWeighted(Term):
     `-1/M sum_m [(1 - beta) log 1/K sum_k w_mk + beta 1/K sum_k log w_mk]`,
     `w_mk = p(x|z_mk) p(z_mk) / q(z_mk|x)`, z_mk ~ q(z|x), fresh draws at every call.
 
-    - `groups=1, elbo_share=0`: IWAE, "Importance Weighted Autoencoders" (Burda et al., 2016), equation 8.
-    - `groups=M`: MIWAE; `elbo_share=beta`: CIWAE; `joined=True`: PIWAE, where the generative side follows the
-      bound over all M K draws as one group (which is also the value), and the posterior the grouped one:
-      "Tighter Variational Bounds are Not Necessarily Better" (Rainforth et al., 2018), section 4.
-    - `doubly=True`: the posterior's gradient is the doubly reparameterised one, weights squared and without
-      the score of q: "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives" (Tucker et al.,
-      2019), equation 8.
+    - `groups=1, elbo_share=0`: IWAE, "Importance Weighted Autoencoders" (Burda et al., 2016,
+      https://arxiv.org/abs/1509.00519), equation 8.
+    - `groups=M`: MIWAE; `elbo_share=beta`: CIWAE; `joined=True`: PIWAE, where the generative side follows the bound
+      over all M K draws as one group (which is also the value), and the posterior the grouped one: "Tighter Variational
+      Bounds are Not Necessarily Better" (Rainforth et al., 2018, https://arxiv.org/abs/1802.04537), section 4.
+    - `doubly=True`: the posterior's gradient is the doubly reparameterised one, weights squared and without the score
+      of q: "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives" (Tucker et al., 2019,
+      https://arxiv.org/abs/1810.04152), equation 8.
 
     It replaces the terms `reconstruction` and `kl`. Two optimisers are not needed: one pass down the decoder
     weighs z's gradient with the posterior's weights, another the parameters' with the generative ones.
 
     Raises:
         UserError: `samples` or `groups` below 1, `elbo_share` outside [0, 1], or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> ImportanceWeighted(samples=3)(out, model).shape
+        torch.Size([2])
     """
 
     requires = ReparameterisedLatent
@@ -114,7 +122,8 @@ class ImportanceWeighted(Term):
 
     def _grouped(self, log_weights: Tensor, joined: bool) -> Tensor:
         """`[S, B] -> [M, K, B]`."""
-        return log_weights.unflatten(0, (1, -1) if joined else (self.groups, self.samples))
+        grouped: Tensor = log_weights.unflatten(0, (1, -1) if joined else (self.groups, self.samples))
+        return grouped
 
 
 def log_weights(model: Autoencoder, batch: Batch, latent: VariationalLatent, draws: int) -> Tensor:

@@ -17,7 +17,14 @@ from narrows.types import Output, at_least_single, row_sums
 class LatentNorm(Term):
     """`1/2 |z|^2`, `[B]`: the latent's part of the negative log-density of N(0, I).
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), equation 9.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), equation 9.
+
+    Example:
+        >>> batch = Batch(torch.zeros(1, 2))
+        >>> latent = Latent(z=torch.ones(1, 4), point=torch.ones(1, 4))
+        >>> out = Output(batch, batch, latent, p_x=None)
+        >>> LatentNorm()(out, None)
+        tensor([2.])
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -28,7 +35,8 @@ class DecoderNorm(Term):
     """`|theta|^2` over the decoder's weights and biases, a scalar: RAE-L2's explicit regulariser. The encoder
     gets no gradient, and a shared weight counts once.
 
-    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020), section 3.1.
+    "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436),
+    section 3.1.
 
     Args:
         weight: of the term.
@@ -37,6 +45,13 @@ class DecoderNorm(Term):
     Raises:
         UserError: another choice of parameters, a decoder without convolutions where their kernels are asked for, or a
             negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> DecoderNorm()(out, model).shape
+        torch.Size([])
     """
 
     def __init__(self, weight: float | Schedule = 1.0, parameters: Literal["all", "kernels"] = "all") -> None:

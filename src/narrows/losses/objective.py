@@ -19,20 +19,30 @@ from narrows.types import Latent, Output
 
 
 class Term(nn.Module):
-    """One thing that a loss wants, `(output, model) -> [B]` or a scalar, in nats per example.
+    """One summand of a loss, `(output, model) -> [B]` or a scalar, in nats per example.
 
-    It is summed over the data's or the latent's dimensions, never averaged over them, and knows nothing of
-    training. `requires` is the kind of latent it reads, `needs_hidden` whether the corruption must hide
-    values; `Objective` refuses a composition that does not offer them.
+    It is a sum over the dimensions of the data or of the latent, never a mean, and does not know the trainer.
+    `requires` is the kind of latent that it reads, `needs_hidden` whether the corruption must hide values; `Objective`
+    refuses a composition that does not offer them.
 
     Raises:
         UserError: a negative weight.
+
+    Example:
+        >>> class Largest(Term):
+        ...     def forward(self, out, model):
+        ...         return out.latent.z.abs().flatten(1).amax(1)
+        >>> batch = Batch(torch.zeros(1, 2))
+        >>> latent = Latent(z=torch.tensor([[1.0, -3.0]]), point=torch.zeros(1, 2))
+        >>> out = Output(batch, batch, latent, p_x=None)
+        >>> Largest()(out, None)
+        tensor([3.])
     """
 
     requires: type[Latent] = Latent
     needs_hidden: ClassVar[bool] = False
     monitored: ClassVar[bool] = True
-    """Whether it is part of the figure that chooses a checkpoint: not where its yardstick moves with training."""
+    """Whether it counts in the figure that chooses a checkpoint: not where it is measured by what changes in training."""
     needs_mean: ClassVar[bool] = False
     """Whether it reads `p_x.mean`, and so needs a likelihood whose mean is a value of the data."""
     trains: ClassVar[str] = ""
@@ -49,16 +59,25 @@ class Term(nn.Module):
         raise NotImplementedError
 
     def opponent(self, out: Output, model: Autoencoder) -> Tensor | None:
-        """The other player's loss, which moves this term's own parameters and nothing of the model."""
+        """Loss of the other player (a critic), which trains this term's own parameters and not the model; None: no player."""
         return None
 
 
 @dataclass
 class Losses:
-    """What an objective returns: batch means, in nats."""
+    """What an objective returns: batch means, in nats.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> losses = Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(weight=2.0)})(out, model)
+        >>> list(losses.terms), losses.total.shape
+        (['reconstruction', 'kl'], torch.Size([]))
+    """
 
     total: Tensor
-    """What a step descends."""
+    """What a training step minimises."""
     monitored: Tensor
     """The total of the terms that are `monitored`: what validation and test report as `loss`."""
     terms: dict[str, Tensor]
@@ -70,6 +89,11 @@ class Objective(nn.ModuleDict):
 
     Raises:
         UserError: no term at all.
+
+    Example:
+        >>> objective = Objective({"reconstruction": NegativeLogLikelihood(), "kl": KL(weight=Linear(0.0, 1.0, 100))})
+        >>> objective.weights(step=50)
+        {'reconstruction': 1.0, 'kl': 0.5}
     """
 
     def __init__(self, terms: Mapping[str, Term]) -> None:
@@ -81,19 +105,19 @@ class Objective(nn.ModuleDict):
         """Refuse, by name, terms that cannot read what this composition offers.
 
         Args:
-            model: which says what becomes of the bottleneck's latent.
-            bottleneck: of any width.
-            corruption: which says whether it hides.
+            model: the class, which says whether it turns the bottleneck's latent into another.
+            bottleneck: one of any width.
+            corruption: the class, which says whether it hides values.
 
         Raises:
-            UserError: the latent is of another kind, has a part that no term trains, nothing is hidden, or no term is
-                monitored.
+            UserError: a term reads another kind of latent, or hidden values where none are hidden; no term trains a
+                part that needs it; no term is monitored.
         """
-        returns, giver = model.returns(bottleneck), model.giver(bottleneck)
+        returns, source = model.returns(bottleneck), model.name_source(bottleneck)
         for name, term in self._terms():
             if not issubclass(returns, term.requires):
                 raise UserError(
-                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but {giver} "
+                    f"loss term '{name}' ({type(term).__name__}) reads a {term.requires.__name__}, but {source} "
                     f"returns a {returns.__name__}; {_remedy(term.requires)}"
                 )
             if term.needs_hidden and not corruption.hides:
@@ -108,7 +132,7 @@ class Objective(nn.ModuleDict):
             )
         if returns.needs and all(term.trains != returns.needs for _, term in self._terms()):
             raise UserError(
-                f"{giver} has a {returns.needs} that none of the loss terms "
+                f"{source} has a {returns.needs} that none of the loss terms "
                 f"{', '.join(repr(name) for name in self)} trains; {_REMEDIES[returns.needs]}"
             )
 
@@ -131,10 +155,10 @@ class Objective(nn.ModuleDict):
             term.attach(model)
 
     def span(self, run: int | None) -> None:
-        """Tell every schedule how many optimiser steps the run has; None: nobody knows.
+        """Give every schedule the number of optimiser steps of the run; None where it is not known.
 
         Raises:
-            UserError: a schedule is a share of a run that has no known length.
+            UserError: a schedule is a share of the run, whose length is not known.
         """
         for _, term in self._terms():
             for value in vars(term).values():
@@ -167,7 +191,7 @@ def _sum(values: Iterable[Tensor]) -> Tensor:
 
 
 _REMEDIES = {"gate": "use loss=gated_sae", "codebook": "use loss=vq_gradient", "prior": "use loss=elbo"}
-"""By what a latent's bottleneck needs."""
+"""What to use, by the part (`Latent.needs`) that no term trains."""
 
 
 def _remedy(kind: type[Latent]) -> str:

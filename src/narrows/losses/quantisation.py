@@ -27,7 +27,14 @@ class Commitment(Term):
 
     Summed, not averaged over values, as the equation is; its weight is beta.
 
-    "Neural Discrete Representation Learning" (van den Oord et al., 2017), equation 3, third term.
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937), equation 3,
+    third term.
+
+    Example:
+        >>> u, e = torch.zeros(1, 3), torch.ones(1, 3)
+        >>> latent = CodebookLatent(e, e, codes=torch.tensor([[0]]), sizes=(4,), parts=[(u, e)])
+        >>> Commitment()(Output(Batch(u), Batch(u), latent, p_x=None), None)
+        tensor([3.])
     """
 
     requires = CodebookLatent
@@ -44,7 +51,14 @@ class CodebookDistance(Term):
 
     For codebooks that learn by gradient (`bottleneck.ema=null`).
 
-    "Neural Discrete Representation Learning" (van den Oord et al., 2017), equation 3, second term.
+    "Neural Discrete Representation Learning" (van den Oord et al., 2017, https://arxiv.org/abs/1711.00937), equation 3,
+    second term.
+
+    Example:
+        >>> u, e = torch.zeros(1, 3), torch.ones(1, 3)
+        >>> latent = CodebookLatent(e, e, codes=torch.tensor([[0]]), sizes=(4,), parts=[(u, e)])
+        >>> CodebookDistance()(Output(Batch(u), Batch(u), latent, p_x=None), None)
+        tensor([3.])
     """
 
     requires = LearnedCodebookLatent
@@ -57,7 +71,14 @@ class CodebookDistance(Term):
 class CodeKL(Term):
     """`KL(q(k|x) || uniform) = log K - H(q)` in nats, summed over the positions, `[B]`.
 
-    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021), section 2.1; the weight is beta.
+    "Zero-Shot Text-to-Image Generation" (Ramesh et al., 2021, https://arxiv.org/abs/2102.12092), section 2.1; the
+    weight is beta.
+
+    Example:
+        >>> z, log_probs = torch.zeros(1, 3), torch.tensor([[[0.75], [0.25]]]).log()
+        >>> latent = SoftCodeLatent(z, z, codes=torch.tensor([[[0]]]), sizes=(2,), log_probs=log_probs)
+        >>> CodeKL()(Output(Batch(z), Batch(z), latent, p_x=None), None)
+        tensor([0.1308])
     """
 
     requires = SoftCodeLatent
@@ -76,10 +97,18 @@ class LookupFreeEntropy(Term):
     and the batch, and in training over all processes. A batch of one vector has both entropies equal, so that with
     `diversity` 1 it costs nothing.
 
-    "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation" (Yu et al., 2023), equation 4.
+    "Language Model Beats Diffusion: Tokenizer is Key to Visual Generation" (Yu et al., 2023,
+    https://arxiv.org/abs/2310.05737), equation 4.
 
     Raises:
         UserError: `diversity` below 0 or `temperature` not above 0.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, LFQ, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> LookupFreeEntropy()(out, model).shape
+        torch.Size([])
     """
 
     requires = BitLatent

@@ -20,6 +20,12 @@ class NegativeLogLikelihood(Term):
     """`-log p(x|z)` summed over the observed values of an example, `[B]`, in nats.
 
     The textbooks' `mse` is this under a Gaussian likelihood, their `bce` under a Bernoulli one.
+
+    Example:
+        >>> x = torch.zeros(1, 4)
+        >>> out = Output(Batch(x), Batch(x), Latent(x, x), p_x=Laplace(x, 1.0))
+        >>> NegativeLogLikelihood()(out, None)  # 4 log 2
+        tensor([2.7726])
     """
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
@@ -27,8 +33,8 @@ class NegativeLogLikelihood(Term):
 
 
 class HiddenNegativeLogLikelihood(Term):
-    """`-log p(x|z)` summed over the values that the corruption hid, `[B]`, in nats: a masked
-    autoencoder's loss ("Masked Autoencoders Are Scalable Vision Learners", He et al., 2022).
+    """`-log p(x|z)` summed over the values that the corruption hid, `[B]`, in nats: a masked autoencoder's loss
+    ("Masked Autoencoders Are Scalable Vision Learners", He et al., 2022, https://arxiv.org/abs/2111.06377).
 
     With `patch`, the target is x normalised within each patch of that side, over all channels,
     `(x - mean) / sqrt(var + 1e-6)` (there, section 4.1, "reconstruction target"). The decoder then learns these
@@ -36,6 +42,13 @@ class HiddenNegativeLogLikelihood(Term):
 
     Raises:
         UserError: a negative weight; with `patch`, one that does not cover the data, or a likelihood of bounded values.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, Masking))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> HiddenNegativeLogLikelihood()(out, model).shape
+        torch.Size([2])
     """
 
     needs_hidden = True

@@ -78,7 +78,8 @@ class MultiScaleSSIM(Term):
 
     Missing values are 0 in both. It has no unit: the weight is what a picture without any likeness costs, in nats.
 
-    As a loss of autoencoders "Learning to Generate Images with Perceptual Similarity Metrics" (Snell et al., 2017).
+    As a loss of autoencoders "Learning to Generate Images with Perceptual Similarity Metrics" (Snell et al., 2017,
+    https://arxiv.org/abs/1511.06409).
 
     Args:
         weight: in nats.
@@ -87,6 +88,12 @@ class MultiScaleSSIM(Term):
     Raises:
         UserError: a negative weight, an even `window` or one below 3; data that are no images, have no smallest and
             largest value, or are smaller than half a window.
+
+    Example:
+        >>> image = torch.rand(2, 1, 8, 8)
+        >>> out = Output(Batch(image), Batch(image), Latent(image, image), p_x=Normal(image, 1.0))
+        >>> MultiScaleSSIM()(out, None).abs().round(decimals=4)
+        tensor([0., 0.])
     """
 
     needs_mean = True

@@ -18,7 +18,15 @@ from narrows.types import GatedLatent, JumpLatent, Output, SparseLatent, UnitLat
 
 
 class L1(Term):
-    """`sum_j |z_j|`, `[B]`: the Laplace prior's penalty."""
+    """`sum_j |z_j|`, `[B]`: the Laplace prior's penalty.
+
+    Example:
+        >>> batch = Batch(torch.zeros(1, 2))
+        >>> latent = Latent(z=torch.tensor([[1.0, -2.0]]), point=torch.tensor([[1.0, -2.0]]))
+        >>> out = Output(batch, batch, latent, p_x=None)
+        >>> L1()(out, None)
+        tensor([3.])
+    """
 
     def __init__(self, weight: float | Schedule = 0.1) -> None:
         super().__init__(weight)
@@ -35,6 +43,11 @@ class SparseKL(Term):
 
     Raises:
         UserError: `rho` outside (0, 1), or a negative weight.
+
+    Example:
+        >>> z = torch.full((2, 1), 0.5)
+        >>> SparseKL(rho=0.05)(Output(Batch(z), Batch(z), UnitLatent(z, z), p_x=None), None)
+        tensor(0.4946)
     """
 
     requires = UnitLatent
@@ -54,8 +67,14 @@ class SparseKL(Term):
 class L0(Term):
     """`sum_j H(pre_j - theta_j)`, `[B]`: active latents, with a pseudo-gradient to the thresholds.
 
-    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024),
-    equation 9.
+    "Jumping Ahead: Improving Reconstruction Fidelity with JumpReLU Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2407.14435), equation 9.
+
+    Example:
+        >>> z, active = torch.tensor([[0.5, 0.0, 2.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+        >>> out = Output(Batch(z), Batch(z), JumpLatent(z, z, pre=z, active=active), p_x=None)
+        >>> L0()(out, None)
+        tensor([2.])
     """
 
     requires = JumpLatent
@@ -70,8 +89,15 @@ class L0(Term):
 class GateL1(Term):
     """`sum_j relu(gate_j)`, `[B]`: the penalty falls on the gate and leaves the magnitudes alone.
 
-    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8. A decoder
-    that grows would escape it: give a linear decoder columns of unit norm (`decoder.unit_norm=true`).
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2404.16014), equation 8. A decoder that grows would escape it: give a linear decoder columns
+    of unit norm (`decoder.unit_norm=true`).
+
+    Example:
+        >>> z = torch.zeros(1, 3)
+        >>> latent = GatedLatent(z, z, pre=torch.tensor([[1.0, -2.0, 3.0]]))
+        >>> GateL1()(Output(Batch(z), Batch(z), latent, p_x=None), None)
+        tensor([4.])
     """
 
     requires = GatedLatent
@@ -86,7 +112,15 @@ class GateL1(Term):
 class GateReconstruction(Term):
     """`-log p(x | relu(gate))`, `[B]`, in nats, through a frozen decoder: what teaches the gate which latents matter.
 
-    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024), equation 8.
+    "Improving Dictionary Learning with Gated Sparse Autoencoders" (Rajamanoharan et al., 2024,
+    https://arxiv.org/abs/2404.16014), equation 8.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, GatedSAE, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> GateReconstruction()(out, model).shape
+        torch.Size([2])
     """
 
     requires = GatedLatent
@@ -107,7 +141,7 @@ class AuxK(Term):
     latent is dead it is 0. It is no part of `val/loss`: the fewer latents are dead, the less it weighs, and that
     would choose the checkpoint.
 
-    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.2.
+    "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024, https://arxiv.org/abs/2406.04093), appendix A.2.
 
     Args:
         weight: alpha.
@@ -116,6 +150,13 @@ class AuxK(Term):
 
     Raises:
         UserError: `k` or `dead_after` below 1, or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, TopK, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> AuxK()(out, model).tolist()  # no latent is dead yet
+        [0.0, 0.0]
     """
 
     requires = SparseLatent
@@ -145,7 +186,7 @@ class MatryoshkaReconstruction(Term):
     the whole by themselves, so that general features are not split into special ones.
 
     The full code is the reconstruction term's; with it, this is the paper's sum over all sizes. "Learning Multi-Level
-    Features with Matryoshka Sparse Autoencoders" (Bussmann et al., 2025), equation 5.
+    Features with Matryoshka Sparse Autoencoders" (Bussmann et al., 2025, https://arxiv.org/abs/2503.17547), equation 5.
 
     Args:
         weight: beside the reconstruction from the full code.
@@ -153,6 +194,13 @@ class MatryoshkaReconstruction(Term):
 
     Raises:
         UserError: no prefix, or one outside (0, 1), or a negative weight.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, TopK, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(2, 4)))
+        >>> MatryoshkaReconstruction()(out, model).shape
+        torch.Size([2])
     """
 
     def __init__(self, weight: float | Schedule = 1.0, prefixes: Sequence[float] = (0.0625, 0.125, 0.25, 0.5)) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
 from narrows.inputs import Identity, Input
+from narrows.layers.shapes import checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
@@ -27,7 +28,15 @@ Init = Literal["torch", "glorot", "he"]
 
 
 class FittedDensity(Protocol):
-    """A density fitted to the latents after training; see `narrows.densities`."""
+    """A density fitted to the latents after training; see `narrows.densities`.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> model.density = GaussianDensity(model)
+        >>> model.sample(3).shape
+        torch.Size([3, 4])
+    """
 
     def sample(self, n: int) -> Tensor:
         """`n` latents, `[n, *latent_shape]`."""
@@ -45,6 +54,12 @@ class Stages:
         likelihood: `likelihood(spec)`.
         corruption: `corruption(spec)`.
         input: `input(spec)`.
+
+    Example:
+        >>> from functools import partial
+        >>> stages = Stages(MLPEncoder, partial(Gaussian, dim=2), MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> Autoencoder(DataSpec((4,), "vector", 10, value_range=(0.0, 1.0)), stages).latent_shape
+        (2,)
     """
 
     encoder: Builder
@@ -58,20 +73,33 @@ class Stages:
 class Autoencoder(nn.Module):
     """Wires the stages; each is built from the shape before it.
 
-    What its methods call a batch may be a tensor `x [B, *shape]` too, which stands for `Batch(x)`, unless examples
-    differ in length: then x alone does not say where an example ends.
+    Methods that take a batch take a tensor `x [B, *shape]` too, which stands for `Batch(x)`, unless examples differ in
+    length: a tensor does not say where an example ends.
 
     Args:
-        spec: of the data, after `datamodule.setup()`.
-        stages: what builds them.
-        init: `torch`, every layer as torch draws it, or `glorot`, linear and convolutional weights drawn as
-            TensorFlow and Keras do ("Understanding the difficulty of training deep feedforward neural
-            networks", Glorot and Bengio, 2010, equation 16) and their biases 0, or `he`, those weights normal with
-            variance 2 / inputs ("Delving Deep into Rectifiers", He et al., 2015, equation 10).
+        spec: the description of the data, after `datamodule.setup()`.
+        stages: builders of the stages.
+        init: how the weights of linear and convolutional layers are drawn. `torch`: as torch draws them. `glorot`: as
+            TensorFlow and Keras do, with biases of 0 ("Understanding the difficulty of training deep feedforward neural
+            networks", Glorot and Bengio, 2010, equation 16). `he`: normal with variance 2 / inputs ("Delving Deep into
+            Rectifiers", He et al., 2015, https://arxiv.org/abs/1502.01852, equation 10).
 
     Raises:
         UserError: an unknown `init`, two stages whose shapes do not meet, or a stage that cannot read this data.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> out = model(Batch(torch.rand(3, 4)))
+        >>> out.latent.z.shape, out.p_x.mean.shape, out.log_likelihood.shape
+        (torch.Size([3, 8]), torch.Size([3, 4]), torch.Size([3]))
+        >>> model.sample(2).shape
+        torch.Size([2, 4])
     """
+
+    if TYPE_CHECKING:
+
+        def __call__(self, batch: Batch) -> Output: ...
 
     def __init__(
         self,
@@ -99,31 +127,31 @@ class Autoencoder(nn.Module):
 
     @classmethod
     def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
-        """The kind of latent that `encode` gives: the bottleneck's, unless the model makes another of it.
+        """The kind of latent that `encode` returns: the bottleneck's, unless the model turns it into another.
 
-        A composition is judged by it before there is a model.
+        A composition is checked by it before there is a model.
 
         Raises:
-            UserError: a latent of which this model can make nothing.
+            UserError: a latent that this model cannot use.
         """
         return bottleneck.returns
 
     @classmethod
-    def giver(cls, bottleneck: Bottleneck) -> str:
-        """What a refusal of the latent names: the model where it makes a latent of its own, else the bottleneck."""
+    def name_source(cls, bottleneck: Bottleneck) -> str:
+        """What a message names as the source of the latent: the model where it makes its own, else the bottleneck."""
         own = cls.returns(bottleneck) is not bottleneck.returns
         return f"model {cls.__name__}" if own else f"bottleneck {type(bottleneck).__name__}"
 
     @property
     def latent_kind(self) -> type[Latent]:
-        """The kind of latent that `encode` gives."""
+        """The kind of latent that `encode` returns."""
         return self.returns(self.bottleneck)
 
     def _build_decoder(self, builder: Builder) -> Decoder:
         wanted = self.likelihood.out_shape
         target = getattr(builder, "func", builder)
         extra = {"spec": self.spec} if getattr(target, "autoregressive", False) else {}
-        decoder = builder(self.read_shape, wanted, **extra)
+        decoder: Decoder = builder(self.read_shape, wanted, **extra)
         if tuple(decoder.out_shape) != tuple(wanted):
             raise UserError(
                 f"decoder {type(decoder).__name__} gives {list(decoder.out_shape)}, but likelihood "
@@ -150,16 +178,16 @@ class Autoencoder(nn.Module):
 
     @property
     def seen_shape(self) -> Shape:
-        """Of what the encoder reads, without the batch axis."""
+        """Shape of the encoder's input, without the batch axis."""
         return tuple(self.input.out_shape)
 
     @property
     def read_shape(self) -> Shape:
-        """Of what the decoder reads, without the batch axis."""
+        """Shape of the decoder's input, without the batch axis."""
         return tuple(self.bottleneck.out_shape)
 
     def whole(self, batch: Batch | Tensor) -> Batch:
-        """The batch, also where it is given as its input alone.
+        """The batch itself, or the batch whose input is the tensor.
 
         Raises:
             UserError: a tensor of examples that differ in length.
@@ -173,30 +201,39 @@ class Autoencoder(nn.Module):
     def corrupted(self, batch: Batch | Tensor) -> Batch:
         """The batch as training shows it to the encoder; see `Batch.seen_as`."""
         batch = self.whole(batch)
-        return batch.seen_as(*self.corruption(batch))
+        x_in, hidden = self.corruption(batch)
+        return batch.seen_as(checked(self.corruption, x_in, tuple(batch.x.shape[1:])), hidden)
 
     def shown(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """What the encoder reads, `[B, *seen_shape]`, and, for one that asks, the mask of what tells it nothing."""
+        """The encoder's input, `[B, *seen_shape]`, and the mask of its values that carry no information, for an encoder
+        that reads one (else None)."""
         unseen = batch.unseen if self.encoder.reads_hidden else None
         return self.input(batch), None if unseen is None else self.input.mask(unseen)
 
     def features(self, batch: Batch | Tensor) -> Tensor:
-        """What the bottleneck reads, `[B, *encoder.out_shape]`."""
+        """The bottleneck's input, `[B, *encoder.out_shape]`."""
         batch = self.whole(batch)
         seen, unseen = self.shown(batch)
+        checked(self.input, seen, self.seen_shape, variable=self.spec.variable)
         told: dict[str, Tensor | None] = {}
         if self.encoder.reads_hidden:
             told["hidden"] = unseen
         if self.encoder.reads_length:
             told["length"] = batch.length
-        return self.encoder(seen, **told)
+        return checked(self.encoder, self.encoder(seen, **told), self.encoder.out_shape)
 
     def encode(self, batch: Batch | Tensor) -> Latent:
-        """The latent of the batch as it is: nothing is corrupted here."""
-        return self.bottleneck(self.features(batch))
+        """The latent of the batch as it is, without corruption."""
+        latent = self.bottleneck(self.features(batch))
+        for values in (latent.z, latent.point):
+            checked(self.bottleneck, values, self.bottleneck.out_shape)
+        return latent
 
     def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
+        return checked(self.decoder, self._decoded(z, given), self.decoder.out_shape, variable=self.spec.variable)
+
+    def _decoded(self, z: Tensor, given: Batch | Given | None) -> Tensor:
         if not self.decoder.autoregressive:
             return self.decoder(z)
         if isinstance(given, Batch):
@@ -211,14 +248,14 @@ class Autoencoder(nn.Module):
 
         Args:
             z: as a bottleneck gives it.
-            given: what p(x|z) is told besides. Of a batch an autoregressive decoder also reads the truth (teacher
-                forcing); told anything else, or nothing, it runs free. Only a conditional model reads the label.
+            given: what p(x|z) depends on besides z. An autoregressive decoder reads the truth of a `Batch` (teacher
+                forcing); without one it feeds back its own values. Only a conditional model reads the label.
         """
         told = given.given if isinstance(given, Batch) else given
         return self.likelihood(self.params(z, given), told)
 
     def point_at(self, z: Tensor, given: Given | None = None) -> Tensor:
-        """The value that stands for p(x|z), `[B, *shape]`, run freely where autoregressive; see `Likelihood.point`."""
+        """One value for p(x|z), `[B, *shape]`, see `Likelihood.point`; an autoregressive decoder feeds back its own."""
         return self.likelihood.point(self.decode(z, given))
 
     def forward(self, batch: Batch) -> Output:
@@ -231,7 +268,7 @@ class Autoencoder(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Of one latent, without the batch axis."""
+        """Shape of one latent, without the batch axis."""
         return tuple(self.bottleneck.out_shape)
 
     @property
@@ -241,7 +278,7 @@ class Autoencoder(nn.Module):
 
     @property
     def generative(self) -> bool:
-        """Whether there is something to sample from: a prior of the bottleneck's, or a fitted density."""
+        """Whether there is something to sample from: the bottleneck's prior, or a fitted density."""
         return self.variational or self.density is not None
 
     @torch.no_grad()
@@ -251,7 +288,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch | Tensor) -> Tensor:
-        """`point_at` the noise-free latent, `[B, *shape]`: of the batch as it is, and free running."""
+        """`point_at` the noise-free latent, `[B, *shape]`: without corruption, and without teacher forcing."""
         batch = self.whole(batch)
         return self.point_at(self.encode(batch).point, batch.given)
 
@@ -270,7 +307,7 @@ class Autoencoder(nn.Module):
 
         Args:
             n: how many.
-            given: what p(x|z) is told of each; by default `usual(n)`.
+            given: what p(x|z) depends on besides z, for each sample; by default `usual(n)`.
 
         Raises:
             UserError: this bottleneck has no prior, and no density was fitted.
@@ -283,14 +320,14 @@ class Autoencoder(nn.Module):
         return self.point_at(self.draw(n), self.usual(n) if given is None else given)
 
     def usual(self, n: int) -> Given:
-        """What `n` samples are told where nobody chose: classes in turn, and of counts the median library size."""
+        """Default of what p(x|z) depends on besides z, for `n` samples: classes in turn, the median library size."""
         if self.spec.totals is None:
             return Given(self.classes(n))
         device = next(self.parameters()).device
         return Given(self.classes(n), total=torch.full((n,), math.exp(self.spec.totals[0]), device=device))
 
     def classes(self, n: int) -> Tensor | None:
-        """The labels of `n` samples that nobody chose, `[n]`; None where the model reads none."""
+        """Default labels of `n` samples, `[n]`; None where the model reads none."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""The conditional autoencoder: encoder and decoder are told the class."""
+"""The conditional autoencoder: encoder and decoder read the class."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ from narrows.types import Batch, DataSpec, Given, Shape
 
 
 class ConditionalAutoencoder(Autoencoder):
-    """p(x|z, y) and q(z|x, y) for the class y: the encoder reads its input and the decoder z with one more entry of
-    axis 1 per class, 1 for the example's own and 0 for the others. The prior does not depend on y.
+    """p(x|z, y) and q(z|x, y) for the class y, which stands one-hot behind the encoder's input and behind z, on axis 1.
+    The prior does not depend on y.
 
-    The stages are those of `Autoencoder`. It samples the class it is asked for.
+    The stages are those of `Autoencoder`. Samples are of the classes in `given.label`.
 
     "Learning Structured Output Representation using Deep Conditional Generative Models" (Sohn et al., 2015),
-    section 4.1, with p(z|y) = p(z); the M2 model of "Semi-supervised Learning with Deep Generative Models"
-    (Kingma et al., 2014) where all labels are known.
+    section 4.1, with p(z|y) = p(z); the M2 model of "Semi-supervised Learning with Deep Generative Models" (Kingma
+    et al., 2014, https://arxiv.org/abs/1406.5298) where all labels are known.
 
     Raises:
-        UserError: data without classes, or of tokens as they are; in use, examples without a label.
+        UserError: data without classes, or tokens that the input leaves as they are; at use, examples without a label.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, num_classes=2, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = ConditionalAutoencoder(spec, stages)
+        >>> model.sample(3, Given(label=torch.tensor([0, 1, 1]))).shape
+        torch.Size([3, 4])
     """
 
     def __init__(
@@ -39,7 +46,7 @@ class ConditionalAutoencoder(Autoencoder):
         super().__init__(spec, stages, init=init)
         require(
             spec.kind != "tokens" or len(self.input.out_shape) > 1,
-            f"model conditional cannot stand classes beside tokens, which input {type(self.input).__name__} leaves as "
+            f"model conditional cannot put classes beside tokens, which input {type(self.input).__name__} leaves as "
             "they are; use model=autoencoder",
         )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from narrows.types import Batch, DataSpec, GaussianLatent, Given, Latent, Moment
 
 TEMPERINGS = ("none", "fixed", "quadratic")
 PART = "model hamiltonian"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class HamiltonianAutoencoder(Autoencoder):
@@ -42,11 +45,20 @@ class HamiltonianAutoencoder(Autoencoder):
     followed the same steps from the mean of q_0, at rest. The stages are those of `Autoencoder`; the terms' draws are
     of z and rho, of which the decoder reads z.
 
-    "Hamiltonian Variational Auto-Encoder" (Caterini et al., 2018), algorithm 2 and equations 7 to 11.
+    "Hamiltonian Variational Auto-Encoder" (Caterini et al., 2018, https://arxiv.org/abs/1805.11328), algorithm 2 and
+    equations 7 to 11.
 
     Raises:
         UserError: `steps` below 0, `largest_step` not above 0, an unknown tempering, one without steps, or a
             posterior that is not Gaussian.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = HamiltonianAutoencoder(spec, stages, steps=2)
+        >>> latent = model.encode(torch.rand(3, 4))
+        >>> latent.z.shape, latent.state.shape
+        (torch.Size([3, 8]), torch.Size([3, 16]))
     """
 
     def __init__(
@@ -125,6 +137,12 @@ class HamiltonianAutoencoder(Autoencoder):
         return super().params(z[:, : self.latent_shape[0]], given)
 
 
+def _uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """The function as torch.compile leaves it alone; torch says nothing of the type."""
+    plain: Callable[P, R] = torch.compiler.disable(function)
+    return plain
+
+
 class _Leapfrog:
     """The steps for given examples, both ways, on `[..., B, 2 D, *positions]`."""
 
@@ -167,7 +185,7 @@ class _Leapfrog:
         return torch.cat([z, rho], 1).reshape(like.shape), log_det
 
     # What torch.compile has compiled has no second derivative.
-    @torch.compiler.disable
+    @_uncompiled
     def _force(self, z: Tensor) -> Tensor:
         """`-grad U(z)`, itself differentiable while gradients are recorded."""
         if self.model.steps == 0:

@@ -22,12 +22,19 @@ class VampAutoencoder(Autoencoder):
     u_k lies inside the data's range where it has one, or on the right side of its one end. The encoder reads all of
     them at every pass, in one batch of their own (which is what a batch norm's statistics are of). The stages are
     those of `Autoencoder`; the KL has no closed form, so terms take the draw `log q(z|x) - log p(z)`. A loss that does
-    not read the prior would not train the u_k, which is refused.
+    not read the prior would not train the u_k, and is refused.
 
-    "VAE with a VampPrior" (Tomczak and Welling, 2018), equation 9.
+    "VAE with a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120), equation 9.
 
     Raises:
         UserError: `pseudo_inputs` below 1, a posterior that is not Gaussian, or data of tokens or of different lengths.
+
+    Example:
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> stages = Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption)
+        >>> model = VampAutoencoder(spec, stages, pseudo_inputs=5)
+        >>> model.pseudo_inputs().shape, model.prior().event_shape
+        (torch.Size([5, 4]), torch.Size([8]))
     """
 
     def __init__(
@@ -39,10 +46,13 @@ class VampAutoencoder(Autoencoder):
         pseudo_inputs: int = 500,
     ) -> None:
         require(pseudo_inputs >= 1, f"model vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
-        require(spec.kind != "tokens", "model vamp: tokens have no learnt inputs between them; use model=autoencoder")
+        require(
+            spec.kind != "tokens",
+            "model vamp: learnt inputs are real numbers, which tokens are not; use model=autoencoder",
+        )
         require(
             not spec.variable,
-            "model vamp: learnt inputs have one length, those of these data differ; use model=autoencoder",
+            "model vamp: learnt inputs have one length, but these examples differ in length; use model=autoencoder",
         )
         super().__init__(spec, stages, init=init)
         self.raw_inputs = nn.Parameter(torch.randn(pseudo_inputs, *spec.shape))
@@ -61,9 +71,11 @@ class VampAutoencoder(Autoencoder):
         return inside(self.raw_inputs, self.spec)
 
     def prior(self) -> MixtureSameFamily:
-        """Over one latent, `latent_shape`."""
-        posterior = super().encode(Batch(self.pseudo_inputs())).posterior  # type: ignore[attr-defined]
-        return mixture_of_normals(self.raw_inputs.new_zeros(len(self.raw_inputs)), posterior.mean, posterior.stddev)
+        """The prior over one latent, `latent_shape`."""
+        latent = super().encode(Batch(self.pseudo_inputs()))
+        assert isinstance(latent, GaussianLatent)
+        mean, scale = latent.posterior.mean, latent.posterior.stddev
+        return mixture_of_normals(self.raw_inputs.new_zeros(len(self.raw_inputs)), mean, scale)
 
     def encode(self, batch: Batch | Tensor) -> Latent:
         latent = super().encode(batch)
@@ -71,7 +83,8 @@ class VampAutoencoder(Autoencoder):
         return under_prior(latent, self.prior())
 
     def draw_own(self, n: int) -> Tensor:
-        return self.prior().sample(torch.Size((n,)))
+        drawn: Tensor = self.prior().sample(torch.Size((n,)))
+        return drawn
 
 
 def inside(raw: Tensor, spec: DataSpec) -> Tensor:
@@ -85,8 +98,8 @@ def inside(raw: Tensor, spec: DataSpec) -> Tensor:
 
 
 def outside(x: Tensor, spec: DataSpec, margin: float = 0.02) -> Tensor:
-    """The free values of which `inside` makes `x`; at least `margin` away from an end of the range (of the range's
-    width, where it has two), where its gradient is small."""
+    """The free values that `inside` maps to `x`, which is first moved `margin` away from the ends of its range (times
+    the range's width, where it has two ends): there the gradient is small."""
     low, high = spec.value_range or (-inf, inf)
     if isfinite(low) and isfinite(high):
         return ((x - low) / (high - low)).clamp(margin, 1 - margin).logit()

@@ -171,7 +171,7 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
     Raises:
         UserError: an option that the module refuses.
     """
-    return build(
+    module: AutoencoderModule = build(
         config.module,
         "module",
         model,
@@ -180,6 +180,7 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
         scheduler=build_later(config.scheduler, "scheduler"),
         seed=config.seed,
     )
+    return module
 
 
 def _starting_point(job: Job, record: RunDirectory | None) -> Path | None:

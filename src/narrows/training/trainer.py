@@ -67,7 +67,7 @@ def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
         from narrows.sweeps.pruning import Pruning
 
         callbacks.append(Pruning(job.sweep.trial))
-    return build(
+    trainer: L.Trainer = build(
         config.trainer,
         "trainer",
         logger=loggers,
@@ -76,6 +76,7 @@ def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
         default_root_dir=str(job.directory),
         enable_progress_bar="progress" in config.callbacks,
     )
+    return trainer
 
 
 def declare(

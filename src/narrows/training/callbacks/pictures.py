@@ -104,7 +104,7 @@ class _Scene:
     shown: Batch
     codes: Tensor
     """Noise-free latents of validation examples, `[N, D]`, on the CPU."""
-    labels: NDArray | None
+    labels: NDArray[Any] | None
 
 
 def draw(

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 
-class _Bar(tqdm):
+class _Bar(tqdm):  # type: ignore[misc]
     # The monitor is a thread; loader workers are forked.
     monitor_interval = 0
 
@@ -131,7 +131,7 @@ def processed(trainer: pl.Trainer) -> int:
     """Training batches that this run has been through, those before a resume included."""
     # Lightning annotates `total` by its base class, which has no `processed`.
     total: Any = trainer.fit_loop.epoch_loop.batch_progress.total
-    return total.processed
+    return int(total.processed)
 
 
 def total_batches(trainer: pl.Trainer, accumulate: int = 1) -> int | None:
