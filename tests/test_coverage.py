@@ -240,7 +240,6 @@ def objective_for(bottleneck: str) -> Objective:
 
 
 COMPOSED = ("none", "masking")
-TRIPLES = [(b, loss, c) for b in BOTTLENECKS for loss in LOSSES for c in COMPOSED]
 
 
 def step_once(network: Autoencoder, objective: Objective, examples: Batch) -> Tensor:

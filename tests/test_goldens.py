@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from command import composed
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from narrows.config.composition import build, config_dir, register_resolvers
+from narrows.config.composition import build, config_dir
 from narrows.loading.load import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default
@@ -51,15 +51,10 @@ class Losses(CSVHistory):
                 self.series.setdefault(name, []).append(float(value))
 
 
-def composed(variant: str) -> DictConfig:
+def config_of(variant: str) -> DictConfig:
     """The config that `narrows train variant=... datamodule=...` composes, of codebooks a smaller one."""
     data = "series" if variant.startswith("sequential") else "digits"
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose(
-            "train", [f"variant={variant}", f"datamodule={data}", "trainer=cpu", "trainer.precision=64-true"]
-        )
+    config = composed(f"variant={variant}", f"datamodule={data}", "trainer=cpu", "trainer.precision=64-true")
     if "kmeans" in config.bottleneck:
         # Fewer codes than rows to start them at: of two equal codes, rounding would choose.
         config.bottleneck.codes = 64
@@ -79,7 +74,7 @@ def double_precision() -> Iterator[None]:
 @double_precision()
 def losses(variant: str) -> dict[str, list[float]]:
     """Total and terms of the first steps."""
-    config = composed(variant)
+    config = config_of(variant)
     data = build(config.datamodule, "datamodule")
     data.setup()
     model = build_model(config, data.spec)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from source_contents import held, load
 
-from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.data.sources.binarized_mnist import PARTS, BinarizedMNIST
 from narrows.data.sources.cifar10 import CIFAR10
@@ -21,17 +21,6 @@ from narrows.data.sources.dsprites import FILE, DSprites
 from narrows.data.sources.svhn import SVHN
 from narrows.data.stores import Packed
 from narrows.types import DataSpec
-
-
-def load(source: Any) -> Contents:
-    contents: Contents = source.load()
-    return contents
-
-
-def held(part: Part | None) -> torch.Tensor:
-    """All examples of a part."""
-    assert part is not None
-    return part.x.take(slice(None))
 
 
 def test_binarized_mnist_texts_and_bits_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from source_contents import held, load
 
-from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.data.image_files import ImageReader
 from narrows.data.sources import synthetic
@@ -34,17 +34,6 @@ def spec(source: Any, **settings: Any) -> DataSpec:
     assert datamodule.spec is before
     assert DataSpec.from_dict(before.to_dict()) == before
     return before
-
-
-def load(source: Any) -> Contents:
-    contents: Contents = source.load()
-    return contents
-
-
-def held(part: Part | None) -> torch.Tensor:
-    """All examples of a part."""
-    assert part is not None
-    return part.x.take(slice(None))
 
 
 def test_digits() -> None:

@@ -1,14 +1,10 @@
-"""Every user's mistake with a backbone is one sentence, and every YAML lists what its class takes."""
+"""Every user's mistake with a backbone is one sentence."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
 
 import pytest
-import yaml
 
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
@@ -27,9 +23,6 @@ from narrows.errors import UserError
 from narrows.types import DataSpec
 
 IMAGE = (1, 28, 28)
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-OURS = [f"encoder/{name}" for name in ("mlp", "conv", "resnet", "lstm", "unet", "vit", "torchvision")]
-OURS += [f"decoder/{name}" for name in ("mlp", "conv", "resnet", "lstm", "lstm_ar", "unet", "vit")]
 
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "width of zero": (lambda: MLPEncoder(IMAGE, widths=[0]), r"encoder mlp needs widths .* not \[0\]"),
@@ -131,14 +124,3 @@ def test_a_mistake_is_one_sentence(name: str) -> None:
     with pytest.raises(UserError, match=sentence) as caught:
         build()
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("config", OURS)
-def test_a_config_lists_every_argument_with_its_default(config: str) -> None:
-    values = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text())
-    module, name = values.pop("_target_").rsplit(".", 1)
-    assert values.pop("_partial_") is True
-    taken = inspect.signature(getattr(import_module(module), name)).parameters
-    defaults = {key: p.default for key, p in taken.items() if p.default is not inspect.Parameter.empty}
-    assert {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()} == defaults
-    assert set(taken) - set(defaults) <= {"in_shape", "out_shape", "spec"}

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from command import NARROW, Finished, only_run, run_command, run_in_process
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from command import NARROW, Finished, composed, only_run, run_command, run_in_process
 from PIL import Image
 
-from narrows.config.composition import config_dir, register_resolvers
 from narrows.loading.load import build_model, read_weights
 from narrows.types import DataSpec
 
@@ -85,12 +82,9 @@ def test_loader_workers_change_nothing(tmp_path: Path) -> None:
 
 
 def initial(*overrides: str) -> dict[str, torch.Tensor]:
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", list(overrides))
-    GlobalHydra.instance().clear()
-    return build_model(config, DataSpec(shape=(1, 8, 8), kind="image", size=9, value_range=(0.0, 1.0))).state_dict()
+    return build_model(
+        composed(*overrides), DataSpec(shape=(1, 8, 8), kind="image", size=9, value_range=(0.0, 1.0))
+    ).state_dict()
 
 
 def test_initial_weights_are_a_function_of_the_seed() -> None:

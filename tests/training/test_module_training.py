@@ -31,6 +31,14 @@ from narrows.types import Batch
 pytestmark = quiet
 
 
+@pytest.fixture(scope="module")
+def usual() -> torch.Tensor:
+    """The weights that training leaves where nothing is set otherwise."""
+    trained = module()
+    fit(trained)
+    return weights(trained)
+
+
 def bare_loop(steps: int, x: torch.Tensor, batch_size: int) -> torch.Tensor:
     """A VAE's training, written out: no Trainer, no module, no objective."""
     net = network().train()
@@ -81,11 +89,10 @@ def test_the_gradient_that_the_optimiser_sees_is_clipped() -> None:
     assert clipped == pytest.approx([limit] * 5, rel=1e-4)
 
 
-def test_a_gradient_below_the_limit_is_left_alone() -> None:
-    trained, limited = module(), module(clip_norm=1e6)
-    fit(trained)
+def test_a_gradient_below_the_limit_is_left_alone(usual: torch.Tensor) -> None:
+    limited = module(clip_norm=1e6)
     fit(limited)
-    torch.testing.assert_close(weights(limited), weights(trained), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights(limited), usual, rtol=1e-4, atol=1e-5)
 
 
 def test_clipping_judges_the_accumulated_gradient() -> None:
@@ -117,18 +124,16 @@ def test_the_scheduler_steps_once_an_epoch() -> None:
     ],
     ids=str,
 )
-def test_looking_does_not_change_the_trajectory(settings: dict[str, Any]) -> None:
-    watched_closely, otherwise = module(), module()
-    fit(watched_closely)
+def test_looking_does_not_change_the_trajectory(settings: dict[str, Any], usual: torch.Tensor) -> None:
+    otherwise = module()
     fit(otherwise, **settings)
-    assert torch.equal(weights(watched_closely), weights(otherwise))
+    assert torch.equal(usual, weights(otherwise))
 
 
-def test_another_seed_is_another_trajectory() -> None:
-    first, second = module(seed=0), module(seed=1)
-    fit(first)
-    fit(second)
-    assert not torch.equal(weights(first), weights(second))
+def test_another_seed_is_another_trajectory(usual: torch.Tensor) -> None:
+    other = module(seed=1)
+    fit(other)
+    assert not torch.equal(usual, weights(other))
 
 
 def test_parameters_of_a_term_are_optimised_too() -> None:
