@@ -86,3 +86,9 @@ def require(condition: bool, message: str) -> None:
     """Raise `UserError(message)` unless `condition` holds."""
     if not condition:
         raise UserError(message)
+
+
+def require_at_least(least: int, where: str, **values: float | None) -> None:
+    """Raise `UserError` unless each value that is not None is at least so much."""
+    for name, value in values.items():
+        require(value is None or value >= least, f"{where} {name} must be at least {least}, not {value}")

@@ -151,7 +151,7 @@ def give(run: OpenRun, name: str, overrides: Sequence[str]) -> None:
     model.to(run.device)
     fitted_density.fit(density, config.density, model, data, config.seed)
     model.cpu()
-    fitted_density.save(density, config.prior, run.weights, stored)
+    fitted_density.save(density, config.density, run.weights, stored)
 
 
 def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:

@@ -53,15 +53,14 @@ class ConvDecoder(Decoder):
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         widths = counts(channels, "channels", PART)
-        sizes, bias = halvings(self.out_shape, len(widths), PART), norm != "batch"
+        sizes = halvings(self.out_shape, len(widths), PART)
         strided = upsample == "transposed" and len(self.in_shape) == 1
         kernel = halving_kernel(kernel_size, sizes, PART, strided=strided)
         layers = [first_map(self.in_shape, widths[0], sizes, norm, PART, kernel=kernel)]
-        for inputs, outputs, size in zip(widths, widths[1:], sizes[-2:0:-1], strict=False):
+        for inputs, outputs, size in zip(widths, [*widths[1:], self.out_shape[0]], sizes[-2::-1], strict=True):
             layers += norm_activation(norm, inputs, activation, PART)
+            bias = norm != "batch" or size == sizes[0]
             layers.append(doubling(upsample, inputs, outputs, size, PART, kernel=kernel, bias=bias))
-        layers += norm_activation(norm, widths[-1], activation, PART)
-        layers.append(doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART, kernel=kernel))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:

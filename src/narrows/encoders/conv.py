@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from narrows.layers.blocks import (
     counts,
     halving_kernel,
     halvings,
+    map_or_vector,
     norm_activation,
 )
 from narrows.layers.stages import Encoder
@@ -70,10 +70,7 @@ class ConvEncoder(Encoder):
             layers += norm_activation(norm, outputs, activation, PART)
             if pooled:
                 layers.append(POOLINGS[dims](2, ceil_mode=True))
-        if flatten:
-            layers.append(nn.Flatten())
-        self.layers = nn.Sequential(*layers)
-        self.out_shape = (widths[-1] * math.prod(size),) if flatten else (widths[-1], *size)
+        self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.layers.blocks import ResidualBlock, convolution, counts, halvings, norm_activation
+from narrows.layers.blocks import ResidualBlock, convolution, counts, halvings, map_or_vector, norm_activation
 from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
@@ -57,10 +56,7 @@ class ResNetEncoder(Encoder):
             layers.append(convolution(dims, inputs, outputs, stride=2, bias=norm != "batch"))
             layers += [ResidualBlock(dims, outputs, norm, activation, PART) for _ in range(blocks)]
         layers += norm_activation(norm, widths[-1], activation, PART)
-        if flatten:
-            layers.append(nn.Flatten())
-        self.layers = nn.Sequential(*layers)
-        self.out_shape = (widths[-1] * math.prod(size),) if flatten else (widths[-1], *size)
+        self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

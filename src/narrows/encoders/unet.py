@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from narrows.layers.attention import MapAttention
-from narrows.layers.blocks import convolution, counts, double_convolution, halvings
+from narrows.layers.blocks import convolution, counts, double_convolution, halvings, map_or_vector
 from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
@@ -60,10 +59,7 @@ class UNetEncoder(Encoder):
         if attention:
             layers.append(MapAttention(widths[-1], norm, PART))
         layers += double_convolution(dims, widths[-1], widths[-1], norm, activation, PART)
-        if flatten:
-            layers.append(nn.Flatten())
-        self.layers = nn.Sequential(*layers)
-        self.out_shape = (widths[-1] * math.prod(size),) if flatten else (widths[-1], *size)
+        self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -7,7 +7,7 @@ map without batch and channels, `(H, W)` or `(T,)`.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -115,6 +115,14 @@ def halvings(shape: Shape, stages: int, part: str) -> list[Shape]:
     for _ in range(stages):
         sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
     return sizes
+
+
+def map_or_vector(layers: Iterable[nn.Module], width: int, size: Shape, *, flatten: bool) -> tuple[nn.Module, Shape]:
+    """The layers of an encoder whose last map is `[B, width, *size]`, as one module that flattens it or not; and what
+    they leave."""
+    if not flatten:
+        return nn.Sequential(*layers), (width, *size)
+    return nn.Sequential(*layers, nn.Flatten()), (width * math.prod(size),)
 
 
 def odd_kernel(kernel_size: int, part: str) -> int:

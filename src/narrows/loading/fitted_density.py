@@ -116,5 +116,5 @@ def choices() -> dict[str, DictConfig]:
 
 def fitting(model: Autoencoder) -> list[str]:
     """The names of those that can read this model's latents."""
-    kinds = {name: class_of(node, "prior", Density).requires for name, node in choices().items()}
+    kinds = {name: class_of(node, "density", Density).requires for name, node in choices().items()}
     return [name for name, kind in kinds.items() if issubclass(model.latent_kind, kind)]

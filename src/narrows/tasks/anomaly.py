@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from narrows.compare.figure_names import CLASSICS
-from narrows.errors import UserError, nearest, require
+from narrows.errors import UserError, nearest, require, require_at_least
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
@@ -93,8 +93,7 @@ class Anomaly(Task):
         )
         for option, rate in {"quantile": quantile, "false_alarms": false_alarms}.items():
             require(rate is None or 0 < rate < 1, f"task anomaly: {option} must be in (0, 1), not {rate}")
-        for option, rows in {"max_rows": max_rows, "pair_rows": pair_rows}.items():
-            require(rows is None or rows >= 1, f"task anomaly: {option} must be at least 1, not {rows}")
+        require_at_least(1, "task anomaly:", max_rows=max_rows, pair_rows=pair_rows)
         require(
             score in anomaly_scores.SCORES, f"task anomaly: no score '{score}': {nearest(score, anomaly_scores.SCORES)}"
         )

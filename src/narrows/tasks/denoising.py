@@ -12,7 +12,7 @@ from torch import Tensor
 
 from narrows.corruptions import Block, Corruption, GaussianNoise, Masking, SaltAndPepper, Speckle
 from narrows.drawing import restoration
-from narrows.errors import nearest, require
+from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.tasks.base import Task, TaskContext
@@ -108,8 +108,7 @@ class Denoising(Task):
         for kind, levels in (noises or {}).items():
             require(kind in KINDS, f"task denoising: there is no noise '{kind}': {nearest(kind, KINDS)}")
             require(len(levels) > 0, f"task denoising: noise {kind} needs at least one level")
-        for argument, value in {"max_examples": max_examples, "max_rows": max_rows}.items():
-            require(value is None or value >= 1, f"task denoising: {argument} must be at least 1 or null, not {value}")
+        require_at_least(1, "task denoising:", max_examples=max_examples, max_rows=max_rows)
         self.noises = LEVELS if noises is None else noises
         self.max_examples, self.max_rows = max_examples, max_rows
 

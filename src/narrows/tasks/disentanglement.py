@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from narrows.drawing import canvas
-from narrows.errors import nearest, require
+from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
@@ -82,14 +82,14 @@ class Disentanglement(Task):
         trees: str = "forest",
         max_rows: int | None = None,
     ) -> None:
-        require(samples >= 12, f"task disentanglement: samples must be at least 12, not {samples}")
-        require(bins >= 2, f"task disentanglement: bins must be at least 2, not {bins}")
+        require_at_least(12, "task disentanglement:", samples=samples)
+        require_at_least(2, "task disentanglement:", bins=bins)
         require(len(metrics) > 0, "task disentanglement: metrics must name at least one")
         for metric in metrics:
             choices = [*METRICS, "dci"]
             require(metric in choices, f"task disentanglement: no metric {metric!r}: {nearest(metric, choices)}")
         require(trees in TREES, f"task disentanglement: no trees={trees!r}: {nearest(trees, TREES)}")
-        require(max_rows is None or max_rows >= 1, f"task disentanglement: max_rows must be at least 1, not {max_rows}")
+        require_at_least(1, "task disentanglement:", max_rows=max_rows)
         self.samples, self.bins, self.metrics, self.trees, self.max_rows = samples, bins, metrics, trees, max_rows
         names = [name for name in metrics if name != "dci"]
         names += [f"dci_{trees}_{part}" for part in DCI] if "dci" in metrics else []

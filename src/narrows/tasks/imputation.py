@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.drawing import restoration
-from narrows.errors import require
+from narrows.errors import require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
 from narrows.tasks.base import Task, TaskContext
@@ -94,8 +94,7 @@ class Imputation(Task):
             require(place in PLACES, f"task imputation: blocks lie at {' or '.join(PLACES)}, not '{place}'")
         require(draws == 0 or draws >= 19, f"task imputation: draws must be 0 or at least 19, not {draws}")
         require(gibbs >= 0, f"task imputation: gibbs must not be negative, not {gibbs}")
-        for argument, value in {"max_examples": max_examples, "max_rows": max_rows}.items():
-            require(value is None or value >= 2, f"task imputation: {argument} must be at least 2 or null, not {value}")
+        require_at_least(2, "task imputation:", max_examples=max_examples, max_rows=max_rows)
         self.rates, self.draws, self.gibbs, self.forest = rates, draws, gibbs, forest
         self.max_examples, self.max_rows, self.max_features = max_examples, max_rows, max_features
 

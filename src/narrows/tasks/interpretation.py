@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.errors import require
+from narrows.errors import require_at_least
 from narrows.evaluation import select, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
@@ -71,9 +71,7 @@ class Interpretation(Task):
     )
 
     def __init__(self, *, examples: int = 200, rows: int = 2000, shown: int = 8, max_rows: int | None = None) -> None:
-        given = {"examples": examples, "rows": rows, "shown": shown, "max_rows": max_rows}
-        for name, value in given.items():
-            require(value is None or value >= 1, f"task interpretation: {name} must be at least 1, not {value}")
+        require_at_least(1, "task interpretation:", examples=examples, rows=rows, shown=shown, max_rows=max_rows)
         self.examples, self.rows, self.shown, self.max_rows = examples, rows, shown, max_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from narrows.errors import require
+from narrows.errors import require, require_at_least
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
@@ -44,12 +44,7 @@ class Likelihood(Task):
     def __init__(
         self, *, samples: int = 500, chunk: int = 50, rows: int = 100, max_examples: int | None = None
     ) -> None:
-        for argument, value in {"samples": samples, "chunk": chunk, "rows": rows}.items():
-            require(value >= 1, f"task likelihood: {argument} must be at least 1, not {value}")
-        require(
-            max_examples is None or max_examples >= 1,
-            f"task likelihood: max_examples must be at least 1 or null, not {max_examples}",
-        )
+        require_at_least(1, "task likelihood:", samples=samples, chunk=chunk, rows=rows, max_examples=max_examples)
         self.samples, self.chunk, self.rows, self.max_examples = samples, chunk, rows, max_examples
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from narrows.errors import require
+from narrows.errors import require, require_at_least
 from narrows.evaluation import evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
@@ -87,10 +87,9 @@ class Probe(Task):
     ) -> None:
         for size in sizes:
             require(size >= 2, f"task probe: sizes must be at least 2, not {size}")
-        for name, value in {"draws": draws, "steps": steps, "epochs": epochs}.items():
-            require(value >= 1, f"task probe: {name} must be at least 1, not {value}")
+        require_at_least(1, "task probe:", draws=draws, steps=steps, epochs=epochs)
         require(rate > 0, f"task probe: rate must be above 0, not {rate}")
-        require(max_rows is None or max_rows >= 2, f"task probe: max_rows must be at least 2, not {max_rows}")
+        require_at_least(2, "task probe:", max_rows=max_rows)
         self.sizes, self.draws = sorted(set(sizes)), draws
         self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
         self.max_rows = max_rows

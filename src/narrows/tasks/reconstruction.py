@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from narrows.errors import require
+from narrows.errors import require, require_at_least
 from narrows.evaluation import subset
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
@@ -71,7 +71,7 @@ class Reconstruction(Task):
     )
 
     def __init__(self, *, max_rows: int | None = None) -> None:
-        require(max_rows is None or max_rows >= 1, f"task reconstruction: max_rows must be at least 1, not {max_rows}")
+        require_at_least(1, "task reconstruction:", max_rows=max_rows)
         self.max_rows = max_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:

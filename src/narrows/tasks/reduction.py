@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from narrows.errors import require
+from narrows.errors import require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, generator
 from narrows.tasks.base import Task, TaskContext
@@ -91,13 +91,10 @@ class Reduction(Task):
         neighbour_rows: int = 5000,
         map_rows: int = 2000,
     ) -> None:
-        given = {"kernel_rows": kernel_rows, "umap_rows": umap_rows, "neighbour_rows": neighbour_rows}
-        for name, value in given.items():
-            require(
-                value is None or value >= 3 * NEIGHBOURS, f"task reduction: {name} must be at least 15, not {value}"
-            )
-        require(max_rows is None or max_rows >= 1, f"task reduction: max_rows must be at least 1, not {max_rows}")
-        require(map_rows >= 3, f"task reduction: map_rows must be at least 3, not {map_rows}")
+        measured = {"kernel_rows": kernel_rows, "umap_rows": umap_rows, "neighbour_rows": neighbour_rows}
+        require_at_least(3 * NEIGHBOURS, "task reduction:", **measured)
+        require_at_least(1, "task reduction:", max_rows=max_rows)
+        require_at_least(3, "task reduction:", map_rows=map_rows)
         self.max_rows, self.kernel_rows, self.umap_rows = max_rows, kernel_rows, umap_rows
         self.neighbour_rows, self.map_rows = neighbour_rows, map_rows
 

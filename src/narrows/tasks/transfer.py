@@ -15,7 +15,7 @@ from torch import Tensor
 from narrows.config.composition import build, choice_files
 from narrows.config.leftovers import plain_choice
 from narrows.drawing import restoration
-from narrows.errors import nearest, require
+from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
@@ -77,8 +77,7 @@ class Transfer(Task):
         for other in others:
             if isinstance(other, str):
                 require(other in known, f"task transfer: there is no datamodule '{other}': {nearest(other, known)}")
-        for argument, value in {"max_examples": max_examples, "max_rows": max_rows}.items():
-            require(value is None or value >= 1, f"task transfer: {argument} must be at least 1 or null, not {value}")
+        require_at_least(1, "task transfer:", max_examples=max_examples, max_rows=max_rows)
         self.others, self.data_dir = list(others), data_dir
         self.max_examples, self.max_rows = max_examples, max_rows
 

@@ -19,7 +19,7 @@ from torch.distributions import Normal
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, flat, layout_of, panels, paths, rolls, sheet
-from narrows.errors import require
+from narrows.errors import require_at_least
 from narrows.evaluation import EvaluationData, evaluating, select, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
@@ -54,8 +54,7 @@ class Pictures(pl.Callback):
 
     def __init__(self, *, every_n_epochs: int | None = 10, examples: int = 8, seed: int = 0) -> None:
         super().__init__()
-        for name, value in {"every_n_epochs": every_n_epochs, "examples": examples}.items():
-            require(value is None or value >= 1, f"callback pictures: {name} must be at least 1, not {value}")
+        require_at_least(1, "callback pictures:", every_n_epochs=every_n_epochs, examples=examples)
         self.every_n_epochs, self.examples, self.seed = every_n_epochs, examples, seed
         self._drawn_at = -1
 
