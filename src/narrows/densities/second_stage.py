@@ -23,7 +23,7 @@ from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 DRAWS = 50
-"""Importance samples of the bound that is reported."""
+"""Number of importance samples in the bound that is reported."""
 
 
 class SecondStage(StandardisedDensity):

@@ -23,7 +23,7 @@ from narrows.types import DataSpec, Given, Shape, at_least_single
 class Likelihood(nn.Module):
     """`params [B, C * n, ...] -> p(x|z)` over `[B, C, ...]`.
 
-    `given` is what it may be told besides (`narrows.types.Given`): counts need the library size of each example.
+    `given` is what p(x|z) depends on besides z (`narrows.types.Given`): counts need each example's library size.
 
     Raises:
         UserError: data outside its support, or of examples that differ in length where it does not take them.
@@ -40,7 +40,7 @@ class Likelihood(nn.Module):
     parameters_per_value: int = 1
     within_unit: ClassVar[bool] = False
     has_mean: ClassVar[bool] = True
-    """Whether `p(x|z).mean` is a value of the data: of tokens it is none."""
+    """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
 
@@ -59,7 +59,7 @@ class Likelihood(nn.Module):
 
     @property
     def out_shape(self) -> Shape:
-        """What the decoder must give, without the batch axis."""
+        """Shape of the decoder's output, without the batch axis."""
         channels, *rest = self.data_shape
         return (channels * self.parameters_per_value, *rest)
 
@@ -67,17 +67,19 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
     def point(self, p_x: Distribution) -> Tensor:
-        """The one value that stands for p(x|z), `[B, *shape]`: its mean, unless a mean is no value of such data."""
+        """One value for p(x|z), `[B, *shape]`: its mean, where that is a possible value of the data."""
         return p_x.mean
 
     def bits_name(self, truth: Tensor) -> str | None:
-        """What nats over `ln 2` and the number of values are called: `bits_per_dim` of a probability mass, whose values
-        are at least 0; `density_bits_per_dim` of a density in the data's units, which another scale shifts; None where
-        p is no distribution over such data (a Bernoulli of grey values), or has some of each."""
+        """Name of the figure `nats / (ln 2 * number of values)`, or None.
+
+        `bits_per_dim` of a probability mass, never below 0; `density_bits_per_dim` of a density, which depends on the
+        data's units. None where p is no distribution over such data (a Bernoulli of grey values), or is a mass for some
+        values and a density for others."""
         return None
 
     def params_of_mean(self, mean: Tensor) -> Tensor | None:
-        """The parameters, `mean`'s shape, at which p(x|z) has that mean; None where they are not its alone."""
+        """Parameters, in `mean`'s shape, at which p(x|z) has that mean; None where the mean does not determine them."""
         return None
 
 
@@ -196,7 +198,7 @@ class GaussianLikelihood(Likelihood):
 
 
 def _mean_over_processes(values: Tensor) -> Tensor:
-    """Without a gradient: that of the likelihood by its optimal sigma is zero over the global batch."""
+    """The mean over all processes, without a gradient: at its optimum, sigma has none over the global batch."""
     sums = sum_over_processes(torch.stack([values.detach().sum(), values.new_tensor(float(values.numel()))]))
     return sums[0] / sums[1]
 
@@ -217,7 +219,7 @@ class _OptimalNormal(Normal):
         return self.log_prob_judged(value, None)
 
     def log_prob_judged(self, value: Tensor, judged: Tensor | None) -> Tensor:
-        """`judged`: bool, the values that sigma is to make likeliest; None for all."""
+        """`log_prob` with the sigma that makes the `judged` values (bool; None: all) likeliest."""
         if not self.owner.training:
             return _log_prob(self, value)
         sigma = self.owner.fit(self.loc, value, judged)
@@ -254,8 +256,8 @@ class OptimalGaussianLikelihood(Likelihood):
         self.register_buffer("sigma", torch.tensor(1.0))
 
     def fit(self, mean: Tensor, value: Tensor, judged: Tensor | None = None) -> Tensor:
-        """The optimal sigma of the batch (of its `judged` values), over all processes; moves the stored average
-        towards it."""
+        """The optimal sigma of the batch (of its `judged` values) over all processes, towards which the stored average
+        moves."""
         square = (value - mean).square()
         square = square if judged is None else square[judged]
         if square.numel() == 0 and not is_distributed():
