@@ -66,8 +66,8 @@ class DataSpec:
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
     trained_labels: list[int] | None = field(default=None, compare=False)
-    """Classes that training and validation are restricted to (the test split may hold others); None means all. It is not
-    compared between specs: a run recorded without it is of the same data."""
+    """Classes that training and validation are restricted to (the test split may hold others); None means all. It is
+    not compared between specs: a run recorded without it is of the same data."""
 
     @property
     def bounds(self) -> tuple[float, float] | None:
