@@ -16,7 +16,7 @@ from narrows.densities.base import StandardisedDensity
 from narrows.densities.gradient_fit import Budget
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import require
-from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
+from narrows.likelihoods.normal import OptimalGaussianLikelihood
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder, Stages
