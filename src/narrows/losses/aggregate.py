@@ -124,7 +124,7 @@ class MutualInformation(_Decomposed):
 class TotalCorrelation(_Decomposed):
     """`log q(z) - sum_j log q(z_j)`, `[B]`, in nats: its mean is the latents' total correlation.
 
-    Beside a KL of weight 1 its weight is `beta - 1` of beta-TC-VAE. Estimators and paper as of
+    Beside a KL of weight 1 its weight is `beta - 1` of beta-TC-VAE. Estimators and paper are those of
     `MutualInformation`. A batch of one gives 0.
 
     Raises:
@@ -146,7 +146,7 @@ class TotalCorrelation(_Decomposed):
 class DimensionwiseKL(_Decomposed):
     """`sum_j log q(z_j) - log p(z_j)`, `[B]`, in nats: its mean is the divergence of each latent from its prior.
 
-    Estimators and paper as of `MutualInformation`. A batch of one gives its own `log q(z|x) - log p(z)`.
+    Estimators and paper are those of `MutualInformation`. A batch of one gives its own `log q(z|x) - log p(z)`.
 
     Raises:
         UserError: an unknown estimator or a negative weight.

@@ -78,7 +78,7 @@ class Contraction(_SquaredJacobian):
 class DecoderContraction(_SquaredJacobian):
     """`||d E[x|z] / d z||_F^2` at the batch's z, the squared Frobenius norm of the decoder's Jacobian, `[B]`.
 
-    z is where it is measured, so the encoder gets no gradient. Methods as of `Contraction`; `exact` takes one
+    No gradient flows through z to the encoder. The methods are those of `Contraction`; `exact` takes one
     backward pass per value of x.
 
     "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436),
