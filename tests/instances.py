@@ -37,7 +37,7 @@ from narrows.densities.gaussians import GaussianDensity, MixtureDensity
 from narrows.densities.pseudo_inputs import VampDensity
 from narrows.densities.second_stage import SecondStage
 from narrows.encoders.mlp import MLPEncoder
-from narrows.likelihoods import elementwise
+from narrows.likelihoods import elementwise, normal
 from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.losses import Objective, Term
 from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCorrelationCritic
@@ -120,10 +120,10 @@ MAP_BOTTLENECKS: dict[str, Build] = {
 LIKELIHOODS: dict[str, Build] = {
     "bernoulli": partial(elementwise.BernoulliLikelihood),
     "continuous_bernoulli": partial(elementwise.ContinuousBernoulliLikelihood),
-    "gaussian_fixed": partial(elementwise.GaussianLikelihood, sigma=0.7),
-    "gaussian_shared": partial(elementwise.GaussianLikelihood, scope="shared"),
-    "gaussian_value": partial(elementwise.GaussianLikelihood, scope="value"),
-    "gaussian_optimal": partial(elementwise.OptimalGaussianLikelihood),
+    "gaussian_fixed": partial(normal.GaussianLikelihood, sigma=0.7),
+    "gaussian_shared": partial(normal.GaussianLikelihood, scope="shared"),
+    "gaussian_value": partial(normal.GaussianLikelihood, scope="value"),
+    "gaussian_optimal": partial(normal.OptimalGaussianLikelihood),
     "laplace": partial(elementwise.LaplaceLikelihood, scale=0.5),
     "categorical": partial(elementwise.CategoricalLikelihood, levels=8),
 }

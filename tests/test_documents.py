@@ -266,10 +266,11 @@ def test_simplex_trains(tmp_path):
 """)
     run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "check": False}
     options = ["-v", "-n0", "-p", "no:cacheprovider", "-k", "simplex"]
-    files = ["tests/laws/test_bottlenecks.py", "tests/test_command.py"]
+    files = ["tests/laws/test_bottlenecks.py", "tests/laws/test_examples.py", "tests/test_command.py"]
     asked = subprocess.run([sys.executable, "-m", "pytest", *options, *files], **run)
     assert asked.returncode == 0, asked.stdout
     assert "[simplex]" in asked.stdout
+    assert "[bottlenecks.Simplex] PASSED" in asked.stdout
     assert "test_simplex_trains PASSED" in asked.stdout
 
 

@@ -1,8 +1,8 @@
-"""Corruptions: what is done to the input before the encoder sees it.
+"""Corruptions: changes of the input before the encoder reads it.
 
 Each is built from the `DataSpec` and maps a batch, `x [B, *shape]`, to `(x_in, hidden)`: the corrupted input and a
-bool mask of the values it hid (None where it hides nothing). Draws come from torch's default generator,
-which the module seeds by counters.
+bool mask of the values that are hidden (None where none is). Random numbers come from torch's default generator,
+which the training module seeds.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ Corrupted = tuple[Tensor, Tensor | None]
 
 
 class Corruption(nn.Module):
-    """`batch -> (x_in, hidden)`. Padding is left as it is, and never hidden.
+    """A change of the input before the encoder reads it, `batch -> (x_in, hidden)`; padding stays, and is never hidden.
 
     Raises:
-        UserError: data of a kind that it does not take, or of examples that differ in length where it needs one shape.
+        UserError: data of a kind that it does not take.
     """
 
     hides: ClassVar[bool] = False
+    """Whether it marks values as hidden."""
     identity: ClassVar[bool] = False
+    """Whether it leaves every input as it is."""
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "series", "counts", "interactions", "audio")
     """The kinds of data that it takes."""
     takes_variable: ClassVar[bool] = False
@@ -51,12 +53,12 @@ class Corruption(nn.Module):
         return x_in.where(inside, batch.x), None if hidden is None else hidden & inside
 
     def corrupt(self, x: Tensor) -> Corrupted:
-        """`[B, *shape]` to the corrupted input and what of it is hidden."""
+        """The corrupted input of `x [B, *shape]`, and the mask of its hidden values (None where none is)."""
         raise NotImplementedError
 
 
 class NoCorruption(Corruption):
-    """No corruption."""
+    """Leaves every input as it is."""
 
     identity = True
     kinds = get_args(Kind)
@@ -113,7 +115,7 @@ class Speckle(Corruption):
 
 
 class Masking(Corruption):
-    """Each value is set to `value` with probability `p`, independently; those values are hidden.
+    """Sets each value to `value` with probability `p`, independently, and hides it.
 
     Vincent et al. (2010), section 3.3, "masking noise".
 
@@ -135,7 +137,7 @@ class Masking(Corruption):
 
 
 class SaltAndPepper(Corruption):
-    """Each value becomes the smallest or the largest of the data's range with probability `p / 2` each.
+    """Replaces each value by the smallest or the largest of the data's range, with probability `p / 2` each.
 
     Vincent et al. (2010), section 3.3.
 
@@ -163,13 +165,13 @@ class SaltAndPepper(Corruption):
 
 
 class Block(Corruption):
-    """A block of each example, the same in all channels, is set to `value`; it is hidden.
+    """Sets a block of each example, the same in all channels, to `value`, and hides it.
 
-    A rectangle of an image or an interval of a series, with sides of `size` times the data's (rounded, at least 1):
-    wholly inside, at a random place of each example's own or in the centre.
+    A block is a rectangle of an image or an interval of a series, with sides of `size` times the data's (rounded, at
+    least 1). It lies wholly inside, at a random place that differs between examples, or in the centre.
 
     "Improved Regularization of Convolutional Neural Networks with Cutout" (DeVries and Taylor, 2017,
-    https://arxiv.org/abs/1708.04552); the centre is the inpainting of "Context Encoders" (Pathak et al., 2016,
+    https://arxiv.org/abs/1708.04552); in the centre, the inpainting of "Context Encoders" (Pathak et al., 2016,
     https://arxiv.org/abs/1604.07379).
 
     Raises:
@@ -217,10 +219,10 @@ class Block(Corruption):
 
 
 class SwapNoise(Corruption):
-    """Each value is replaced, with probability `p`, by the same feature of another row; it is hidden.
+    """Replaces each value, with probability `p`, by the same feature of another row, and hides it.
 
-    "Swap noise": the features keep their own distributions, so it suits tables of mixed columns. It reads the batch:
-    the other row is drawn evenly from the batch's others. A batch of one row has none, and nothing is replaced.
+    Features keep their own distributions, so that it suits tables of mixed columns. The other row is drawn evenly from
+    the other rows of the batch; in a batch of one row nothing is replaced.
 
     "VIME: Extending the Success of Self- and Semi-supervised Learning to Tabular Domain" (Yoon et al., 2020),
     equation 3.
@@ -245,8 +247,8 @@ class SwapNoise(Corruption):
 
 
 class Patches(Corruption):
-    """Of each example's N square patches exactly `round(ratio * N)`, drawn evenly, are set to `value` in all
-    channels; they are hidden.
+    """Sets exactly `round(ratio * N)` of each example's N square patches, drawn at random, to `value` in all channels,
+    and hides them.
 
     "Masked Autoencoders Are Scalable Vision Learners" (He et al., 2022), section 3, https://arxiv.org/abs/2111.06377.
 

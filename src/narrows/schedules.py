@@ -3,7 +3,7 @@
 Every schedule is defined for every step; at `narrows.types.FINAL_STEP` it has reached its end, which is
 what validation and test use, so that their figures mean the same all through a run.
 
-A length is a whole number of optimiser steps, or a share of the run's: `0.5` is half of it, however long it is.
+A length is a whole number of optimiser steps, or a share of those of the run: `0.5` is half of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Constant:
 
 
 class Timed:
-    """A schedule whose lengths may be shares of a run; `span` says how long that is, once, before its first step."""
+    """A schedule whose lengths may be shares of the run. `span` gives it the run's length, once, before the first
+    step."""
 
     name: ClassVar[str]
 
@@ -51,10 +52,10 @@ class Timed:
         )
 
     def span(self, run: int | None) -> None:
-        """Take shares of a run of so many optimiser steps.
+        """Take shares of a run of `run` optimiser steps; None where the number is not known.
 
         Raises:
-            UserError: there are shares, and the run has no known end.
+            UserError: a length is a share, and that of the run is not known.
         """
         shares = [f"{option}={length}" for option, length in self.lengths.items() if isinstance(length, float)]
         require(
@@ -65,7 +66,7 @@ class Timed:
         self.run = run
 
     def steps_of(self, option: str) -> float:
-        """A length in optimiser steps."""
+        """The length `option`, in optimiser steps."""
         length = self.lengths[option]
         if isinstance(length, int):
             return length
@@ -80,7 +81,7 @@ class Linear(Timed):
     section 2.3.
 
     Raises:
-        UserError: `steps` below 1 or `delay` below 0, or a share that is none.
+        UserError: `steps` below 1 or `delay` below 0, or a share above 1.0.
     """
 
     name = "linear"
@@ -103,7 +104,7 @@ class Cyclical(Timed):
     "Cyclical Annealing Schedule" (Fu et al., 2019, https://arxiv.org/abs/1903.10145), equation 6.
 
     Raises:
-        UserError: `period` or `cycles` below 1, a share that is none, or `ramp` outside (0, 1].
+        UserError: `period` or `cycles` below 1, a share above 1.0, or `ramp` outside (0, 1].
     """
 
     name = "cyclical"
@@ -127,7 +128,7 @@ class Cyclical(Timed):
 
 
 def as_schedule(value: float | Schedule, what: str) -> Schedule:
-    """A number or a schedule, as a schedule that is never negative.
+    """The schedule that a number or a schedule stands for, which must not be negative.
 
     Raises:
         UserError: the value is neither, or is negative at its start or end.

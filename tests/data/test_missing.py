@@ -12,7 +12,7 @@ from narrows.data.missing import Missing
 from narrows.data.sources.bundled import Bundled
 from narrows.data.stores import Packed
 from narrows.errors import UserError
-from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
+from narrows.likelihoods.normal import OptimalGaussianLikelihood
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, DataSpec

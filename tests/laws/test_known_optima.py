@@ -15,7 +15,7 @@ from torch import Tensor
 
 from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
-from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, evidence_lower_bound
 from narrows.losses.reconstruction import NegativeLogLikelihood

@@ -10,7 +10,7 @@ from instances import IMAGE, LIKELIHOODS
 
 from narrows.errors import UserError
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
-from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.types import DataSpec
 
 SCALAR = DataSpec(shape=(1, 1, 1), kind="image", size=1, value_range=(0.0, 1.0))

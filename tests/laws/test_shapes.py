@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from instances import IMAGE, batch, model
+from instances import batch, model
 from torch import Tensor, nn
 
 from narrows.layers import shapes
@@ -37,7 +37,7 @@ def shorter(value: Any) -> Any:
 def test_a_stage_that_gives_another_shape_is_named(stage: str) -> None:
     built = lying(stage, shorter)
     name = type(getattr(built, stage)).__name__
-    with pytest.raises(AssertionError, match=f"{name} gives examples of shape .* but says "):
+    with pytest.raises(AssertionError, match=f"{name} gives examples of .* but says "):
         built(batch())
 
 
@@ -48,15 +48,21 @@ def test_an_axis_too_many_is_caught(stage: str) -> None:
         built(batch())
 
 
-def test_only_the_last_axis_of_variable_data_is_free() -> None:
-    stage = nn.Identity()
-    shapes.checked(stage, torch.zeros(2, 3, 7), (3, 5), variable=True)
-    for other in (torch.zeros(2, 4, 5), torch.zeros(2, 5), torch.zeros(2, 1, 3, 5)):
+def test_an_axis_of_any_size_is_free_and_no_other() -> None:
+    stage, shape = nn.Identity(), (3, None)
+    longer = torch.zeros(2, 3, 7)
+    shapes.checked(stage, longer, longer, (shape, shape))
+    for other in (torch.zeros(2, 4, 7), torch.zeros(2, 7), torch.zeros(2, 1, 3, 7)):
         with pytest.raises(AssertionError, match="Identity"):
-            shapes.checked(stage, other, (3, 5), variable=True)
+            shapes.checked(stage, longer, other, (shape, shape))
+
+
+def test_of_examples_of_another_size_nothing_is_said() -> None:
+    larger = torch.zeros(2, 3, 9)
+    assert shapes.checked(nn.Identity(), larger, larger, ((3, 5), (3, 5))) is larger
 
 
 def test_without_the_tests_nothing_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapes, "CHECKED", False)
     values = torch.zeros(2, 3)
-    assert shapes.checked(nn.Identity(), values, IMAGE.shape) is values
+    assert shapes.checked(nn.Identity(), values, values, ((3,), (4,))) is values

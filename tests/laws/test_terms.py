@@ -54,7 +54,7 @@ def test_free_bits_are_for_the_batch_s_mean_of_each_latent() -> None:
     ones = torch.ones_like(kl)
     posterior, prior = Normal(mean, ones), Normal(torch.zeros_like(kl), ones)
     latent = GaussianLatent(z=mean, point=mean, posterior=posterior, prior=prior)
-    out = Output(Batch(kl), kl, None, latent, posterior)
+    out = Output(Batch(kl), Batch(kl), latent, posterior)
     term = KL(free_bits=0.5)(out, model())
     assert term.item() == pytest.approx(0.8 + 1.7 + 0.5, rel=1e-5)
     (gradient,) = torch.autograd.grad(term, mean)

@@ -14,7 +14,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import NoCorruption
 from narrows.layers.stages import Decoder, Encoder
-from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.tasks.base import TaskContext
 from narrows.types import Batch, DataSpec, VariationalLatent

@@ -18,7 +18,7 @@ from torch import nn
 from narrows.decoders.lstm import LSTMDecoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.errors import UserError
-from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.tasks.base import run_tasks
 from narrows.tasks.interpretation import Interpretation, ranked
 from narrows.tasks.measures import jacobians

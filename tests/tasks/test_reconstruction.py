@@ -14,7 +14,7 @@ from tasks.standins import Always, Rows, Same, context
 
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
-from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import linear

@@ -88,9 +88,9 @@ class FlowPrior(Bottleneck):
 
     `maf` (autoregressive), `nsf` (spline couplings) and `planar` give the density of z in one pass, and the first
     samples in `dim` passes; `iaf` samples in one pass and takes `dim` for the density. The KL has no closed form: terms
-    take the draw `log q(z|x) - log p(z)`. Papers as of `FlowPosterior`. An autoregressive prior is as expressive as an
-    inverse autoregressive posterior under N(0, I) with a deeper decoder: "Variational Lossy Autoencoder" (Chen et al.,
-    2017, https://arxiv.org/abs/1611.02731), section 3.2.
+    take the draw `log q(z|x) - log p(z)`. The papers are those of `FlowPosterior`. An autoregressive prior is as
+    expressive as an inverse autoregressive posterior under N(0, I) with a deeper decoder: "Variational Lossy
+    Autoencoder" (Chen et al., 2017, https://arxiv.org/abs/1611.02731), section 3.2.
 
     Args:
         in_shape: of h.

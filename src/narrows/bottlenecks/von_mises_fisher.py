@@ -14,7 +14,7 @@ from torch.distributions import Beta, Distribution, constraints, register_kl
 from narrows.bottlenecks._bessel import bessel
 
 NODES = 40
-"""Of Gauss and Legendre's quadrature: the derivative of a draw is exact to 1e-10 of its size."""
+"""Number of nodes of the Gauss-Legendre quadrature: the derivative of a draw is exact to 1e-10 of its size."""
 AT_ONCE = 2**15
 """Draws whose derivatives are computed at once: bounds memory."""
 
@@ -49,7 +49,7 @@ class HypersphericalUniform(Distribution):
 
 
 def log_area(m: int) -> float:
-    """Of S^{m-1}."""
+    """Logarithm of the area of S^{m-1}."""
     return math.log(2) + m / 2 * math.log(math.pi) - math.lgamma(m / 2)
 
 

@@ -44,7 +44,7 @@ class UNetDecoder(Decoder):
         UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
             or a latent map of another size.
 
-    Ronneberger et al. (2015) and Rombach et al. (2022), as of `UNetEncoder`; latents at every size as in "Very Deep
+    The papers are those of `UNetEncoder`; latents at every size as in "Very Deep
     VAEs" (Child, 2021, https://arxiv.org/abs/2011.10650), here of the one latent.
     """
 

@@ -1,4 +1,4 @@
-"""What a density over the latents of a trained model is."""
+"""The base classes of densities over the latents of a trained model."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.types import Latent, at_least_single
 
 CHUNK = 1024
-"""Latents judged at once."""
+"""Number of latents whose log-density is computed at once."""
 
 
 class Density(nn.Module):
     """A density fitted, once training has ended, to the latents that the decoder was trained on.
 
-    Its values `v [N, *any]` are what it is a density of: by default the latents z themselves. `fit` never
-    changes the model; it reads the training split through the corruption, as training did, and of a posterior
-    one draw for each example (its mean is not what the decoder has seen); of a deterministic latent that is the
-    point. All is judged on the validation split.
+    It is a density of values `v [N, *any]`, by default of the latents z. `fit` does not change the model. It encodes
+    the training split through the corruption, as training did, with one draw of z per example, because the decoder was
+    trained on draws and not on the posterior's mean; a deterministic latent is its own draw. The density is judged on
+    the validation split.
 
-    Where latents have point masses (sparse or constant entries), sampling works, but a log-density, which is
-    relative to Lebesgue's measure, compares nothing.
+    Where latents have point masses (sparse or constant entries), sampling works, but log-densities, which are relative
+    to Lebesgue's measure, cannot be compared.
 
     "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436), section 4
     (ex-post density estimation).
@@ -42,7 +42,7 @@ class Density(nn.Module):
 
     requires: ClassVar[type[Latent]] = Latent
     figure: ClassVar[str] = "log_prob"
-    """What its `log_prob` is: another name where it is a bound."""
+    """Name of what `log_prob` gives: another one where it is a bound."""
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class Density(nn.Module):
 
     @classmethod
     def check(cls, model: type[Autoencoder], bottleneck: Bottleneck) -> None:
-        """Refuse a latent that is none of `requires`, before anything is trained.
+        """Refuse a latent that is not of the kind `requires`, before anything is trained.
 
         Raises:
-            UserError: names the density, the kind of latent it reads, and what gives another.
+            UserError: the latent is of another kind; density, kind and source are named.
         """
         returns = model.returns(bottleneck)
         require(
@@ -65,7 +65,7 @@ class Density(nn.Module):
 
     @classmethod
     def figures(cls) -> tuple[str, str]:
-        """The names of what `fit` reports."""
+        """Names of the figures that `fit` returns."""
         return f"density/{cls.figure}_train", f"density/{cls.figure}_val"
 
     def fit(self, model: Autoencoder, data: EvaluationData, seed: int) -> dict[str, float]:
@@ -95,11 +95,11 @@ class Density(nn.Module):
         return torch.cat(found) if found else torch.empty(0)
 
     def read(self, latent: Latent) -> Tensor:
-        """What of a latent this is the density of."""
+        """The part of a latent whose density this is."""
         return at_least_single(latent.z)
 
     def begin(self, data: EvaluationData) -> None:
-        """Whatever else of the data is needed to start from."""
+        """Take from the data whatever else the fit starts from."""
 
     def learn(self, train: Tensor, held: Tensor) -> None:
         """Fit to `train [N, *any]`, both on the CPU; `held` decides when to stop."""
@@ -120,19 +120,19 @@ class Density(nn.Module):
 
     @torch.no_grad()
     def judge(self, values: Tensor) -> float:
-        """The mean log-density of the rows."""
+        """Mean log-density of the rows, in nats."""
         return mean_log_prob(self.log_prob, values, self.device)
 
 
 def mean_log_prob(log_prob: Any, values: Tensor, device: torch.device) -> float:
-    """The mean over the rows, added up in double precision."""
+    """Mean over the rows, added up in double precision."""
     return sum(float(log_prob(part.to(device)).double().sum()) for part in values.split(CHUNK)) / len(values)
 
 
 class StandardisedDensity(Density):
     """A density of `u = (z - mean) / scale`, flattened to `[N, D]`: no latent's unit matters to what is learnt.
 
-    `log p(z) = log p(u) - sum log scale`. A latent that never varies keeps the largest scale of the others.
+    `log p(z) = log p(u) - sum log scale`. A latent that does not vary gets the largest scale of the others.
 
     Example:
         >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
@@ -172,15 +172,15 @@ class StandardisedDensity(Density):
         return (self.sample_standard(n) * self.scale + self.mean).reshape(n, *self.latent_shape)
 
     def learn_standard(self, train: Tensor, held: Tensor) -> None:
-        """`learn`, of standardised rows `[N, D]`."""
+        """Fit to standardised rows `[N, D]`."""
         raise NotImplementedError
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
-        """`[B, D] -> [B]`."""
+        """Log-density of standardised rows, `[B, D] -> [B]`, in nats."""
         raise NotImplementedError
 
     def sample_standard(self, n: int) -> Tensor:
-        """`[n, D]`."""
+        """`n` standardised draws, `[n, D]`."""
         raise NotImplementedError
 
 

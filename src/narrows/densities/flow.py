@@ -14,7 +14,7 @@ from narrows.layers.blocks import counts
 from narrows.models.autoencoder import Autoencoder
 
 WIDEST = 1024
-"""Values of a latent: to draw one takes as many passes of the network."""
+"""Largest number of values in a latent: a draw takes as many passes of the network."""
 
 
 class FlowDensity(StandardisedDensity):

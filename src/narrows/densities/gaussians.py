@@ -15,7 +15,7 @@ from narrows.models.autoencoder import Autoencoder
 
 log = logging.getLogger(__name__)
 WIDEST = 4096
-"""Values of a latent: a covariance has their square."""
+"""Largest number of values in a latent: a covariance has its square."""
 
 
 class GaussianDensity(StandardisedDensity):
@@ -51,7 +51,7 @@ class GaussianDensity(StandardisedDensity):
         self.factor.copy_(torch.linalg.cholesky(covariance))
 
     def normal(self) -> MultivariateNormal:
-        """Of standardised latents."""
+        """The distribution of standardised latents."""
         return MultivariateNormal(torch.zeros_like(self.mean), scale_tril=self.factor, validate_args=False)
 
     def log_prob_standard(self, u: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class MixtureDensity(StandardisedDensity):
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(fit.covariances_)))
 
     def mixture(self) -> MixtureSameFamily:
-        """Of standardised latents."""
+        """The distribution of standardised latents."""
         parts = MultivariateNormal(self.centres, scale_tril=self.factors, validate_args=False)
         return MixtureSameFamily(Categorical(self.weights, validate_args=False), parts, validate_args=False)
 

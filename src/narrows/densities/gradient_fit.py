@@ -1,4 +1,4 @@
-"""How a density that learns by gradient is trained."""
+"""The training of densities that learn by gradient."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIP = 10.0
 
 @dataclass(frozen=True)
 class Budget:
-    """At most `epochs` of Adam over values in memory, ended `patience` epochs after the best held-out one.
+    """At most `epochs` of Adam over values in memory, which end `patience` epochs after the best on held-out values.
 
     Raises:
         UserError: a value out of its range.

@@ -1,4 +1,4 @@
-"""The VampPrior of a model that was trained without one."""
+"""A VampPrior for a model that was trained without one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class VampDensity(Density):
     maximising `E_q(z|x) log p(z)`, the one part of the ELBO that holds them.
 
     They start at training examples drawn at random, lie inside the data's range where it has one, and keep their
-    example's class where the model is told it. The components' means and scales are kept, so that neither to judge
-    nor to sample needs the encoder.
+    example's class where the model reads it. The components' means and scales are kept, so that log-density and samples
+    do not need the encoder.
 
     "VAE with a VampPrior" (Tomczak and Welling, 2018, https://arxiv.org/abs/1705.07120), equation 9; there it is learnt
     with the rest (`model=vamp`).
@@ -63,7 +63,8 @@ class VampDensity(Density):
         require(pseudo_inputs >= 1, f"density vamp: pseudo_inputs must be at least 1, not {pseudo_inputs}")
         super().__init__(model)
         require(
-            model.spec.kind != "tokens", "density vamp: tokens have no learnt inputs between them; use density=mixture"
+            model.spec.kind != "tokens",
+            "density vamp: learnt inputs are real numbers, which tokens are not; use density=mixture",
         )
         self.budget = Budget("vamp", epochs, batch_size, lr, patience)
         self.spec, self._encode, self._told = model.spec, model.encode, model.classes(1) is not None

@@ -16,14 +16,14 @@ from narrows.densities.base import StandardisedDensity
 from narrows.densities.gradient_fit import Budget
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import require
-from narrows.likelihoods.elementwise import OptimalGaussianLikelihood
+from narrows.likelihoods.normal import OptimalGaussianLikelihood
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 DRAWS = 50
-"""Importance samples of the bound that is reported."""
+"""Number of importance samples in the bound that is reported."""
 
 
 class SecondStage(StandardisedDensity):

@@ -15,11 +15,11 @@ from narrows.types import Shape
 
 PART = "encoder torchvision"
 CLASSES = 1000
-"""Of ImageNet: the last layer with so many outputs is the classifier's."""
+"""Number of ImageNet's classes: the last layer with so many outputs belongs to the classifier."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's red, green and blue in [0, 1]."""
+"""Mean and standard deviation of ImageNet's red, green and blue in [0, 1]."""
 AUXILIARY = ("googlenet", "inception_v3")
-"""They train with classifiers on the side, and rebuild their input."""
+"""Models that train with auxiliary classifiers, and change their input."""
 
 
 class TorchvisionEncoder(Encoder):

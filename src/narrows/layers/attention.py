@@ -1,4 +1,4 @@
-"""What attends: blocks of a transformer over tokens `[B, N, D]`, and over the positions of a map."""
+"""Attention: blocks of a transformer over tokens `[B, N, D]`, and over the positions of a map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Cache:
     values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """All of them, the new ones last."""
+        """All keys and values, the new ones last."""
         self.keys = keys if self.keys is None else torch.cat([self.keys, keys], 2)
         self.values = values if self.values is None else torch.cat([self.values, values], 2)
         return self.keys, self.values
@@ -47,7 +47,7 @@ class SelfAttention(nn.Module):
         self.inputs, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        """`padding`: bool `[B, N]`, True at tokens that nobody attends to."""
+        """`[B, N, D] -> [B, N, D]`; no token attends to those where `padding` (bool, `[B, N]`) is True."""
         q, k, v = self.inputs(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.append(k, v)
@@ -130,7 +130,7 @@ class MapAttention(nn.Module):
 
 
 class Positions(nn.Module):
-    """Adds to each token what says where it is, `[B, N, width] -> [B, N, width]`.
+    """Adds to each token a code of its position, `[B, N, width] -> [B, N, width]`.
 
     `sincos`: fixed; each axis of the grid has its share of the width, half sines and half cosines of the
     place over 10000^(i / count). `learnt`: a vector per token.

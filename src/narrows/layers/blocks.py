@@ -1,4 +1,4 @@
-"""What several backbones are made of: checks of arguments, norms, and the halving and doubling of maps.
+"""Parts that several backbones share: checks of arguments, norms, and the halving and doubling of maps.
 
 Everything here works on images `[B, C, H, W]` and on series `[B, C, T]` alike; "size" is the shape of a
 map without batch and channels, `(H, W)` or `(T,)`.

@@ -1,4 +1,4 @@
-"""What an encoder and a decoder are.
+"""The base classes of encoders and decoders.
 
 Every stage is built from the shape before it and says its own `out_shape`, both without the batch axis.
 Configs hold partials (`_partial_: true`) of everything but the shapes.
@@ -43,9 +43,9 @@ def activation(name: str) -> nn.Module:
 class Encoder(nn.Module):
     """`[B, *in_shape] -> [B, *out_shape]`. Subclasses set both shapes at construction.
 
-    One that `reads_hidden` is called with `hidden=`, the mask of what is unseen of its input or None; one that
-    `reads_length` with `length=`, `[B]` or None, and takes examples of different lengths, `[B, C, T]` for any T, of
-    which it makes latents of one shape.
+    If it `reads_hidden`, it is called with `hidden=`, the mask of unseen values of its input, or None. If it
+    `reads_length`, it is called with `length=`, `[B]` or None, and takes examples of different lengths, `[B, C, T]` for
+    any T; its output has one shape.
     """
 
     in_shape: Shape

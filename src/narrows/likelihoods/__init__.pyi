@@ -2,10 +2,10 @@ from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from .elementwise import BernoulliLikelihood as BernoulliLikelihood
 from .elementwise import CategoricalLikelihood as CategoricalLikelihood
 from .elementwise import ContinuousBernoulliLikelihood as ContinuousBernoulliLikelihood
-from .elementwise import GaussianLikelihood as GaussianLikelihood
 from .elementwise import LaplaceLikelihood as LaplaceLikelihood
 from .elementwise import LevelCategorical as LevelCategorical
 from .elementwise import Likelihood as Likelihood
-from .elementwise import OptimalGaussianLikelihood as OptimalGaussianLikelihood
+from .normal import GaussianLikelihood as GaussianLikelihood
+from .normal import OptimalGaussianLikelihood as OptimalGaussianLikelihood
 from .table_row import MixedDistribution as MixedDistribution
 from .table_row import MixedLikelihood as MixedLikelihood

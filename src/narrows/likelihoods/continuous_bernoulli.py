@@ -11,11 +11,11 @@ from torch.distributions import Distribution, constraints
 
 Size = torch.Size | list[int] | tuple[int, ...]
 NEAR = 0.5
-"""Logits nearer to 0 are judged by a series: the closed forms are differences of large numbers there."""
+"""Below this size of the logit a series is used: the closed forms are differences of large numbers there."""
 NEAR_INVERSE = 0.02
-"""Likewise of the quantile function."""
+"""The same limit of the quantile function."""
 S = (1 / 24, -1 / 2880, 1 / 181440, -1 / 9676800, 1 / 479001600)
-"""Of `s(l) = log(sinh(l/2) / (l/2))`, in powers of l^2 from the first: B_2k / (2k (2k)!)."""
+"""Coefficients of `s(l) = log(sinh(l/2) / (l/2))` in powers of l^2, from the first: B_2k / (2k (2k)!)."""
 
 
 class ContinuousBernoulli(Distribution):
@@ -88,8 +88,8 @@ class ContinuousBernoulli(Distribution):
         return self.logits.abs() < NEAR
 
     def _parts(self) -> tuple[Tensor, Tensor]:
-        """l, and 0 where it is far from 0; |l|, and 1 where it is near: a branch that is not taken must have a finite
-        gradient too."""
+        """l where it is near 0, else 0; and |l| where it is far from 0, else 1. A branch that is not taken must have a
+        finite gradient too."""
         near = self._near()
         small = torch.where(near, self.logits, torch.zeros_like(self.logits))
         return small, torch.where(near, torch.ones_like(self.logits), self.logits.abs())

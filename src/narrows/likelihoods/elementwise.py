@@ -7,23 +7,21 @@ of an example is the sum of `log_prob` over its values, in nats.
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Laplace, Normal
+from torch.distributions import Bernoulli, Distribution, Laplace
 
 from narrows.errors import UserError, require
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
-from narrows.processes import is_distributed, sum_over_processes
 from narrows.types import DataSpec, Given, Shape, at_least_single
 
 
 class Likelihood(nn.Module):
     """`params [B, C * n, ...] -> p(x|z)` over `[B, C, ...]`.
 
-    `given` is what it may be told besides (`narrows.types.Given`): counts need the library size of each example.
+    `given` is what p(x|z) depends on besides z (`narrows.types.Given`): counts need each example's library size.
 
     Raises:
         UserError: data outside its support, or of examples that differ in length where it does not take them.
@@ -40,7 +38,7 @@ class Likelihood(nn.Module):
     parameters_per_value: int = 1
     within_unit: ClassVar[bool] = False
     has_mean: ClassVar[bool] = True
-    """Whether `p(x|z).mean` is a value of the data: of tokens it is none."""
+    """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
 
@@ -59,7 +57,7 @@ class Likelihood(nn.Module):
 
     @property
     def out_shape(self) -> Shape:
-        """What the decoder must give, without the batch axis."""
+        """Shape of the decoder's output, without the batch axis."""
         channels, *rest = self.data_shape
         return (channels * self.parameters_per_value, *rest)
 
@@ -67,17 +65,19 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
     def point(self, p_x: Distribution) -> Tensor:
-        """The one value that stands for p(x|z), `[B, *shape]`: its mean, unless a mean is no value of such data."""
+        """One value for p(x|z), `[B, *shape]`: its mean, where that is a possible value of the data."""
         return p_x.mean
 
     def bits_name(self, truth: Tensor) -> str | None:
-        """What nats over `ln 2` and the number of values are called: `bits_per_dim` of a probability mass, whose values
-        are at least 0; `density_bits_per_dim` of a density in the data's units, which another scale shifts; None where
-        p is no distribution over such data (a Bernoulli of grey values), or has some of each."""
+        """Name of the figure `nats / (ln 2 * number of values)`, or None.
+
+        `bits_per_dim` of a probability mass, never below 0; `density_bits_per_dim` of a density, which depends on the
+        data's units. None where p is no distribution over such data (a Bernoulli of grey values), or is a mass for some
+        values and a density for others."""
         return None
 
     def params_of_mean(self, mean: Tensor) -> Tensor | None:
-        """The parameters, `mean`'s shape, at which p(x|z) has that mean; None where they are not its alone."""
+        """Parameters, in `mean`'s shape, at which p(x|z) has that mean; None where the mean does not determine them."""
         return None
 
 
@@ -137,143 +137,6 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def bits_name(self, truth: Tensor) -> str | None:
         return "density_bits_per_dim" if bool(((truth >= 0) & (truth <= 1)).all()) else None
-
-
-class GaussianLikelihood(Likelihood):
-    """Normal with mean from the decoder and a standard deviation that is fixed or learned.
-
-    `scope="fixed"`: `sigma` everywhere (sigma = sqrt(1/2) makes the negative log-likelihood the sum of
-    squared errors plus a constant). `scope="shared"`: one learned sigma, starting at `sigma`.
-    `scope="value"`: the decoder gives every value its own r, `sigma = log(1 + e^r) + minimum`.
-
-    Raises:
-        UserError: `sigma` or `minimum` not above 0, or an unknown scope.
-
-    Example:
-        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
-        >>> GaussianLikelihood(spec, scope="value").out_shape
-        (4,)
-        >>> GaussianLikelihood(spec, sigma=0.5)(torch.zeros(1, 2)).stddev
-        tensor([[0.5000, 0.5000]])
-    """
-
-    takes_variable = True
-
-    def __init__(
-        self,
-        spec: DataSpec,
-        *,
-        scope: Literal["fixed", "shared", "value"] = "fixed",
-        sigma: float = 1.0,
-        minimum: float = 1e-3,
-    ) -> None:
-        super().__init__(spec)
-        require(
-            scope in ("fixed", "shared", "value"),
-            f"likelihood gaussian: scope must be fixed, shared or value, not '{scope}'",
-        )
-        require(sigma > 0, f"likelihood gaussian: sigma must be above 0, not {sigma}")
-        require(minimum > 0, f"likelihood gaussian: minimum must be above 0, not {minimum}")
-        self.scope, self.sigma, self.minimum = scope, sigma, minimum
-        self.parameters_per_value = 2 if scope == "value" else 1
-        if scope == "shared":
-            self.log_sigma = nn.Parameter(torch.tensor(math.log(sigma)))
-
-    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
-        params = at_least_single(params)
-        if self.scope == "value":
-            mean, raw = params.chunk(2, dim=1)
-            return Normal(mean, nn.functional.softplus(raw) + self.minimum, validate_args=False)
-        if self.scope == "shared":
-            return Normal(params, self.log_sigma.exp().clamp_min(self.minimum).expand_as(params), validate_args=False)
-        return Normal(params, torch.full_like(params, self.sigma), validate_args=False)
-
-    def bits_name(self, truth: Tensor) -> str | None:
-        return "density_bits_per_dim"
-
-    def params_of_mean(self, mean: Tensor) -> Tensor | None:
-        return None if self.scope == "value" else mean
-
-
-def _mean_over_processes(values: Tensor) -> Tensor:
-    """Without a gradient: that of the likelihood by its optimal sigma is zero over the global batch."""
-    sums = sum_over_processes(torch.stack([values.detach().sum(), values.new_tensor(float(values.numel()))]))
-    return sums[0] / sums[1]
-
-
-def _log_prob(normal: Normal, value: Tensor) -> Tensor:
-    nats: Tensor = Normal.log_prob(normal, value)
-    return nats
-
-
-class _OptimalNormal(Normal):
-    """A Normal whose sigma is the one that makes the observed batch likeliest."""
-
-    def __init__(self, mean: Tensor, owner: OptimalGaussianLikelihood) -> None:
-        super().__init__(mean, owner.sigma.expand_as(mean), validate_args=False)
-        self.owner = owner
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        return self.log_prob_judged(value, None)
-
-    def log_prob_judged(self, value: Tensor, judged: Tensor | None) -> Tensor:
-        """`judged`: bool, the values that sigma is to make likeliest; None for all."""
-        if not self.owner.training:
-            return _log_prob(self, value)
-        sigma = self.owner.fit(self.loc, value, judged)
-        return _log_prob(Normal(self.loc, sigma.expand_as(self.loc), validate_args=False), value)
-
-
-class OptimalGaussianLikelihood(Likelihood):
-    """Normal with the analytically optimal shared variance, `sigma^2 = MSE` of the batch while training.
-
-    A density must not look at the test data: evaluation uses the exponential average of the training
-    batches' variances, kept in the buffer `sigma` and saved with the weights.
-
-    "Simple and Effective VAE Training with Calibrated Decoders" (Rybkin et al., 2021,
-    https://arxiv.org/abs/2006.13202), equation 6.
-
-    Raises:
-        UserError: `minimum` not above 0, or `momentum` outside (0, 1].
-
-    Example:
-        >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
-        >>> likelihood = OptimalGaussianLikelihood(spec)
-        >>> likelihood.fit(mean=torch.zeros(1, 2), value=torch.full((1, 2), 3.0))
-        tensor(3.)
-    """
-
-    takes_variable = True
-    sigma: Tensor
-
-    def __init__(self, spec: DataSpec, *, minimum: float = 1e-3, momentum: float = 0.05) -> None:
-        super().__init__(spec)
-        require(minimum > 0, f"likelihood gaussian_optimal: minimum must be above 0, not {minimum}")
-        require(0 < momentum <= 1, f"likelihood gaussian_optimal: momentum must be in (0, 1], not {momentum}")
-        self.minimum, self.momentum = minimum, momentum
-        self.register_buffer("sigma", torch.tensor(1.0))
-
-    def fit(self, mean: Tensor, value: Tensor, judged: Tensor | None = None) -> Tensor:
-        """The optimal sigma of the batch (of its `judged` values), over all processes; moves the stored average
-        towards it."""
-        square = (value - mean).square()
-        square = square if judged is None else square[judged]
-        if square.numel() == 0 and not is_distributed():
-            return self.sigma
-        square = _mean_over_processes(square) if is_distributed() else square.mean()
-        sigma = square.sqrt().clamp_min(self.minimum)
-        with torch.no_grad():
-            self.sigma.lerp_(sigma.detach(), self.momentum)
-        return sigma
-
-    def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
-        return _OptimalNormal(at_least_single(params), self)
-
-    def bits_name(self, truth: Tensor) -> str | None:
-        return "density_bits_per_dim"
-
-    def params_of_mean(self, mean: Tensor) -> Tensor:
-        return mean
 
 
 class LaplaceLikelihood(Likelihood):

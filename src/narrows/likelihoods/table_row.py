@@ -1,4 +1,4 @@
-"""The likelihood of tables: each column has the one of its kind."""
+"""The likelihood of tables, which treats each column by its kind."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class MixedLikelihood(Likelihood):
     `scope="fixed"`: `sigma` in all of them.
 
     Raises:
-        UserError: data that are no table, an unknown scope, `sigma` or `minimum` not above 0.
+        UserError: data that are not a table, an unknown scope, `sigma` or `minimum` not above 0.
 
     Example:
         >>> columns = [Column("height", "numeric"), Column("colour", "categorical", 4)]
@@ -111,7 +111,9 @@ class MixedLikelihood(Likelihood):
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         params = at_least_single(params)
-        sigma = torch.ones_like(params[0]).masked_scatter(self.numeric, self.log_sigma.exp().clamp_min(self.minimum))
+        sigma = torch.ones_like(params[0]).masked_scatter(
+            self.numeric, self.log_sigma.exp().clamp_min(self.minimum).to(params)
+        )
         return MixedDistribution(params, sigma, self.numeric, self.groups)
 
 

@@ -23,9 +23,9 @@ from narrows.types import Output, Shape, VariationalLatent
 
 
 class _Adversary(Term):
-    """A term with a critic over examples of `self.judges(model)`, built when it meets the model.
+    """A term with a critic over examples of shape `self.judges(model)`, built once the model is known.
 
-    It is no part of `val/loss`: the critic of one epoch is another yardstick than that of the next.
+    It does not count in `val/loss`: every epoch has another critic, so that its values cannot be compared.
     """
 
     monitored = False
@@ -193,7 +193,7 @@ def _prior_draws(out: Output, model: Autoencoder) -> Tensor:
 
 
 def _decoded(out: Output, model: Autoencoder) -> list[Tensor]:
-    """Means of p(x|z) at the batch's latents and at draws of the prior, without a gradient to the encoder."""
+    """Means of p(x|z) at the batch's latents and at draws of the prior; the encoder gets no gradient."""
     latents = [out.latent.z.detach()]
     if model.generative:
         latents.append(model.draw(len(out.batch)))
@@ -201,6 +201,6 @@ def _decoded(out: Output, model: Autoencoder) -> list[Tensor]:
 
 
 def _seen(x: Tensor, out: Output) -> Tensor:
-    """Missing values and padding are 0 in real and fake alike: they tell nobody anything."""
+    """x with missing values and padding set to 0, in real and fake alike, so that they say nothing to the critic."""
     judged = out.batch.judged
     return x if judged is None else x.masked_fill(~judged, 0.0)

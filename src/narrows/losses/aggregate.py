@@ -28,7 +28,7 @@ Estimator = Literal["mss", "mws"]
 
 @dataclass
 class Densities:
-    """Of the batch's own draws of z, in nats, `[B]`.
+    """Log densities at the batch's own draws of z, in nats, `[B]`.
 
     Example:
         >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
@@ -50,9 +50,9 @@ class Densities:
 
 
 def log_importance(batch: int, size: int, estimator: Estimator) -> Tensor:
-    """`log` of the weight of column j's posterior in q(z) at row i's draw, `[B, B]`.
+    """Logarithm of the weight that column j's posterior has in q(z) at row i's draw, `[B, B]`.
 
-    A column weighs once in the joint density and once in each marginal, never once per dimension of the joint.
+    A column counts once in the joint density and once in each marginal, not once per dimension of the joint.
     """
     size = max(size, batch)
     if estimator == "mws" or batch == 1:
@@ -67,7 +67,7 @@ def log_importance(batch: int, size: int, estimator: Estimator) -> Tensor:
 
 
 def densities(latent: VariationalLatent, size: int, estimator: Estimator) -> Densities:
-    """What the decomposition is made of; `size` is that of the training data."""
+    """The densities of which the decomposition consists; `size` is the number of training examples."""
     z, posterior = latent.z, latent.posterior
     mean, scale = posterior.mean.flatten(1), posterior.stddev.flatten(1)
     own = torch.distributions.Normal(mean[None], scale[None], validate_args=False)
@@ -124,7 +124,7 @@ class MutualInformation(_Decomposed):
 class TotalCorrelation(_Decomposed):
     """`log q(z) - sum_j log q(z_j)`, `[B]`, in nats: its mean is the latents' total correlation.
 
-    Beside a KL of weight 1 its weight is `beta - 1` of beta-TC-VAE. Estimators and paper as of
+    Beside a KL of weight 1 its weight is `beta - 1` of beta-TC-VAE. Estimators and paper are those of
     `MutualInformation`. A batch of one gives 0.
 
     Raises:
@@ -146,7 +146,7 @@ class TotalCorrelation(_Decomposed):
 class DimensionwiseKL(_Decomposed):
     """`sum_j log q(z_j) - log p(z_j)`, `[B]`, in nats: its mean is the divergence of each latent from its prior.
 
-    Estimators and paper as of `MutualInformation`. A batch of one gives its own `log q(z|x) - log p(z)`.
+    Estimators and paper are those of `MutualInformation`. A batch of one gives its own `log q(z|x) - log p(z)`.
 
     Raises:
         UserError: an unknown estimator or a negative weight.

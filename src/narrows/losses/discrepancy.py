@@ -34,7 +34,7 @@ def squared_mmd(z: Tensor, drawn: Tensor, kernel: Kernel, scales: Sequence[float
 
 
 def _mean_of_pairs(matrix: Tensor) -> Tensor:
-    """Of different rows: a row beside itself would bias the mean upwards."""
+    """Mean over pairs of different rows: pairs of a row with itself would bias it upwards."""
     n = len(matrix)
     return (matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))
 

@@ -1,4 +1,4 @@
-"""Terms on the shape of the maps: derivatives of the encoder and of the decoder."""
+"""Terms on the derivatives of the encoder and of the decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from narrows.types import Output
 
 
 class _SquaredJacobian(Term):
-    """`||d f(x) / d x||_F^2`, `[B]`, exactly or on average; x is a leaf, so what made it gets no gradient."""
+    """`||d f(x) / d x||_F^2`, `[B]`, exactly or estimated; nothing that x was made from gets a gradient."""
 
     def __init__(
         self, weight: float | Schedule = 0.1, method: Literal["stochastic", "exact"] = "stochastic", samples: int = 1
@@ -78,7 +78,7 @@ class Contraction(_SquaredJacobian):
 class DecoderContraction(_SquaredJacobian):
     """`||d E[x|z] / d z||_F^2` at the batch's z, the squared Frobenius norm of the decoder's Jacobian, `[B]`.
 
-    z is where it is measured, so the encoder gets no gradient. Methods as of `Contraction`; `exact` takes one
+    No gradient flows through z to the encoder. The methods are those of `Contraction`; `exact` takes one
     backward pass per value of x.
 
     "From Variational to Deterministic Autoencoders" (Ghosh et al., 2020, https://arxiv.org/abs/1903.12436),

@@ -98,13 +98,13 @@ class ImportanceWeighted(Term):
         return -(bound + gradient - gradient.detach())
 
     def bound(self, log_weights: Tensor) -> Tensor:
-        """Of `log w [S, B]`, `[B]`."""
+        """The bound of `log w [S, B]`, `[B]`."""
         grouped = self._grouped(log_weights, self.joined)
         tight = grouped.logsumexp(1) - math.log(grouped.shape[1])
         return ((1 - self.elbo_share) * tight + self.elbo_share * grouped.mean(1)).mean(0)
 
     def _surrogate(self, z: Tensor, leaf: Tensor, joint: Tensor, log_q: Tensor) -> Tensor:
-        """`[B]`, whose value means nothing and whose gradient is the two sides' own."""
+        """`[B]`, which is used for its gradient alone: that of decoder and posterior, each with its own weights."""
         log_weights = joint - log_q
         inference = self._shares(log_weights.detach(), joined=False, squared=self.doubly)
         (towards,) = torch.autograd.grad(log_weights, leaf, inference, retain_graph=True)
@@ -113,7 +113,7 @@ class ImportanceWeighted(Term):
         return total if self.doubly else total - (inference * log_q).sum(0)
 
     def _shares(self, log_weights: Tensor, joined: bool, squared: bool) -> Tensor:
-        """`d bound / d log w`, `[S, B]`, with the normalised weights squared where that is asked."""
+        """`d bound / d log w`, `[S, B]`; if `squared`, of the squares of the normalised weights."""
         grouped = self._grouped(log_weights, joined)
         weights = grouped.softmax(1)
         weights = weights.square() if squared else weights

@@ -1,4 +1,4 @@
-"""Passes through a part of the model, or past it, that leave the part as it is."""
+"""Passes through a part of the model that do not train it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from narrows.types import Output
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """`still`, and what is computed inside gives no gradient to the parameters of `modules`."""
+    """Inside, `modules` are `still`, and their parameters get no gradient from what is computed."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -28,12 +28,13 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 def decoded(z: Tensor, out: Output, model: Autoencoder) -> Tensor:
-    """The likelihood's parameters at `z`, the decoder being still; under teacher forcing where autoregressive."""
+    """The likelihood's parameters at `z` from the decoder in evaluation mode, with teacher forcing if
+    autoregressive."""
     with still(model.decoder):
         return model.params(z, out.batch)
 
 
 def side_nats(params: Tensor, out: Output, model: Autoencoder) -> Tensor:
-    """`-log p(x | params)`, `[B]`, under the likelihood as it is: neither its parameters nor its buffers learn."""
+    """`-log p(x | params)`, `[B]`; neither parameters nor buffers of the likelihood are trained by it."""
     with frozen(model.likelihood):
         return -replace(out, p_x=model.likelihood(params, out.batch.given)).log_likelihood

@@ -1,4 +1,4 @@
-"""Terms on the size of latents and weights: what a regularised autoencoder has in place of noise."""
+"""Terms on the size of latents and weights, which a regularised autoencoder has in place of noise."""
 
 from __future__ import annotations
 

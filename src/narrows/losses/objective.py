@@ -42,7 +42,8 @@ class Term(nn.Module):
     requires: type[Latent] = Latent
     needs_hidden: ClassVar[bool] = False
     monitored: ClassVar[bool] = True
-    """Whether it counts in the figure that chooses a checkpoint: not where what measures it changes in training."""
+    """Whether it counts in the figure that chooses a checkpoint: not where it is measured by what changes in
+    training."""
     needs_mean: ClassVar[bool] = False
     """Whether it reads `p_x.mean`, and so needs a likelihood whose mean is a value of the data."""
     trains: ClassVar[str] = ""
@@ -59,7 +60,8 @@ class Term(nn.Module):
         raise NotImplementedError
 
     def opponent(self, out: Output, model: Autoencoder) -> Tensor | None:
-        """Loss of the other player, a critic, which trains this term's own parameters alone; None without a player."""
+        """Loss of the other player (a critic), which trains this term's own parameters and not the model; None: no
+        player."""
         return None
 
 

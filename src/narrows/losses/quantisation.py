@@ -144,7 +144,8 @@ def _entropy(probs: Tensor) -> Tensor:
 
 
 def _over_processes(mean: Tensor, share: float | None) -> Tensor:
-    """The global batch's mean, with this process' part of its gradient; `share` None: this process alone."""
+    """The mean over the global batch, with this process' part of its gradient; over this process where `share` is
+    None."""
     if share is None or not is_distributed():
         return mean
     count = sum_over_processes(mean.new_ones(()))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from narrows.errors import require
 from narrows.layers.patches import from_patches, patch_grid, to_patches
-from narrows.likelihoods.elementwise import GaussianLikelihood, LaplaceLikelihood, OptimalGaussianLikelihood
+from narrows.likelihoods.elementwise import LaplaceLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood, OptimalGaussianLikelihood
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule

@@ -1,4 +1,4 @@
-"""Terms that compare pictures as an eye might."""
+"""Terms that compare the structure of pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from narrows.schedules import Schedule
 from narrows.types import Output, at_least_single
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, finest first (Wang et al., 2003, section 3.2)."""
+"""Exponents of the scales, finest first (Wang et al., 2003, section 3.2)."""
 SIGMA = 1.5
 
 
@@ -44,8 +44,8 @@ def structure(a: Tensor, b: Tensor, span: float, window: int) -> tuple[Tensor, T
 
 
 def scales_of(side: int, window: int) -> int:
-    """Scales on which a picture of that shorter side can be compared: the coarsest must have room for half a window,
-    the others for a whole one."""
+    """Number of scales on which pictures of that shorter side can be compared: the coarsest must have room for half a
+    window, the others for a whole one."""
     scales = 1
     while scales < len(EXPONENTS) and side >= window and side // 2 > window // 2:
         side, scales = side // 2, scales + 1

@@ -1,4 +1,4 @@
-"""Terms that ask for few active latents, and for latents that are used at all."""
+"""Terms for few active latents, and against latents that are never active."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class AuxK(Term):
 
     Args:
         weight: alpha.
-        k: of the dead latents that try; None: half the width of what the bottleneck reads, as there.
+        k: number of dead latents that rebuild the error; None: half the width of the bottleneck's input, as there.
         dead_after: training passes without activity after which a latent counts as dead.
 
     Raises:

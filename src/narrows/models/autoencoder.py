@@ -18,7 +18,7 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
 from narrows.inputs import Identity, Input
-from narrows.layers.shapes import checked
+from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
@@ -186,6 +186,10 @@ class Autoencoder(nn.Module):
         """Shape of the decoder's input, without the batch axis."""
         return tuple(self.bottleneck.out_shape)
 
+    def _sizes(self, shape: Shape) -> Sizes:
+        """The shape, whose last axis has any size where examples differ in length."""
+        return (*shape[:-1], None) if self.spec.variable else shape
+
     def whole(self, batch: Batch | Tensor) -> Batch:
         """The batch itself, or the batch whose input is the tensor.
 
@@ -202,7 +206,8 @@ class Autoencoder(nn.Module):
         """The batch as training shows it to the encoder; see `Batch.seen_as`."""
         batch = self.whole(batch)
         x_in, hidden = self.corruption(batch)
-        return batch.seen_as(checked(self.corruption, x_in, tuple(batch.x.shape[1:])), hidden)
+        shape = tuple(batch.x.shape[1:])
+        return batch.seen_as(checked(self.corruption, batch.x, x_in, (shape, shape)), hidden)
 
     def shown(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The encoder's input, `[B, *seen_shape]`, and the mask of its values that carry no information, for an encoder
@@ -214,24 +219,27 @@ class Autoencoder(nn.Module):
         """The bottleneck's input, `[B, *encoder.out_shape]`."""
         batch = self.whole(batch)
         seen, unseen = self.shown(batch)
-        checked(self.input, seen, self.seen_shape, variable=self.spec.variable)
+        checked(self.input, batch.x, seen, (self._sizes(self.spec.shape), self._sizes(self.seen_shape)))
         told: dict[str, Tensor | None] = {}
         if self.encoder.reads_hidden:
             told["hidden"] = unseen
         if self.encoder.reads_length:
             told["length"] = batch.length
-        return checked(self.encoder, self.encoder(seen, **told), self.encoder.out_shape)
+        shapes = self._sizes(self.seen_shape), self.encoder.out_shape
+        return checked(self.encoder, seen, self.encoder(seen, **told), shapes)
 
     def encode(self, batch: Batch | Tensor) -> Latent:
         """The latent of the batch as it is, without corruption."""
-        latent = self.bottleneck(self.features(batch))
+        features = self.features(batch)
+        latent = self.bottleneck(features)
         for values in (latent.z, latent.point):
-            checked(self.bottleneck, values, self.bottleneck.out_shape)
+            checked(self.bottleneck, features, values, (self.encoder.out_shape, self.bottleneck.out_shape))
         return latent
 
     def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
-        return checked(self.decoder, self._decoded(z, given), self.decoder.out_shape, variable=self.spec.variable)
+        shapes = self.read_shape, self._sizes(self.decoder.out_shape)
+        return checked(self.decoder, z, self._decoded(z, given), shapes)
 
     def _decoded(self, z: Tensor, given: Batch | Given | None) -> Tensor:
         if not self.decoder.autoregressive:
