@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from narrows.config.composition import checked, choice_files, register_resolvers
 from narrows.config.leftovers import Composition, _written, clear, composed, leaves
 from narrows.errors import UserError
-from narrows.training.in_memory import composition
+from narrows.training.fit_in_memory import composition
 
 OTHERS = {
     "loss": ("iwae", "sparse"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from instances import model
 from module.module_helpers import SPEC, adam, datamodule, fit, module, quiet
-from narrows.training.callbacks.early_stopping import EarlyStopping
 
 from narrows.errors import UserError
+from narrows.training.callbacks.early_stopping import EarlyStopping
 
 pytestmark = quiet
 

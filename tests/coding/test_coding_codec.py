@@ -14,10 +14,10 @@ from instances import BOTTLENECKS, IMAGE, LIKELIHOODS, MAP_BOTTLENECKS, SERIES, 
 from tasks.standins import Rows
 
 from narrows.coding import example_files
-from narrows.coding.ans import Table
-from narrows.coding.codec import Codec, fingerprint, rounded
+from narrows.coding.ans_entropy_coder import Table
 from narrows.coding.coding_tables import Fitted, Tables, file_of, stored
 from narrows.coding.example_files import Examples
+from narrows.coding.model_codec import Codec, fingerprint, rounded
 from narrows.coding.nrwz_file import pack, unpack
 from narrows.coding.packing import packed, rebuilt, tables_of, unpacked, whole_numbers
 from narrows.decoders.conv import ConvDecoder

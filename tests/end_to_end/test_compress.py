@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import narrows
-from narrows.coding.codec import Codec
+from narrows.coding.model_codec import Codec
 from narrows.commands import compress, decompress, evaluate
 
 SMALL = (*TINY, *NO_TASKS, "logger=csv", "hydra.run.dir=run")
@@ -68,7 +68,7 @@ import sys
 from pathlib import Path
 import torch
 import narrows
-from narrows.coding.codec import Codec
+from narrows.coding.model_codec import Codec
 from narrows.coding.packing import tables_of, unpacked
 for threads in (1, 2):
     torch.set_num_threads(threads)

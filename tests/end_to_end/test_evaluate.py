@@ -120,7 +120,7 @@ def test_one_sentence_and_nothing_is_written(
 
 def test_a_run_that_is_being_written_is_left_alone(one: Path) -> None:
     program = (
-        "import time; from pathlib import Path; from narrows.runs.directory import RunDirectory\n"
+        "import time; from pathlib import Path; from narrows.runs.run_directory import RunDirectory\n"
         f"RunDirectory(Path({str(one)!r})).reclaim(); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
@@ -141,7 +141,7 @@ def test_a_run_is_judged_and_sampled_with_its_own_threads(
         seen.append(torch.get_num_threads())
         return load(*arguments, **options)
 
-    monkeypatch.setattr("narrows.loading.load.load", noting)
+    monkeypatch.setattr("narrows.loading.model_from_config.load", noting)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     before = torch.get_num_threads()
     hardware = manifest(one)["hardware"]

@@ -24,7 +24,7 @@ from instances import (
 )
 from torch import Tensor, nn
 
-from narrows.corruptions import Clean, GaussianNoise, Masking
+from narrows.corruptions import GaussianNoise, Masking, NoCorruption
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
@@ -154,13 +154,13 @@ def test_classes_stand_beside_what_an_input_makes_of_tokens() -> None:
 
 def _stages(**changed: Any) -> Stages:
     parts = {"encoder": ENCODER, "bottleneck": BOTTLENECKS["gaussian"], "decoder": DECODER}
-    return Stages(**parts | {"likelihood": LIKELIHOODS["bernoulli"], "corruption": Clean} | changed)
+    return Stages(**parts | {"likelihood": LIKELIHOODS["bernoulli"], "corruption": NoCorruption} | changed)
 
 
 def test_kinds_that_a_stage_cannot_take_are_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"corruption Masking takes data of kind image, vector, .*, not tokens"):
         Masking(TOKENS)
-    assert Clean(TOKENS)(Batch(torch.zeros(2, 7, dtype=torch.long)))[1] is None
+    assert NoCorruption(TOKENS)(Batch(torch.zeros(2, 7, dtype=torch.long)))[1] is None
     with pytest.raises(UserError, match="input missing_indicator stands 0 and 1 beside values, and tokens are none"):
         INPUTS["missing_indicator"](TOKENS)
 

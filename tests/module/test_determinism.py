@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from narrows.config.composition import config_dir, register_resolvers
-from narrows.loading.load import build_model, read_weights
+from narrows.loading.model_from_config import build_model, read_weights
 from narrows.types import DataSpec
 
 RUN = (*NARROW, "trainer=cpu", "trainer.max_epochs=2", "callbacks=none", "corruption=gaussian")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from narrows.compare.equality import (
+from narrows.compare.bitwise_equality import (
     Verdict,
     judge,
     judge_value,

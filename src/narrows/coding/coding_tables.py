@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from narrows.coding.ans import Table, decode, encode, fit_table
-from narrows.coding.codec import Codec, Source, check_step, discrete, fingerprint, rounded
+from narrows.coding.ans_entropy_coder import Table, decode, encode, fit_table
+from narrows.coding.model_codec import Codec, Source, check_step, discrete, fingerprint, rounded
 from narrows.coding.nrwz_file import digest
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, subset

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from narrows.coding.codec import unit_range
+from narrows.coding.model_codec import unit_range
+from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.image_files import open_image
-from narrows.data.loader import unit
 from narrows.data.sources.image_folder import SUFFIXES, image_files
 from narrows.errors import UserError, require
 from narrows.files import replacing

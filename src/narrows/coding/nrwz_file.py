@@ -10,7 +10,7 @@
 | 4 | number of examples |
 | 4 | length of the layout |
 | n | layout: JSON, deflated: kind of file, shapes, names |
-| m | code, see `narrows.coding.ans` |
+| m | code, see `narrows.coding.ans_entropy_coder` |
 | 8 | BLAKE2b of all before |
 """
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from narrows.coding.ans import Whole
-from narrows.coding.codec import Codec, fingerprint, rounded
+from narrows.coding.ans_entropy_coder import Whole
 from narrows.coding.coding_tables import Tables, file_of, stored
 from narrows.coding.example_files import Examples, shapes
+from narrows.coding.model_codec import Codec, fingerprint, rounded
 from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError, require
 

@@ -1,4 +1,4 @@
-"""`narrows compare RUNS_OR_SWEEPS...`: what runs differ in, beside what they reached."""
+"""`narrows compare RUNS_OR_SWEEPS...`: the config keys in which runs differ, beside their figures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from narrows.commands.command_line import new_parser, run
-from narrows.compare.better import choose_metrics, metric_names
-from narrows.compare.ranking import compare, default_sort, repeats, status_note
+from narrows.compare.comparison_table import compare, default_sort, repeats, status_note
+from narrows.compare.higher_is_better import choose_metrics, metric_names
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
@@ -89,7 +89,7 @@ def _note(record: Record) -> str:
 
 
 def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Sequence[str]) -> Table:
-    """The table that the options ask for, sorted and cut."""
+    """The table that the options ask for, sorted and shortened."""
     known = metric_names(records)
     directions = dict.fromkeys(choose_metrics(options.maximize, records), True)
     directions |= dict.fromkeys(choose_metrics(options.minimize, records), False)
@@ -107,7 +107,7 @@ def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Seq
 
 
 def _written(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
-    """Write the files that were asked for; whether one of them went to stdout."""
+    """Write the files that the options ask for; returns whether one of them went to stdout."""
     every = table.metrics if options.metrics else table.every
     texts = {
         "csv": lambda: as_csv(table, every),

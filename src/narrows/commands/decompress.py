@@ -1,4 +1,4 @@
-"""`narrows decompress IN OUT --run RUN`: what `narrows compress` wrote, back to pictures or arrays.
+"""`narrows decompress IN OUT --run RUN`: turn a file of `narrows compress` back into pictures or arrays.
 
     narrows decompress IN OUT --run RUN [--allow PKG]
 
@@ -25,7 +25,7 @@ A file of another model, or one that is damaged or cut short, is refused.
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("decompress", DESCRIPTION)
-    add_places(made, "a file that narrows compress wrote", "where what it holds is put")
+    add_places(made, "a file that narrows compress wrote", "where the pictures or the array go")
     return made
 
 
@@ -38,10 +38,10 @@ def decompress(options: argparse.Namespace) -> None:
     """Read, decode, write.
 
     Raises:
-        UserError: a file that is damaged or of another run, or a place where it cannot be put.
+        UserError: a file that is damaged or of another run, or a target that cannot be written.
     """
     from narrows.coding import example_files
-    from narrows.coding.codec import Codec
+    from narrows.coding.model_codec import Codec
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import rebuilt, tables_of, unpacked
 

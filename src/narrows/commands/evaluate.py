@@ -1,12 +1,12 @@
-"""`narrows evaluate RUN [RUN ...] task=NAME`: what finished runs are worth for a use, beside the classic answer.
+"""`narrows evaluate RUN [RUN ...] task=NAME`: judge finished runs by a task, beside classic methods.
 
     narrows evaluate RUN [RUN ...] task=NAME[,NAME] | task=all [task.OPTION=VALUE ...] [KEY=VALUE ...] [--allow PKG]
 
-A task reads the run's own data and its chosen weights, and trains nothing of the model. Where the run's config has the
-same task, its options are those, else what narrows ships; task.OPTION=VALUE changes them. Its figures are printed,
-written to the run's `tasks/NAME.json` with what they depend on, and merged into its `metrics.json`, so that
-`narrows compare` and sweeps can rank by them; its pictures lie among the run's `figures/`. Of several runs a task may
-draw one picture more, in the first run's `figures/`.
+A task reads the run's own data and its chosen weights; it does not train the model. Its options are those of the run's
+config if that has the same task, else those that narrows ships; task.OPTION=VALUE changes them. The figures are
+printed, written to the run's `tasks/NAME.json` together with what they depend on, and merged into its `metrics.json`,
+so that `narrows compare` and sweeps can rank by them. Pictures go to the run's `figures/`; a task may draw one more
+that compares all runs, in the first run's `figures/`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from narrows.loading.open_run import OpenRun
-    from narrows.runs.directory import RunDirectory
+    from narrows.runs.run_directory import RunDirectory
     from narrows.tasks.base import Task, TaskContext
 
-DESCRIPTION = "Judge finished runs by a task, beside the classic answer on the same split."
+DESCRIPTION = "Judge finished runs by a task, beside classic methods on the same split."
 EPILOG = """\
 examples
   narrows evaluate RUN task=generation                     its figures, tasks/generation.json, pictures
@@ -42,17 +42,17 @@ ALL = "all"
 
 @dataclass
 class Asked:
-    """A command line, sorted."""
+    """The parts of a command line."""
 
     runs: list[Path]
     tasks: list[str]
     options: list[str] = field(default_factory=list)
     """`OPTION=VALUE` of the one task."""
     overrides: list[str] = field(default_factory=list)
-    """`KEY=VALUE` of the runs' configs: where their data lie."""
+    """`KEY=VALUE` for the runs' configs: where their data lie."""
     allow: list[str] = field(default_factory=list)
     every: bool = False
-    """Whether tasks that do not fit are passed over."""
+    """Whether tasks that do not fit are skipped."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
-    """What a command line asks for.
+    """Sort a command line into runs, tasks, options of the task and overrides.
 
     Raises:
         UserError: no run, no task, or an option without its one task.
@@ -118,7 +118,7 @@ def evaluate(asked: Asked) -> None:
 
 
 def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
-    """The pictures of all runs together, of the tasks that have judged every one of them."""
+    """The pictures that compare all runs, from the tasks that have judged every one of them."""
     from narrows.config.composition import build
     from narrows.runs.file_names import TASKS
 
@@ -139,7 +139,7 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
     shipped: Any = OmegaConf.load(choices()[name])
     recorded = ((run and run.get("tasks")) or {}).values()
     same = [node for node in recorded if node.get("_target_") == shipped._target_]
-    # Of two alike nobody knows which is meant.
+    # With two tasks of the same class in the config, it is unclear which is meant.
     config: Any = OmegaConf.create({"task": same[0] if len(same) == 1 else shipped})
     for text in options:
         override(config, f"task.{text}")
@@ -148,13 +148,13 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
 
 
 def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
-    """The figures of the tasks asked for on one run, which are recorded there.
+    """Run the tasks on one run, record their figures in its directory, and return them.
 
     Raises:
         UserError: see `evaluate`; also a run that another process is writing.
     """
     from narrows.loading.open_run import OpenRun
-    from narrows.runs.threads import as_recorded
+    from narrows.runs.recorded_threads import as_recorded
 
     run = OpenRun(place, asked.allow)
     with as_recorded(run.path):
@@ -163,7 +163,7 @@ def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
 
 def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     from narrows.config.composition import build
-    from narrows.loading.load import untrained
+    from narrows.loading.model_from_config import untrained
     from narrows.tasks.base import TaskContext
 
     model = run.model
@@ -200,13 +200,13 @@ def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterat
 def record(
     directory: RunDirectory, name: str, node: DictConfig, figures: dict[str, float], context: TaskContext, weights: str
 ) -> None:
-    """`tasks/NAME.json`, and the figures among the run's own."""
+    """Write `tasks/NAME.json`, and merge the figures into the run's own."""
     from omegaconf import OmegaConf
 
     from narrows.files import read_json, write_json
     from narrows.runs.file_names import METRICS, TASKS
-    from narrows.runs.manifest import versions
     from narrows.runs.old_names import current_figures
+    from narrows.runs.provenance import versions
 
     folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Laplace, Normal
 
+from narrows.distributed import is_distributed, sum_over_processes
 from narrows.errors import UserError, require
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
-from narrows.processes import is_distributed, sum_over_processes
 from narrows.types import DataSpec, Given, Shape, at_least_single
 
 

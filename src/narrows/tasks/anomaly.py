@@ -15,10 +15,10 @@ from narrows.errors import UserError, nearest, require
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.detectors import GUESSED, NAMES, fit_detectors
+from narrows.tasks.classics.anomaly_detectors import GUESSED, NAMES, fit_detectors
 from narrows.tasks.measures import anomaly_scores
 from narrows.tasks.measures.anomaly_scores import Score
-from narrows.tasks.measures.detection_quality import (
+from narrows.tasks.measures.auroc_and_thresholds import (
     Flags,
     Scores,
     conformal_threshold,
@@ -39,13 +39,13 @@ class Anomaly(Task):
     """Ranks test examples by a score of the model; labels outside `normal_labels` are anomalies.
 
     Reports AUROC and average precision and, at a threshold, the false-alarm rate that was really reached,
-    recall, precision and F1 (see `tasks.measures.detection_quality`), each with its bootstrap standard error. The
+    recall, precision and F1 (see `tasks.measures.auroc_and_thresholds`), each with its bootstrap standard error. The
     threshold comes from the scores of *validation normals*: no anomaly and no test example is looked at.
-    The same figures stand beside it for classic detectors (`test/anomaly/<classic>/...`, see
-    `tasks.classics.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
-    as the latent has dimensions (of 90% of the variance, where those would leave nothing) and the distance to the
-    training mean, and those that `classics` names. All are fitted on the training split as it is: for one-class
-    detection it must hold normals only.
+    The same figures are reported for classic detectors (`test/anomaly/<classic>/...`, see
+    `tasks.classics.anomaly_detectors`), each with its own threshold by the same rule: always PCA with as many
+    components as the latent has dimensions (or those of 90% of the variance, where that many would leave no error) and
+    the distance to the training mean, then those that `classics` names. All are fitted on the whole training split: for
+    one-class detection it must hold normals only.
 
     Draws `anomaly_scores`, `anomaly_roc` and `anomaly_top`, the most anomalous examples with the squared error of
     every value.
@@ -194,8 +194,8 @@ class Anomaly(Task):
         if context.directory is None:
             return
         # Whoever only loads a model should not wait for what draws.
-        from narrows.drawing import detection as figures
-        from narrows.tasks.measures.attribution import most_anomalous
+        from narrows.drawing import roc_and_error_maps as figures
+        from narrows.tasks.measures.anomaly_attribution import most_anomalous
 
         own = test.scores[MODEL]
         title = f"test examples by {anomaly_scores.AXES[self.score]}"

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from narrows.coding.codec import Codec, discrete, unfit, unit_range
 from narrows.coding.coding_tables import Fitted
 from narrows.coding.example_files import Examples, eight_bits
+from narrows.coding.model_codec import Codec, discrete, unfit, unit_range
 from narrows.coding.packing import packed, rebuilt, unpacked, whole_numbers
 from narrows.compare.figure_names import CLASSICS
 from narrows.errors import require
@@ -29,8 +29,17 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
 from narrows.runs.file_names import CODING, FIGURES, TASKS
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
-from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.classics.image_codecs import (
+    OPTIONS,
+    TINY,
+    Classic,
+    Coded,
+    PCACodec,
+    Pictures,
+    PillowCodec,
+    png_bytes,
+)
+from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.measures.reconstruction_errors import (
     example_ms_ssim,
     example_mse,

@@ -17,7 +17,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import denoising_filters
-from narrows.tasks.classics.linear import MAX_SQUARE, gather_training, ridge_to_clean
+from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE, gather_training, ridge_to_clean
 from narrows.tasks.measures.chosen_rows import reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import example_psnr, example_ssim, has_ssim
 from narrows.tasks.measures.standard_errors import with_error

@@ -20,7 +20,7 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import imputers
 from narrows.tasks.classics.imputers import Known, Matrix
 from narrows.tasks.measures.chosen_rows import parts, reconstructed, sampled
-from narrows.tasks.measures.hidden_values import Case, flat, gapped, given, patterns
+from narrows.tasks.measures.imputation_cases import Case, flat, gapped, given, patterns
 from narrows.tasks.measures.standard_errors import bootstrap, standard_error
 from narrows.types import Batch, DataSpec
 
@@ -42,7 +42,7 @@ class Imputation(Task):
     Of complete data, and of those whose missing values nobody knows, values are hidden completely at random
     (`test/imputation/mcar_0.5/rmse`) and in blocks
     (`.../centre_0.5/...`, `.../random_0.3/...`, images and series). Of data with values that are missing on purpose
-    (`narrows.data.missing`), those: on test rows (`.../missing/...`) and on the training rows
+    (`narrows.data.missing_completely_at_random`), those: on test rows (`.../missing/...`) and on the training rows
     (`.../missing_train/...`), whose observed values were learned from, as benchmarks of imputation have it. Standard
     errors are of a bootstrap over rows (`uncertainty.bootstrap`).
 

@@ -18,7 +18,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
-from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.interpretation_pictures import Sensitivity, decoded
 from narrows.tasks.measures import jacobians
 from narrows.tasks.measures.chosen_rows import drawn

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture, Row
-from narrows.drawing.curves import Curve, curves
+from narrows.drawing.embeddings_and_error_bars import Curve, curves
 from narrows.drawing.examples import layout_of, paths, rolls
 from narrows.random import generator
 from narrows.tasks.base import TaskContext

@@ -18,7 +18,7 @@ from narrows.evaluation import evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.classifier import BATCH, descend
 from narrows.tasks.measures.embeddings import (
@@ -177,7 +177,7 @@ class Probe(Task):
     def _draw(self, context: TaskContext, found: dict[str, float], sizes: dict[str, int]) -> None:
         if context.directory is None:
             return
-        from narrows.drawing.curves import Curve, curves
+        from narrows.drawing.embeddings_and_error_bars import Curve, curves
 
         names = {
             "probe": "this run: linear probe",

@@ -15,7 +15,7 @@ from narrows.evaluation import subset
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
-from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     example_ms_ssim,

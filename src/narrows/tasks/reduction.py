@@ -17,8 +17,8 @@ from narrows.errors import require
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, generator
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.linear import Classics, fit_classics
-from narrows.tasks.classics.reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
+from narrows.tasks.classics.dimension_reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import (
     NEIGHBOURS,
@@ -167,7 +167,7 @@ class Reduction(Task):
     def _draw(self, context: TaskContext, look: _Look) -> None:
         if context.directory is None:
             return
-        from narrows.drawing.curves import maps
+        from narrows.drawing.embeddings_and_error_bars import maps
 
         chosen = torch.randperm(len(look.raw), generator=generator(context.seed, "map"))[: self.map_rows].numpy()
         panels = _flat_maps(look.test["model"][chosen], context.seed, self.umap_rows is not None)

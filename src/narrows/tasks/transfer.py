@@ -18,7 +18,7 @@ from narrows.errors import nearest, require
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import chosen, reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import ErrorSums, example_mse
 from narrows.tasks.measures.standard_errors import Rows, bootstrap

@@ -21,23 +21,23 @@ from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.loading import fitted_density, recorded_encoding
-from narrows.loading.load import build_model, checkpoint_path, read_weights, untrained
+from narrows.loading import fitted_density, recorded_table_encoding
+from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
-from narrows.runs import checkpoints, history_positions
-from narrows.runs.directory import RunDirectory
+from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job
-from narrows.runs.manifest import is_main_process
+from narrows.runs.provenance import is_main_process
+from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
-from narrows.training.callbacks.checkpoint import is_out_of_memory
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
-from narrows.training.loggers import TensorBoard
-from narrows.training.module import AutoencoderModule
-from narrows.training.trainer import check_trainer, declare, make_trainer, quieten
+from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.lightning_module import AutoencoderModule
+from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
+from narrows.training.tensorboard import TensorBoard
 
 Figures = dict[str, float]
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     data.setup()
     if is_main_process():
         directory.update(data=data.spec.to_dict())
-        recorded_encoding.save(data, directory.path)
+        recorded_table_encoding.save(data, directory.path)
     model = build_model(config, data.spec)
     parameters = sum(p.numel() for p in model.parameters())
     if is_main_process():
@@ -147,12 +147,12 @@ def _starting_point(job: Job, directory: RunDirectory) -> Path | None:
         if is_main_process():
             began_at(directory, 0, None)
         return None
-    start = checkpoints.newest(directory.path)
+    start = checkpoint_files.newest(directory.path)
     if not is_main_process():
         return start
-    checkpoints.clear_temporary(directory.path)
-    state: dict[str, Any] = {} if start is None else checkpoints.read(start)
-    history_positions.rewind(directory.path, state.get("histories", {}))
+    checkpoint_files.clear_temporary(directory.path)
+    state: dict[str, Any] = {} if start is None else checkpoint_files.read(start)
+    rewind_histories.rewind(directory.path, state.get("histories", {}))
     began_at(directory, state.get("global_step", 0), None if start is None else start.name)
     log.info("going on with %s from step %s", directory.path, state.get("global_step", 0))
     return start

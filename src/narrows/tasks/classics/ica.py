@@ -14,9 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 from narrows.evaluation import subset
 from narrows.random import derive
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.linear import Classics
+from narrows.tasks.classics.mean_pca_ridge import Classics
 from narrows.tasks.measures.chosen_rows import drawn
-from narrows.tasks.measures.factor_scores import Matrix
+from narrows.tasks.measures.disentanglement_scores import Matrix
 
 log = logging.getLogger(__name__)
 

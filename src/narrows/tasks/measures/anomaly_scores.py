@@ -14,7 +14,7 @@ from torch import Tensor
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.linear import MAX_SQUARE
+from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE
 from narrows.tasks.measures.reconstruction_errors import example_mse, example_nats
 from narrows.types import Batch, VariationalLatent
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from narrows.errors import require
 from narrows.random import generator, seed_default
-from narrows.runs import checkpoints
+from narrows.runs import checkpoint_files
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures.classifier import descend
 
@@ -107,11 +107,11 @@ def _cached(context: TaskContext) -> Extractor:
     file = cache_dir() / "extractors" / f"{name}-v{VERSION}" / "best.ckpt"
     network = Extractor(spec.shape, spec.num_classes or QUARTERS)
     if file.is_file():
-        network.load_state_dict(checkpoints.read(file))
+        network.load_state_dict(checkpoint_files.read(file))
         return network
     log.info("training the feature extractor %s (once for these data)", name)
     network = _trained(context, network.to(context.device))
-    checkpoints.save_as(network.state_dict(), file)
+    checkpoint_files.save_as(network.state_dict(), file)
     log.info("%s: accuracy %.4f on the validation split", name, float(network.accuracy))
     return network
 

@@ -8,10 +8,10 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from narrows.distributed import of_first_process
 from narrows.errors import UserError, require
-from narrows.processes import of_first_process
 from narrows.random import seed_default
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch
 
 

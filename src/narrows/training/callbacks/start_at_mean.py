@@ -11,7 +11,7 @@ from torch import nn
 
 from narrows.errors import require
 from narrows.tasks.measures.observed_values import Statistics
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 
 
 class StartAtMean(L.Callback):

@@ -1,0 +1,190 @@
+"""Training from rows in memory: the config that `narrows train` composes, without its command and its directory."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from narrows.config.composition import build, checked, config_dir, register_resolvers, run_dir
+from narrows.config.leftovers import clear
+from narrows.config.overrides import check_overrides, explain
+from narrows.data.contents import Contents, Part
+from narrows.data.datamodule import DataModule
+from narrows.errors import UserError, require
+from narrows.files import write_atomically
+from narrows.loading.model_from_config import build_model
+from narrows.losses import Objective
+from narrows.random import seed_default
+from narrows.runs.file_names import CONFIG
+from narrows.runs.job import Job
+from narrows.runs.run_directory import RunDirectory
+from narrows.runs.status import began_at, recorded
+from narrows.training.experiment import build_module, check_composition
+from narrows.training.lightning_module import AutoencoderModule
+from narrows.training.lightning_trainer import make_trainer, quieten
+
+log = logging.getLogger(__name__)
+
+ROWS = "rows.npz"
+"""In a run directory: what it was fitted to."""
+SHOWING = ("checkpoint", "progress", "pictures")
+"""Callbacks that write or print, which a fit that leaves nothing behind does without."""
+
+
+@dataclass
+class Fit:
+    """What a fit leaves in memory."""
+
+    module: AutoencoderModule
+    held: NDArray[np.integer]
+    """The validation rows' places in what was given."""
+    directory: Path | None
+    """Of the run, where one was asked for."""
+
+
+@dataclass
+class Memory:
+    """Rows `[N, D]` as a source."""
+
+    x: NDArray[np.float32]
+
+    def load(self) -> Contents:
+        return Contents("vector", Part(torch.from_numpy(self.x)))
+
+
+def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path | None) -> Fit:
+    """Train what `overrides` of `narrows train` say on `x [N, D]`, a tenth of whose rows validate.
+
+    The last weights are kept; no task is run and no density (`density=`) is fitted. Torch's generators and its
+    deterministic mode are as before afterwards. Nothing is written, unless there is a `directory`: then below it a run,
+    with its config, manifest, checkpoints, history and the rows, which `narrows.load` and `narrows compare` read.
+
+    Raises:
+        UserError: overrides that do not compose, or do not fit the rows or one another.
+    """
+    composed, choices = composition(tuple(overrides))
+    config = composed.copy()
+    rows = np.array(x, dtype=np.float32, order="C")
+    with undisturbed():
+        quieten()
+        objective = check_composition(config)
+        if directory is None:
+            config.callbacks = {name: node for name, node in config.callbacks.items() if name not in SHOWING}
+            config.logger = {}
+            with open_dict(config.trainer):
+                config.trainer.enable_checkpointing = False
+            data = in_memory(config, rows)
+            return Fit(_train(config, objective, data, Job(Path())), _held(data), None)
+        return _recorded(config, objective, rows, Job(_place(directory, choices), list(overrides), choices))
+
+
+def _place(directory: str | Path, choices: dict[str, str]) -> Path:
+    # Without its cache: every fit of a process has a run of its own.
+    return Path(run_dir.__wrapped__(str(directory), None, choices.get("variant")))
+
+
+def _recorded(config: DictConfig, objective: Objective, rows: NDArray[np.float32], job: Job) -> Fit:
+    home = RunDirectory(job.directory)
+    home.claim()
+    config.datamodule.source.path = str(home.path / ROWS)
+    with recorded(home, job, config.seed):
+        write_atomically(home.path / CONFIG, OmegaConf.to_yaml(config))
+        np.savez_compressed(home.path / ROWS, x=rows)
+        began_at(home, 0, None)
+        data = in_memory(config, rows)
+        home.update(data=data.spec.to_dict())
+        module = _train(config, objective, data, job)
+        home.write_metrics(module.validated)
+    return Fit(module, _held(data), home.path)
+
+
+@functools.lru_cache(maxsize=64)
+def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """The config and its choices by group; a Hydra application that calls this keeps its own Hydra.
+
+    Raises:
+        UserError: a group, choice or key that does not exist.
+    """
+    register_resolvers()
+    check_overrides(overrides)
+    holder = GlobalHydra.instance()
+    before, holder.hydra = holder.hydra, None
+    try:
+        found = clear(overrides)
+        for note in found.notes:
+            log.warning(note)
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose("train", [*found.overrides, *overrides], return_hydra_config=True)
+        choices = {key: str(name) for key, name in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
+        with open_dict(config):
+            del config["hydra"]
+        return checked(config), choices
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+    finally:
+        holder.hydra = before
+
+
+def in_memory(config: DictConfig, rows: NDArray[np.float32]) -> DataModule:
+    """The config's datamodule on `rows [N, D]` in the place of its file.
+
+    Raises:
+        UserError: another datamodule than `arrays`, or one that standardises.
+    """
+    source = config.datamodule.source
+    require(
+        str(source._target_).endswith(".Arrays") and source.kind in ("auto", "vector"),
+        "the rows given to fit are the data: leave datamodule=arrays and its source as they are",
+    )
+    require(
+        source.standardise == "none",
+        "an estimator gives back what it was given: scale the rows before it, as make_pipeline(StandardScaler(), ...)",
+    )
+    node = OmegaConf.create({key: value for key, value in config.datamodule.items() if key != "source"})
+    node._partial_ = True
+    seed_default(config.seed, "data")
+    data: DataModule = build(node, "datamodule", source=Memory(rows))
+    data.setup()
+    return data
+
+
+def _train(config: DictConfig, objective: Objective, data: DataModule, job: Job) -> AutoencoderModule:
+    trainer: L.Trainer = make_trainer(config, job)
+    module = build_module(config, build_model(config, data.spec), objective)
+    trainer.fit(module, datamodule=data)
+    require(trainer.global_step > 0, "nothing was trained: max_epochs, or a limit of the trainer's, allows no step")
+    module.cpu()
+    return module
+
+
+def _held(data: DataModule) -> NDArray[np.integer]:
+    places = [batch.index for batch in data.ordered_loader("validation") if batch.index is not None]
+    return torch.cat(places).cpu().numpy()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Torch's generators, its deterministic mode and Python's warning filters are as before afterwards."""
+    strict, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=warned)
+            torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
