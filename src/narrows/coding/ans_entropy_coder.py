@@ -1,10 +1,9 @@
-"""Whole numbers to bytes and back by asymmetric numeral systems, under frozen integer tables.
+"""Entropy coding of whole numbers as bytes, and back, by asymmetric numeral systems (ANS) under frozen integer tables.
 
-What a byte is depends on integers alone. `constriction` reads probabilities as floating-point numbers p_i and gives
-symbol i the share `floor(scale sum_{j<=i} p_j) + i + 1` up to which it reaches, of 2^24, with
-`scale = (2^24 - n) / sum p`. For `p_i = f_i - 1` and frequencies f that sum to 2^24, scale is exactly 1 and every sum a
-whole number that a double holds, so the shares are f to the bit on every machine; a test compares with a coder that
-knows integers only.
+The bytes depend on integers alone, so they are the same on every machine. `constriction` takes probabilities p_i as
+floating-point numbers and ends symbol i's share of 2^24 at `floor(scale sum_{j<=i} p_j) + i + 1`, with
+`scale = (2^24 - n) / sum p`. For `p_i = f_i - 1` with frequencies f that sum to 2^24, scale is exactly 1 and every sum
+is a whole number that a double holds exactly, so the shares are exactly f. A test compares with an integer-only coder.
 
 "Asymmetric numeral systems" (Duda, 2013), https://arxiv.org/abs/1311.2540; "Understanding Entropy Coding With
 Asymmetric Numeral Systems (ANS): a Statistician's Perspective" (Bamler, 2022) for `constriction`.
@@ -26,16 +25,16 @@ from narrows.errors import UserError, require
 Whole = NDArray[np.int64]
 
 PRECISION = 24
-"""Bits of a frequency, which `constriction` fixes."""
+"""Bits of a frequency, as `constriction` prescribes."""
 TOTAL = 2**PRECISION
 LARGEST = 2**16
-"""Values that a table may span; the others are escaped."""
+"""Most values that a table may span; values outside are escaped."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """How often each value of one stream of whole numbers is expected: `frequencies[i]` of 2^24 for the value
-    `low + i`, the last for an escape, behind which any other value stands. Every frequency is at least 1."""
+    """The expected frequencies of the values in one stream of whole numbers: `frequencies[i]` of 2^24 for the value
+    `low + i`, and the last one for an escape symbol, which any other value follows. Every frequency is at least 1."""
 
     low: int
     frequencies: tuple[int, ...]
@@ -46,7 +45,7 @@ class Table:
 
     @property
     def escape(self) -> int:
-        """The symbol that stands for every value without one of its own."""
+        """The escape symbol, for values without a symbol of their own."""
         return len(self.frequencies) - 1
 
     @cached_property
@@ -55,7 +54,7 @@ class Table:
 
     @cached_property
     def costs(self) -> NDArray[np.float64]:
-        """Bits of every symbol."""
+        """The code length of every symbol in bits."""
         return PRECISION - np.log2(np.asarray(self.frequencies, dtype=np.float64))
 
     def symbols(self, values: Whole) -> NDArray[np.int32]:
@@ -63,7 +62,7 @@ class Table:
         return np.where((places < 0) | (places >= self.escape), self.escape, places).astype(np.int32)
 
     def bits(self, values: Whole) -> NDArray[np.float64]:
-        """What each value costs: its ideal code length, and the bytes of an escaped one; `values`' shape."""
+        """The cost of each value in bits: its ideal code length, plus the bytes of an escaped value."""
         symbols = self.symbols(values)
         costs = self.costs[symbols]
         away = symbols == self.escape
@@ -72,17 +71,17 @@ class Table:
 
 
 def fit_table(values: Whole, low: int | None = None, high: int | None = None) -> Table:
-    """The table of the values seen, from `low` to `high` (by default the smallest and largest of them).
+    """Fit a table to the values seen, from `low` to `high` (by default the smallest and largest of them).
 
-    Every value of that range counts a little more than it was seen: together they get the share of the values seen
-    once, which is Turing's estimate of what was never seen ("The population frequencies of species", Good, 1953), and
-    at most a half each (Krichevsky and Trofimov, 1981).
+    Every value of the range gets an extra count, so that unseen values have a probability. Together the extra counts
+    equal the number of values seen once, Turing's estimate of the unseen ("The population frequencies of species",
+    Good, 1953); each is at most a half (Krichevsky and Trofimov, 1981).
     """
     require(len(values) > 0, "there is nothing to fit a coding table to")
     low = int(values.min()) if low is None else low
     high = int(values.max()) if high is None else high
     if high - low >= LARGEST:
-        # Its middle part; what lies outside is rare, and escaped.
+        # Keep the middle part of the range; the rare values outside are escaped.
         low = int(np.median(values)) - LARGEST // 2
         high = low + LARGEST - 1
     inside = values[(values >= low) & (values <= high)]
@@ -92,7 +91,7 @@ def fit_table(values: Whole, low: int | None = None, high: int | None = None) ->
 
 
 def _frequencies(weights: NDArray[np.float64]) -> tuple[int, ...]:
-    """At least 1 each, in proportion beyond that; what rounding leaves goes to the largest."""
+    """Frequencies in proportion to the weights, each at least 1; the remainder of rounding goes to the largest."""
     shares = weights / weights.sum()
     found = 1 + np.floor((TOTAL - len(weights)) * shares).astype(np.int64)
     found[np.argmax(found)] += TOTAL - found.sum()
@@ -100,23 +99,23 @@ def _frequencies(weights: NDArray[np.float64]) -> tuple[int, ...]:
 
 
 def encode(streams: Sequence[Whole], tables: Sequence[Table]) -> bytes:
-    """The streams, each under its table, as one string of bytes: the length of the escaped values, these, the code."""
+    """Encode the streams, each with its table, as bytes: the length of the escaped values, these values, the code."""
     coder, escaped = stream.stack.AnsCoder(), bytearray()
     symbols = [table.symbols(values) for values, table in zip(streams, tables, strict=True)]
     for values, found, table in zip(streams, symbols, tables, strict=True):
         for value in values[found == table.escape]:
             escaped += _varint(_zigzag(int(value)))
-    # The coder is a stack: what is read first is written last.
+    # The coder is a stack: write in reverse order, so that decoding reads in order.
     for found, table in zip(reversed(symbols), reversed(tables), strict=True):
         coder.encode_reverse(found, table.model)
     return _varint(len(escaped)) + bytes(escaped) + coder.get_compressed().astype("<u4").tobytes()
 
 
 def decode(code: bytes, lengths: Sequence[int], tables: Sequence[Table]) -> list[Whole]:
-    """The streams, of these lengths, that `encode` was given.
+    """Decode the streams, of these lengths, that `encode` was given.
 
     Raises:
-        UserError: bytes that these tables did not write, where that shows: a checksum must see the rest.
+        UserError: the bytes are recognisably not from these tables; a checksum must detect other damage.
     """
     size, start = _read_varint(code, 0)
     rest = len(code) - start - size
@@ -135,7 +134,7 @@ def decode(code: bytes, lengths: Sequence[int], tables: Sequence[Table]) -> list
 
 
 def _zigzag(value: int) -> int:
-    """0, -1, 1, -2, ... as 0, 1, 2, 3, ..."""
+    """Map 0, -1, 1, -2, ... to 0, 1, 2, 3, ..."""
     return 2 * value if value >= 0 else -2 * value - 1
 
 
@@ -144,7 +143,7 @@ def _from_zigzag(value: int) -> int:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits to a byte, the lowest first; the eighth says that more follow (LEB128)."""
+    """A number as bytes of seven bits each, lowest first; the eighth bit says that more follow (LEB128)."""
     found = bytearray()
     while value > 127:
         found.append(value & 127 | 128)

@@ -1,4 +1,4 @@
-"""A trained model as a codec: examples to whole numbers, and whole numbers to examples.
+"""A trained model as a codec: it quantises examples to whole numbers, and turns these back into examples.
 
 Legend: B examples, S streams, one for every codebook or entry of the latent's axis 1; a stream's values are those of
 one example after another, each flattened, int64 `[B * positions]`.
@@ -22,20 +22,20 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.types import DataSpec, Latent, QuantizedLatent, Shape
 
 Source = NDArray[np.floating] | Whole
-"""One stream before it is rounded: codes, or values of the latent."""
+"""One stream before rounding: codes, or values of the latent."""
 PIXELS = 4_000_000
-"""Values that go through the model at once."""
+"""Most values that pass through the model together."""
 WORDS = 2.0**53
-"""Multiples of the step that a double tells apart."""
+"""Number of multiples of the step that a double can tell apart."""
 
 
 class Codec:
     """Encoder, quantiser and decoder of a model in evaluation mode.
 
-    A latent that takes finitely many values is its codes; any other is `latent.point`, divided by a step and rounded to
-    whole numbers, entry by entry. Pictures of another size than the model was trained on are taken where all stages are
-    convolutions: padded at their right and lower edges by repeating the last pixels until the encoder halves them
-    evenly, and cropped afterwards.
+    A discrete latent is coded as its codes; any other as `latent.point`, divided by a step and rounded to whole
+    numbers, entry by entry. If all stages are convolutions, pictures may have other sizes than the training pictures:
+    they are padded at the right and lower edges, by repeating the last pixels, to a size that the encoder can halve
+    evenly, and cropped after decoding.
 
     Raises:
         UserError: data or a model that cannot be coded.
@@ -53,10 +53,10 @@ class Codec:
         return next(self.model.parameters()).device
 
     def sources(self, x: Tensor) -> list[Source]:
-        """`[B, *shape]` to S streams, not yet rounded.
+        """Encode `[B, *shape]` as S streams that are not yet rounded.
 
         Raises:
-            UserError: a size that the model cannot read, or a latent that is not finite.
+            UserError: a size that the model cannot read, or latents that are not finite.
         """
         padded = self._padded(x)
         rows = max(1, PIXELS // math.prod(padded.shape[1:]))
@@ -72,12 +72,12 @@ class Codec:
         return [values.flatten().cpu().numpy() for values in latent.point.unbind(1)]
 
     def lengths(self, count: int, shape: Shape) -> list[int]:
-        """Of the streams of `count` examples of that shape."""
+        """The lengths of the streams of `count` examples of that shape."""
         return [count * math.prod(positions) for positions in self._positions(shape)]
 
     @torch.no_grad()
     def rebuild(self, streams: Sequence[Whole], count: int, shape: Shape, step: float | None) -> Tensor:
-        """S streams to the means of p(x|z), `[count, *shape]`, on the CPU."""
+        """Decode S streams to the means of p(x|z), `[count, *shape]`, on the CPU."""
         positions = self._positions(shape)
         parts = [
             torch.from_numpy(values).reshape(count, *place) for values, place in zip(streams, positions, strict=True)
@@ -88,7 +88,7 @@ class Codec:
         return found[..., : shape[1], : shape[2]] if len(shape) == 3 else found
 
     def _latent(self, parts: list[Tensor], step: float | None) -> Tensor:
-        """What the decoder reads."""
+        """The latent that the decoder reads."""
         if step is not None:
             return (torch.stack(parts, dim=1).double() * step).float().to(self.device)
         (probe,) = list(self._probes.values())[:1]
@@ -98,12 +98,12 @@ class Codec:
 
     @property
     def alphabets(self) -> list[int] | None:
-        """Of every stream; None where the values have no bounds."""
+        """The number of values of every stream; None if the values are unbounded."""
         probe = self._probe(tuple(self.model.spec.shape))
         return [size for size, _ in probe.books.values()] if isinstance(probe, QuantizedLatent) else None
 
     def _positions(self, shape: Shape) -> list[Shape]:
-        """Of one example in every stream."""
+        """The shape of one example in every stream."""
         latent = self._probe(shape)
         if isinstance(latent, QuantizedLatent):
             return [tuple(codes.shape[1:]) for _, codes in latent.books.values()]
@@ -111,7 +111,7 @@ class Codec:
 
     @torch.no_grad()
     def _probe(self, shape: Shape) -> Latent:
-        """The latent of one empty example of that shape, which says how many numbers there are."""
+        """The latent of one example of zeros of that shape, which shows how many numbers are coded."""
         if shape not in self._probes:
             self._probes[shape] = self.model.encode(self._padded(torch.zeros(1, *shape)).to(self.device))
         return self._probes[shape]
@@ -139,10 +139,10 @@ def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
 
 
 def rounded(sources: Sequence[Source], step: float | None) -> list[Whole]:
-    """Multiples of the step nearest to the values; codes as they are.
+    """Values rounded to the nearest multiples of the step; codes unchanged.
 
     Raises:
-        UserError: a step too small for the values.
+        UserError: the step is too small for the values.
     """
     if step is None:
         return [source.astype(np.int64) for source in sources]
@@ -153,10 +153,10 @@ def rounded(sources: Sequence[Source], step: float | None) -> list[Whole]:
 
 
 def check_step(model: Autoencoder, step: float | None) -> None:
-    """Refuse a step that this model's latents cannot be rounded with.
+    """Refuse a step that does not fit this model's latents.
 
     Raises:
-        UserError: a step for codes, none for other latents, or one not above 0.
+        UserError: a step for discrete latents, none for continuous ones, or one not above 0.
     """
     if discrete(model):
         require(step is None, f"step={step} quantises continuous latents, but this run's latents are codes already")
@@ -165,12 +165,12 @@ def check_step(model: Autoencoder, step: float | None) -> None:
 
 
 def discrete(model: Autoencoder) -> bool:
-    """Whether its latents are codes."""
+    """Whether the model's latents are discrete codes."""
     return issubclass(model.latent_kind, QuantizedLatent)
 
 
 def unfit(model: Autoencoder) -> str | None:
-    """Why this model is no codec; None where it is one."""
+    """The reason why this model cannot compress; None if it can."""
     if model.spec.kind not in ("image", "vector", "series"):
         return f"its data are {model.spec.kind}, and images, vectors and series can be compressed"
     if model.classes(1) is not None:
@@ -179,15 +179,15 @@ def unfit(model: Autoencoder) -> str | None:
 
 
 def unit_range(spec: DataSpec) -> bool:
-    """Whether the data are pictures in [0, 1], which files of eight bits can hold."""
+    """Whether the data are grey or colour pictures in [0, 1], which eight-bit files can hold."""
     return spec.kind == "image" and spec.value_range == (0.0, 1.0) and spec.shape[0] in (1, 3)
 
 
 @torch.no_grad()
 def _multiple(model: Autoencoder) -> tuple[int, int] | None:
-    """Of what the sides of a picture must be multiples; None where the model reads its own size alone.
+    """The numbers of which the sides of a picture must be multiples; None if the model reads only its own size.
 
-    That all stages are convolutions shows on a picture that is larger by one step of the latent map.
+    A picture larger by one step of the latent map shows whether all stages are convolutions.
     """
     shape, latent = tuple(model.spec.shape), tuple(model.latent_shape)
     if model.spec.kind != "image" or len(latent) != 3 or shape[1] % latent[1] or shape[2] % latent[2]:
@@ -200,14 +200,14 @@ def _multiple(model: Autoencoder) -> tuple[int, int] | None:
         if isinstance(found, QuantizedLatent) and found.maps is not None:
             return None
     except RuntimeError:
-        # What torch says where a layer's shape is fixed.
+        # Torch raises this if the shape of a layer is fixed.
         return None
     grown = (1, latent[0], latent[1] + 1, latent[2] + 1)
     return each if tuple(found.point.shape) == grown and tuple(given.shape[1:]) == larger else None
 
 
 def fingerprint(model: Autoencoder) -> bytes:
-    """Of every weight and buffer but those of a density fitted afterwards, 8 bytes."""
+    """An 8-byte fingerprint of all weights and buffers except those of a density fitted afterwards."""
     found = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         if not name.startswith("density."):

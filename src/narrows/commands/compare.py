@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     if not usable:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
     table = _table(options, usable, options.group_by)
-    if not _written(options, table, notes):
+    if not _write_files(options, table, notes):
         _print(table, usable, notes)
     if options.html:
         from narrows.compare.html_page import write_report
@@ -106,7 +106,7 @@ def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Seq
     return table
 
 
-def _written(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
+def _write_files(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
     """Write the files that the options ask for; returns whether one of them went to stdout."""
     every = table.metrics if options.metrics else table.every
     texts = {

@@ -72,17 +72,17 @@ def compress(options: argparse.Namespace) -> None:
     """
     from narrows.coding import example_files
     from narrows.coding.model_codec import Codec
-    from narrows.coding.packing import packed, whole_numbers
+    from narrows.coding.packing import pack_examples, quantise
     from narrows.files import write_atomically
 
     require_overrides(options.overrides, "IN and OUT are named already")
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
-    run = opened(options)
+    run = open_run(options)
     codec = Codec(run.model)
     spec = codec.model.spec
     examples = example_files.read(options.source, spec)
-    tables = _prepared(options, run, codec)
-    data = packed(tables, whole_numbers(codec, examples, tables.step), examples)
+    tables = _prepare_tables(options, run, codec)
+    data = pack_examples(tables, quantise(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.target, data)
     values = sum(group.numel() for group in examples.groups)
@@ -94,7 +94,7 @@ def compress(options: argparse.Namespace) -> None:
     )
 
 
-def opened(options: argparse.Namespace) -> OpenRun:
+def open_run(options: argparse.Namespace) -> OpenRun:
     """The run, with the weights that its recorded figures belong to.
 
     Raises:
@@ -105,7 +105,7 @@ def opened(options: argparse.Namespace) -> OpenRun:
     return OpenRun(options.run, packages(options.allow))
 
 
-def _prepared(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
+def _prepare_tables(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
     """The coding tables for the given step; they are fitted if the run has none yet."""
     from narrows.coding.coding_tables import Fitted
 

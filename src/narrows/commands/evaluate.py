@@ -65,10 +65,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: evaluate(sorted_out(options.arguments, options.allow)), arguments)
+    command_line.run(parser(), lambda options: evaluate(parse_arguments(options.arguments, options.allow)), arguments)
 
 
-def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
+def parse_arguments(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
     """Sort a command line into runs, tasks, options of the task and overrides.
 
     Raises:
@@ -109,15 +109,15 @@ def evaluate(asked: Asked) -> None:
     """
     from narrows.compare.run_summary import print_figures
 
-    tasks = {name: _configured(name, asked.options) for name in asked.tasks}
+    tasks = {name: _configure(name, asked.options) for name in asked.tasks}
     found = {place: evaluate_run(place, asked) for place in asked.runs}
     print_figures({str(place): figures for place, figures in found.items()})
     if len(asked.runs) > 1:
-        for path in _across(tasks, asked.runs):
+        for path in _draw_all_runs(tasks, asked.runs):
             print(path)
 
 
-def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
+def _draw_all_runs(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
     """The pictures that compare all runs, from the tasks that have judged every one of them."""
     from narrows.config.composition import build
     from narrows.runs.file_names import TASKS
@@ -129,7 +129,7 @@ def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
                 yield path
 
 
-def _configured(name: str, options: Sequence[str], run: DictConfig | None = None) -> Any:
+def _configure(name: str, options: Sequence[str], run: DictConfig | None = None) -> Any:
     """A task's options: those of the run's own config, else as shipped, and then those of the command line."""
     from omegaconf import OmegaConf
 
@@ -168,7 +168,7 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
 
     model = run.model
     run.find_data(asked.overrides)
-    tasks = {name: _configured(name, asked.options, run.config) for name in asked.tasks}
+    tasks = {name: _configure(name, asked.options, run.config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
     data = run.data
     with run.writing() as directory:
@@ -181,13 +181,13 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
             untrained=partial(untrained, run.path, data.spec),
         )
         figures: dict[str, float] = {}
-        for name, found in _judged(built, context, asked.every):
+        for name, found in _run_tasks(built, context, asked.every):
             record(directory, name, tasks[name], found, context, run.checksum)
             figures |= found
         return figures
 
 
-def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:
+def _run_tasks(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:
     from narrows.tasks.base import run_each
 
     for name, task in tasks.items():

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from narrows.commands.command_line import add_allow, packages, require_overrides
-from narrows.compare.bitwise_equality import judge, judge_weights, judged_history, judged_metrics
+from narrows.compare.bitwise_equality import judge, judge_weights, read_judged_history, read_judged_metrics
 from narrows.compare.reproduction_report import ARITHMETIC, Reproduction, differences, show
 from narrows.compare.table_formats import console
 from narrows.compare.two_runs import config_differences
@@ -126,7 +126,7 @@ def _judgeable(run: Path) -> dict[str, Any]:
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
     require(status == "completed", f"{run} is {status}: only a completed run can be judged{cure}")
-    judged_metrics(run / METRICS)
+    read_judged_metrics(run / METRICS)
     return manifest
 
 
@@ -193,7 +193,7 @@ def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
     found = Reproduction(str(run.resolve()), tolerance)
     found.judgements = [
         judge("metrics", _of_training(run, asked.manifest), _of_training(asked.into, asked.manifest), tolerance),
-        judge("history rows", judged_history(run / HISTORY), judged_history(asked.into / HISTORY), tolerance),
+        judge("history rows", read_judged_history(run / HISTORY), read_judged_history(asked.into / HISTORY), tolerance),
     ]
     _judge_weights(found, run, asked.into)
     if OmegaConf.select(asked.config, "trainer.max_time") is not None:
@@ -213,7 +213,7 @@ def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
 def _of_training(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a run, without those that `narrows evaluate` added to or changed in the original."""
     later = {str(name) for name in manifest.get("evaluated") or []}
-    return {name: value for name, value in judged_metrics(folder / METRICS).items() if name not in later}
+    return {name: value for name, value in read_judged_metrics(folder / METRICS).items() if name not in later}
 
 
 def _judge_weights(found: Reproduction, run: Path, into: Path) -> None:

@@ -77,7 +77,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     from narrows.runs.recorded_threads import as_recorded
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
-    run, overrides = _opened(options)
+    run, overrides = _open_run(options)
     with as_recorded(run.path):
         _prepare(run, overrides, options)
         model = run.model
@@ -93,7 +93,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     return [out / "samples.npy", out / "samples.png"]
 
 
-def _opened(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
+def _open_run(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
     """The run, and the overrides for the fit."""
     from narrows.loading.open_run import OpenRun
 

@@ -89,26 +89,26 @@ def score(options: argparse.Namespace) -> Path:
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
     out.parent.mkdir(parents=True, exist_ok=True)
     with as_recorded(run.path):
-        scorer, how = _prepared(run, overrides, options.quantile)
+        scorer, how = _prepare_scorer(run, overrides, options.quantile)
         with replacing(out) as file:
             counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
     return out
 
 
-def _prepared(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
+def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
     """The scorer, and the format of the file."""
     import numpy as np
 
     from narrows.config.composition import build
     from narrows.loading import recorded_table_encoding
-    from narrows.tasks.measures.normal_scores import calibrated
+    from narrows.tasks.measures.normal_scores import calibrate
 
     encoding, model = recorded_table_encoding.load(run.path), run.model
     require(model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack")
     run.find_data(overrides)
     model.to(run.device)
-    calibration = calibrated(run)
+    calibration = calibrate(run)
     threshold = float(np.quantile(calibration.normals, quantile))
     log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run.path)
     how = build(run.config.datamodule.source, "datamodule.source").format

@@ -63,7 +63,7 @@ def options_first(arguments: list[str]) -> list[str]:
     return options + overrides
 
 
-def _cleared(arguments: list[str]) -> list[str]:
+def _clear_leftovers(arguments: list[str]) -> list[str]:
     """The arguments with the overrides that clear leftovers; in a sweep, each job adds its own."""
     if {"-m", "--multirun"} & set(arguments):
         return arguments
@@ -91,7 +91,7 @@ def main() -> None:
             resume_and_replay.main(sys.argv[1:])
         return
     with explained():
-        sys.argv[1:] = _cleared(sys.argv[1:])
+        sys.argv[1:] = _clear_leftovers(sys.argv[1:])
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
         entry(task)()

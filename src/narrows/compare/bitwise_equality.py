@@ -132,7 +132,7 @@ def _row_name(row: Row) -> str:
     return f"{metric} at step {step}" + (f" (value {occurrence + 1})" if occurrence else "")
 
 
-def judged_metrics(path: Path) -> dict[str, float]:
+def read_judged_metrics(path: Path) -> dict[str, float]:
     """The figures of a `metrics.json` under today's names, without wall-clock figures.
 
     Raises:
@@ -153,7 +153,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def judged_history(path: Path) -> dict[Row, float]:
+def read_judged_history(path: Path) -> dict[Row, float]:
     """The figures of a `metrics.csv` under today's names, without wall-clock figures; empty if the run has none.
 
     Raises:

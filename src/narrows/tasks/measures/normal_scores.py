@@ -1,4 +1,4 @@
-"""The scores of a run's validation normals, kept with the run: every threshold is a quantile of them."""
+"""The scores of a run's normal validation rows, stored with the run; thresholds are quantiles of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from narrows.tasks.measures.reconstruction_errors import example_mse
 from narrows.types import Batch
 
 SUPPORTED = ("reconstruction", "standardised")
-"""Scores of task anomaly that need nothing but a row and its reconstruction."""
+"""Scores of task anomaly that need only a row and its reconstruction."""
 
 Scores = NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Calibration:
-    """What new rows are scored by, and against."""
+    """The score of new rows, and the normal scores that give its threshold."""
 
     normals: Scores
     """Scores of the validation normals, ascending."""
@@ -43,11 +43,11 @@ class Calibration:
         return _judge(model, x, observed, self.usual)
 
 
-def calibrated(run: OpenRun) -> Calibration:
-    """The run's calibration: the stored one where it is of these weights, else computed from the run's data and stored.
+def calibrate(run: OpenRun) -> Calibration:
+    """The run's calibration: the stored one if it belongs to these weights, else computed from the data and stored.
 
     Raises:
-        UserError: it is not stored, and the data are not here or have no normal row in validation.
+        UserError: it is not stored, and the data are not on this machine or have no normal validation row.
     """
     made_for = {"weights": run.checksum, "score": score_of(run.config)}
     path = run.path / CALIBRATION
@@ -63,7 +63,7 @@ def calibrated(run: OpenRun) -> Calibration:
 
 
 def score_of(config: DictConfig) -> str:
-    """The score by which the run's own task anomaly ranks, where a new row can have it."""
+    """The score of the run's own task anomaly, if it can be computed for new rows; else the squared error."""
     asked = [task.score for task in config.tasks.values() if task._target_.endswith(".anomaly.Anomaly")]
     if asked and asked[0] not in SUPPORTED:
         log.info("new rows are scored by squared error: score=%s is for whole splits", asked[0])
@@ -81,7 +81,7 @@ def _calibrate(run: OpenRun) -> Calibration:
     found = []
     for batch in data.ordered_loader("validation"):
         scores = _judge(model, batch.x, batch.observed, usual)[1]
-        # Where the table does not say which labels are normal, what is trained on is.
+        # If the table does not say which labels are normal, those trained on are.
         found.append(scores[(batch.label == 0).numpy()] if binary else scores)
     normals = np.sort(np.concatenate(found))
     if not len(normals):
