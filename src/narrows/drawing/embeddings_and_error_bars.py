@@ -1,4 +1,4 @@
-"""Pictures of what tasks measured: maps beside one another, curves with error bars, ranked shares."""
+"""Two-dimensional embeddings side by side, and curves with error bars."""
 
 from __future__ import annotations
 
@@ -67,18 +67,18 @@ def _scatter(axis: Axes, points: Array, labels: NDArray | None) -> None:
 
 @dataclass
 class Curve:
-    """One line: places, values and their standard errors, `[N]` each; NaN where there is none."""
+    """One line: x, y and standard error of y, `[N]` each; NaN where there is no value."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     error: Sequence[float] | None = None
     ours: bool = False
-    """Whether it is the model's: drawn thicker and without dashes."""
+    """Whether it is the model's line, which is thicker and solid."""
 
 
 def curves(lines: Sequence[Curve], title: str, names: tuple[str, str], log_x: bool = True, note: str = "") -> Picture:
-    """Lines with error bars of one standard error, over whole numbers, spaced by their logarithms or from zero up."""
+    """Lines with error bars of one standard error, over whole numbers on a logarithmic axis or one that starts at 0."""
     figure, axis = _single((6.8, 4.2), title, names, note)
     axis.grid(color=FAINT, lw=0.5, alpha=0.6)
     for color, line in zip(CLASSES, lines, strict=False):

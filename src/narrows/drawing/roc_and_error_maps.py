@@ -1,4 +1,4 @@
-"""Pictures of detection: score histograms, ROC curves, and where the most anomalous examples are unlike normal ones."""
+"""Pictures of anomaly detection: score histograms, ROC curves, and error maps of the most anomalous examples."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from narrows.drawing.canvas import (
 
 BARS = 60
 SHOWN = 99.5
-"""Percentile of all scores at which the axis ends; few far ones would leave the rest no room."""
+"""Percentile of all scores at which the axis ends, so that a few extreme scores do not squeeze the rest."""
 COLUMNS = 4
 
 
 def score_histogram(normal: Array, anomalous: Array, threshold: float, title: str, name: str) -> Picture:
-    """Scores of normal and anomalous test examples, `[N]` and `[M]`, each as shares of its kind, with the threshold
-    drawn; the last bar holds what lies beyond the axis."""
+    """Histogram of the scores of normal `[N]` and anomalous `[M]` test examples, each as shares of its kind, with the
+    threshold; the last bar holds all scores beyond the axis."""
     both = np.concatenate([normal, anomalous])
     low, high = float(both.min()), max(float(np.percentile(both, SHOWN)), threshold)
     edges = np.linspace(low, high if high > low else low + 1, BARS + 1)
@@ -52,7 +52,7 @@ def score_histogram(normal: Array, anomalous: Array, threshold: float, title: st
 
 
 def roc_curves(scores: Mapping[str, Array], anomalous: NDArray[np.bool_], title: str) -> Picture:
-    """One curve per method, in the order given, the first drawn thicker; names carry their AUROC already."""
+    """ROC curves, one per method in the given order, the first thicker; the names include the AUROC."""
     figure, axis = _single((7.4, 4.6), title, ("false-alarm rate", "recall"), "")
     axis.plot([0, 1], [0, 1], color=FAINT, lw=0.8)
     colours = [MODEL, *(color for color in CLASSES if color != CLASSES[7])]
@@ -68,8 +68,8 @@ def roc_curves(scores: Mapping[str, Array], anomalous: NDArray[np.bool_], title:
 def error_images(
     truth: Array, guess: Array, error: Array, heads: Sequence[str], title: str, bounds: tuple[float, float] | None
 ) -> Picture:
-    """Images `[N, C, H, W]` above their reconstruction and the squared error of every pixel, mean over channels; the
-    error's colours end at its largest value, which the title says."""
+    """Images `[N, C, H, W]` above their reconstructions and error maps: the squared error of every pixel, averaged over
+    channels. The colours end at the largest error, which the title gives."""
     low, high = bounds if bounds is not None else (float(truth.min()), float(truth.max()))
     scale = max(1, round(TILE / max(truth.shape[-2:])))
     maps = error.mean(axis=1, keepdims=True)
@@ -80,7 +80,7 @@ def error_images(
 
 
 def error_lines(truth: Array, guess: Array, error: Array, heads: Sequence[str], title: str) -> Picture:
-    """Series `[N, C, T]` over their reconstruction; the darker a time step, the larger its squared error, mean over
+    """Series `[N, C, T]` and their reconstructions; time steps are darker the larger their squared error, averaged over
     channels, on one scale for all."""
     figure, axes = _panels(-(-len(truth) // COLUMNS), min(COLUMNS, len(truth)), (2.5, 1.7), title)
     low, high = float(min(truth.min(), guess.min())), float(max(truth.max(), guess.max()))
@@ -105,6 +105,6 @@ def error_lines(truth: Array, guess: Array, error: Array, heads: Sequence[str], 
 
 
 def error_table(error: Array, heads: Sequence[str], title: str, names: Sequence[str] | None) -> Picture:
-    """Squared error of every feature, `[N, D]`, a row per example."""
+    """Heat map of the squared error of every feature, `[N, D]`, one row per example."""
     label = "squared error"
     return heat_maps([(label, error)], title, columns=names, ylabel="", rows=heads, bounds=(0.0, float(error.max())))
