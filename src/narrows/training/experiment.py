@@ -1,4 +1,4 @@
-"""One experiment, from its config to its record."""
+"""Running an experiment, from its config to its recorded figures."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ log = logging.getLogger(__name__)
 
 
 def run(config: DictConfig, job: Job) -> Figures:
-    """Train, test and record what `config` describes; the final figures.
+    """Train, test and record the experiment that `config` describes; returns its final figures.
 
     Raises:
-        UserError: anything in the config or the data that a user can mend.
-        Pruned: the sweep that this run belongs to gave up on it.
+        UserError: a mistake in the config or the data.
+        Pruned: the sweep that this run belongs to ended it early.
     """
     quieten()
     asked, config = config, checked(config)
@@ -58,7 +58,7 @@ def run(config: DictConfig, job: Job) -> Figures:
         return _execute(config, objective, job, directory)
     _take(directory, job, asked)
     with recorded(directory, job, config.seed):
-        # After the manifest: a directory that has a config has all that a run needs to go on.
+        # Written after the manifest: a directory with a config then has all that resuming needs.
         write_atomically(directory.path / CONFIG, OmegaConf.to_yaml(config))
         return _execute(config, objective, job, directory)
 
@@ -72,15 +72,15 @@ def _take(directory: RunDirectory, job: Job, asked: DictConfig) -> None:
 
 
 def check_composition(config: DictConfig) -> Objective:
-    """Build what needs no data, and refuse what cannot work together before any data are loaded.
+    """Build the objective and check that all parts fit together, before any data are loaded.
 
     Raises:
-        UserError: a value out of range, a model that cannot carry on with the bottleneck's latent, or a loss or a
-            density that cannot read the model's.
+        UserError: a value out of range, a model that does not fit the bottleneck's latent, or a loss or density that
+            does not fit the model's latent.
     """
     check_trainer(config.trainer)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
-    # The kind of latent does not depend on the width before it: any width does to ask for it.
+    # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
     bottleneck = build(config.bottleneck, "bottleneck", width)
     model = class_of(config.model, "model", Autoencoder)
@@ -105,7 +105,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
     parameters = sum(p.numel() for p in model.parameters())
     if is_main_process():
         directory.update(parameters=parameters)
-    # Here, to refuse its options before anything is trained.
+    # Built here, so that wrong options are refused before training.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)
     _announce(job, data, model, parameters, trainer)
@@ -125,7 +125,7 @@ def _execute(config: DictConfig, objective: Objective, job: Job, directory: RunD
 
 
 def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -> AutoencoderModule:
-    """What trains the model on the objective.
+    """The LightningModule that trains the model on the objective.
 
     Raises:
         UserError: an option that the module refuses.
@@ -142,7 +142,7 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
 
 
 def _starting_point(job: Job, directory: RunDirectory) -> Path | None:
-    """The checkpoint to go on from, with the run's histories cut back to it."""
+    """The checkpoint to resume from, with the run's histories cut back to it; None for a new run."""
     if not job.resume:
         if is_main_process():
             began_at(directory, 0, None)

@@ -1,4 +1,4 @@
-"""Training from rows in memory: the config that `narrows train` composes, without its command and its directory."""
+"""Training on rows in memory, with the configs of `narrows train` but without its command and run directory."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ from narrows.training.lightning_trainer import make_trainer, quieten
 log = logging.getLogger(__name__)
 
 ROWS = "rows.npz"
-"""In a run directory: what it was fitted to."""
+"""The file in a run directory that holds the rows it was fitted to."""
 SHOWING = ("checkpoint", "progress", "pictures")
-"""Callbacks that write or print, which a fit that leaves nothing behind does without."""
+"""Callbacks that write or print, which are left out of a fit without a directory."""
 
 
 @dataclass
 class Fit:
-    """What a fit leaves in memory."""
+    """The result of a fit."""
 
     module: AutoencoderModule
     held: NDArray[np.integer]
-    """The validation rows' places in what was given."""
+    """Positions of the validation rows among the given rows."""
     directory: Path | None
-    """Of the run, where one was asked for."""
+    """The run directory, if one was asked for."""
 
 
 @dataclass
@@ -68,11 +68,11 @@ class Memory:
 
 
 def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path | None) -> Fit:
-    """Train what `overrides` of `narrows train` say on `x [N, D]`, a tenth of whose rows validate.
+    """Train on `x [N, D]` with `overrides` of `narrows train`; a tenth of the rows validates.
 
     The last weights are kept; no task is run and no density (`density=`) is fitted. Torch's generators and its
-    deterministic mode are as before afterwards. Nothing is written, unless there is a `directory`: then below it a run,
-    with its config, manifest, checkpoints, history and the rows, which `narrows.load` and `narrows compare` read.
+    deterministic mode are restored afterwards. With a `directory`, a run is written below it (config, manifest,
+    checkpoints, history and the rows), which `narrows.load` and `narrows compare` can read; else nothing is written.
 
     Raises:
         UserError: overrides that do not compose, or do not fit the rows or one another.
@@ -94,7 +94,7 @@ def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path
 
 
 def _place(directory: str | Path, choices: dict[str, str]) -> Path:
-    # Without its cache: every fit of a process has a run of its own.
+    # Bypass the cache of `run_dir`, so that every fit of a process has its own run.
     return Path(run_dir.__wrapped__(str(directory), None, choices.get("variant")))
 
 
@@ -115,7 +115,7 @@ def _recorded(config: DictConfig, objective: Objective, rows: NDArray[np.float32
 
 @functools.lru_cache(maxsize=64)
 def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-    """The config and its choices by group; a Hydra application that calls this keeps its own Hydra.
+    """Compose the config; returns it and its choices by group. The global Hydra of the caller is restored.
 
     Raises:
         UserError: a group, choice or key that does not exist.
@@ -141,10 +141,10 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
 
 
 def in_memory(config: DictConfig, rows: NDArray[np.float32]) -> DataModule:
-    """The config's datamodule on `rows [N, D]` in the place of its file.
+    """The config's datamodule, with `rows [N, D]` in place of its file.
 
     Raises:
-        UserError: another datamodule than `arrays`, or one that standardises.
+        UserError: a datamodule other than `arrays`, or one that standardises.
     """
     source = config.datamodule.source
     require(
@@ -179,7 +179,7 @@ def _held(data: DataModule) -> NDArray[np.integer]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Torch's generators, its deterministic mode and Python's warning filters are as before afterwards."""
+    """Restore torch's generators, its deterministic mode and Python's warning filters after this context."""
     strict, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The only LightningModule: it runs the model, the objective and the optimiser, whatever the variant."""
+"""The only LightningModule, for all variants: it runs the model, the objective and the optimiser."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least
 class AutoencoderModule(L.LightningModule):
     """Trains `model` on `objective`.
 
-    Optimisation is manual, because Lightning's automatic loop costs a small network twice the overhead; so
-    clipping and accumulation are options here and not of the Trainer.
+    Optimisation is manual, because Lightning's automatic loop doubles the overhead of a small network; clipping and
+    accumulation are therefore options here and not of the Trainer.
 
     Args:
         optimizer: `optimizer(params)`.
@@ -80,8 +80,8 @@ class AutoencoderModule(L.LightningModule):
             self.model.compile()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the running hook here some thirty times a step, and a module's own __setattr__, which
-        # looks for parameters and buffers, does far more than a plain one.
+        # Lightning sets the name of the running hook some thirty times a step, and a module's own __setattr__,
+        # which looks for parameters and buffers, is slow.
         if isinstance(value, (str, int, float, type(None))):
             object.__setattr__(self, name, value)
         else:
@@ -90,7 +90,7 @@ class AutoencoderModule(L.LightningModule):
     # ── training ────────────────────────────────────────────────────────────────────────────────────────
 
     def configure_optimizers(self) -> Any:
-        # Terms may hold parameters of their own (critics), so all of the module's are optimised.
+        # Terms may have parameters of their own (critics), so all parameters of this module are optimised.
         groups = [{"params": player, **({} if lr is None else {"lr": lr})} for player, lr in self._players()]
         optimizer = self._make_optimizer(groups if len(groups) > 1 else groups[0]["params"])
         return [optimizer], [self._make_scheduler(optimizer)]
@@ -105,12 +105,12 @@ class AutoencoderModule(L.LightningModule):
     def on_train_start(self) -> None:
         self._history.interval = max(1, int(cast(Any, self.trainer).log_every_n_steps))
         self._clock, self._examples = time.perf_counter(), 0
-        # A resumed run goes on with the length it began with, whatever it was since given.
+        # A resumed run keeps the length that it began with, even if it was given more epochs since.
         self._run = self._run or self._planned_steps()
         self.objective.span(self._run)
 
     def _planned_steps(self) -> int | None:
-        """Optimiser steps that the trainer's limits allow; None where only time limits them."""
+        """The number of optimiser steps that the trainer's limits allow; None if only time limits them."""
         trainer: Any = self.trainer
         limits = [trainer.max_steps] if trainer.max_steps > 0 else []
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
@@ -136,14 +136,14 @@ class AutoencoderModule(L.LightningModule):
             self.flush()
 
     def _accumulating(self, batch_idx: int) -> bool:
-        """Whether this batch's gradient waits for the next one's."""
+        """Whether the gradient of this batch waits for that of the next one."""
         return (batch_idx + 1) % self.accumulate != 0 and batch_idx + 1 < self.trainer.num_training_batches
 
     def _weigh(self, batch: Batch) -> float:
-        """Rows of the global batch over those of the first one of this optimiser step.
+        """The number of rows of the global batch, divided by that of the first batch of this optimiser step.
 
-        The gradients add up with these weights and are divided by their sum: that is the gradient of one
-        batch of all these rows, also where an epoch's last ones are fewer or smaller.
+        The gradients are summed with these weights and divided by the sum of the weights, which gives the gradient of
+        one batch of all these rows, even if the last batches of an epoch are fewer or smaller.
         """
         if self.accumulate == 1:
             self._weight = 1.0
@@ -164,10 +164,10 @@ class AutoencoderModule(L.LightningModule):
         """Whether gradients of earlier batches wait for the optimiser's step: no checkpoint holds them."""
         return self._weight != 0.0
 
-    # What has been measured and not yet logged goes on with the run.
+    # Figures that are recorded but not yet logged are kept in the checkpoint.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises `NonFiniteError` rather than save what a step with a non-finite term has left."""
+        """Save the recorded figures; raises `NonFiniteError`, so that nothing is saved, after a non-finite step."""
         checkpoint["unlogged"] = self._history.state(self._mean_over_processes)
         checkpoint["validated"] = self.validated
         checkpoint["planned_steps"] = self._run
@@ -191,14 +191,14 @@ class AutoencoderModule(L.LightningModule):
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None:
                 scaler.unscale_(optimizer.optimizer)
-            # Each player on its own: a critic's large gradient must not shorten the model's step.
+            # Clip model and critics separately: a critic's large gradient must not shorten the model's step.
             for player in optimizer.param_groups:
                 torch.nn.utils.clip_grad_norm_(player["params"], self.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
     def flush(self) -> None:
-        """Log the mean of the steps since the last flush; the one point where training waits for the device.
+        """Log the mean of the steps since the last flush; only here does training wait for the device.
 
         Raises:
             NonFiniteError: one of those steps had a term that is not finite.
@@ -238,9 +238,9 @@ class AutoencoderModule(L.LightningModule):
     def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
         if len(batch) == 0:
             return
-        # The same noise each time: two evaluations differ by the weights alone.
+        # Use the same noise each time, so that two evaluations differ only by the weights.
         seed_default(self.seed, stage, batch_idx, self.global_rank)
-        # Schedules stand at their end, so that the monitored figure means the same all through the run.
+        # Evaluate schedules at their end, so that the monitored figure means the same throughout the run.
         out = self.model(batch)
         out.step = FINAL_STEP
         losses = self.objective(out, self.model)
@@ -252,7 +252,7 @@ class AutoencoderModule(L.LightningModule):
         self._sums[stage] = self._sums.get(stage, 0.0) + weighted.double()
 
     def _conclude(self, *stages: str) -> dict[str, float]:
-        """Log the means of these stages, but of those that no process has an example of."""
+        """Log the means of these stages, except stages without an example in any process."""
         zero = torch.zeros_like(next(iter(self._sums.values())))
         figures: dict[str, float] = {}
         for stage in stages:

@@ -1,4 +1,4 @@
-"""The Trainer of a run, with its loggers and callbacks."""
+"""Building the Lightning Trainer of a run, with its loggers and callbacks."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.tensorboard import TensorBoard
 
 CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
-"""The config groups whose choice is a hyper-parameter."""
+"""The config groups whose choices are hyper-parameters."""
 
 
 def quieten() -> None:
-    """Silence what tells a user of narrows nothing: notices of Lightning's on its own inner parts."""
+    """Silence notices of Lightning about its own internals, which do not help a user of narrows."""
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # Figures are summed over the processes before they are logged.
+    # Irrelevant here: figures are summed over the processes before they are logged.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.distributed"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
 
 
 def check_trainer(options: DictConfig) -> None:
-    """Refuse what Lightning would meet late, or say in riddles.
+    """Refuse options on which Lightning would fail late or with an unclear message.
 
     Raises:
         UserError: names the option.
@@ -58,8 +58,8 @@ def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
     Raises:
         UserError: an option that Lightning refuses, or a logger whose extra is not installed.
     """
-    # Deterministic mode would fill every new tensor with NaN first: a safeguard for kernels that read what
-    # nobody wrote, at several percent of a step.
+    # Deterministic mode would fill every new tensor with NaN, a safeguard against kernels that read uninitialised
+    # memory; it costs several percent of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     loggers = [build(node, f"logger.{name}", save_dir=job.directory) for name, node in config.logger.items()]
     callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
@@ -87,7 +87,7 @@ def declare(
     tasks: Mapping[str, Task],
     others: Sequence[str] = (),
 ) -> None:
-    """Name the run's hyper-parameters and final figures to TensorBoard before it starts."""
+    """Declare the run's hyper-parameters and final figures to TensorBoard before it starts."""
     metrics = ["test/loss", *(f"test/{name}" for name in objective)]
     metrics += [*(["test/elbo"] if model.variational else []), *others]
     for task in tasks.values():
@@ -98,7 +98,7 @@ def declare(
 
 
 def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
-    """What experiments differ in, flat: in a sweep just what its jobs differ in, else choices and numbers."""
+    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else choices and numbers."""
     if job.sweep is not None:
         values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in job.sweep.varied}
         return {key: value for key, value in values.items() if value is not None}

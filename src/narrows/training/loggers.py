@@ -16,7 +16,7 @@ from narrows.runs.file_names import HISTORY
 
 
 class CSVHistory(Logger):
-    """`metrics.csv`, one row per value: `step,metric,value`; rows are only ever appended."""
+    """Writes `metrics.csv`, one row per value: `step,metric,value`; rows are only appended."""
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class CSVHistory(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The run directory holds the config."""
+        """Do nothing: the run directory holds the config."""
 
 
 def wandb(save_dir: str | Path, project: str = "narrows", offline: bool = False) -> Logger:

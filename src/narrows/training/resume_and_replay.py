@@ -1,9 +1,9 @@
-"""`narrows train` without Hydra: from a config that is recorded, in a run's own directory or in a new one.
+"""`narrows train` from a recorded config, without Hydra: resuming a run, or replaying it in a new directory.
 
     narrows train resume=RUN [KEY=VALUE ...]
     narrows train from_config=FILE into=DIR [allow=PACKAGE,...] [KEY=VALUE ...]
 
-A recorded config may come from anybody: it executes nothing but what `narrows.loading.permitted_classes` lets through.
+A recorded config may come from a stranger: `narrows.loading.permitted_classes` decides what it may execute.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from narrows.runs.run_directory import read_manifest
 
 OPTIONS = ("resume", "from_config", "into", "allow")
 CONTINUABLE = ("trainer", "callbacks", "logger", "tasks", "data_dir", "datamodule.loading", "checkpoint")
-"""What a run may be told anew when it goes on: nothing that changes what it is."""
+"""The keys that may change when a run is resumed, because they do not change its figures so far."""
 
 
 def is_asked(arguments: list[str]) -> bool:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     """Run what the command line says.
 
     Raises:
-        UserError: no such run or config, one that is not to be trusted or cannot go on, or a bad override.
+        UserError: no such run or config, one that is not trusted or cannot be resumed, or a bad override.
     """
     pairs = [argument.partition("=") for argument in arguments]
     options = {key: value for key, _, value in pairs if key in OPTIONS}
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
 def _resumed(directory: Path, overrides: list[str], allow: list[str]) -> tuple[DictConfig, Job]:
     config, sweep = _composed(directory / CONFIG, overrides), SweepJob.from_environment()
     if sweep is None or directory.resolve().parent != Path(sweep.sweep):
-        require_trusted(config, allow)  # a sweep's own jobs, it has composed itself
+        require_trusted(config, allow)  # jobs of a sweep were composed by the sweep itself
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else {}
     choices = _choices(manifest)
     if manifest.get("status") in ("completed", "pruned"):
@@ -109,7 +109,7 @@ def _key(override: str) -> str:
 
 
 def _log_to(directory: Path) -> None:
-    """What Hydra sets up for other runs: messages on stderr, and in the run's `train.log`."""
-    # Delayed: the directory may not be there yet, or be another's.
+    """Log to stderr and to the run's `train.log`, as Hydra does for other runs."""
+    # The file is opened at the first message: the directory may not exist yet, or belong to another run.
     record = logging.FileHandler(directory / LOG, delay=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stderr), record])

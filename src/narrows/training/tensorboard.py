@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class TensorBoard(TensorBoardLogger):
-    """TensorBoard events in the run directory itself, one HParams row per run and no sub-runs."""
+    """Writes TensorBoard events in the run directory itself, with one HParams row per run and no sub-runs."""
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__(save_dir=save_dir, name="", version="", default_hp_metric=False)
@@ -37,8 +37,8 @@ class TensorBoard(TensorBoardLogger):
     def declare(self, hyperparameters: Mapping[str, Any], metrics: list[str]) -> None:
         """Write the run's one HParams row into its own event file.
 
-        The metric columns are named here, once and at the start, because TensorBoard reads them from the
-        first summary that it meets; their values are the scalars of the same names.
+        The metric columns are named here, once at the start, because TensorBoard reads them from the first summary that
+        it finds; their values are the scalars of the same names.
         """
         from torch.utils.tensorboard.summary import hparams
 

@@ -1,4 +1,4 @@
-"""Checkpoints in the run directory, and the end that a signal asks for."""
+"""Writing checkpoints in the run directory, also when a signal ends the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from narrows.training.lightning_module import AutoencoderModule
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's door to `narrows.runs.checkpoint_files`: whole files with a checksum."""
+    """Makes Lightning read and write checkpoints through `narrows.runs.checkpoint_files`, with checksums."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.save(checkpoint, Path(path).parent, storage_options or ["last"])
@@ -31,18 +31,18 @@ class CheckpointFiles(TorchCheckpointIO):
 class Checkpoint(CheckpointBase):
     """Keeps `last.ckpt`, the one before it as `previous.ckpt`, and `best.ckpt` by the `monitor`ed figure.
 
-    `last` is written at the end of an epoch, when nothing of it is outstanding, and within it every
-    `every_n_steps`. A signal that ends the run (see `narrows.os_signals`) has it written at once. Lightning's own
-    callback writes `last` only when it has just written a new best one: it would not be the last.
+    `last` is written at the very end of an epoch, every `every_n_steps` within it, and when a signal ends the run (see
+    `narrows.os_signals`). Lightning's own callback writes `last` only together with a new best checkpoint, so that it
+    would not be the last.
 
     Args:
         monitor: a validation figure; of the epoch's last validation, or of those within an epoch.
         mode: whether the smallest or the largest is best.
-        every_n_epochs: epochs between two checkpoints.
-        every_n_steps: optimiser steps between two more within an epoch; null writes none.
+        every_n_epochs: epochs from one checkpoint to the next.
+        every_n_steps: optimiser steps from one further checkpoint within an epoch to the next; null writes none.
 
     Raises:
-        UserError: an unknown mode, an interval below 1, or (when first validated) a figure nobody reports.
+        UserError: an unknown mode, an interval below 1, or (at the first validation) an unknown figure.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Checkpoint(CheckpointBase):
         self._ending = False
         self._trainer: L.Trainer | None = None
 
-    # What goes on from here is in every checkpoint.
+    # State that every checkpoint holds.
 
     def state_dict(self) -> dict[str, Any]:
-        # An early end is decided before the checkpoint and acted upon after it.
+        # Early stopping is decided before the checkpoint is written and takes effect after it.
         return {"best": self.best, "stopped": self._trainer is not None and self._trainer.should_stop}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -85,7 +85,7 @@ class Checkpoint(CheckpointBase):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_step = trainer.global_step
         trainer.should_stop = trainer.should_stop or self._stopped
-        # Lightning has put a handler of its own before ours.
+        # Lightning has replaced our signal handlers by its own.
         os_signals.install()
 
     # When.
@@ -93,7 +93,7 @@ class Checkpoint(CheckpointBase):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # The epoch's last batch is followed by validation and the epoch's end, which belong to it.
+        # After the last batch, validation and the end of the epoch come first.
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or cast(AutoencoderModule, pl_module).accumulating:
             return
         step = trainer.global_step
@@ -146,7 +146,7 @@ class Checkpoint(CheckpointBase):
     # Ending.
 
     def _asked_to_end(self, trainer: L.Trainer, batch_idx: int | None = None) -> bool:
-        """Whether a signal has come; to any of several processes, which agree on it at every logging interval."""
+        """Whether a signal has come to any of the processes, which agree on it at every logging interval."""
         if trainer.world_size == 1:
             return os_signals.noted() is not None
         if batch_idx is not None and (batch_idx + 1) % int(cast(Any, trainer).log_every_n_steps):
@@ -161,17 +161,17 @@ class Checkpoint(CheckpointBase):
 
 
 def before_validation(state: dict[str, Any]) -> None:
-    """Put the counters of a checkpoint written in validation where validation begins.
+    """Reset the counters of a checkpoint that was written during validation to the beginning of the validation.
 
-    The sums of its first batches are not in the checkpoint; a continued run validates from the first one.
+    The checkpoint lacks the sums of the first batches, so a resumed run must validate from the first one.
     """
     progress = state["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
     for counter in ("total", "current"):
-        # What Lightning takes for "the first batch has started": it then validates before it trains on.
+        # Lightning takes this as "the first batch has started" and validates before it trains on.
         progress[counter] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     progress["is_last_batch"] = False
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host had no memory left for a tensor."""
+    """Whether the device or the host ran out of memory for a tensor."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
