@@ -1,4 +1,4 @@
-"""How well the latents of a model stand each for one factor of variation, beside PCA and ICA."""
+"""Task disentanglement: how well each latent stands for one factor of variation, beside PCA and ICA."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ METRICS: dict[str, Callable[[Table], dict[str, float]]] = {
     "factor_vae": factor_vae,
     "beta_vae": beta_vae,
 }
-"""By the name in the option; `dci` depends on another option."""
+"""Metrics by their name in `metrics`; `dci` also depends on `trees`."""
 DCI = ("disentanglement", "completeness", "informativeness")
 MAX_LATENTS = 256
-"""Every latent is held against every factor."""
+"""Most latents, because every latent is compared with every factor."""
 
 
 class Disentanglement(Task):

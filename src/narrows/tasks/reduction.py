@@ -1,4 +1,4 @@
-"""What is left of the data in the latents, beside classic reductions to as many dimensions."""
+"""Task reduction: how well the latents preserve the data, beside classic reductions to as many dimensions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from narrows.types import Batch, DataSpec
 log = logging.getLogger(__name__)
 
 PARTS = 5
-"""Of the test rows whose neighbourhoods are compared: as many values of trustworthiness."""
+"""Parts of the test rows; each gives one value of trustworthiness."""
 PERPLEXITY = 30
 
 
@@ -137,7 +137,7 @@ class Reduction(Task):
     def _train_codes(
         self, context: TaskContext, readers: dict[str, Reader], reducers: dict[str, Reducer]
     ) -> dict[str, tuple[Matrix, NDArray]]:
-        """By reduction, codes of training rows and their labels; of one that was fitted on some rows, of these."""
+        """By reduction, codes and labels of training rows: those it was fitted on, if it was fitted on some."""
         known = {name: reducer.fitted for name, reducer in reducers.items() if reducer.fitted is not None}
         asked = {name: read for name, read in readers.items() if name not in known} | {"label": labels}
         train = read_split(context, "train", asked, _some(context.spec.size, self.max_rows, context.seed))
@@ -178,8 +178,8 @@ class Reduction(Task):
 
 @dataclass
 class _Look:
-    """By reduction: codes of training rows with their labels, where there are any, codes of test rows, squared error
-    of test examples."""
+    """By reduction: codes of training rows and their labels, if any, codes of test rows, and squared errors of test
+    examples."""
 
     train: dict[str, tuple[Matrix, NDArray]]
     test: dict[str, Matrix] = field(default_factory=dict)
@@ -209,7 +209,7 @@ def _reader(classics: Classics, reducer: Reducer) -> Reader:
 
 
 def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reducer]) -> dict[str, Reader]:
-    """The MSE of every example of a batch, `[B]`, by what reconstructs it."""
+    """By method of reconstruction, a function that gives the MSE of every example of a batch, `[B]`."""
 
     def back(reducer: Reducer) -> Reader:
         assert reducer.decode is not None

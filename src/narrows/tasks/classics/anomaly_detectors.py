@@ -33,9 +33,9 @@ NEIGHBOURS = 5
 LOF_NEIGHBOURS = 20
 TREES = 100
 NU = 0.1
-"""Of the one-class SVM: at most so many of the training rows lie outside."""
+"""`nu` of the one-class SVM: most training rows outside, as a share."""
 MAX_SVM_ROWS = 5000
-"""Its exact solution takes time quadratic in the rows, beyond what neighbours cost."""
+"""Most rows of the one-class SVM, whose exact solution takes time quadratic in the rows."""
 
 Ranked = Callable[[Matrix], NDArray[np.floating]]
 """`[N, D] -> [N]`, higher is more anomalous."""
@@ -43,12 +43,12 @@ Ranked = Callable[[Matrix], NDArray[np.floating]]
 
 @dataclass
 class Rows:
-    """Training rows for what is not linear in them.
+    """The training rows for detectors that are not linear.
 
     Args:
         context: of the task.
-        max_rows: that any classic may read; None for all.
-        pair_rows: that those may read which compare rows in pairs.
+        max_rows: most rows that any classic may read; None for all.
+        pair_rows: most rows for classics that compare rows in pairs.
     """
 
     context: TaskContext
@@ -134,9 +134,9 @@ NAMES = (*GUESSED, "mahalanobis", *RANKED)
 def fit_detectors(
     context: TaskContext, names: Sequence[str], max_rows: int | None, pair_rows: int | None
 ) -> dict[str, Score]:
-    """The named detectors, in the order of `NAMES`. One that cannot be had is left out, which the log says.
+    """Fit the named detectors, in the order of `NAMES`; one that is unavailable is left out and logged.
 
-    They score whole splits at once: ECOD's answer depends on what it is asked together.
+    They score whole splits at once, because ECOD's scores depend on the rows that are scored together.
     """
     classics = fit_classics(context, max_rows)
     rows = Rows(context, max_rows, pair_rows)

@@ -30,15 +30,15 @@ class Reducer:
 
     encode: Callable[[Matrix], Matrix]
     decode: Callable[[Matrix], Matrix] | None = None
-    """Back to raw values, where the reduction has a way back."""
+    """The map back to raw values, if the reduction has one."""
     fitted: tuple[Matrix, NDArray[np.int64]] | None = None
-    """Codes of the training rows at these positions, where others are not to be asked for."""
+    """Codes of the training rows at these positions, if only these may be used."""
 
 
 def fit_reducers(
     context: TaskContext, classics: Classics, kernel_rows: int, umap_rows: int | None
 ) -> dict[str, Reducer]:
-    """PCA, Gaussian random projection, kernel PCA and, where it is asked for and umap-learn is installed, UMAP."""
+    """Fit PCA, Gaussian random projection, kernel PCA and, if asked for and installed, UMAP."""
     found = {"pca": Reducer(classics.pca.transform, classics.pca.inverse_transform)}
     found["random_projection"] = _random_projection(context, classics)
     found["kernel_pca"] = _kernel_pca(context, classics, kernel_rows)
@@ -79,7 +79,7 @@ def _kernel_pca(context: TaskContext, classics: Classics, rows: int) -> Reducer:
 
 
 def import_umap() -> Any:
-    """The module, or None, and said, where umap-learn is not installed."""
+    """The umap module; None, and logged, if umap-learn is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=ImportWarning)
@@ -95,10 +95,10 @@ def fit_umap(umap: Any, rows: Matrix, dims: int, seed: int) -> Any:
 
     "UMAP: Uniform Manifold Approximation and Projection" (McInnes, Healy and Melville, 2018).
     """
-    # One thread: several would not give the same map twice, and umap-learn warns of it.
+    # One thread, because several do not give the same map twice, and umap-learn warns of it.
     reduction = umap.UMAP(n_components=dims, n_neighbors=min(15, len(rows) - 1), random_state=seed, n_jobs=1)
     with warnings.catch_warnings():
-        # Of few rows: the spectral start does not converge, and a random one takes its place.
+        # With few rows the spectral initialisation does not converge and is replaced by a random one.
         warnings.filterwarnings("ignore", category=UserWarning)
         return reduction.fit(rows)
 
@@ -129,6 +129,6 @@ def _state(context: TaskContext, purpose: str) -> int:
 
 
 def too_many(dims: int, shape: tuple[int, ...]) -> str | None:
-    """Why a latent is no reduction of examples of that shape, where it is none."""
+    """The reason why the latent is not smaller than examples of that shape; None if it is smaller."""
     values = math.prod(shape)
     return None if dims < values else f"{dims} latents are no reduction of {values} values"

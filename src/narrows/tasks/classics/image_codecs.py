@@ -26,26 +26,26 @@ Pictures = NDArray[np.uint8]
 
 TINY = 64
 COMPONENTS = 256
-"""Of PCA, at most: a component that varies less than a step costs next to nothing."""
+"""Most components of PCA; one that varies less than a step costs next to nothing."""
 NEAR = 3
 BLOCK = 8
-"""Pixels a side of what PCA reads of a picture that is too large to be read whole."""
+"""Side in pixels of the blocks that PCA reads of a picture that is too large to be read whole."""
 WHOLE = 4096
-"""Values of a picture that PCA reads whole, at most."""
+"""Most values of a picture that PCA reads whole."""
 
 
 @dataclass
 class Coded:
-    """What a codec made of the pictures."""
+    """The result of a codec: total size and decoded pictures."""
 
     size: int
-    """Bytes of all files."""
+    """Bytes of all files together."""
     pictures: Pictures
 
 
 @dataclass
 class Classic:
-    """Settings from the smallest files to the largest, and what each makes of the pictures."""
+    """A codec with settings from the smallest files to the largest, and its results on the pictures."""
 
     settings: Sequence[Any]
     memo: dict[Any, Coded] = field(default_factory=dict)
@@ -59,9 +59,9 @@ class Classic:
         raise NotImplementedError
 
     def within(self, budget: int) -> Coded:
-        """At the best setting whose files have at most `budget` bytes together; at the smallest where none has.
+        """The result at the best setting whose files fit in `budget` bytes; at the smallest setting if none fits.
 
-        Found by bisection, and among the next `NEAR` settings: sizes do not grow everywhere.
+        It is found by bisection and among the next `NEAR` settings, because sizes do not always grow.
         """
         low, high = 0, len(self.settings) - 1
         while low < high:
@@ -108,7 +108,7 @@ class PillowCodec(Classic):
 
 
 def png_bytes(pictures: Pictures) -> int:
-    """Of the pictures without loss."""
+    """The bytes of the pictures as PNG, without loss."""
     total = 0
     for sheet in sheets(pictures):
         file = io.BytesIO()
@@ -118,12 +118,12 @@ def png_bytes(pictures: Pictures) -> int:
 
 
 def _columns(shape: tuple[int, ...]) -> int:
-    """Pictures in a row of the mosaic; 0 where every picture is a file."""
+    """Pictures per row of the mosaic; 0 if every picture is its own file."""
     return math.ceil(math.sqrt(shape[0])) if max(shape[2:]) < TINY else 0
 
 
 def sheets(pictures: Pictures) -> list[Pictures]:
-    """What is one file each, `[C, H, W]`: the pictures, or the mosaic of them all, black where it has no more."""
+    """The pictures `[C, H, W]` of the files: all of them, or one mosaic of all, filled up with black."""
     columns = _columns(pictures.shape)
     if not columns:
         return list(pictures)

@@ -1,4 +1,4 @@
-"""The classic answers that a model is printed beside: the training mean, PCA, ridge regression, Mahalanobis.
+"""The linear methods with which a model is compared: training mean, PCA, ridge regression, Mahalanobis distance.
 
 All work on flattened examples `[B, D]`; missing values are filled with the training mean.
 """
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 Matrix = NDArray[np.floating]
 
 MAX_VALUES = 500_000_000
-"""Of the training matrix: 2 GB, and scikit-learn copies it."""
+"""Largest training matrix, 2 GB, which scikit-learn copies."""
 MAX_VALUES_OF_FILES = 50_000_000
-"""The same of data that do not lie in memory, so that nothing else needs much more of it than training did."""
+"""Largest training matrix for data in files, so that evaluation needs little more memory than training."""
 MAX_DOUBLE = 50_000_000
-"""Matrices up to here are kept in float64, which makes PCA by covariance exact to the figures printed."""
+"""Matrices up to this size are kept in float64, which makes PCA by covariance exact to the printed digits."""
 MAX_SQUARE = 4096
-"""Dimensions up to which a D x D matrix is inverted."""
+"""Most dimensions D for which a D x D matrix is inverted."""
 EXACT, MOST = 1 - 1e-6, 0.9
 """Shares of the variance: what leaves rounding errors alone, and what principal components are cut back to then."""
 
@@ -85,8 +85,8 @@ class Classics:
 
     @cached_property
     def leading(self) -> int:
-        """Principal components that tell the unusual by what they leave: all, but where these leave nothing of the
-        training split, those of 90% of its variance ("PCA-90"), which the log says."""
+        """Number of components for anomaly scores: all, or those of 90% of the variance ("PCA-90", logged) if all leave
+        no error on the training split."""
         shares = self.pca.explained_variance_ratio_.cumsum()
         if not shares[-1] >= EXACT:
             return len(shares)
@@ -130,7 +130,7 @@ def ridge_to_clean(training: Training) -> Ridge:
 
 
 def fit_mahalanobis(context: TaskContext, max_rows: int | None) -> LedoitWolf | None:
-    """Mean and shrunk covariance of the training split; None, and said, above `MAX_SQUARE` dimensions.
+    """Mean and shrunk covariance of the training split; None, and logged, above `MAX_SQUARE` dimensions.
 
     "A well-conditioned estimator for large-dimensional covariance matrices" (Ledoit and Wolf, 2004).
     """
@@ -142,8 +142,8 @@ def fit_mahalanobis(context: TaskContext, max_rows: int | None) -> LedoitWolf | 
 
 
 def gather_training(context: TaskContext, max_rows: int | None, corruption: Corruption | None = None) -> Training:
-    """Streams the training split once: statistics of all rows, matrices of those that `max_rows` and memory allow,
-    also corrupted where there is a `corruption`."""
+    """Read the training split once: statistics of all rows, and matrices of as many rows as `max_rows` and memory
+    allow, also corrupted if there is a `corruption`."""
     dims = math.prod(context.spec.shape)
     kept = _kept_rows(context, max_rows, dims)
     width = np.float64 if kept.sum() * dims <= MAX_DOUBLE else np.float32
@@ -174,7 +174,7 @@ def gather_training(context: TaskContext, max_rows: int | None, corruption: Corr
 
 def _kept_rows(context: TaskContext, max_rows: int | None, dims: int) -> NDArray[np.bool_]:
     size = context.spec.size
-    # A datamodule of tests, or of somebody else, need not say where its examples lie.
+    # A datamodule of a test or a user may lack this attribute.
     most = MAX_VALUES_OF_FILES if getattr(context.datamodule, "reads_files", False) else MAX_VALUES
     rows = min(size, max(1, most // dims), size if max_rows is None else max_rows)
     kept = np.ones(size, dtype=bool)

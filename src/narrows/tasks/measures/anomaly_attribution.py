@@ -1,4 +1,4 @@
-"""Where the most anomalous examples are unlike what the model has learned."""
+"""Error maps of the most anomalous examples, which show the values that are unusual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a score of anomalousness is worth: figures with their standard errors, and thresholds from normals alone.
+"""AUROC and further figures of an anomaly score with standard errors, and thresholds from normal rows alone.
 
 Scores are `[N]`, higher where more anomalous; an alarm is a score strictly above the threshold.
 """
@@ -72,7 +72,7 @@ RATES = {"false_alarm_rate": false_alarm_rate, "recall": recall, "precision": pr
 
 
 class Ranking:
-    """Test rows sorted once, so that a resampling of them costs no sort: scikit-learn's figures take 20 ms a draw.
+    """Test rows sorted by score once, so that resampling need not sort; scikit-learn takes 20 ms per draw.
 
     Args:
         scores: `[N]`, higher where more anomalous.
@@ -84,10 +84,10 @@ class Ranking:
         ordered = scores[self._order]
         self._anomalous = anomalous[self._order]
         self._ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-        """The last place of every run of equal scores."""
+        """The last position of every group of equal scores."""
 
     def auroc(self, drawn: NDArray[np.integer]) -> float:
-        """Of the rows `drawn`, as often as each occurs there; equal scores count half. NaN for one class."""
+        """AUROC of the rows `drawn`, counted as often as they occur; equal scores count half. NaN for one class."""
         hits, alarms = self._counts(drawn)
         if not hits[-1] or not alarms[-1]:
             return math.nan
@@ -126,7 +126,7 @@ def conformal_threshold(normals: Scores, rate: float) -> float:
     Raises:
         UserError: too few normals to promise that rate.
     """
-    # The product of whole numbers and decimals must not round up across one.
+    # Rounding errors of the product must not raise it above a whole number.
     place = math.ceil((len(normals) + 1) * (1 - rate) - 1e-9)
     require(
         place <= len(normals),

@@ -1,4 +1,4 @@
-"""What imputation is asked for: values that are hidden here, and values that were missing from the start."""
+"""Test cases of imputation: values that are hidden here, and values that the data hide on purpose."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Hide = Callable[[Tensor], Tensor]
 
 @dataclass
 class Case:
-    """Test examples with something hidden."""
+    """Test examples with hidden values."""
 
     name: str
     batch: Batch
-    """What the model is given, but for `hidden`; on the device."""
+    """The examples on the device; the model is given them without the `hidden` values."""
     truth: Tensor
     hidden: Tensor
-    """bool, `[N, *shape]` on the CPU: what is judged."""
+    """bool, `[N, *shape]` on the CPU: the hidden values, which are judged."""
     hide: Hide | None
-    """How training rows are given the same gaps; None where the data have them."""
+    """Hides values of training rows in the same way; None if the data have such gaps already."""
     fixed: bool = False
     deviation: Tensor | None = None
-    """Of each feature of a vector over the training rows, hidden values and all, `[D]`: a unit for errors."""
+    """Standard deviation of each feature of a vector over the training rows, hidden values included, `[D]`."""
 
     @property
     def known(self) -> Matrix:
-        """`[N, D]`, NaN where nobody may look."""
+        """The known values `[N, D]`, NaN where a value is hidden or missing."""
         gone = self.hidden if self.batch.observed is None else self.hidden | ~self.batch.observed.cpu()
         return gapped(self.batch.x, gone)
 
@@ -50,7 +50,7 @@ class Case:
 def patterns(
     spec: DataSpec, rates: Sequence[float], blocks: Mapping[str, Sequence[float]]
 ) -> Iterator[tuple[str, Hide, bool]]:
-    """The name of each way to hide values, `x [B, *shape] -> bool` of its shape, and whether it is the same for all."""
+    """The ways to hide values: name, function `x [B, *shape] -> bool` mask, and whether all rows share one mask."""
     for rate in rates:
         yield f"mcar_{rate:g}", partial(_at_random, rate), False
     for place, sides in blocks.items():
@@ -63,7 +63,7 @@ def patterns(
 
 
 def given(context: TaskContext, most: int | None) -> Iterator[Case]:
-    """What is missing on purpose, on test rows and on training rows; nothing where nothing is."""
+    """The cases of values that the data hide on purpose, on test and training rows; none if there are none."""
     for split, name in (("test", "missing"), ("train", "missing_train")):
         rows = chosen(context.datamodule, split, most, context.seed, "imputation rows")
         batch = Batch.cat(subset(context.batches(split), rows))
