@@ -93,7 +93,7 @@ def _replayed(file: Path, into: Path, overrides: list[str], allow: list[str]) ->
 def _choices(manifest: dict[str, Any]) -> dict[str, str]:
     choices = manifest.get("choices", {})
     if not isinstance(choices, dict):
-        raise UserError(f"the {MANIFEST} of this run is none: it has no mapping of choices")
+        raise UserError(f"the {MANIFEST} of this run is damaged: it has no mapping of choices")
     return {str(group): str(choice) for group, choice in choices.items()}
 
 
