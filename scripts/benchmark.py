@@ -46,11 +46,12 @@ from narrows.losses import Objective
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.models.autoencoder import Autoencoder, Stages
-from narrows.training.callbacks.checkpoint import Checkpoint, CheckpointFiles
 from narrows.training.callbacks.progress import Progress
-from narrows.training.loggers import CSVHistory, TensorBoard
-from narrows.training.module import AutoencoderModule
-from narrows.training.trainer import quieten
+from narrows.training.callbacks.write_checkpoints import Checkpoint, CheckpointFiles
+from narrows.training.lightning_module import AutoencoderModule
+from narrows.training.lightning_trainer import quieten
+from narrows.training.loggers import CSVHistory
+from narrows.training.tensorboard import TensorBoard
 
 ROWS, VALIDATION = 54_000, 6_000  # MNIST's, as narrows splits it
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from narrows.tasks.measures.factor_scores import Matrix, Whole
+from narrows.tasks.measures.disentanglement_scores import Matrix, Whole
 
 SIZES = (2, 3, 4, 5)
 

@@ -54,7 +54,7 @@ from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses import Objective, Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch, DataSpec
 
 # What has no config, and why; an entry that is not needed any more fails.

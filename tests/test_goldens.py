@@ -24,7 +24,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from narrows.config.composition import build, config_dir
-from narrows.loading.load import build_model
+from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default
 from narrows.training.experiment import quieten

@@ -1,6 +1,6 @@
-"""Let a torchvision that was built for CUDA live beside a CPU-only torch.
+"""Let a torchvision that was built for CUDA be imported beside a CPU-only torch.
 
-There torchvision cannot load its compiled operators, and `import torchvision` dies while it registers
+In that case torchvision cannot load its compiled operators, and `import torchvision` fails while it registers
 fakes for two of them (`operator torchvision::nms does not exist`), and with it `import lightning`. Declaring
 the two schemas first is enough for datasets, transforms, `make_grid` and models; only the compiled image
 reader and nms stay absent. Where the builds match, nothing is changed.
@@ -37,7 +37,7 @@ def operators_load(folder: Path) -> bool:
 
 
 def declare_missing_operators(folder: Path) -> bool:
-    """Declare the schemas torchvision expects, if its own operators cannot load; says whether it did."""
+    """Declare the schemas that torchvision expects if its own operators cannot load; returns whether it did."""
     if _declared or operators_load(folder):
         return False
     import torch
@@ -50,7 +50,7 @@ def declare_missing_operators(folder: Path) -> bool:
 
 
 class _BeforeTorchvision(importlib.abc.MetaPathFinder):
-    """Runs the remedy at the first import of torchvision, by whomever, and then steps aside."""
+    """Import hook that declares the operators at the first import of torchvision, and then removes itself."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -58,7 +58,7 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
         if fullname != "torchvision":
             return None
         sys.meta_path.remove(self)
-        # Answered here, by the finders that are left: the import that asks would skip one of them now.
+        # Ask the remaining finders here: the calling import would now skip one of them.
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.origin is not None:
             declare_missing_operators(Path(spec.origin).parent)
@@ -66,7 +66,7 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Arrange for the remedy to run before torchvision is imported, unless it already was."""
+    """Install the import hook, unless torchvision is imported already."""
     waiting = any(isinstance(finder, _BeforeTorchvision) for finder in sys.meta_path)
     if "torchvision" not in sys.modules and not waiting:
         sys.meta_path.insert(0, _BeforeTorchvision())

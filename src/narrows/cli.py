@@ -46,7 +46,7 @@ def main() -> None:
         print(f"narrows: there is no command '{command}': {nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.stdout.flush()
-    # A user's own classes lie where the user stands; a command that reads strangers' runs imports nothing from there.
+    # `train` imports the user's own classes from the current directory; commands that read strangers' runs must not.
     options = [] if command == "train" else ["-P"]
     os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments])
 

@@ -1,4 +1,4 @@
-"""What narrows says when the user, not the program, made the mistake."""
+"""Errors that a user can mend, and the one sentence in which a command reports each."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class UserError(ValueError):
 
 
 class NonFiniteError(UserError):
-    """A loss term left the finite numbers during training."""
+    """A loss term became NaN or infinite during training."""
 
 
 class Pruned(Exception):
-    """A sweep gave up on this run: an end of its own, neither a failure nor an interruption."""
+    """A sweep ended this run early: neither a failure nor an interruption."""
 
 
 def stop(sentence: str) -> NoReturn:
-    """End the command as a user's mistake ends it.
+    """Print one sentence and exit with code 2, as after a user's mistake.
 
     Raises:
         SystemExit: always.
@@ -36,15 +36,15 @@ def stop(sentence: str) -> NoReturn:
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, which could write to a terminal what no run said."""
+    """`text` without control characters, which could take over the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 @functools.singledispatch
 def sentence(error: Exception) -> str | None:
-    """What a command says of an error that is the user's to mend; None where it is the program's.
+    """The sentence for an error that the user can mend; None for an error of the program.
 
-    A library's errors are registered by the room that explains them (`narrows.config.overrides`).
+    Errors of a library are registered by the module that explains them (`narrows.config.overrides`).
     """
     return None
 
@@ -61,8 +61,7 @@ def _(error: OSError) -> str | None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A user's mistake, or a file that cannot be used, ends with one sentence and exit code 2; a run that its sweep
-    gave up ends with 0."""
+    """End with one sentence and exit code 2 after a user's mistake or an unusable file, and with 0 after pruning."""
     try:
         yield
     except Pruned as error:
@@ -75,7 +74,7 @@ def explained() -> Iterator[None]:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A clause for the end of an error message: the nearest valid name and all of them."""
+    """The end of an error message about an unknown name: the nearest valid name, and all valid names."""
     valid = sorted(choices)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""

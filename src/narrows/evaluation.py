@@ -1,4 +1,4 @@
-"""What judging a model needs, whoever judges: splits in order, evaluation mode, parts of a batch."""
+"""What every evaluation of a model needs: splits in order, evaluation mode, parts of a batch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from narrows.types import Batch, DataSpec, row_sums
 
 
 class EvaluationData(Protocol):
-    """What a task needs of a datamodule: its spec, and each split once, in order."""
+    """The part of a datamodule that tasks use: its spec, and each split once, in order."""
 
     spec: DataSpec
 
     def ordered_loader(self, split: str) -> Iterable[Batch]: ...
 
     def revealed_loader(self, split: str) -> Iterable[Batch]:
-        """With what is missing on purpose; asked for only where something is missing."""
+        """As `ordered_loader`, with the values that were hidden on purpose; used only where values are missing."""
         ...
 
 
 @contextmanager
 def evaluating(model: nn.Module, seed: int, *counters: Counter) -> Iterator[None]:
-    """Evaluation mode, no gradients, default generators seeded by `counters`; all restored afterwards."""
+    """Evaluation mode without gradients, torch's default generators seeded by `counters`; all restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count())) if cuda else []), torch.no_grad():
@@ -42,7 +42,7 @@ def evaluating(model: nn.Module, seed: int, *counters: Counter) -> Iterator[None
 
 
 def select(batch: Batch, rows: Tensor | slice) -> Batch:
-    """The part of a batch that `rows` (a mask, positions or a slice) names."""
+    """The given rows of a batch; `rows` is a mask, positions or a slice."""
     if isinstance(rows, Tensor):
         rows = rows.to(batch.x.device)
     parts: dict[str, Any] = {
@@ -52,7 +52,7 @@ def select(batch: Batch, rows: Tensor | slice) -> Batch:
 
 
 def subset(loader: Iterable[Batch], positions: Tensor) -> Iterator[Batch]:
-    """The rows of an ordered loader at the ascending `positions`, batch by batch; empty batches are left out."""
+    """The rows at ascending `positions` of an ordered loader, batch by batch, without empty batches."""
     start = 0
     for batch in loader:
         here = positions[(positions >= start) & (positions < start + len(batch))] - start
@@ -69,7 +69,7 @@ def per_example(values: Tensor, observed: Tensor | None = None) -> Tensor:
 
 
 class TrainedLabels:
-    """Data whose test split is cut down to the labels that were trained on: what their model is judged by."""
+    """Data whose test split keeps only the labels that were trained on."""
 
     def __init__(self, whole: EvaluationData) -> None:
         self.whole, self.spec = whole, whole.spec
@@ -86,7 +86,7 @@ class TrainedLabels:
 
 
 def by_label(batch: Batch, spec: DataSpec) -> tuple[Batch, Batch]:
-    """The rows whose label was trained on (all, where labels are not known or did not matter), and the others."""
+    """Two batches: the rows whose label was trained on (all rows, if training selected no labels), and the others."""
     if spec.trained_labels is None or batch.label is None:
         return batch, select(batch, slice(0, 0))
     trained = torch.isin(batch.label, torch.tensor(spec.trained_labels, device=batch.label.device))

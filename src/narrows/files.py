@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and JSON files of runs."""
+"""Writing files whole or not at all, and the JSON files of runs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from narrows.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is whole, and leaves nothing behind where it fails.
+    """An open file that replaces `path` once it is complete; if writing fails, `path` stays as it was.
 
-    What is no file, such as `/dev/stdout` or a pipe, is written as it is.
+    `/dev/stdout`, a pipe, and anything else that is not a regular file is written directly.
 
     Raises:
-        OSError: of whatever went wrong, with the name of `path`.
+        OSError: writing failed; the error carries the name of `path`.
     """
-    target = path.resolve()  # where a link leads: the link itself stays
+    target = path.resolve()  # follow a symbolic link, so that the link itself stays
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if path.exists() and not path.is_file():
@@ -43,10 +43,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside the target and rename over it: a reader sees the old file or the new one.
+    """Write beside the target and rename over it: a reader sees the old file or the new one, never a part.
 
     Raises:
-        OSError: with the name of `path`.
+        OSError: writing failed; the error carries the name of `path`.
     """
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -57,7 +57,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of a run.
+    """The content of a JSON file in a run directory.
 
     Raises:
         UserError: it is missing or not JSON.
@@ -71,6 +71,6 @@ def read_json(path: Path) -> Any:
 
 
 def shortest(path: Path) -> str:
-    """Relative to where the user stands, when it lies below."""
+    """`path` relative to the current directory if it lies below it, otherwise unchanged."""
     absolute = path.resolve()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)

@@ -1,7 +1,7 @@
-"""Signals that end a run: noted at once, acted upon where its state is whole.
+"""Operating-system signals that end a run, such as SIGTERM: noted at once, obeyed when the run's state is consistent.
 
-In training, a checkpoint is written first, at the end of the batch; elsewhere there is nothing to save and the
-process leaves at once. A second signal does not wait. The exit code is the conventional 128 + number.
+In training the run first finishes the batch and writes a checkpoint; elsewhere there is nothing to save and the process
+exits at once. A second signal ends it immediately. The exit code is the conventional 128 + signal number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _handle(number: int, frame: Any) -> None:
 
 
 def leave(number: int) -> None:
-    """End the process as this signal does by convention.
+    """Exit with the code that is customary for this signal, 128 + its number.
 
     Raises:
         SystemExit: always.
@@ -36,19 +36,19 @@ def leave(number: int) -> None:
 
 
 def noted() -> int | None:
-    """The signal that waits for the end of the batch."""
+    """The number of the signal that waits for the end of the batch; None if none has come."""
     return _State.noted
 
 
 def install() -> None:
-    """Handle the ending signals here; again after Lightning has put a handler of its own in the way."""
+    """Install the handlers of the ending signals; call it again after Lightning has installed its own."""
     for number in ENDING:
         signal.signal(number, _handle)
 
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Within, the ending signals raise `SystemExit`, or wait while `deferred`."""
+    """Inside this context the ending signals raise `SystemExit`, or wait while `deferred`."""
     previous = {number: signal.getsignal(number) for number in ENDING}
     _State.deferred, _State.noted = False, None
     install()
@@ -62,7 +62,7 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Within, the first ending signal is only noted."""
+    """Inside this context the first ending signal is only noted."""
     _State.deferred = True
     try:
         yield

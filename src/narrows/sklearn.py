@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from narrows.errors import require
 from narrows.models.autoencoder import Autoencoder
-from narrows.tasks.measures.detection_quality import quantile_threshold
+from narrows.tasks.measures.auroc_and_thresholds import quantile_threshold
 from narrows.tasks.measures.reconstruction_errors import example_mse
-from narrows.training.in_memory import fit
+from narrows.training.fit_in_memory import fit
 
 Matrix = NDArray[np.floating]
 BATCH = 1000
@@ -32,7 +32,7 @@ DTYPES = [np.float64, np.float32]
 
 
 class _Trained(BaseEstimator):
-    """What both estimators are: a composition, trained by `fit`.
+    """Base of both estimators: a composed autoencoder that `fit` trains.
 
     A tenth of the rows (`datamodule.validation`) validates and is not trained on; the last weights are kept. Equal
     parameters and rows give an equal fit. After `fit`, `model_` is the `narrows.models.Autoencoder`, on the CPU and in
@@ -64,7 +64,7 @@ class _Trained(BaseEstimator):
         self.directory = directory
 
     def _train(self, X: Any) -> tuple[Matrix, NDArray[np.integer]]:
-        """The rows, and which of them validated."""
+        """Train on the rows of `X`; returns the rows, and the positions of those that validated."""
         rows = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
         require(not isinstance(self.overrides, str), "overrides is a list, such as ['bottleneck.dim=8'], not one text")
         done = fit(rows, self._composed(), self.directory)
@@ -96,12 +96,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     Args:
         variant: a choice of `narrows train variant=`.
-        encoder: of `encoder=`.
-        decoder: of `decoder=`.
-        overrides: more of its `KEY=VALUE`, such as `["bottleneck.dim=8", "optimizer.lr=3e-3"]`.
+        encoder: a choice of `encoder=`.
+        decoder: a choice of `decoder=`.
+        overrides: further `KEY=VALUE`, such as `["bottleneck.dim=8", "optimizer.lr=3e-3"]`.
         max_epochs: passes over the training rows.
         seed: of everything random.
-        directory: where `fit` leaves a run directory, one below it for every fit; None leaves nothing behind.
+        directory: each `fit` writes a run directory below it; None writes nothing.
 
     Raises:
         UserError: (`fit`; a `ValueError`) names, values or rows that do not compose.
@@ -141,19 +141,19 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 class AutoencoderDetector(OutlierMixin, _Trained):
     """Novelty detection by an autoencoder's reconstruction error, trained on normal rows.
 
-    The threshold is the `quantile` of the errors of the validation rows, which were not trained on: `offset_` is minus
-    that, and `decision_function = score_samples - offset_` is negative for outliers. It takes a hundred rows or more to
-    mean something: a tenth of them validates.
+    The threshold is the `quantile` of the errors of the validation rows, which were not trained on. `offset_` is minus
+    the threshold, and `decision_function = score_samples - offset_` is negative for outliers. Fit it on a hundred rows
+    or more: only a tenth of them validates.
 
     Args:
         variant: a choice of `narrows train variant=`.
-        encoder: of `encoder=`.
-        decoder: of `decoder=`.
-        overrides: more of its `KEY=VALUE`, such as `["bottleneck.dim=8", "optimizer.lr=3e-3"]`.
+        encoder: a choice of `encoder=`.
+        decoder: a choice of `decoder=`.
+        overrides: further `KEY=VALUE`, such as `["bottleneck.dim=8", "optimizer.lr=3e-3"]`.
         max_epochs: passes over the training rows.
-        quantile: of held-out normals' errors: the threshold; 0.95 asks for 5% false alarms.
+        quantile: of the validation rows' errors, which is the threshold; 0.95 asks for 5% false alarms.
         seed: of everything random.
-        directory: where `fit` leaves a run directory, one below it for every fit; None leaves nothing behind.
+        directory: each `fit` writes a run directory below it; None writes nothing.
 
     Raises:
         UserError: (`fit`; a `ValueError`) names, values or rows that do not compose, or a quantile outside (0, 1).
@@ -201,7 +201,7 @@ class AutoencoderDetector(OutlierMixin, _Trained):
 
 
 def _in_double(model: Autoencoder) -> Autoencoder:
-    """The model in double precision, also between stages that give single precision whatever they are given."""
+    """The model in double precision; what a stage returns in single precision is widened for the next stage."""
     for part in model.double().modules():
         if next(part.parameters(recurse=False), None) is not None:
             part.register_forward_pre_hook(_widened)

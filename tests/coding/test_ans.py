@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from narrows.coding.ans import TOTAL, Table, Whole, decode, encode, fit_table
+from narrows.coding.ans_entropy_coder import TOTAL, Table, Whole, decode, encode, fit_table
 from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError
 

@@ -14,12 +14,12 @@ from instances import BOTTLENECKS, IMAGE, LIKELIHOODS, MAP_BOTTLENECKS, SERIES, 
 from tasks.standins import Rows
 
 from narrows.coding import example_files
-from narrows.coding.ans import Table
-from narrows.coding.codec import Codec, fingerprint, rounded
-from narrows.coding.coding_tables import Fitted, Tables, file_of, stored
+from narrows.coding.ans_entropy_coder import Table
+from narrows.coding.coding_tables import Fitted, Tables, file_of, load_tables
 from narrows.coding.example_files import Examples
+from narrows.coding.model_codec import Codec, fingerprint, rounded
 from narrows.coding.nrwz_file import pack, unpack
-from narrows.coding.packing import packed, rebuilt, tables_of, unpacked, whole_numbers
+from narrows.coding.packing import find_tables, pack_examples, quantise, rebuild_examples, unpack_examples
 from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
@@ -50,7 +50,7 @@ def fitted(net: Autoencoder, folder: Path | None = None) -> Fitted:
 
 
 def compressed(codec: Codec, tables: Tables, examples: Examples) -> bytes:
-    return packed(tables, whole_numbers(codec, examples, tables.step), examples)
+    return pack_examples(tables, quantise(codec, examples, tables.step), examples)
 
 
 def examples_of(*groups: torch.Tensor) -> Examples:
@@ -64,10 +64,10 @@ def test_the_numbers_come_back_and_the_latent_is_what_the_decoder_reads(name: st
     fit = fitted(net)
     tables = fit.tables(fit.step())
     examples = Examples({"kind": "npy", "shape": [1, 8, 8]}, [batch(n=9).x])
-    header, streams = unpacked(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
-    for found, sent in zip(streams, whole_numbers(fit.codec, examples, tables.step), strict=True):
+    header, streams = unpack_examples(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
+    for found, sent in zip(streams, quantise(fit.codec, examples, tables.step), strict=True):
         np.testing.assert_array_equal(found, sent)
-    (back,) = rebuilt(fit.codec, header, streams)
+    (back,) = rebuild_examples(fit.codec, header, streams)
     with torch.no_grad():
         latent = net.encode(examples.groups[0])
         discrete = isinstance(latent, QuantizedLatent)
@@ -80,11 +80,13 @@ def test_a_series_is_coded_like_a_picture() -> None:
     net = network("gaussian", spec=SERIES, likelihood=LIKELIHOODS["gaussian_fixed"])
     fit = fitted(net)
     x = batch(SERIES, 4).x
-    header, streams = unpacked(
+    header, streams = unpack_examples(
         fit.codec, fit.tables(0.01), compressed(fit.codec, fit.tables(0.01), Examples({"shape": [2, 12]}, [x])), "f"
     )
     with torch.no_grad():
-        torch.testing.assert_close(rebuilt(fit.codec, header, streams)[0], net.reconstruct(x), rtol=0, atol=0.02)
+        torch.testing.assert_close(
+            rebuild_examples(fit.codec, header, streams)[0], net.reconstruct(x), rtol=0, atol=0.02
+        )
 
 
 @pytest.mark.parametrize("name", ["entropy", "fsq", "product_vq"])
@@ -95,13 +97,13 @@ def test_pictures_of_any_size_are_padded_and_cropped_where_all_is_convolution(na
     sizes = [(16, 24), (16, 24), (1, 1), (5, 31), (40, 40)]
     pictures = [torch.rand(3, *size) for size in sizes]
     examples = examples_of(torch.stack(pictures[:2]), *(picture[None] for picture in pictures[2:]))
-    header, streams = unpacked(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
-    back = [picture for group in rebuilt(fit.codec, header, streams) for picture in group]
+    header, streams = unpack_examples(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
+    back = [picture for group in rebuild_examples(fit.codec, header, streams) for picture in group]
     assert [tuple(picture.shape[1:]) for picture in back] == sizes
     for picture, found in zip(pictures, back, strict=True):
         alone = examples_of(picture[None])
-        header, streams = unpacked(fit.codec, tables, compressed(fit.codec, tables, alone), "f")
-        torch.testing.assert_close(rebuilt(fit.codec, header, streams)[0][0], found)
+        header, streams = unpack_examples(fit.codec, tables, compressed(fit.codec, tables, alone), "f")
+        torch.testing.assert_close(rebuild_examples(fit.codec, header, streams)[0][0], found)
     height, width = sizes[3]
     padded = torch.nn.functional.pad(pictures[3][None], (0, 1, 0, 3), mode="replicate")
     if tables.step is None:
@@ -134,9 +136,9 @@ def test_a_finer_step_costs_more_and_loses_less() -> None:
     for step in (0.4, 0.1, 0.02):
         tables = fit.tables(step)
         data = compressed(fit.codec, tables, examples)
-        header, streams = unpacked(fit.codec, tables, data, "f")
+        header, streams = unpack_examples(fit.codec, tables, data, "f")
         sizes.append(len(data))
-        errors.append(float((rebuilt(fit.codec, header, streams)[0] - exact).square().mean()))
+        errors.append(float((rebuild_examples(fit.codec, header, streams)[0] - exact).square().mean()))
     assert sizes == sorted(sizes)
     assert errors == sorted(errors, reverse=True)
     assert errors[2] < 0.05 * errors[0]
@@ -147,7 +149,7 @@ def test_codes_never_need_an_escape_and_an_unseen_code_still_comes_back() -> Non
     codec = Codec(net)
     tables = Tables(fingerprint(net), None, tuple(Table(0, (*[2] * 6, 2**24 - 13, 1)) for _ in codec.alphabets or ()))
     examples = Examples({"shape": [1, 8, 8]}, [batch(n=30).x])
-    _, streams = unpacked(codec, tables, compressed(codec, tables, examples), "f")
+    _, streams = unpack_examples(codec, tables, compressed(codec, tables, examples), "f")
     np.testing.assert_array_equal(streams[0], codec.sources(examples.groups[0])[0])
     assert fitted(net).tables(None).tables[0].escape == 7
 
@@ -166,7 +168,7 @@ def test_tables_are_fitted_once_and_then_frozen(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     with torch.no_grad():
         next(net.parameters()).add_(1e-3)
-    assert stored(tmp_path, fingerprint(net), step) is None, "tables are of one model"
+    assert load_tables(tmp_path, fingerprint(net), step) is None, "tables are of one model"
     assert fitted(net, tmp_path).tables(step).model == fingerprint(net)
 
 
@@ -181,31 +183,31 @@ def test_damaged_tables_and_those_of_another_version_are_refused(tmp_path: Path)
     for broken in (shifted, content | {"checksum": "00"}, content | {"tables": 3}, [], content | {"model": "x"}):
         path.write_text(json.dumps(broken))
         with pytest.raises(UserError, match=r"codes\.json is damaged"):
-            stored(tmp_path, fingerprint(net), None)
+            load_tables(tmp_path, fingerprint(net), None)
     path.write_text(json.dumps(content | {"version": 2}))
     with pytest.raises(UserError, match="is of version 2, but this narrows reads version 1"):
-        stored(tmp_path, fingerprint(net), None)
+        load_tables(tmp_path, fingerprint(net), None)
 
 
 def test_files_of_another_model_or_other_tables_are_refused(tmp_path: Path) -> None:
     net, other = network("fsq"), network("lfq")
     fit = fitted(net, tmp_path)
     data = compressed(fit.codec, fit.tables(None), Examples({"shape": [1, 8, 8]}, [batch().x]))
-    assert tables_of(fit.codec, tmp_path, data, "f") == fit.tables(None)
+    assert find_tables(fit.codec, tmp_path, data, "f") == fit.tables(None)
     with pytest.raises(UserError, match="f was written by another model"):
-        tables_of(Codec(other), tmp_path, data, "f")
+        find_tables(Codec(other), tmp_path, data, "f")
     with pytest.raises(UserError, match=r"nowhere/codes\.json is missing"):
-        tables_of(fit.codec, tmp_path / "nowhere", data, "f")
+        find_tables(fit.codec, tmp_path / "nowhere", data, "f")
     header, code = unpack(data, "f")
     foreign = pack(type(header)(header.model, b"tablesta", None, header.count, header.layout), code)
     with pytest.raises(UserError, match=r"codes\.json holds others"):
-        tables_of(fit.codec, tmp_path, foreign, "f")
+        find_tables(fit.codec, tmp_path, foreign, "f")
     sizeless = pack(type(header)(header.model, header.tables, None, 6, {"shape": ["a"]}), code)
     with pytest.raises(UserError, match="how large its examples are"):
-        unpacked(fit.codec, fit.tables(None), sizeless, "f")
+        unpack_examples(fit.codec, fit.tables(None), sizeless, "f")
     torn = pack(header, code[:-1])
     with pytest.raises(UserError, match="f: the code is cut short"):
-        unpacked(fit.codec, fit.tables(None), torn, "f")
+        unpack_examples(fit.codec, fit.tables(None), torn, "f")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 from run_copies import MakeRun
 
-from narrows.compare.better import choose_metrics, headline_metrics, higher_is_better
-from narrows.compare.ranking import compare, repeats
+from narrows.compare.comparison_table import compare, repeats
+from narrows.compare.higher_is_better import choose_metrics, headline_metrics, higher_is_better
 from narrows.compare.run_records import read_runs
 from narrows.compare.table_formats import as_csv, as_json, as_markdown, number, terminal
 from narrows.errors import UserError

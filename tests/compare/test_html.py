@@ -11,9 +11,9 @@ import pytest
 from run_copies import MakeRun
 
 from narrows.commands import compare
+from narrows.compare.comparison_table import compare as compared
 from narrows.compare.html_page import PICTURE, report
 from narrows.compare.key_importance import importances
-from narrows.compare.ranking import compare as compared
 from narrows.compare.run_records import read_runs
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from narrows.compare.equality import (
+from narrows.compare.bitwise_equality import (
     Verdict,
     judge,
     judge_value,
     judge_weights,
-    judged_history,
-    judged_metrics,
+    read_judged_history,
+    read_judged_metrics,
     relative_difference,
 )
 from narrows.errors import UserError
@@ -85,12 +85,12 @@ def test_equal_ones_take_one_short_sentence() -> None:
 
 def test_wall_clock_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"test/loss": 1, "throughput/steps": 3.0, "x": math.nan}))
-    metrics = judged_metrics(tmp_path / "metrics.json")
+    metrics = read_judged_metrics(tmp_path / "metrics.json")
     assert list(metrics) == ["test/loss", "x"]
     (tmp_path / "metrics.csv").write_text(
         "step,metric,value\n1,throughput/steps,3.0\n1,val/loss,2.5\n1,val/loss,2.5\n2,val/loss,nan\n"
     )
-    history = judged_history(tmp_path / "metrics.csv")
+    history = read_judged_history(tmp_path / "metrics.csv")
     assert list(history) == [(1, "val/loss", 0), (1, "val/loss", 1), (2, "val/loss", 0)]
 
 
@@ -101,7 +101,7 @@ def test_a_doubled_row_is_extra(tmp_path: Path) -> None:
 
 
 def test_no_history_is_an_empty_one(tmp_path: Path) -> None:
-    assert judged_history(tmp_path / "metrics.csv") == {}
+    assert read_judged_history(tmp_path / "metrics.csv") == {}
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_no_history_is_an_empty_one(tmp_path: Path) -> None:
 def test_a_damaged_history_is_named(text: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(UserError, match=f"metrics.csv is damaged.*{sentence}"):
-        judged_history(tmp_path / "metrics.csv")
+        read_judged_history(tmp_path / "metrics.csv")
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"a": "1"}', '{"a": true}', "{"])
 def test_damaged_metrics_are_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(UserError, match=r"metrics\.json"):
-        judged_metrics(tmp_path / "metrics.json")
+        read_judged_metrics(tmp_path / "metrics.json")
 
 
 def test_weights_are_judged_by_their_bits() -> None:

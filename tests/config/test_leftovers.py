@@ -15,7 +15,7 @@ from narrows.config.composition import checked, choice_files, config_dir, regist
 from narrows.config.leftovers import Composition, _written, clear, composed, plain_choice
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError
-from narrows.training.in_memory import composition
+from narrows.training.fit_in_memory import composition
 
 OTHERS = {
     "loss": ("iwae", "sparse"),

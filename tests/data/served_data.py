@@ -21,7 +21,7 @@ from PIL import Image
 
 from narrows.data.contents import Scaling
 from narrows.data.datamodule import DataModule
-from narrows.data.missing import Missing
+from narrows.data.missing_completely_at_random import Missing
 from narrows.data.sources import synthetic
 from narrows.data.sources.arrays import Arrays
 from narrows.data.sources.bundled import Bundled

@@ -8,7 +8,7 @@ import torch
 
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
-from narrows.data.missing import Missing
+from narrows.data.missing_completely_at_random import Missing
 from narrows.data.sources.bundled import Bundled
 from narrows.data.stores import Packed
 from narrows.errors import UserError

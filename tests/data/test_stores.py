@@ -21,12 +21,12 @@ import torch
 from PIL import Image
 
 from narrows.data import dataset_files, stores
-from narrows.data import mapped as mapped_room
+from narrows.data import memory_mapped as mapped_room
 from narrows.data.checks import fingerprint
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.data.image_files import ImageReader
-from narrows.data.mapped import Mapped
+from narrows.data.memory_mapped import Mapped
 from narrows.data.sources import arrays
 from narrows.data.sources.arrays import Arrays, arranged
 from narrows.data.stores import Dense, Packed, Store, Streamed

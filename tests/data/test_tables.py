@@ -17,8 +17,8 @@ from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, RobustScale
 from narrows.data.contents import Scaling
 from narrows.data.datamodule import DataModule
 from narrows.data.sources.table import HeldOutRows, Label, Table
-from narrows.data.table_encoding import Encoding
 from narrows.data.table_files import Format, read_chunks
+from narrows.data.table_scaling_and_encoding import Encoding
 from narrows.errors import UserError
 from narrows.types import Column, DataSpec
 

@@ -14,7 +14,7 @@ from torchvision import models
 from narrows.encoders.torchvision import MEAN, STD, TorchvisionEncoder
 from narrows.errors import UserError
 from narrows.layers.blocks import BatchNorm
-from narrows.loading.load import without_start
+from narrows.loading.model_from_config import without_start
 from narrows.losses.geometry import Contraction
 
 NAME = "shufflenet_v2_x0_5"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from narrows.runs import checkpoints
+from narrows.runs import checkpoint_files
 
 # Everything that a run carries with it: noise, momenta, gradients that wait, a schedule, pictures, a callback that
 # counts, an end that comes early, checkpoints within an epoch.
@@ -46,7 +46,7 @@ def figures(run: Path) -> dict[str, float]:
 
 
 def state(run: Path, name: str = "last") -> dict[str, Any]:
-    read = checkpoints.read(run / "checkpoints" / f"{name}.ckpt")
+    read = checkpoint_files.read(run / "checkpoints" / f"{name}.ckpt")
     return {"weights": read["state_dict"], "optimizer": read["optimizer_states"], "scheduler": read["lr_schedulers"]}
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import narrows
-from narrows.coding.codec import Codec
+from narrows.coding.model_codec import Codec
 from narrows.commands import compress, decompress, evaluate
 
 SMALL = (*TINY, *NO_TASKS, "logger=csv", "hydra.run.dir=run")
@@ -68,14 +68,14 @@ import sys
 from pathlib import Path
 import torch
 import narrows
-from narrows.coding.codec import Codec
-from narrows.coding.packing import tables_of, unpacked
+from narrows.coding.model_codec import Codec
+from narrows.coding.packing import find_tables, unpack_examples
 for threads in (1, 2):
     torch.set_num_threads(threads)
     for run in map(Path, sys.argv[1:]):
         data = (run / "in.nrwz").read_bytes()
         codec = Codec(narrows.load(run))
-        _, streams = unpacked(codec, tables_of(codec, run / "coding", data, "f"), data, "f")
+        _, streams = unpack_examples(codec, find_tables(codec, run / "coding", data, "f"), data, "f")
         print(b"".join(stream.tobytes() for stream in streams).hex())
 """
 

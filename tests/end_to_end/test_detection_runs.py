@@ -10,8 +10,8 @@ import pytest
 from command import NARROW, TINY, only_run, run_in_process
 
 from narrows.commands import evaluate
-from narrows.loading.adapt import adapt
-from narrows.loading.load import read_config
+from narrows.loading.adapt_config import adapt
+from narrows.loading.model_from_config import read_config
 
 CLASSES = ("auroc", "average_precision", "false_alarm_rate", "recall", "precision", "f1")
 

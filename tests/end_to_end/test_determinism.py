@@ -10,7 +10,7 @@ import torch
 from command import NARROW, Finished, composed, only_run, run_command, run_in_process
 from PIL import Image
 
-from narrows.loading.load import build_model, read_weights
+from narrows.loading.model_from_config import build_model, read_weights
 from narrows.types import DataSpec
 
 RUN = (*NARROW, "trainer=cpu", "trainer.max_epochs=2", "callbacks=none", "corruption=gaussian")

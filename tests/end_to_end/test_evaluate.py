@@ -15,12 +15,12 @@ import torch
 from command import NO_TASKS, TINY, manifest, run_in_process
 from omegaconf import OmegaConf
 
-import narrows
 from narrows.commands import evaluate, sample
-from narrows.commands.evaluate import sorted_out
+from narrows.commands.evaluate import parse_arguments
 from narrows.compare.run_records import read_run
 from narrows.compare.run_summary import print_figures
 from narrows.errors import UserError
+from narrows.loading import open_run
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_task_of_the_run_keeps_the_options_that_it_had_there(one: Path) -> Non
 
 def test_all_that_fit_and_several_runs_side_by_side(one: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = Path(shutil.copytree(one, one.parent / "other"))
-    asked = sorted_out([str(one), str(other), "task=all"])
+    asked = parse_arguments([str(one), str(other), "task=all"])
     asked.tasks = ["reconstruction", "latent", "disentanglement"]
     evaluate.evaluate(asked)
     printed = capsys.readouterr().out
@@ -120,28 +120,28 @@ def test_one_sentence_and_nothing_is_written(
 
 def test_a_run_that_is_being_written_is_left_alone(one: Path) -> None:
     program = (
-        "import time; from pathlib import Path; from narrows.runs.directory import RunDirectory\n"
+        "import time; from pathlib import Path; from narrows.runs.run_directory import RunDirectory\n"
         f"RunDirectory(Path({str(one)!r})).reclaim(); print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(UserError, match=r"another process .* is writing"):
-            evaluate.evaluate(sorted_out([str(one), "task=latent"]))
+            evaluate.evaluate(parse_arguments([str(one), "task=latent"]))
         holder.kill()
-    evaluate.evaluate(sorted_out([str(one), "task=latent"]))
+    evaluate.evaluate(parse_arguments([str(one), "task=latent"]))
 
 
 def test_a_run_is_judged_and_sampled_with_its_own_threads(
     one: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen, load = [], narrows.load
+    seen, build = [], open_run.build_model
 
     def noting(*arguments: Any, **options: Any) -> Any:
         seen.append(torch.get_num_threads())
-        return load(*arguments, **options)
+        return build(*arguments, **options)
 
-    monkeypatch.setattr("narrows.loading.load.load", noting)
+    monkeypatch.setattr(open_run, "build_model", noting)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     before = torch.get_num_threads()
     hardware = manifest(one)["hardware"]

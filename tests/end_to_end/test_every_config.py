@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from narrows.config.composition import check_keys, config_dir
-from narrows.loading.load import build_model
+from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 
 # No experiment yet in these, or nothing to fit: composed alone.

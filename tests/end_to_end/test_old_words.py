@@ -24,11 +24,11 @@ from narrows.config.composition import choice_files
 from narrows.config.old_words import CHOICES, FIGURES, KEYS, OPTIONS, current_figure, current_override
 from narrows.config.overrides import check_overrides, override
 from narrows.errors import UserError
-from narrows.loading.load import checkpoint_path, read_weights
-from narrows.runs import checkpoints
+from narrows.loading.model_from_config import checkpoint_path, read_weights
+from narrows.runs import checkpoint_files
 from narrows.runs.old_names import CLASSES, PACKAGES, current_sweep, current_target
 from narrows.sweeps.search_space import parse
-from narrows.training.in_memory import composition
+from narrows.training.fit_in_memory import composition
 
 TYPED = [
     *(f"{group}={old}" for group, names in CHOICES.items() for old in names),
@@ -156,17 +156,17 @@ def rewrite(run: Path) -> None:
     history = (run / "metrics.csv").read_bytes().decode()
     (run / "metrics.csv").write_bytes(old_history(history).encode())
     for path in (run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")):
-        state = checkpoints.read(path)
+        state = checkpoint_files.read(path)
         state["validated"] = {old_figure(name): value for name, value in state["validated"].items()}
         terms = state["unlogged"]["names"]
         state["unlogged"]["names"] = [old_figure(f"train/{term}").removeprefix("train/") for term in terms]
         state["histories"]["metrics.csv"] = len(old_history(history[: state["histories"]["metrics.csv"]]))
-        checkpoints.save_as(state, path)
+        checkpoint_files.save_as(state, path)
     (run / "checkpoints" / "density.ckpt").rename(run / "checkpoints" / "prior.ckpt")
-    density = checkpoints.read(run / "checkpoints" / "prior.ckpt")
-    density["fitted_to"] = checkpoints.checksum(checkpoint_path(run, "best"))
+    density = checkpoint_files.read(run / "checkpoints" / "prior.ckpt")
+    density["fitted_to"] = checkpoint_files.checksum(checkpoint_path(run, "best"))
     density["config"]["_target_"] = "narrows.priors.gaussians.GaussianDensity"
-    checkpoints.save_as(density, run / "checkpoints" / "prior.ckpt")
+    checkpoint_files.save_as(density, run / "checkpoints" / "prior.ckpt")
 
 
 def old_override(text: str) -> str:

@@ -23,7 +23,7 @@ from narrows.commands import reproduce
 from narrows.commands.reproduce import Plan
 from narrows.config.composition import config_dir, run_dir
 from narrows.errors import UserError
-from narrows.loading.adapt import quoted
+from narrows.loading.adapt_config import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,8 +15,8 @@ from command import manifest
 from forks import KillAt, Server
 from resume_runs import SETTINGS, assert_same, equal, state
 
-MODULE = "narrows.training.module:AutoencoderModule"
-FILES = "narrows.runs.checkpoints"
+MODULE = "narrows.training.lightning_module:AutoencoderModule"
+FILES = "narrows.runs.checkpoint_files"
 PLACES = {
     "the first step": KillAt(f"{MODULE}.training_step", 1),
     "while gradients wait": KillAt(f"{MODULE}.training_step", 5),
@@ -90,8 +90,8 @@ def test_a_signal_saves_at_once_and_is_recorded(
 @pytest.mark.parametrize(
     "mechanism",
     [
-        "narrows.training.module:seed_default",
-        pytest.param("narrows.runs.history_positions:rewind", marks=pytest.mark.slow),
+        "narrows.training.lightning_module:seed_default",
+        pytest.param("narrows.runs.rewind_histories:rewind", marks=pytest.mark.slow),
         pytest.param("narrows.training.step_history:StepHistory.restore", marks=pytest.mark.slow),
     ],
 )

@@ -12,9 +12,9 @@ from command import manifest
 from forks import KillAt, Server
 from resume_runs import SETTINGS, assert_same
 
-from narrows.runs.lock import is_held
+from narrows.runs.directory_lock import is_held
 
-STEP = "narrows.training.module:AutoencoderModule.training_step"
+STEP = "narrows.training.lightning_module:AutoencoderModule.training_step"
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from PIL import Image
 import narrows
 from narrows.commands import sample
 from narrows.commands.reproduce import _weights
-from narrows.compare.equality import Verdict, judge_weights
+from narrows.compare.bitwise_equality import Verdict, judge_weights
 from narrows.config.composition import checked
 from narrows.errors import UserError
 from narrows.loading import fitted_density
-from narrows.runs import checkpoints
+from narrows.runs import checkpoint_files
 
 SMALL = (*TINY, *NARROW, *NO_TASKS, "logger=csv")
 FLOW = ("density=flow", "density.epochs=2", "density.widths=[8]", "density.transforms=2")
@@ -98,14 +98,14 @@ def data(run: Path) -> Any:
 def test_the_density_belongs_to_its_weights(with_flow: Path, tmp_path: Path) -> None:
     """After more training, or at another checkpoint, the latents are others."""
     run = shutil.copytree(with_flow, tmp_path / "run")
-    state = checkpoints.read(run / "checkpoints" / "best.ckpt")
+    state = checkpoint_files.read(run / "checkpoints" / "best.ckpt")
     state["state_dict"] = {key: tensor + 1e-3 for key, tensor in state["state_dict"].items()}
-    checkpoints.save(state, run / "checkpoints", ["best"])
+    checkpoint_files.save(state, run / "checkpoints", ["best"])
     assert narrows.load(run).density is None
 
 
 def test_the_model_is_the_one_that_a_run_without_gives(with_flow: Path, plain: Path) -> None:
-    a, b = (checkpoints.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (with_flow, plain))
+    a, b = (checkpoint_files.read(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (with_flow, plain))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
     same = {key: value for key, value in figures(with_flow).items() if not key.startswith("density/")}
@@ -121,9 +121,9 @@ def test_a_reproduction_judges_the_density_too(with_flow: Path, tmp_path: Path) 
     assert judged.verdict is Verdict.EQUAL
     assert sum(c.name.startswith("density.") for c in judged.comparisons) > 5
     path = fitted_density.fitted_path(again)
-    state = checkpoints.read(path)
+    state = checkpoint_files.read(path)
     state["state_dict"]["mean"] += 1e-3
-    checkpoints.save_as(state, path)
+    checkpoint_files.save_as(state, path)
     assert judge_weights(_weights(with_flow), _weights(again), 1e-6).verdict is Verdict.DIFFERENT
     path.unlink()
     assert judge_weights(_weights(with_flow), _weights(again), 1e-6).verdict is Verdict.MISSING
@@ -258,15 +258,17 @@ def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> Non
     weights = run / "checkpoints" / "best.ckpt"
     path = fitted_density.fitted_path(run)
     evil = {"_target_": "shutil.rmtree", "_partial_": True, "path": str(tmp_path)}
-    state = {"config": evil, "fitted_to": checkpoints.checksum(weights), "state_dict": {}}
-    checkpoints.save_as(state, path)
+    state = {"config": evil, "fitted_to": checkpoint_files.checksum(weights), "state_dict": {}}
+    checkpoint_files.save_as(state, path)
     with pytest.raises(UserError, match=r"shutil\.rmtree"):
         narrows.load(run)
-    checkpoints.save_as(state | {"config": {"_target_": "narrows.encoders.mlp.MLPEncoder", "_partial_": True}}, path)
+    checkpoint_files.save_as(
+        state | {"config": {"_target_": "narrows.encoders.mlp.MLPEncoder", "_partial_": True}}, path
+    )
     with pytest.raises(UserError, match="MLPEncoder' is no Density"):
         narrows.load(run)
     flow = {"_target_": "narrows.densities.flow.FlowDensity", "_partial_": True}
-    checkpoints.save_as(state | {"config": flow}, path)
+    checkpoint_files.save_as(state | {"config": flow}, path)
     with pytest.raises(UserError, match="does not fit its model"):
         narrows.load(run)
     path.write_bytes(path.read_bytes()[:-1] + b"x")

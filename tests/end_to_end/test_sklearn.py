@@ -115,13 +115,13 @@ def test_a_directory_holds_real_runs(rows: np.ndarray, tmp_path: Path) -> None:
     run = runs[0]
     assert run is not None
     assert run.parent == tmp_path / "undercomplete"
-    record = narrows.runs.directory.read_json(run / "manifest.json")
+    record = narrows.runs.run_directory.read_json(run / "manifest.json")
     assert record["status"] == "completed"
     assert record["data"]["size"] == 135
     assert record["parameters"] == sum(p.numel() for p in narrows.load(run).parameters())
     assert record["attempts"][0]["step"] == 0
     assert {"metrics.json", "metrics.csv", "config.yaml", "rows.npz"} <= {path.name for path in run.iterdir()}
-    assert "val/loss" in narrows.runs.directory.read_json(run / "metrics.json")
+    assert "val/loss" in narrows.runs.run_directory.read_json(run / "metrics.json")
     loaded = narrows.load(run)
     embedded = loaded.embed(torch.from_numpy(rows).float()).numpy()
     assert embedded == pytest.approx(clone(tiny).fit(rows).transform(rows), abs=1e-5)

@@ -23,7 +23,7 @@ from narrows.losses.critic import Critic
 from narrows.losses.isolation import frozen
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.models.autoencoder import Autoencoder
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import FINAL_STEP, Batch, DataSpec, Output
 
 pytestmark = quiet

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from narrows.data import scaling
+from narrows.data import array_scaling
 from narrows.data.checks import fingerprint
 from narrows.data.contents import Contents, Part, pool
 from narrows.data.datamodule import DataModule, Loading
@@ -137,7 +137,7 @@ def test_every_value_reaches_its_row_scaled() -> None:
 
 def test_bytes_and_floats_in_memory_serve_equal_values(monkeypatch: pytest.MonkeyPatch) -> None:
     held = served(Given(), binarise="dynamic"), served(Given(), loader="val_dataloader")
-    monkeypatch.setattr(scaling, "FLOAT_BYTES", 0)
+    monkeypatch.setattr(array_scaling, "FLOAT_BYTES", 0)
     converted = served(Given(), binarise="dynamic"), served(Given(), loader="val_dataloader")
     for one, other in zip(chain(*held), chain(*converted), strict=True):
         assert torch.equal(one.x, other.x)
@@ -328,7 +328,7 @@ def black_and_white(shape: tuple[int, ...] = (1, 5, 3), rows: int = 53) -> tuple
 def test_bits_are_served_as_bytes_are(
     shape: tuple[int, ...], held: int, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scaling, "FLOAT_BYTES", held)
+    monkeypatch.setattr(array_scaling, "FLOAT_BYTES", held)
     sources = [SimpleNamespace(load=lambda given=given: given) for given in black_and_white(shape)]
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         one, other = (served(source, fake_trainer(), loader, **settings) for source in sources)

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import logistic
 
 from narrows.bottlenecks.entropy import EntropyBottleneck, SmoothedLogistics
-from narrows.coding.ans import encode, fit_table
+from narrows.coding.ans_entropy_coder import encode, fit_table
 from narrows.corruptions import NoCorruption
 from narrows.errors import UserError
 from narrows.losses import Objective

@@ -21,7 +21,7 @@ from noise import SameNoise
 from torch import Tensor, nn
 
 from narrows.config.composition import build, config_dir
-from narrows.loading.load import build_model
+from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective, Term
 from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation
 from narrows.losses.discrepancy import MMD

@@ -14,8 +14,7 @@ from scipy.stats import entropy
 from sklearn.linear_model import LogisticRegression
 
 from narrows.tasks.measures import factor_interventions
-from narrows.tasks.measures.factor_interventions import beta_vae, factor_vae
-from narrows.tasks.measures.factor_scores import (
+from narrows.tasks.measures.disentanglement_scores import (
     Matrix,
     Table,
     Whole,
@@ -31,6 +30,7 @@ from narrows.tasks.measures.factor_scores import (
     top_gap,
     unspread,
 )
+from narrows.tasks.measures.factor_interventions import beta_vae, factor_vae
 
 
 @pytest.fixture(autouse=True)

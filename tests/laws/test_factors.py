@@ -10,14 +10,14 @@ from factor_tables import factors, noise
 
 from narrows.tasks.disentanglement import METRICS
 from narrows.tasks.measures import factor_interventions
-from narrows.tasks.measures.factor_interventions import factor_vae
-from narrows.tasks.measures.factor_scores import (
+from narrows.tasks.measures.disentanglement_scores import (
     Matrix,
     Table,
     Whole,
     dci,
     read_by_forest,
 )
+from narrows.tasks.measures.factor_interventions import factor_vae
 
 
 def scores(codes: Matrix, truth: Whole) -> dict[str, float]:

@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 import narrows
 from narrows.config.composition import config_dir, targets
 from narrows.errors import UserError
-from narrows.loading import trust
-from narrows.loading.trust import read_config, require_trusted, without_foreign_loggers
+from narrows.loading import permitted_classes
+from narrows.loading.permitted_classes import read_config, require_trusted, without_foreign_loggers
 
 Node = dict[str, Any]
 
@@ -103,8 +103,13 @@ REFUSED = (
     *("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.profilers.SimpleProfiler", "lightning.Fabric"),
     *("lightning.pytorch.strategies.DeepSpeedStrategy", "lightning.pytorch.cli.LightningCLI"),
     *("lightning.LightningModule.load_from_checkpoint", "lightning.pytorch.plugins.io.TorchCheckpointIO"),
-    *("narrows.load", "narrows.loading.load.load", "narrows.loading.load.read_weights", "narrows.commands.train.main"),
-    *("narrows.runs.summary.SweepSummary", "narrows.errors.UserError", "narrows.training.module.L.Trainer"),
+    *(
+        "narrows.load",
+        "narrows.loading.model_from_config.load",
+        "narrows.loading.model_from_config.read_weights",
+        "narrows.commands.train.main",
+    ),
+    *("narrows.runs.summary.SweepSummary", "narrows.errors.UserError", "narrows.training.lightning_module.L.Trainer"),
     *(
         "narrows.layers.blocks.mlp",
         "narrows.data.sources.mnist._MnistLike",
@@ -224,7 +229,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("mylab", "torchlab", "narrows_extra"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(
-            "import os\nfrom narrows.runs.directory import write_atomically\n"
+            "import os\nfrom narrows.runs.run_directory import write_atomically\n"
             f"open({str(tmp_path / 'canary')!r}, 'w').close()\n"
             "class Net:\n    pass\ndef net():\n    return Net()\n"
         )
@@ -409,7 +414,8 @@ def test_a_stranger_s_run_is_not_loaded(tmp_path: Path) -> None:
 
 def test_reading_a_config_imports_nothing_heavy() -> None:
     program = (
-        "import sys, narrows.loading.trust; print(sorted({'torch', 'lightning', 'torchvision'} & sys.modules.keys()))"
+        "import sys, narrows.loading.permitted_classes; "
+        "print(sorted({'torch', 'lightning', 'torchvision'} & sys.modules.keys()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=dict(os.environ)
@@ -418,6 +424,6 @@ def test_reading_a_config_imports_nothing_heavy() -> None:
 
 
 def test_every_room_exists() -> None:
-    for room in trust.ROOMS:
+    for room in permitted_classes.ROOMS:
         place = Path(narrows.__file__).parent.joinpath(*room.split("."))
         assert place.is_dir() or place.with_suffix(".py").is_file(), "a room that nobody has is stale"

@@ -12,23 +12,23 @@ import pytest
 import torch
 
 from narrows.errors import UserError
-from narrows.runs import checkpoints
+from narrows.runs import checkpoint_files
 
 STATE = {"state_dict": {"weight": torch.arange(500.0)}, "epoch": 3}
 
 
 def kept(folder: Path) -> dict[str, int]:
-    return {path.stem: checkpoints.read(path)["epoch"] for path in sorted(folder.iterdir())}
+    return {path.stem: checkpoint_files.read(path)["epoch"] for path in sorted(folder.iterdir())}
 
 
 def test_last_becomes_previous_and_best_stays(tmp_path: Path) -> None:
     for epoch, names in enumerate([["best", "last"], ["last"], ["last"]]):
-        checkpoints.save({"epoch": epoch}, tmp_path, names)
+        checkpoint_files.save({"epoch": epoch}, tmp_path, names)
     assert kept(tmp_path) == {"best": 0, "last": 2, "previous": 1}
 
 
 def test_every_flipped_bit_and_every_cut_is_seen(tmp_path: Path) -> None:
-    checkpoints.save(STATE, tmp_path, ["last"])
+    checkpoint_files.save(STATE, tmp_path, ["last"])
     whole = (tmp_path / "last.ckpt").read_bytes()
     source, copy = random.Random(0), tmp_path / "copy.ckpt"
     for _ in range(300):
@@ -36,28 +36,28 @@ def test_every_flipped_bit_and_every_cut_is_seen(tmp_path: Path) -> None:
         bit = source.randrange(8 * len(whole))
         damaged[bit // 8] ^= 1 << bit % 8
         copy.write_bytes(damaged)
-        assert checkpoints.damage(copy) is not None, bit
+        assert checkpoint_files.damage(copy) is not None, bit
     for size in range(0, len(whole), 97):
         copy.write_bytes(whole[:size])
-        assert checkpoints.damage(copy) is not None, size
+        assert checkpoint_files.damage(copy) is not None, size
     copy.write_bytes(whole)
-    assert checkpoints.damage(copy) is None
+    assert checkpoint_files.damage(copy) is None
 
 
 def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoints.save(STATE, tmp_path, ["last"])
+    checkpoint_files.save(STATE, tmp_path, ["last"])
 
     def full(self: Any, data: bytes) -> int:
         self.failure = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise self.failure
 
-    monkeypatch.setattr(checkpoints._Hashing, "write", full)
+    monkeypatch.setattr(checkpoint_files._Hashing, "write", full)
     with pytest.raises(UserError, match=r"cannot write a checkpoint to .*: No space left on device; .* are kept"):
-        checkpoints.save({"epoch": 4}, tmp_path, ["best", "last"])
+        checkpoint_files.save({"epoch": 4}, tmp_path, ["best", "last"])
     assert kept(tmp_path) == {"last": 3}
 
 
 def test_anything_but_tensors_and_plain_values_is_refused(tmp_path: Path) -> None:
-    checkpoints.save({"surprise": Path("x")}, tmp_path, ["last"])
+    checkpoint_files.save({"surprise": Path("x")}, tmp_path, ["last"])
     with pytest.raises(UserError, match=r"last.ckpt is not a readable checkpoint \(UnpicklingError\)"):
-        checkpoints.read(tmp_path / "last.ckpt")
+        checkpoint_files.read(tmp_path / "last.ckpt")

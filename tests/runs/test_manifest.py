@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from narrows.runs import manifest
-from narrows.runs.manifest import git_state, nondeterministic_operation, nondeterministic_operations, surroundings
+from narrows.runs import provenance
+from narrows.runs.provenance import git_state, nondeterministic_operation, nondeterministic_operations, surroundings
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configs.mkdir()
     (configs / "train.yaml").write_text("seed: 0\n")
     (tmp_path / "checkout" / ".gitignore").write_text("*.pyc\n")
-    monkeypatch.setattr(manifest, "PACKAGE", folder)
-    monkeypatch.setattr(manifest, "config_dir", lambda: configs)
+    monkeypatch.setattr(provenance, "PACKAGE", folder)
+    monkeypatch.setattr(provenance, "config_dir", lambda: configs)
     return folder
 
 
@@ -38,18 +38,18 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def test_an_edited_line_is_another_source(package: Path) -> None:
-    before = manifest.source_digest()
-    assert before == manifest.source_digest()
+    before = provenance.source_digest()
+    assert before == provenance.source_digest()
     (package / "inner" / "b.py").write_text("b = 2\n")
-    edited = manifest.source_digest()
+    edited = provenance.source_digest()
     assert edited != before
     (package / "inner" / "b.py").write_text("b = 1\n")
-    assert manifest.source_digest() == before
+    assert provenance.source_digest() == before
 
 
 @pytest.mark.parametrize("change", ["a config", "a new module", "a module less", "another name", "text moved"])
 def test_every_other_change_is_another_source_too(change: str, package: Path) -> None:
-    before = manifest.source_digest()
+    before = provenance.source_digest()
     if change == "a config":
         (package.parents[1] / "configs" / "train.yaml").write_text("seed: 1\n")
     elif change == "a new module":
@@ -61,26 +61,26 @@ def test_every_other_change_is_another_source_too(change: str, package: Path) ->
     else:
         (package / "a.py").write_text("")
         (package / "inner" / "b.py").write_text("a = 1\nb = 1\n")
-    assert manifest.source_digest() != before
+    assert provenance.source_digest() != before
 
 
 def test_what_is_no_source_changes_nothing(package: Path) -> None:
-    before = manifest.source_digest()
+    before = provenance.source_digest()
     (package / "a.pyc").write_text("x")
     (package / "notes.txt").write_text("x")
-    assert manifest.source_digest() == before
+    assert provenance.source_digest() == before
 
 
 def test_the_place_of_the_package_is_no_part_of_its_source(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = manifest.source_digest()
+    before = provenance.source_digest()
     elsewhere = tmp_path / "site-packages" / "narrows"
     shutil.copytree(package, elsewhere)
     shutil.copytree(package.parents[1] / "configs", elsewhere / "configs")  # as in a wheel
-    monkeypatch.setattr(manifest, "PACKAGE", elsewhere)
-    monkeypatch.setattr(manifest, "config_dir", lambda: elsewhere / "configs")
-    assert manifest.source_digest() == before
+    monkeypatch.setattr(provenance, "PACKAGE", elsewhere)
+    monkeypatch.setattr(provenance, "config_dir", lambda: elsewhere / "configs")
+    assert provenance.source_digest() == before
 
 
 def test_commit_and_diff_give_back_the_source(package: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from narrows.compare.run_records import read_run
 from narrows.config.composition import checked, config_dir, register_resolvers
 from narrows.inputs import Identity, Input, MissingIndicator
-from narrows.loading.load import build_model, read_config
-from narrows.loading.trust import require_trusted
+from narrows.loading.model_from_config import build_model, read_config
+from narrows.loading.permitted_classes import require_trusted
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.old_names import current_config
 

@@ -89,15 +89,15 @@ class Run:
     def train(self) -> None:
         checkpoint = self.directory / "checkpoint.json"
         begin = read(checkpoint) + 1 if checkpoint.exists() else 1
-        judge = None
+        reporter = None
         for epoch in range(begin, self.how.get("epochs", 4) + 1):
             time.sleep(self.how.get("seconds", 0.05))
             self.fail(epoch)
             if self.job["trial"] is not None:
-                from narrows.sweeps.study import Judge
+                from narrows.sweeps.optuna_study import TrialReporter
 
-                judge = judge or Judge(self.job["trial"])
-                if judge.hopeless(epoch, self.value(epoch)):
+                reporter = reporter or TrialReporter(self.job["trial"])
+                if reporter.is_hopeless(epoch, self.value(epoch)):
                     self.conclude("pruned", epoch)
                     return
             write(checkpoint, epoch)

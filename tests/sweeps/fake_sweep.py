@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from narrows.sweeps import sweep_directory as directories
-from narrows.sweeps.command import conduct
-from narrows.sweeps.local import Local
-from narrows.sweeps.plan import Plan
+from narrows.sweeps.local_workers import Local
 from narrows.sweeps.proposals import Proposal
 from narrows.sweeps.search_space import parameter, parse
+from narrows.sweeps.sweep_command import conduct
+from narrows.sweeps.sweep_plan import Plan
 
 FAKE = Path(__file__).with_name("fake_run.py")
 

@@ -13,9 +13,9 @@ from narrows.errors import UserError
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import samples
 from narrows.sweeps.job_table import job_name, outcome
-from narrows.sweeps.plan import make_plan
 from narrows.sweeps.proposals import State, dominated, ranked
 from narrows.sweeps.search_space import grid, parameter, parse
+from narrows.sweeps.sweep_plan import make_plan
 
 
 def test_the_command_line_wins_and_the_sweeps_own_overrides_stay_out_of_the_jobs() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from fake_sweep import make_plan
 
-from narrows.sweeps import study as module
-from narrows.sweeps.plan import Plan
+from narrows.sweeps import optuna_study as module
+from narrows.sweeps.optuna_study import Study, TrialReporter
 from narrows.sweeps.proposals import Proposal, State
-from narrows.sweeps.study import Judge, Study
+from narrows.sweeps.sweep_plan import Plan
 
 SPACE = ["x=interval(0,1)", "y=tag(log,interval(1e-4,1))", "z=a,b,c", "n=int(interval(1,9))", "m=range(0,1,0.25)"]
 TPE = {"method": "tpe", "params": SPACE, "trials": 5, "sampler": {"n_startup_trials": 2, "multivariate": True}}
@@ -136,12 +136,12 @@ def pruned_at(study: Study, curve: Callable[[int], float], restart: tuple[int, .
     assert proposal is not None
     report_to = study.report_to(proposal)
     assert report_to is not None
-    judge, epoch, left = Judge(report_to), 1, list(restart)
+    reporter, epoch, left = TrialReporter(report_to), 1, list(restart)
     while epoch <= 4:
-        hopeless = judge.hopeless(epoch, curve(epoch))
+        hopeless = reporter.is_hopeless(epoch, curve(epoch))
         if left and epoch == left[0]:
             # Killed after it had asked and before it could act.
-            judge, epoch = Judge(report_to), max(1, left.pop(0) - 1)
+            reporter, epoch = TrialReporter(report_to), max(1, left.pop(0) - 1)
             continue
         if hopeless:
             study.tell(proposal, State.PRUNED, None)
@@ -172,4 +172,4 @@ def test_a_pruned_trial_counts_and_reporting_it_again_is_harmless(tmp_path: Path
     assert [known.state for known in study.known()][2:] == [State.PRUNED, State.PRUNED]
     report_to = study.report_to(study.known()[3])
     assert report_to is not None
-    assert not Judge(report_to).hopeless(1, 0.0)
+    assert not TrialReporter(report_to).is_hopeless(1, 0.0)

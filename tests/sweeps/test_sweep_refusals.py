@@ -12,7 +12,7 @@ from command import composed, run_in_process
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.errors import UserError
-from narrows.sweeps.plan import make_plan
+from narrows.sweeps.sweep_plan import make_plan
 
 COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "unknown key": (
@@ -63,7 +63,7 @@ def _no_job_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     def conduct(*args: Any, **kwargs: Any) -> int:
         raise AssertionError("it was not refused")
 
-    monkeypatch.setattr("narrows.sweeps.command.conduct", conduct)
+    monkeypatch.setattr("narrows.sweeps.sweep_command.conduct", conduct)
 
 
 @pytest.mark.parametrize(("overrides", "sentence"), COMMANDS.values(), ids=COMMANDS)

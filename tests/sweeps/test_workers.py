@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from narrows.errors import UserError
-from narrows.sweeps.local import Deal, Local, threads, visible_gpus
-from narrows.sweeps.remote import stop_file
+from narrows.sweeps.local_workers import Deal, Local, threads, visible_gpus
+from narrows.sweeps.remote_job import stop_file
 from narrows.sweeps.workers import Handle, Task, lives, take
 
 
@@ -80,7 +80,7 @@ def test_a_lock_is_taken_once(tmp_path: Path) -> None:
 
 def test_slurm_runs_stops_and_finds_jobs(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    from narrows.sweeps.slurm import Slurm
+    from narrows.sweeps.slurm_workers import Slurm
 
     workers = Slurm(cluster="local", gpus=0, cpus=1, memory=1)
     workers.prepare(tmp_path)
@@ -99,7 +99,7 @@ def test_slurm_runs_stops_and_finds_jobs(tmp_path: Path) -> None:
 
 def test_slurm_options_are_checked(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    from narrows.sweeps.slurm import Slurm
+    from narrows.sweeps.slurm_workers import Slurm
 
     with pytest.raises(UserError, match=r"sweep\.workers"):
         Slurm(cluster="local", options={"nonsense": 1}).prepare(tmp_path)
@@ -110,7 +110,7 @@ def test_slurm_options_are_checked(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ray_runs_and_stops_jobs(tmp_path: Path) -> None:
     ray: Any = pytest.importorskip("ray")
-    from narrows.sweeps.ray import Ray
+    from narrows.sweeps.ray_workers import Ray
 
     workers = Ray(jobs=2)
     workers.prepare(tmp_path)

@@ -17,8 +17,8 @@ from tasks.standins import Rows, context, zero_model
 from narrows.errors import UserError
 from narrows.tasks.anomaly import Anomaly
 from narrows.tasks.base import run_tasks
+from narrows.tasks.measures.anomaly_attribution import value_errors
 from narrows.tasks.measures.anomaly_scores import SCORES
-from narrows.tasks.measures.attribution import value_errors
 from narrows.types import Batch
 
 

@@ -21,7 +21,7 @@ from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
+from narrows.tasks.classics.image_codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
 from narrows.tasks.compression import Compression, curve_of, decoder_cost
 from narrows.types import Batch, DataSpec
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from narrows.errors import UserError
-from narrows.tasks.measures.detection_quality import (
+from narrows.tasks.measures.auroc_and_thresholds import (
     Ranking,
     conformal_threshold,
     detection_figures,

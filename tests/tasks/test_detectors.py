@@ -11,8 +11,8 @@ import torch
 from tasks.standins import Rows, context, zero_model
 
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.detectors import NAMES, fit_detectors
-from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.classics.anomaly_detectors import NAMES, fit_detectors
+from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.types import Batch
 
 ALL = [name for name in NAMES if name != "ecod" or importlib.util.find_spec("pyod")]
@@ -101,7 +101,7 @@ def test_row_budgets(caplog: pytest.LogCaptureFixture) -> None:
 def test_without_pyod_ecod_is_absent_and_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("narrows.tasks.classics.detectors.find_spec", lambda name: None)
+    monkeypatch.setattr("narrows.tasks.classics.anomaly_detectors.find_spec", lambda name: None)
     with caplog.at_level(logging.INFO):
         assert "ecod" not in fit_detectors(judged(Batch(ring(30))), ["ecod"], None, None)
     assert "pip install 'narrows[classics]'" in caplog.text

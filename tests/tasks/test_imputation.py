@@ -14,13 +14,13 @@ from tasks.standins import PPCA, Rows, context
 
 from narrows.corruptions import Block
 from narrows.data.datamodule import DataModule
-from narrows.data.missing import Missing
+from narrows.data.missing_completely_at_random import Missing
 from narrows.data.sources.bundled import Bundled
 from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import imputers
 from narrows.tasks.imputation import Imputation, _intervals, errors
-from narrows.tasks.measures.hidden_values import Case
+from narrows.tasks.measures.imputation_cases import Case
 from narrows.types import Batch
 
 

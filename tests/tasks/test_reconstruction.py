@@ -17,7 +17,7 @@ from narrows.corruptions import Block, GaussianNoise
 from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder, Stages
 from narrows.tasks.base import run_tasks
-from narrows.tasks.classics import linear
+from narrows.tasks.classics import mean_pca_ridge
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     example_ms_ssim,
@@ -164,7 +164,7 @@ def test_missing_training_values_are_filled_with_the_mean() -> None:
     split = Batch(torch.where(observed, x, 0.0), observed=observed)
     data = Rows({"train": split, "validation": split, "test": split})
     spec_model = _constant_model(data.spec, torch.zeros(4))
-    training = linear.gather_training(context(spec_model, data), None)
+    training = mean_pca_ridge.gather_training(context(spec_model, data), None)
     mean = torch.stack([x[observed[:, i], i].mean() for i in range(4)])
     torch.testing.assert_close(torch.from_numpy(training.mean).float(), mean)
     filled = torch.where(observed, x, mean)

@@ -19,8 +19,8 @@ from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
-from narrows.training.callbacks.checkpoint import CheckpointFiles
-from narrows.training.module import AutoencoderModule
+from narrows.training.callbacks.write_checkpoints import CheckpointFiles
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import DataSpec
 
 SPEC = DataSpec(shape=(12,), kind="vector", size=0, value_range=(0.0, 1.0))

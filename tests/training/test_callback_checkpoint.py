@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from narrows.errors import UserError
-from narrows.training.callbacks.checkpoint import Checkpoint, CheckpointFiles
+from narrows.training.callbacks.write_checkpoints import Checkpoint, CheckpointFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*", "ignore:.*many workers.*", "ignore:.*logging interval.*")
 

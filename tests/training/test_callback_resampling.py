@@ -16,7 +16,7 @@ from narrows.bottlenecks.sparse import BatchTopK
 from narrows.decoders.mlp import MLPDecoder
 from narrows.errors import UserError
 from narrows.training.callbacks.resample_dead import ResampleDead
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 
 pytestmark = quiet
 DEAD = [1, 4, 7]

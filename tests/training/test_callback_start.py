@@ -16,7 +16,7 @@ from narrows.decoders.mlp import MLPDecoder
 from narrows.errors import UserError
 from narrows.tasks.measures.observed_values import Statistics
 from narrows.training.callbacks.start_at_mean import StartAtMean
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch
 
 pytestmark = quiet

@@ -21,13 +21,13 @@ from training.module_helpers import (
 )
 
 from narrows.errors import NonFiniteError
-from narrows.loading.load import read_weights
+from narrows.loading.model_from_config import read_weights
 from narrows.losses import Objective, Term
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Linear
-from narrows.training.callbacks.checkpoint import Checkpoint
+from narrows.training.callbacks.write_checkpoints import Checkpoint
 from narrows.types import Batch, Output
 
 pytestmark = quiet

@@ -11,9 +11,9 @@ import torch
 from instances import CORRUPTIONS
 from training.module_helpers import SaveAt, fit, module, network, quiet, weights
 
-from narrows.training import module as training
-from narrows.training.callbacks.checkpoint import Checkpoint
-from narrows.training.module import AutoencoderModule
+from narrows.training import lightning_module as training
+from narrows.training.callbacks.write_checkpoints import Checkpoint
+from narrows.training.lightning_module import AutoencoderModule
 
 pytestmark = quiet
 

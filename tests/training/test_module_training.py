@@ -25,7 +25,7 @@ from training.module_helpers import (
 
 from narrows.errors import UserError
 from narrows.random import generator, seed_default
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch
 
 pytestmark = quiet

@@ -22,7 +22,7 @@ class NarrowsSweeper(Sweeper):
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from narrows.sweeps.command import sweep
+        from narrows.sweeps.sweep_command import sweep
 
         assert self.hydra_context is not None
         assert self.config is not None

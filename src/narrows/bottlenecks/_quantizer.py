@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
+from narrows.distributed import of_first_process, sum_over_processes
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.processes import of_first_process, sum_over_processes
 from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape, at_least_single
 
 

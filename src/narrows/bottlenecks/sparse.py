@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
+from narrows.distributed import sum_over_processes
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
-from narrows.processes import sum_over_processes
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent, at_least_single
 
 MOMENTUM = 0.02

@@ -1,10 +1,10 @@
-"""Coding tables: fitted once to a run's training split, frozen, and stored with it below `coding/`.
+"""Coding tables: fitted once to a run's training split, frozen, and stored in the run's `coding/`.
 
-`codes.json`, or `step_STEP.json` for every step that was asked for; `default.json` holds the step that is used where
-none is. Each file says for which weights it is, and carries its own checksum.
+The files are `codes.json` for discrete latents, or `step_STEP.json` for every step used; `default.json` holds the step
+that is used if none is given. Each file names the weights that it belongs to and carries its own checksum.
 
-A density that a run fitted to its codes (`density=autoregressive`) is not used: its probabilities are floating-point
-sums, whose last bits depend on threads and machines, and one bit that differs loses the rest of a file.
+A density that a run fitted to its codes (`density=autoregressive`) is not used for coding: its probabilities are
+floating-point sums, whose last bits depend on threads and machines, and a single wrong bit loses the rest of a file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from narrows.coding.ans import Table, decode, encode, fit_table
-from narrows.coding.codec import Codec, Source, check_step, discrete, fingerprint, rounded
+from narrows.coding.ans_entropy_coder import Table, decode, encode, fit_table
+from narrows.coding.model_codec import Codec, Source, check_step, discrete, fingerprint, rounded
 from narrows.coding.nrwz_file import digest
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, subset
@@ -30,9 +30,9 @@ from narrows.files import read_json, write_json
 DEFAULT = "default.json"
 VERSION = 1
 VALUES = 20_000_000
-"""Latent values that tables are fitted to, at most."""
+"""Most latent values to which tables are fitted."""
 FINENESS = 4
-"""Steps in a standard deviation of the latents, where nothing else says how fine."""
+"""Steps per standard deviation of the latents, if nothing else decides the step."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Tables:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What is stored, and what the checksum is of."""
+        """The values that are stored and covered by the checksum."""
         tables = [{"low": table.low, "frequencies": list(table.frequencies)} for table in self.tables]
         return {"version": VERSION, "model": self.model.hex(), "step": self.step, "tables": tables}
 
@@ -71,8 +71,8 @@ def store(tables: Tables, folder: Path) -> None:
     write_json(folder / file_of(tables.step), tables.content | {"checksum": tables.checksum.hex()})
 
 
-def stored(folder: Path, model: bytes, step: float | None) -> Tables | None:
-    """The tables of that model and step; None where there are none, or they are of other weights.
+def load_tables(folder: Path, model: bytes, step: float | None) -> Tables | None:
+    """The stored tables of that model and step; None if there are none, or they belong to other weights.
 
     Raises:
         UserError: a file that is damaged, or of another version.
@@ -98,12 +98,12 @@ def stored(folder: Path, model: bytes, step: float | None) -> Tables | None:
 
 
 class Fitted:
-    """A run's tables: the stored ones, else fitted to its training split, which is encoded once, when it is needed.
+    """The tables of a run: the stored ones, or else fitted to its training split, which is encoded once, when needed.
 
     Args:
         codec: of the run's model.
-        folder: where they are stored; None where nothing is to be written.
-        data: gives the run's data.
+        folder: where they are stored; None to write nothing.
+        data: returns the run's data.
     """
 
     def __init__(self, codec: Codec, folder: Path | None, data: Callable[[], EvaluationData]) -> None:
@@ -116,11 +116,11 @@ class Fitted:
         return training_sources(self.codec, self.data())
 
     def step(self, asked: float | None = None) -> float | None:
-        """The step asked for, the one that the latents were trained for, the stored default, else a quarter of their
-        root mean square deviation, which is then stored; None for codes.
+        """The given step, else the one that the latents were trained for, else the stored default, else a quarter of
+        their root mean square deviation, which is then stored; None for discrete latents.
 
         Raises:
-            UserError: a step for codes, or one not above 0.
+            UserError: a step for discrete latents, or one not above 0.
         """
         model = self.codec.model
         if asked is not None or discrete(model):
@@ -140,7 +140,7 @@ class Fitted:
 
     def tables(self, step: float | None) -> Tables:
         """Of that step."""
-        found = None if self.folder is None else stored(self.folder, self.model, step)
+        found = None if self.folder is None else load_tables(self.folder, self.model, step)
         if found is None:
             found = Tables(self.model, step, self._fit(step))
             if self.folder is not None:
@@ -155,14 +155,14 @@ class Fitted:
 
 
 def default_step(sources: Sequence[Source]) -> float:
-    """A quarter of the root mean square standard deviation of the streams, to two digits."""
+    """A quarter of the root mean square standard deviation of the streams, rounded to two digits."""
     spread = math.sqrt(float(np.mean([np.var(source.astype(np.float64)) for source in sources])))
     require(spread > 0, "the latents do not vary, so there is no step to quantise them with: choose one (--step)")
     return float(f"{spread / FINENESS:.2g}")
 
 
 def training_sources(codec: Codec, data: EvaluationData) -> list[Source]:
-    """The streams of the training split, or of evenly spaced rows of it where they are more than `VALUES`."""
+    """The streams of the training split, or of evenly spaced rows of it if they would exceed `VALUES`."""
     size = data.spec.size
     rows = min(size, max(1, VALUES // math.prod(codec.model.latent_shape)))
     positions = torch.arange(rows) * size // rows

@@ -1,8 +1,8 @@
-"""The files that are compressed, and come back: a picture, a folder of pictures, or many examples in a .npy or .npz.
+"""The files that are compressed and restored: a picture, a folder of pictures, or examples in a .npy or .npz.
 
-A layout is what a compressed file says of them: `kind` ("image", "folder", "npy", "npz"), `shape` of an example (or
-`shapes`, one for each picture of a folder), and, by kind, `names`, `key`, `dtype` and whether the array had a `channel`
-axis.
+The layout in a compressed file describes them: `kind` ("image", "folder", "npy", "npz"), `shape` of an example (or
+`shapes`, one for each picture of a folder), and, depending on the kind, `names`, `key`, `dtype` and whether the array
+had a `channel` axis.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from narrows.coding.codec import unit_range
+from narrows.coding.model_codec import unit_range
+from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.image_files import open_image
-from narrows.data.loader import unit
 from narrows.data.sources.image_folder import SUFFIXES, image_files
 from narrows.errors import UserError, require
 from narrows.files import replacing
@@ -35,7 +35,7 @@ PNG = ".png"
 
 @dataclass
 class Examples:
-    """What was read: the layout, and the examples, `[n, *shape]` as the model reads them, equal shapes together."""
+    """The layout, and the examples `[n, *shape]` as the model reads them, grouped by equal shapes in a row."""
 
     layout: dict[str, Any]
     groups: list[Tensor]
@@ -46,10 +46,10 @@ class Examples:
 
 
 def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
-    """How many examples of which shape follow one another.
+    """The number and shape of examples in each group of equal shapes.
 
     Raises:
-        UserError: a layout that does not say so.
+        UserError: the layout does not have them.
     """
     listed = [tuple(shape) for shape in layout.get("shapes", ())]
     groups = [(len(list(same)), shape) for shape, same in itertools.groupby(listed)]
@@ -61,10 +61,10 @@ def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
 
 
 def read(path: Path, spec: DataSpec) -> Examples:
-    """The examples at `path`, for a model of such data.
+    """Read the examples at `path` for a model of data `spec`.
 
     Raises:
-        UserError: nothing there, a file that cannot be read, or examples that are none of this model's data.
+        UserError: nothing at `path`, a file that cannot be read, or examples that do not fit the model's data.
     """
     path = existing(path, "IN")
     if path.is_dir():
@@ -80,7 +80,7 @@ def read(path: Path, spec: DataSpec) -> Examples:
 
 
 def _picture(path: Path, spec: DataSpec) -> Tensor:
-    """`[C, H, W]` uint8, of the model's channels."""
+    """A picture `[C, H, W]` uint8 with the model's channels."""
     require(unit_range(spec), f"{path} is a picture, but this run's data are no grey or colour pictures: give an .npz")
     pixels = np.array(open_image(str(path)).convert("RGB" if spec.shape[0] == 3 else "L"))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], spec.shape[0]).transpose(2, 0, 1).copy())
@@ -104,7 +104,7 @@ def _read_arrays(path: Path, spec: DataSpec) -> Examples:
     layout: dict[str, Any] = {"kind": ARRAYS[path.suffix.lower()]}
     if names:
         layout["key"] = key
-    # One channel is often left out.
+    # Grey pictures often lack a channel axis.
     channel = values.ndim == len(spec.shape) + 1
     if not channel and spec.shape[0] == 1 and values.ndim == len(spec.shape):
         values = values[:, None]
@@ -132,10 +132,10 @@ def _scaled(values: NDArray[Any], dtype: str, spec: DataSpec, path: Path) -> Ten
 
 
 def check_target(path: Path, layout: dict[str, Any]) -> None:
-    """Refuse a place where what comes back cannot be written.
+    """Refuse a target to which the restored examples cannot be written.
 
     Raises:
-        UserError: the wrong suffix for what was compressed, or a folder that holds something.
+        UserError: the wrong suffix, or a folder that is not empty.
     """
     kind = layout.get("kind")
     if kind == "folder":
@@ -151,7 +151,7 @@ def check_target(path: Path, layout: dict[str, Any]) -> None:
 
 
 def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
-    """The examples as what they were read from; pictures as PNG, whole or not there.
+    """Write the examples in the format from which they were read, pictures as PNG, each file whole or not at all.
 
     Raises:
         UserError: see `check_target`; a name that leads out of the folder.
@@ -170,7 +170,7 @@ def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
 
 
 def _inside(name: Any) -> str:
-    """A name from a file that may be a stranger's."""
+    """A file name from a compressed file that may come from a stranger, checked."""
     parts = PurePosixPath(name).parts if isinstance(name, str) else ()
     plain = bool(parts) and not any(part in ("..", "/") or "\\" in part or "\0" in part for part in parts)
     if not plain or not parts[-1].endswith(PNG):
@@ -179,12 +179,12 @@ def _inside(name: Any) -> str:
 
 
 def eight_bits(x: Tensor) -> NDArray[np.uint8]:
-    """[0, 1] to 0, ..., 255, rounded."""
+    """Values in [0, 1] as bytes, rounded."""
     return (x.float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def image_of(picture: NDArray[np.uint8]) -> Image.Image:
-    """`[C, H, W]`, one channel or three."""
+    """The image of a picture `[C, H, W]` with one channel or three."""
     return Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
 
 

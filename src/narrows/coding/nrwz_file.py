@@ -1,4 +1,4 @@
-"""The file that `narrows compress` writes: what it was written with, then the code, then a checksum.
+"""The .nrwz file of `narrows compress`: a header, then the code, then a checksum.
 
 | bytes | what |
 |---|---|
@@ -10,8 +10,8 @@
 | 4 | number of examples |
 | 4 | length of the layout |
 | n | layout: JSON, deflated: kind of file, shapes, names |
-| m | code, see `narrows.coding.ans` |
-| 8 | BLAKE2b of all before |
+| m | code, see `narrows.coding.ans_entropy_coder` |
+| 8 | BLAKE2b of all bytes before |
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ DIGEST = 8
 
 @dataclass(frozen=True)
 class Header:
-    """What the code was written with, and what it is of."""
+    """The header of a file: the model, tables and step of the code, and the layout of the examples."""
 
     model: bytes
-    """Fingerprint, 8 bytes."""
+    """Fingerprint of the model, 8 bytes."""
     tables: bytes
-    """Checksum, 8 bytes."""
+    """Checksum of the coding tables, 8 bytes."""
     step: float | None
-    """Of the uniform quantiser; None for codes."""
+    """Step of the uniform quantiser; None for discrete latents."""
     count: int
     """Examples."""
     layout: dict[str, Any]
-    """What sort of file they came from; see `narrows.coding.example_files`."""
+    """The layout of the examples; see `narrows.coding.example_files`."""
 
 
 def digest(*parts: bytes) -> bytes:
@@ -66,7 +66,7 @@ def unpack(data: bytes, name: str) -> tuple[Header, bytes]:
     """Header and code of a file.
 
     Raises:
-        UserError: it is no such file, of another version, cut short, or damaged; called `name`.
+        UserError: it is another kind of file, of another version, cut short, or damaged; `name` is used in the message.
     """
     require(data[: len(MAGIC)] == MAGIC, f"{name} was not written by narrows compress, or its first bytes are damaged")
     body, found = data[:-DIGEST], data[-DIGEST:]

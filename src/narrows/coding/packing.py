@@ -1,4 +1,4 @@
-"""Examples to a compressed file's bytes, and back."""
+"""Packing examples into the bytes of a compressed file, and unpacking them."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from narrows.coding.ans import Whole
-from narrows.coding.codec import Codec, fingerprint, rounded
-from narrows.coding.coding_tables import Tables, file_of, stored
+from narrows.coding.ans_entropy_coder import Whole
+from narrows.coding.coding_tables import Tables, file_of, load_tables
 from narrows.coding.example_files import Examples, shapes
+from narrows.coding.model_codec import Codec, fingerprint, rounded
 from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError, require
 
 
-def whole_numbers(codec: Codec, examples: Examples, step: float | None) -> list[Whole]:
-    """The streams of all examples, one after another."""
+def quantise(codec: Codec, examples: Examples, step: float | None) -> list[Whole]:
+    """Quantise all examples; returns their streams, one after another."""
     parts = [rounded(codec.sources(group), step) for group in examples.groups]
     return [np.concatenate(stream) for stream in zip(*parts, strict=True)]
 
 
-def packed(tables: Tables, streams: list[Whole], examples: Examples) -> bytes:
-    """The compressed file of the examples, whose whole numbers are `streams`."""
+def pack_examples(tables: Tables, streams: list[Whole], examples: Examples) -> bytes:
+    """The bytes of the compressed file of the examples, whose quantised latents are `streams`."""
     code = tables.encode(streams)
     header = Header(tables.model, tables.checksum, tables.step, examples.count, examples.layout)
     return pack(header, code)
 
 
-def tables_of(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
-    """The stored tables below `folder` that the file `data`, called `name`, was written with.
+def find_tables(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
+    """The stored tables in `folder` with which the file `data`, called `name`, was written.
 
     Raises:
-        UserError: a file that is damaged or of another model, or tables that are not there or are others.
+        UserError: a file that is damaged or of another model, or tables that are missing or do not match.
     """
     header, _ = unpack(data, name)
     own = fingerprint(codec.model)
@@ -42,7 +42,7 @@ def tables_of(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
         header.model == own,
         f"{name} was written by another model ({header.model.hex()}) than this run's ({own.hex()}): name its run",
     )
-    tables = stored(folder, own, header.step)
+    tables = load_tables(folder, own, header.step)
     if tables is None or tables.checksum != header.tables:
         raise UserError(
             f"{name} was written with the coding tables {header.tables.hex()}, and {folder / file_of(header.step)} "
@@ -51,7 +51,7 @@ def tables_of(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
     return tables
 
 
-def unpacked(codec: Codec, tables: Tables, data: bytes, name: str) -> tuple[Header, list[Whole]]:
+def unpack_examples(codec: Codec, tables: Tables, data: bytes, name: str) -> tuple[Header, list[Whole]]:
     """The header and the streams of a compressed file.
 
     Raises:
@@ -65,7 +65,7 @@ def unpacked(codec: Codec, tables: Tables, data: bytes, name: str) -> tuple[Head
         raise UserError(f"{name}: {error}") from error
 
 
-def rebuilt(codec: Codec, header: Header, streams: list[Whole]) -> list[Tensor]:
+def rebuild_examples(codec: Codec, header: Header, streams: list[Whole]) -> list[Tensor]:
     """The examples in groups of equal shape, means of p(x|z)."""
     groups: list[tuple[int, Any]] = shapes(header.layout, header.count)
     ends = [

@@ -1,8 +1,8 @@
-"""Commands: one module each, a parser and a call."""
+"""Commands of `narrows`: one module each, with a parser and a call."""
 
 COMMANDS = {
     "train": "train an autoencoder; -m sweeps",
-    "compare": "what runs differ in, beside what they reached; --html writes a report",
+    "compare": "config keys in which runs differ, beside their figures; --html writes a report",
     "diff": "what differs between two runs",
     "reproduce": "run a run again from its own record, and judge every figure",
     "evaluate": "judge finished runs by a task, beside the classic answer",

@@ -1,4 +1,4 @@
-"""What the commands have in common: how their command lines are read, run, and ended."""
+"""The parts that all commands share: parsing the command line, running the work, ending with the right exit code."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from narrows.errors import explained, require
 
 
 def new_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    """The parser of `narrows NAME`, its texts shown as they are written."""
+    """The parser of `narrows NAME`; its texts keep their line breaks."""
     layout = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(f"narrows {name}", description=description, epilog=epilog, formatter_class=layout)
 
 
 def add_allow(made: argparse.ArgumentParser, config: str = "the run's config") -> None:
-    """`--allow PKG`: packages of one's own that a config may name (see `narrows.loading.trust`).
+    """Add `--allow PKG`: a package of the user that a config may name (see `narrows.loading.permitted_classes`).
 
-    May be given several times, each with several packages between commas.
+    It may be given several times, each time with several packages separated by commas.
     """
     made.add_argument("--allow", action="append", default=[], metavar="PKG", help=f"a package that {config} may use")
 
 
 def packages(texts: Iterable[str]) -> list[str]:
-    """What `--allow` was given, one by one."""
+    """The packages given to `--allow`, one by one."""
     return [name for text in texts for name in text.split(",") if name]
 
 
 def places_and_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
-    """What exists is a place, whatever its name: sweeps name runs by their overrides, equals signs and all."""
+    """Paths and overrides; what exists is a path, because run directories of sweeps have `=` in their names."""
     places: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
@@ -44,10 +44,10 @@ def places_and_overrides(arguments: Iterable[str]) -> tuple[list[str], list[str]
 
 
 def require_overrides(arguments: Iterable[str], otherwise: str) -> None:
-    """Refuse what is no `KEY=VALUE`; `otherwise` says what else it could have been.
+    """Refuse arguments that are not `KEY=VALUE`; `otherwise` ends the message.
 
     Raises:
-        UserError: names the first.
+        UserError: names the first of them.
     """
     for argument in arguments:
         require("=" in argument, f"'{argument}' is no KEY=VALUE, and {otherwise}")
@@ -56,7 +56,7 @@ def require_overrides(arguments: Iterable[str], otherwise: str) -> None:
 def run(
     made: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
-    """Do `work` as the command line asks; a user's mistake is one sentence and exit code 2."""
+    """Parse the command line and do `work`; a user's mistake is one sentence and exit code 2."""
     given = sys.argv[1:] if arguments is None else arguments
     with explained():
         for argument in given:
@@ -69,13 +69,13 @@ def run(
             work(options)
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader, such as `head`, has what it wanted.
+        # The reader of a pipe, such as `head`, has closed it.
         _close_the_output()
 
 
 @contextmanager
 def _naming_the_output() -> Iterator[None]:
-    """An error of writing that names no file is one of standard output: whatever else is written has a name."""
+    """Name standard output in an error of writing that names no file."""
     try:
         yield
     except OSError as error:
@@ -86,5 +86,5 @@ def _naming_the_output() -> Iterator[None]:
 
 
 def _close_the_output() -> None:
-    """Let what is still to be printed go nowhere: the interpreter must not complain of it at its end."""
+    """Discard what is still to be printed, so that the interpreter does not fail on it when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,4 +1,4 @@
-"""`narrows compare RUNS_OR_SWEEPS...`: what runs differ in, beside what they reached."""
+"""`narrows compare RUNS_OR_SWEEPS...`: the config keys in which runs differ, beside their figures."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from narrows.commands.command_line import new_parser, run
-from narrows.compare.better import choose_metrics, metric_names
-from narrows.compare.ranking import compare, default_sort, repeats, status_note
+from narrows.compare.comparison_table import compare, default_sort, repeats, status_note
+from narrows.compare.higher_is_better import choose_metrics, metric_names
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     if not usable:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
     table = _table(options, usable, options.group_by)
-    if not _written(options, table, notes):
+    if not _write_files(options, table, notes):
         _print(table, usable, notes)
     if options.html:
         from narrows.compare.html_page import write_report
@@ -89,7 +89,7 @@ def _note(record: Record) -> str:
 
 
 def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Sequence[str]) -> Table:
-    """The table that the options ask for, sorted and cut."""
+    """The table that the options ask for, sorted and shortened."""
     known = metric_names(records)
     directions = dict.fromkeys(choose_metrics(options.maximize, records), True)
     directions |= dict.fromkeys(choose_metrics(options.minimize, records), False)
@@ -106,8 +106,8 @@ def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Seq
     return table
 
 
-def _written(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
-    """Write the files that were asked for; whether one of them went to stdout."""
+def _write_files(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
+    """Write the files that the options ask for; returns whether one of them went to stdout."""
     every = table.metrics if options.metrics else table.every
     texts = {
         "csv": lambda: as_csv(table, every),

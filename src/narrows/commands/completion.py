@@ -27,7 +27,7 @@ ZSH = "autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashc
 
 
 def script(shell: str) -> str:
-    """What the shell must evaluate.
+    """The script that the shell must evaluate.
 
     Raises:
         KeyError: an unknown shell.

@@ -2,9 +2,9 @@
 
     narrows compress IN OUT --run RUN [--step S] [--allow PKG] [KEY=VALUE ...]
 
-What is lost, is lost in the model and in rounding its latents; their code is exact. The tables of code probabilities
-are fitted to the run's training split, which must then be here, and kept below the run's `coding/`; `narrows
-decompress` needs the run, with its tables, and no data.
+The loss comes from the model and from rounding its latents; coding the rounded latents is lossless. The tables of code
+probabilities are fitted to the run's training split, which must be on this machine the first time, and kept in the
+run's `coding/`. `narrows decompress` needs the run with its tables, but no data.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from narrows.errors import require
 from narrows.runs.file_names import CODING
 
 if TYPE_CHECKING:
-    from narrows.coding.codec import Codec
     from narrows.coding.coding_tables import Tables
+    from narrows.coding.model_codec import Codec
     from narrows.evaluation import EvaluationData
     from narrows.loading.open_run import OpenRun
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Compress a picture, a folder of pictures, or a .npy or .npz of many examples (x, or its only array) into one file.
-Arrays are as the model's data are: bytes for pictures, numbers already scaled for all else.
+Arrays hold data as the model reads them: bytes for pictures, scaled numbers for everything else.
 """
 EPILOG = """\
 examples
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_places(made: argparse.ArgumentParser, source: str, target: str) -> None:
-    """The arguments that both directions have."""
+    """The arguments that compress and decompress share."""
     made.add_argument("source", type=Path, metavar="IN", help=source)
     made.add_argument("target", type=Path, metavar="OUT", help=target)
     made.add_argument("--run", type=Path, required=True, metavar="RUN", help="the directory of the trained run")
@@ -68,21 +68,21 @@ def compress(options: argparse.Namespace) -> None:
     """Read, encode, write.
 
     Raises:
-        UserError: a run that cannot compress, or whose data are not here; an input that is not of its kind.
+        UserError: a run that cannot compress, data that are not on this machine, or an input of the wrong kind.
     """
     from narrows.coding import example_files
-    from narrows.coding.codec import Codec
-    from narrows.coding.packing import packed, whole_numbers
+    from narrows.coding.model_codec import Codec
+    from narrows.coding.packing import pack_examples, quantise
     from narrows.files import write_atomically
 
     require_overrides(options.overrides, "IN and OUT are named already")
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
-    run = opened(options)
+    run = open_run(options)
     codec = Codec(run.model)
     spec = codec.model.spec
     examples = example_files.read(options.source, spec)
-    tables = _prepared(options, run, codec)
-    data = packed(tables, whole_numbers(codec, examples, tables.step), examples)
+    tables = _prepare_tables(options, run, codec)
+    data = pack_examples(tables, quantise(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.target, data)
     values = sum(group.numel() for group in examples.groups)
@@ -94,8 +94,8 @@ def compress(options: argparse.Namespace) -> None:
     )
 
 
-def opened(options: argparse.Namespace) -> OpenRun:
-    """The run, at the weights that its figures are of.
+def open_run(options: argparse.Namespace) -> OpenRun:
+    """The run, with the weights that its recorded figures belong to.
 
     Raises:
         UserError: no such run.
@@ -105,8 +105,8 @@ def opened(options: argparse.Namespace) -> OpenRun:
     return OpenRun(options.run, packages(options.allow))
 
 
-def _prepared(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
-    """The tables at the step asked for, which are fitted where the run has none yet."""
+def _prepare_tables(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
+    """The coding tables for the given step; they are fitted if the run has none yet."""
     from narrows.coding.coding_tables import Fitted
 
     fitted = Fitted(codec, run.path / CODING, lambda: _data(run, options.overrides))

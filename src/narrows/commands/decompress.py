@@ -1,4 +1,4 @@
-"""`narrows decompress IN OUT --run RUN`: what `narrows compress` wrote, back to pictures or arrays.
+"""`narrows decompress IN OUT --run RUN`: turn a file of `narrows compress` back into pictures or arrays.
 
     narrows decompress IN OUT --run RUN [--allow PKG]
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from narrows.commands import command_line
 from narrows.commands.command_line import new_parser
-from narrows.commands.compress import add_places, opened
+from narrows.commands.compress import add_places, open_run
 from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
@@ -25,7 +25,7 @@ A file of another model, or one that is damaged or cut short, is refused.
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("decompress", DESCRIPTION)
-    add_places(made, "a file that narrows compress wrote", "where what it holds is put")
+    add_places(made, "a file that narrows compress wrote", "where the pictures or the array go")
     return made
 
 
@@ -38,20 +38,20 @@ def decompress(options: argparse.Namespace) -> None:
     """Read, decode, write.
 
     Raises:
-        UserError: a file that is damaged or of another run, or a place where it cannot be put.
+        UserError: a file that is damaged or of another run, or a target that cannot be written.
     """
     from narrows.coding import example_files
-    from narrows.coding.codec import Codec
+    from narrows.coding.model_codec import Codec
     from narrows.coding.nrwz_file import unpack
-    from narrows.coding.packing import rebuilt, tables_of, unpacked
+    from narrows.coding.packing import find_tables, rebuild_examples, unpack_examples
 
     data, name = options.source.read_bytes(), str(options.source)
     example_files.check_target(options.target, unpack(data, name)[0].layout)
-    run = opened(options)
+    run = open_run(options)
     codec = Codec(run.model)
-    tables = tables_of(codec, run.path / CODING, data, name)
-    header, streams = unpacked(codec, tables, data, name)
-    example_files.write(options.target, header.layout, rebuilt(codec, header, streams))
+    tables = find_tables(codec, run.path / CODING, data, name)
+    header, streams = unpack_examples(codec, tables, data, name)
+    example_files.write(options.target, header.layout, rebuild_examples(codec, header, streams))
     logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)
 
 

@@ -22,9 +22,9 @@ What differs between two runs: config, command, code, versions, hardware, data, 
 Nothing that is equal is shown. Exit code 0 either way, unless --exit-code asks for 1 where something differs.
 """
 WALL_CLOCK = "throughput/"
-"""Figures of the machine's speed, which no two runs share."""
+"""Figures of speed, which differ between any two runs."""
 LONGEST = 400
-"""Lines of a difference between two uncommitted changes that are shown."""
+"""Lines shown of the difference between two uncommitted changes."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +57,7 @@ def _read(place: str) -> Record:
 
 
 def sections(a: Record, b: Record) -> dict[str, dict[str, Pair]]:
-    """What differs, by section; every section is there, empty where nothing differs."""
+    """The differences by section; a section without differences is empty."""
     around = surroundings_differences(a.manifest, b.manifest)
     return {
         "config": _choices(a, b) | pairs(a.config, b.config),
@@ -69,12 +69,12 @@ def sections(a: Record, b: Record) -> dict[str, dict[str, Pair]]:
 
 
 def _choices(a: Record, b: Record) -> dict[str, Pair]:
-    """The groups in which another choice was made, under names that no config key has."""
+    """The config groups whose choices differ, under names that no config key has."""
     return {f"{group} (choice)": pair for group, pair in pairs(a.choices, b.choices).items()}
 
 
 def _overrides(record: Record) -> dict[str, Any]:
-    """What the command line set, by key: the order of overrides of different keys changes nothing."""
+    """The overrides of the command line by key, because the order of different keys does not matter."""
     split = (item.partition("=") for item in record.overrides)
     return {key: value if equals else "(removed)" for key, equals, value in split}
 
@@ -133,7 +133,7 @@ def _columns(*names: str, right: bool = False) -> Table:
 
 
 def relative_change(a: float, b: float) -> str:
-    """`(b - a) / |a|` in percent; nothing where `a` is zero or a value is not finite."""
+    """`(b - a) / |a|` in percent; empty if `a` is zero or a value is not finite."""
     try:
         share = (b - a) / abs(a)
     except ZeroDivisionError:
@@ -142,7 +142,7 @@ def relative_change(a: float, b: float) -> str:
 
 
 def _full(value: Any) -> str:
-    """Enough digits to see where two figures part."""
+    """A value with all its digits, to see where two figures differ."""
     return "(absent)" if value is MISSING else f"{value:.9g}"
 
 

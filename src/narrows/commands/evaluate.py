@@ -1,12 +1,12 @@
-"""`narrows evaluate RUN [RUN ...] task=NAME`: what finished runs are worth for a use, beside the classic answer.
+"""`narrows evaluate RUN [RUN ...] task=NAME`: judge finished runs by a task, beside classic methods.
 
     narrows evaluate RUN [RUN ...] task=NAME[,NAME] | task=all [task.OPTION=VALUE ...] [KEY=VALUE ...] [--allow PKG]
 
-A task reads the run's own data and its chosen weights, and trains nothing of the model. Where the run's config has the
-same task, its options are those, else what narrows ships; task.OPTION=VALUE changes them. Its figures are printed,
-written to the run's `tasks/NAME.json` with what they depend on, and merged into its `metrics.json`, so that
-`narrows compare` and sweeps can rank by them; its pictures lie among the run's `figures/`. Of several runs a task may
-draw one picture more, in the first run's `figures/`.
+A task reads the run's own data and its chosen weights; it does not train the model. Its options are those of the run's
+config if that has the same task, else those that narrows ships; task.OPTION=VALUE changes them. The figures are
+printed, written to the run's `tasks/NAME.json` together with what they depend on, and merged into its `metrics.json`,
+so that `narrows compare` and sweeps can rank by them. Pictures go to the run's `figures/`; a task may draw one more
+that compares all runs, in the first run's `figures/`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from narrows.loading.open_run import OpenRun
-    from narrows.runs.directory import RunDirectory
+    from narrows.runs.run_directory import RunDirectory
     from narrows.tasks.base import Task, TaskContext
 
-DESCRIPTION = "Judge finished runs by a task, beside the classic answer on the same split."
+DESCRIPTION = "Judge finished runs by a task, beside classic methods on the same split."
 EPILOG = """\
 examples
   narrows evaluate RUN task=generation                     its figures, tasks/generation.json, pictures
@@ -42,17 +42,17 @@ ALL = "all"
 
 @dataclass
 class Asked:
-    """A command line, sorted."""
+    """The parts of a command line."""
 
     runs: list[Path]
     tasks: list[str]
     options: list[str] = field(default_factory=list)
     """`OPTION=VALUE` of the one task."""
     overrides: list[str] = field(default_factory=list)
-    """`KEY=VALUE` of the runs' configs: where their data lie."""
+    """`KEY=VALUE` for the runs' configs: where their data lie."""
     allow: list[str] = field(default_factory=list)
     every: bool = False
-    """Whether tasks that do not fit are passed over."""
+    """Whether tasks that do not fit are skipped."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,11 +65,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: evaluate(sorted_out(options.arguments, options.allow)), arguments)
+    command_line.run(parser(), lambda options: evaluate(parse_arguments(options.arguments, options.allow)), arguments)
 
 
-def sorted_out(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
-    """What a command line asks for.
+def parse_arguments(arguments: Sequence[str], allow: Sequence[str] = ()) -> Asked:
+    """Sort a command line into runs, tasks, options of the task and overrides.
 
     Raises:
         UserError: no run, no task, or an option without its one task.
@@ -109,16 +109,16 @@ def evaluate(asked: Asked) -> None:
     """
     from narrows.compare.run_summary import print_figures
 
-    tasks = {name: _configured(name, asked.options) for name in asked.tasks}
+    tasks = {name: _configure(name, asked.options) for name in asked.tasks}
     found = {place: evaluate_run(place, asked) for place in asked.runs}
     print_figures({str(place): figures for place, figures in found.items()})
     if len(asked.runs) > 1:
-        for path in _across(tasks, asked.runs):
+        for path in _draw_all_runs(tasks, asked.runs):
             print(path)
 
 
-def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
-    """The pictures of all runs together, of the tasks that have judged every one of them."""
+def _draw_all_runs(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
+    """The pictures that compare all runs, from the tasks that have judged every one of them."""
     from narrows.config.composition import build
     from narrows.runs.file_names import TASKS
 
@@ -129,7 +129,7 @@ def _across(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
                 yield path
 
 
-def _configured(name: str, options: Sequence[str], run: DictConfig | None = None) -> Any:
+def _configure(name: str, options: Sequence[str], run: DictConfig | None = None) -> Any:
     """A task's options: those of the run's own config, else as shipped, and then those of the command line."""
     from omegaconf import OmegaConf
 
@@ -139,7 +139,7 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
     shipped: Any = OmegaConf.load(choices()[name])
     recorded = ((run and run.get("tasks")) or {}).values()
     same = [node for node in recorded if node.get("_target_") == shipped._target_]
-    # Of two alike nobody knows which is meant.
+    # With two tasks of the same class in the config, it is unclear which is meant.
     config: Any = OmegaConf.create({"task": same[0] if len(same) == 1 else shipped})
     for text in options:
         override(config, f"task.{text}")
@@ -148,13 +148,13 @@ def _configured(name: str, options: Sequence[str], run: DictConfig | None = None
 
 
 def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
-    """The figures of the tasks asked for on one run, which are recorded there.
+    """Run the tasks on one run, record their figures in its directory, and return them.
 
     Raises:
         UserError: see `evaluate`; also a run that another process is writing.
     """
     from narrows.loading.open_run import OpenRun
-    from narrows.runs.threads import as_recorded
+    from narrows.runs.recorded_threads import as_recorded
 
     run = OpenRun(place, asked.allow)
     with as_recorded(run.path):
@@ -163,12 +163,12 @@ def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
 
 def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     from narrows.config.composition import build
-    from narrows.loading.load import untrained
+    from narrows.loading.model_from_config import untrained
     from narrows.tasks.base import TaskContext
 
     model = run.model
     run.find_data(asked.overrides)
-    tasks = {name: _configured(name, asked.options, run.config) for name in asked.tasks}
+    tasks = {name: _configure(name, asked.options, run.config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
     data = run.data
     with run.writing() as directory:
@@ -181,13 +181,13 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
             untrained=partial(untrained, run.path, data.spec),
         )
         figures: dict[str, float] = {}
-        for name, found in _judged(built, context, asked.every):
+        for name, found in _run_tasks(built, context, asked.every):
             record(directory, name, tasks[name], found, context, run.checksum)
             figures |= found
         return figures
 
 
-def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:
+def _run_tasks(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterator[tuple[str, dict[str, float]]]:
     from narrows.tasks.base import run_each
 
     for name, task in tasks.items():
@@ -200,13 +200,13 @@ def _judged(tasks: dict[str, Task], context: TaskContext, every: bool) -> Iterat
 def record(
     directory: RunDirectory, name: str, node: DictConfig, figures: dict[str, float], context: TaskContext, weights: str
 ) -> None:
-    """`tasks/NAME.json`, and the figures among the run's own."""
+    """Write `tasks/NAME.json`, and merge the figures into the run's own."""
     from omegaconf import OmegaConf
 
     from narrows.files import read_json, write_json
     from narrows.runs.file_names import METRICS, TASKS
-    from narrows.runs.manifest import versions
     from narrows.runs.old_names import current_figures
+    from narrows.runs.provenance import versions
 
     folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)

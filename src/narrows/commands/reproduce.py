@@ -26,19 +26,19 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from narrows.commands.command_line import add_allow, packages, require_overrides
-from narrows.compare.equality import judge, judge_weights, judged_history, judged_metrics
-from narrows.compare.reproduction import ARITHMETIC, Reproduction, differences, show
+from narrows.compare.bitwise_equality import judge, judge_weights, read_judged_history, read_judged_metrics
+from narrows.compare.reproduction_report import ARITHMETIC, Reproduction, differences, show
 from narrows.compare.table_formats import console
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
 from narrows.errors import UserError, explained, require
 from narrows.files import read_json, write_json
-from narrows.loading.adapt import adapt, split
-from narrows.loading.trust import read_config
+from narrows.loading.adapt_config import adapt, split
+from narrows.loading.permitted_classes import read_config
 from narrows.os_signals import ENDING
-from narrows.runs.directory import read_manifest
 from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
-from narrows.runs.threads import recorded_threads
+from narrows.runs.recorded_threads import recorded_threads
+from narrows.runs.run_directory import read_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; overrides are among the places, because options may stand between them."""
+    """The command line; paths and overrides share one argument, because options may stand between them."""
     made = _Parser(
         prog="narrows reproduce",
         description="Run a completed run again from its own record, and judge every figure.",
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass
 class Plan:
-    """What is to be run, and what it is to be judged against."""
+    """The run to repeat, and the record to judge it against."""
 
     file: Path
     config: DictConfig
@@ -78,7 +78,7 @@ class Plan:
     manifest: dict[str, Any] = field(default_factory=dict)
     """Of `against`."""
     adapted: dict[str, str] = field(default_factory=dict)
-    """Values that are another here by necessity, in Hydra's grammar."""
+    """Values that must differ on this machine, in Hydra's grammar."""
     overrides: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
     threads: int | None = None
@@ -88,7 +88,7 @@ def plan(options: argparse.Namespace, out: Console) -> Plan:
     """Read the record, and refuse what cannot be reproduced or judged.
 
     Raises:
-        UserError: names what is missing or not as it must be.
+        UserError: names what is missing or wrong.
     """
     arguments = list(options.arguments)
     run = options.against
@@ -126,12 +126,12 @@ def _judgeable(run: Path) -> dict[str, Any]:
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
     require(status == "completed", f"{run} is {status}: only a completed run can be judged{cure}")
-    judged_metrics(run / METRICS)
+    read_judged_metrics(run / METRICS)
     return manifest
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
-    """For the new directory; the manifest may be a stranger's."""
+    """A name for the new directory, safe even if a stranger wrote the manifest."""
     choices = manifest.get("choices")
     return re.sub(r"[^A-Za-z0-9_-]", "_", title(choices if isinstance(choices, dict) else {}))[:80]
 
@@ -145,11 +145,11 @@ def _new_directory(into: Path, run: Path | None) -> Path:
 
 
 def train(asked: Plan) -> int:
-    """Run it in a process of its own, whose output is shown as it comes; its exit code."""
+    """Run the plan in its own process, showing its output as it comes; returns the exit code."""
     allow = [f"allow={','.join(asked.allow)}"] if asked.allow else []
     adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
     command = [sys.executable, "-m", "narrows.commands.train", f"from_config={asked.file}", f"into={asked.into}"]
-    # A group of its own, so that a signal reaches it once and through us alone, from a terminal or elsewhere.
+    # Its own process group, so that every signal reaches it exactly once, through this process.
     with (
         subprocess.Popen(
             [*command, *allow, *adapted, *asked.overrides], env=_environment(asked), process_group=0
@@ -160,7 +160,7 @@ def train(asked: Plan) -> int:
 
 
 def _environment(asked: Plan) -> dict[str, str]:
-    """As recorded where figures depend on it."""
+    """The environment variables on which figures depend, as recorded."""
     environment = dict(os.environ)
     environment.pop("NARROWS_JOB", None)
     recorded = asked.manifest.get("environment")
@@ -172,7 +172,7 @@ def _environment(asked: Plan) -> dict[str, str]:
     if asked.threads is not None:
         environment["OMP_NUM_THREADS"] = str(asked.threads)
     if not asked.allow:
-        # The current directory may be the stranger's own, with a torch.py in it.
+        # The current directory may come from a stranger and hold a torch.py.
         environment["PYTHONSAFEPATH"] = "1"
     return environment
 
@@ -188,17 +188,17 @@ def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
-    """The new run against the old one."""
+    """Judge the new run against the old one."""
     after = read_json(asked.into / MANIFEST)
     found = Reproduction(str(run.resolve()), tolerance)
     found.judgements = [
         judge("metrics", _of_training(run, asked.manifest), _of_training(asked.into, asked.manifest), tolerance),
-        judge("history rows", judged_history(run / HISTORY), judged_history(asked.into / HISTORY), tolerance),
+        judge("history rows", read_judged_history(run / HISTORY), read_judged_history(asked.into / HISTORY), tolerance),
     ]
     _judge_weights(found, run, asked.into)
     if OmegaConf.select(asked.config, "trainer.max_time") is not None:
         found.notes.append("trainer.max_time ends a run by the clock: how long it trains is another each time")
-    # Places are none: what lies there has a fingerprint.
+    # Paths of data do not count as differences: the data there have a fingerprint.
     configs = [OmegaConf.to_container(read_config(folder / CONFIG)) for folder in (run, asked.into)]
     differing = config_differences(*configs)  # type: ignore[arg-type]
     places = ("output_dir", "data_dir", *asked.adapted)
@@ -211,9 +211,9 @@ def judged(asked: Plan, run: Path, tolerance: float) -> Reproduction:
 
 
 def _of_training(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a run without those that `narrows evaluate` has added to, or changed in, the one reproduced."""
+    """The figures of a run, without those that `narrows evaluate` added to or changed in the original."""
     later = {str(name) for name in manifest.get("evaluated") or []}
-    return {name: value for name, value in judged_metrics(folder / METRICS).items() if name not in later}
+    return {name: value for name, value in read_judged_metrics(folder / METRICS).items() if name not in later}
 
 
 def _judge_weights(found: Reproduction, run: Path, into: Path) -> None:
@@ -226,9 +226,9 @@ def _judge_weights(found: Reproduction, run: Path, into: Path) -> None:
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    """Of the last checkpoint, and of the density that was fitted to the latents."""
+    """The weights of the last checkpoint and of the density that was fitted to the latents."""
     from narrows.loading.fitted_density import fitted_path
-    from narrows.loading.load import checkpoint_path, read_weights
+    from narrows.loading.model_from_config import checkpoint_path, read_weights
 
     weights, fitted = read_weights(checkpoint_path(folder, "last")), fitted_path(folder)
     density = read_weights(fitted) if fitted.is_file() else {}
@@ -236,7 +236,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def reproduce(arguments: Sequence[str]) -> int:
-    """Run, judge, record and say; the exit code.
+    """Run, judge, record and report; returns the exit code.
 
     Raises:
         UserError: nothing was run, or there is nothing to judge against.

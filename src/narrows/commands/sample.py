@@ -2,8 +2,8 @@
 
     narrows sample RUN [--density NAME] [-n 64] [--label Y] [--seed 0] [--out DIR] [--allow PKG] [KEY=VALUE ...]
 
-A density that is not there yet is fitted to the run's training split, which must be here, and stored below the
-run's `densities/`, so that it is fitted once. What is drawn lies in `samples.npy`, and in `samples.png`.
+A density that the run does not have yet is fitted to its training split, which must be on this machine, and stored in
+the run's `densities/`, so that it is fitted only once. The samples go to `samples.npy` and `samples.png`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ examples
 """
 OWN = "own"
 AT_ONCE = 256
-"""Latents decoded at once."""
+"""Latents decoded together."""
 MOST_SHOWN = 256
-"""Samples in the picture."""
+"""Samples shown in the picture."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; values to change are among the places, because options may stand between them."""
+    """The command line; the run and overrides share one argument, because options may stand between them."""
     made = new_parser("sample", DESCRIPTION, EPILOG)
     add = made.add_argument
     add("arguments", nargs="+", metavar="RUN KEY=VALUE", help="a run directory, and values to change for the fit")
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def sample(options: argparse.Namespace) -> list[Path]:
-    """Draw, and write the files; their paths.
+    """Draw samples and write them; returns the paths of the files.
 
     Raises:
         UserError: no such run or density, no prior to draw from, or data that are not here.
@@ -74,10 +74,10 @@ def sample(options: argparse.Namespace) -> list[Path]:
     from narrows.drawing import canvas
     from narrows.drawing.examples import sheet
     from narrows.files import replacing
-    from narrows.runs.threads import as_recorded
+    from narrows.runs.recorded_threads import as_recorded
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
-    run, overrides = _opened(options)
+    run, overrides = _open_run(options)
     with as_recorded(run.path):
         _prepare(run, overrides, options)
         model = run.model
@@ -93,8 +93,8 @@ def sample(options: argparse.Namespace) -> list[Path]:
     return [out / "samples.npy", out / "samples.png"]
 
 
-def _opened(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
-    """The run, and values to change."""
+def _open_run(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
+    """The run, and the overrides for the fit."""
     from narrows.loading.open_run import OpenRun
 
     place, *overrides = options.arguments
@@ -104,7 +104,7 @@ def _opened(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
 
 
 def _prepare(run: OpenRun, overrides: Sequence[str], options: argparse.Namespace) -> None:
-    """Give the run's model what is to be sampled from."""
+    """Attach to the run's model the density that is to be sampled from."""
     model = run.model
     labels_of(model, 1, options.label)
     if options.density in (None, OWN):
@@ -128,7 +128,7 @@ def _nothing_to_draw_from(run: OpenRun) -> str:
 
 
 def give(run: OpenRun, name: str, overrides: Sequence[str]) -> None:
-    """Attach the density of that name: the stored one where its options are those asked for, else a new one.
+    """Attach the density of that name: the stored one if its options are those asked for, else a newly fitted one.
 
     Raises:
         UserError: no such density, a latent that it cannot read, or data that are not here.
@@ -155,7 +155,7 @@ def give(run: OpenRun, name: str, overrides: Sequence[str]) -> None:
 
 
 def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:
-    """`[n]`: the one that was asked for, else the model's own choice; None where it reads none.
+    """Labels `[n]`: the given one, else the model's own choice; None if the model reads no label.
 
     Raises:
         UserError: a label for a model that reads none, or of no class.
@@ -171,7 +171,7 @@ def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:
 
 
 def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
-    """`n` samples, means of p(x|z), `[n, *shape]`, on the CPU: a function of the seed.
+    """`n` samples `[n, *shape]`, means of p(x|z), on the CPU; equal seeds give equal samples.
 
     Raises:
         UserError: a label for a model that reads none, or of no class.

@@ -2,17 +2,17 @@
 
     narrows score RUN NEW.csv [-o OUT.csv] [--quantile 0.95] [--allow PKG] [KEY=VALUE ...]
 
-`NEW` is CSV, Parquet or numpy arrays, whichever the run was trained on; its columns are found by name, others are
-kept and not read. `OUT` has every row of it, in order, its cells as they were, and behind them
+`NEW` has the format that the run was trained on: CSV, Parquet or numpy arrays. Its columns are found by name; further
+columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in order, with these columns appended:
 
 - `score`: the squared error of the reconstruction per observed value, of scaled values, as in `task=anomaly`;
-- `anomaly`: 1 where the score is above the threshold, else 0. The threshold is the quantile of the scores of the run's
-  validation normals, which are kept in the run's `calibration.json`: later calls need no training data;
-- `reconstruction_<column>`: in the data's own units; the likeliest category, the likelier truth value;
-- `problem`: why a row could not be scored, whose other new cells are then empty; or the category that no training row
-  has, which a row is scored with as "other".
+- `anomaly`: 1 where the score is above the threshold, else 0. The threshold is a quantile of the scores of the run's
+  normal validation rows; these are kept in the run's `calibration.json`, so that later calls need no training data;
+- `reconstruction_<column>`: in the data's own units; for a category the likeliest one, for a truth value the likelier;
+- `problem`: why a row could not be scored (its other new cells are then empty), or which of its categories no training
+  row has (it is scored as "other").
 
-Rows are read, scored and written some at a time, and `OUT` is only there once it is whole.
+Rows are read, scored and written in chunks, and `OUT` appears only once it is complete.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from narrows.data.table_columns import Cells
-    from narrows.data.table_encoding import Encoding
     from narrows.data.table_files import Chunk
+    from narrows.data.table_scaling_and_encoding import Encoding
     from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
-    from narrows.tasks.measures.calibration import Calibration
+    from narrows.tasks.measures.normal_scores import Calibration
 
 DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table."
 EPILOG = """\
@@ -49,7 +49,7 @@ examples
   narrows score RUN new.csv datamodule.source.format.separator=';'    a file that is written in another way
 """
 SHOWN = 20
-"""Problems that are told one by one."""
+"""Problems that are logged one by one."""
 SCORE, FLAG, PROBLEM, REBUILT = "score", "anomaly", "problem", "reconstruction_"
 
 log = logging.getLogger(__name__)
@@ -72,13 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def score(options: argparse.Namespace) -> Path:
-    """Score the rows of a file; where the result lies.
+    """Score the rows of a file; returns the path of the result.
 
     Raises:
         UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
     """
     from narrows.loading.open_run import OpenRun
-    from narrows.runs.threads import as_recorded
+    from narrows.runs.recorded_threads import as_recorded
 
     places, overrides = places_and_overrides(options.arguments)
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
@@ -89,26 +89,26 @@ def score(options: argparse.Namespace) -> Path:
     require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
     out.parent.mkdir(parents=True, exist_ok=True)
     with as_recorded(run.path):
-        scorer, how = _prepared(run, overrides, options.quantile)
+        scorer, how = _prepare_scorer(run, overrides, options.quantile)
         with replacing(out) as file:
             counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
     return out
 
 
-def _prepared(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
-    """What scores a chunk, and how its file is written."""
+def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
+    """The scorer, and the format of the file."""
     import numpy as np
 
     from narrows.config.composition import build
-    from narrows.loading import recorded_encoding
-    from narrows.tasks.measures.calibration import calibrated
+    from narrows.loading import recorded_table_encoding
+    from narrows.tasks.measures.normal_scores import calibrate
 
-    encoding, model = recorded_encoding.load(run.path), run.model
+    encoding, model = recorded_table_encoding.load(run.path), run.model
     require(model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack")
     run.find_data(overrides)
     model.to(run.device)
-    calibration = calibrated(run)
+    calibration = calibrate(run)
     threshold = float(np.quantile(calibration.normals, quantile))
     log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run.path)
     how = build(run.config.datamodule.source, "datamodule.source").format
@@ -117,7 +117,7 @@ def _prepared(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[
 
 @dataclass
 class Scorer:
-    """Appends its columns to chunks of a table."""
+    """Appends the new columns to chunks of a table."""
 
     model: Autoencoder
     encoding: Encoding
@@ -175,7 +175,7 @@ class Scorer:
         return problems
 
     def _scored(self, values: Any, missing: Any) -> Any:
-        """Score, flag and reconstruction of rows without problems, as objects `[N, added - 1]`."""
+        """Score, flag and reconstruction of rows without problems, as Python objects `[N, added - 1]`."""
         import numpy as np
 
         x, observed = self.encoding.encode(values, missing)
@@ -188,7 +188,7 @@ class Scorer:
 
 
 def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
-    """Score a file chunk by chunk into another; what was done, in words."""
+    """Score a file chunk by chunk into another; returns a sentence that sums it up."""
     from tqdm import tqdm
 
     from narrows.data.table_files import read_chunks

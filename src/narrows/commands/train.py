@@ -1,4 +1,4 @@
-"""`narrows train`: compose, fit, test, record. The single entrypoint."""
+"""`narrows train`: compose a config, train, test and record a run; with `-m`, a sweep of runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides
 from narrows.errors import explained, require
 from narrows.runs.job import Job, SweepJob
-from narrows.training import recorded_config
+from narrows.training import resume_and_replay
 
 if TYPE_CHECKING:
     from narrows.training.experiment import Figures
 
 
 def task(config: DictConfig) -> Figures:
-    """One job: Hydra has composed the config and made the run directory."""
+    """Run one job, whose config and run directory Hydra has prepared."""
     from narrows.training.experiment import run
 
-    # Here, and not only around Hydra, which puts a line of its own before any other exception.
+    # Also here, inside Hydra, which would print a line of its own before any other exception.
     with explained():
         return run(config, _job())
 
@@ -50,7 +50,7 @@ def _job() -> Job:
 
 
 def options_first(arguments: list[str]) -> list[str]:
-    """The common options before the overrides: argparse takes no override after one that follows another."""
+    """The arguments with the common options before the overrides, because argparse refuses them in between."""
     options, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -63,8 +63,8 @@ def options_first(arguments: list[str]) -> list[str]:
     return options + overrides
 
 
-def _cleared(arguments: list[str]) -> list[str]:
-    """The arguments, before whose overrides stands what takes out leftovers; each job of a sweep does so itself."""
+def _clear_leftovers(arguments: list[str]) -> list[str]:
+    """The arguments with the overrides that clear leftovers; in a sweep, each job adds its own."""
     if {"-m", "--multirun"} & set(arguments):
         return arguments
     folders = [text.partition("=")[2] for text in arguments if text.startswith("--config-dir=")]
@@ -78,20 +78,20 @@ def _cleared(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line."""
-    # Hydra would turn every error into its own text and exit code 1; narrows says it in its own words.
+    # Hydra would report every error in its own text and with exit code 1; narrows reports it itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Threads that wait by spinning slow a small network tenfold as soon as anything else uses the cores.
+    # Spinning threads make a small network ten times slower as soon as anything else uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
     with explained():
         check_overrides(sys.argv[1:])
-    if recorded_config.is_asked(sys.argv[1:]):
+    if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():
-            recorded_config.main(sys.argv[1:])
+            resume_and_replay.main(sys.argv[1:])
         return
     with explained():
-        sys.argv[1:] = _cleared(sys.argv[1:])
+        sys.argv[1:] = _clear_leftovers(sys.argv[1:])
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
         entry(task)()

@@ -1,4 +1,4 @@
-"""Comparing runs by their records alone: tables, differences, verdicts, one HTML page. Imports no torch."""
+"""Comparing runs by their recorded files alone: tables, differences, verdicts, an HTML page. Imports no torch."""
 
 import lazy_loader
 

@@ -1,8 +1,8 @@
-from .equality import Comparison as Comparison
-from .equality import Judgement as Judgement
-from .equality import Verdict as Verdict
+from .bitwise_equality import Comparison as Comparison
+from .bitwise_equality import Judgement as Judgement
+from .bitwise_equality import Verdict as Verdict
 from .key_importance import Importance as Importance
-from .reproduction import Reproduction as Reproduction
+from .reproduction_report import Reproduction as Reproduction
 from .run_records import Record as Record
 from .table_formats import Row as Row
 from .table_formats import Table as Table

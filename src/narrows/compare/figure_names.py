@@ -1,4 +1,4 @@
-"""What figures are called: the rows and columns of every table, without torch, for `narrows compare` reads them."""
+"""The labels of figures in every table. Imports no torch, because `narrows compare` uses them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ ROWS = {
     "test/transfer/*/variance_unexplained": "transfer, {}: variance unexplained",
     "test/transfer/*/auroc": "transfer, {}: AUROC against the own data",
 }
-"""The figures worth a row, and what they are called. A `*` stands for one part of a name, which `{}` repeats."""
+"""The figures that have a row in tables, with their labels. A `*` matches one part of a name, which `{}` repeats."""
 
 CLASSICS = {
     "pca": "PCA",
@@ -140,20 +140,20 @@ CLASSICS = {
     "ocsvm": "one-class SVM",
     "ecod": "ECOD",
 }
-"""Answers that are not neural, measured on the same split."""
+"""Classic methods, measured on the same split, with their labels."""
 
 SILENT = {"test/loss", "test/l0_fraction", "test/kid_std"}
 STDERR = "_stderr"
-"""`<figure>_stderr` is the standard error of `<figure>`, and shown behind it."""
+"""`<figure>_stderr` is the standard error of `<figure>` and is shown behind it."""
 
 
 def is_silent(figure: str) -> bool:
-    """Whether a figure has no row of its own."""
+    """Whether a figure gets no row of its own."""
     return figure in SILENT or figure.endswith(STDERR)
 
 
 def named(figures: Iterable[str]) -> dict[str, str]:
-    """The figures that have a label, with it, in the order of `ROWS`."""
+    """The labels of those figures that have one, in the order of `ROWS`."""
     present = list(figures)
     found: dict[str, str] = {}
     for pattern, label in ROWS.items():

@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs no network: data, plots and pictures lie inside it."""
+"""A comparison as one HTML file that needs no network, because data, plots and pictures are embedded in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from narrows.compare.comparison_table import default_sort, status_note
 from narrows.compare.key_importance import importances
-from narrows.compare.ranking import default_sort, status_note
 from narrows.compare.run_records import Record, finite, read_history
 from narrows.compare.table_formats import Row, Table, number, shown
 from narrows.compare.two_runs import MISSING
@@ -23,27 +23,27 @@ from narrows.runs.file_names import FIGURES
 
 SCRIPTS = ("table.js", "charts.js", "parallel.js", "start.js")
 POINTS = 40_000
-"""Points of all curves together that a browser draws without delay."""
+"""Points of all curves together that a browser can draw without delay."""
 BEST = 4
-"""Runs whose pictures stand side by side."""
+"""Number of runs whose pictures are shown side by side."""
 PICTURE = 1_500_000
-"""Bytes of one picture, and four times as many of one run's."""
+"""Largest size of one picture in bytes; all pictures of a run may take four times as much."""
 PNG = b"\x89PNG\r\n\x1a\n"
 JUDGED = 3
-"""Figures whose parameter importance is reckoned."""
+"""Number of figures for which the importance of config keys is computed."""
 
 
 def write_report(
     path: Path, table: Table, groups: Table | None, records: Sequence[Record], notes: Sequence[str], sort: str | None
 ) -> None:
-    """Write the report of `table`, and of its means `groups` where the runs were grouped."""
+    """Write the report of `table`, and of its means `groups` if the runs were grouped."""
     write_atomically(path, report(table, groups, records, notes, sort))
 
 
 def report(
     table: Table, groups: Table | None, records: Sequence[Record], notes: Sequence[str], sort: str | None
 ) -> str:
-    """The report's HTML."""
+    """The HTML of the report."""
     known = {record.name: record for record in records}
     shown_records = [known[row.name] for row in table.rows]
     sort = sort or default_sort(table)
@@ -71,14 +71,14 @@ def report(
 
 
 def _page(data: dict[str, Any]) -> str:
-    # In a script element only "</" and "<!--" matter, and no JSON text needs a bare "<".
+    # Inside a script element only "</" and "<!--" are special, and JSON can escape every "<".
     text = json.dumps(data, allow_nan=False, default=str, separators=(",", ":")).replace("<", "\\u003c")
     assets = resources.files("narrows.compare") / "html_assets"
     parts = {
         "style": (assets / "style.css").read_text(encoding="utf-8"),
         "script": "\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS),
         "plotly": _plotly(),
-        # The page runs its own scripts and no other: whatever a run's files hold cannot know the nonce.
+        # The page runs only scripts with this nonce, which nothing in a run's files can know.
         "nonce": hashlib.sha256(text.encode()).hexdigest()[:32],
         "data": text,
     }
@@ -91,7 +91,7 @@ def _page(data: dict[str, Any]) -> str:
 
 
 def _plotly() -> str:
-    """plotly.js, from the Python package's data: to import that package would take longer than to read it."""
+    """The text of plotly.js from the data of the Python package, which is slow to import."""
     spec = importlib.util.find_spec("plotly")
     if spec is None or not spec.submodule_search_locations:
         raise UserError("--html needs plotly: pip install plotly")
@@ -111,7 +111,7 @@ def _run(table: Table, position: int, record: Record) -> dict[str, Any]:
 
 
 def _keys(row: Row, keys: Sequence[str]) -> dict[str, Any]:
-    """Numbers as numbers, so that they sort and scale; everything else as its text."""
+    """Config values: numbers as numbers, so that they sort and scale, and everything else as text."""
     present = {key: row.keys[key] for key in keys if row.keys[key] is not MISSING}
     return {key: _figure(value) if _is_number(value) else shown(value) for key, value in present.items()}
 
@@ -138,7 +138,7 @@ def _groups(table: Table) -> dict[str, Any]:
 
 
 def _curves(records: Sequence[Record], table: Table) -> dict[str, list[Any]]:
-    """Histories by metric, the first kind of figures first, thinned to what a browser draws."""
+    """Histories by metric, headline figures first, thinned to what a browser can draw."""
     histories = [read_history(record.path) for record in records]
     wanted = {name for name in table.every if name.startswith("val/")}
     names = dict.fromkeys(name for curves in histories for name in curves if name.startswith(("train/", "val/")))
@@ -151,14 +151,14 @@ def _curves(records: Sequence[Record], table: Table) -> dict[str, list[Any]]:
 
 
 def _thinned(steps: list[int], values: list[float], most: int) -> tuple[list[int], list[float | None]]:
-    """At most about `most` points, the last among them; a gap where a value is not finite."""
+    """At most about `most` points of a curve, including the last; None where a value is not finite."""
     stride = -(-len(steps) // most)
     kept = sorted({*range(0, len(steps), stride), len(steps) - 1})
     return [steps[i] for i in kept], [float(f"{values[i]:.6g}") if finite(values[i]) else None for i in kept]
 
 
 def _scatter(table: Table) -> tuple[str | None, str | None]:
-    """Rate against distortion where the runs have both, else the first number that varies against the first figure."""
+    """The axes of the scatter plot: rate and distortion if the runs have both, else a varying number and a figure."""
     if {"test/kl", "test/reconstruction"} <= set(table.every):
         return "test/kl", "test/reconstruction"
     numeric = [key for key in table.keys if key != "seed" and all(_is_number(row.keys[key]) for row in table.rows)]
@@ -175,7 +175,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _pictures(table: Table, known: dict[str, Record], sort: str | None) -> tuple[dict[str, Any], list[str]]:
-    """The figures of the best completed runs as data addresses, and notes on those that are too large."""
+    """The pictures of the best completed runs as data URLs, and notes on those that are too large."""
     candidates = [row for row in table.rows if row.counted] or table.rows
     if sort is not None and sort not in table.keys:
         sign = -1 if table.higher(sort) else 1

@@ -1,4 +1,4 @@
-"""Which config keys move a figure, by Optuna's evaluators on a study built from the runs."""
+"""The importance of config keys for a figure, by Optuna's evaluators on a study built from the runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FEWEST = 10
-"""Completed runs below which an importance would be noise."""
+"""Fewest completed runs; an importance computed from fewer is noise."""
 WIDE = 50
-"""Ratio of the largest to the smallest value from which a positive number is taken as logarithmic."""
+"""Ratio of the largest to the smallest value from which a positive number is put on a logarithmic scale."""
 
 
 @dataclass
 class Importance:
-    """Shares of one figure's variation, largest first, that add up to 1."""
+    """The shares of one figure's variation by config key, largest first; they sum to 1."""
 
     metric: str
     method: str
@@ -31,7 +31,7 @@ class Importance:
 
 
 def importances(table: Table, metrics: Sequence[str]) -> list[Importance]:
-    """How much each differing key says about each metric; empty where there are too few runs or keys for it."""
+    """The importance of each differing key for each metric; empty if there are too few runs or keys."""
     return [found for metric in metrics if (found := _importance(table, metric)) is not None]
 
 
@@ -43,7 +43,7 @@ def _importance(table: Table, metric: str) -> Importance | None:
         return None
     from optuna.importance import MeanDecreaseImpurityImportanceEvaluator, get_param_importances
 
-    # A random forest: fANOVA of the same forest takes thirty times as long, and PED-ANOVA asks for many runs.
+    # A random forest, because fANOVA of the same forest takes thirty times as long, and PED-ANOVA needs many runs.
     evaluator = MeanDecreaseImpurityImportanceEvaluator(seed=0)
     values = get_param_importances(_study(rows, keys, metric), evaluator=evaluator)
     ranked = sorted(((key, float(share)) for key, share in values.items()), key=lambda pair: -pair[1])
@@ -69,7 +69,7 @@ def _study(rows: Sequence[Row], keys: Sequence[str], metric: str) -> Study:
 
 
 def _column(values: Sequence[Any]) -> tuple[list[Any], BaseDistribution]:
-    """Numbers keep their order, logarithmic where they span decades; anything else is a choice by its text."""
+    """The values and distribution of one key: numbers, logarithmic if they span decades, or else choices by text."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) and finite(value) for value in values):

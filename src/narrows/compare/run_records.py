@@ -1,4 +1,4 @@
-"""Run directories as plain records, under today's names: YAML, JSON and CSV are read, nothing is executed."""
+"""Reading run directories as plain records: YAML, JSON and CSV under today's names; nothing is executed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any
 from narrows.config.old_words import current_figure
 from narrows.config.plain_yaml import flatten, read_text, read_yaml
 from narrows.errors import UserError, printable
+from narrows.runs.directory_lock import is_held
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FOLDERS, HISTORY, MANIFEST, METRICS, SWEEP
-from narrows.runs.lock import is_held
 from narrows.runs.old_names import current_config, current_figures, current_manifest
 
 STATUSES = ("completed", "running", "killed", "failed", "interrupted", "pruned", "unknown")
 LARGEST = 16 * 2**20
-"""Bytes of a manifest or metrics file; a longer one is no record of a run."""
+"""Largest size of a manifest or metrics file in bytes; a longer one is refused."""
 LONGEST = 64 * 2**20
-"""Bytes of a history that are read."""
+"""Most bytes of a history that are read."""
 
 
 @dataclass
 class Record:
-    """What one run directory says.
+    """The record of one run directory.
 
-    `config` is flat. `metrics` are the final figures, or the last logged ones where `final` is false. `notes`
-    say which files could not be read, and why.
+    `config` has dotted keys. `metrics` are the final figures, or the last logged ones if `final` is false. `notes` say
+    which files could not be read, and why.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Record:
 
     @property
     def choices(self) -> dict[str, str]:
-        """The config groups' choices by the place that they fill: `loss.kl` for `term@loss.kl`."""
+        """The choices of config groups by the key that they fill: `loss.kl` for `term@loss.kl`."""
         chosen = self.manifest.get("choices")
         if not isinstance(chosen, dict):
             return {}
@@ -58,12 +58,12 @@ class Record:
 
     @property
     def usable(self) -> bool:
-        """Whether there is a config to compare."""
+        """Whether the record has a config to compare."""
         return bool(self.config)
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is the directory of one run, whole or damaged."""
+    """Whether `folder` is the directory of a run, intact or damaged."""
     if (folder / SWEEP).is_file():
         return False
     if (folder / MANIFEST).is_file():
@@ -72,7 +72,7 @@ def is_run(folder: Path) -> bool:
 
 
 def find_runs(places: Iterable[Path | str]) -> list[Path]:
-    """The run directories at and below `places`, each once; runs are not searched for further runs.
+    """The run directories at and below `places`, each once; nothing inside a run is searched.
 
     Raises:
         UserError: a place does not exist, or none holds a run.
@@ -95,7 +95,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
     try:
         entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
     except PermissionError:
-        # Somebody else's folder among the user's own must not hide these.
+        # A folder without read permission must not hide the others.
         return
     for entry in sorted(entries, key=lambda entry: natural(entry.name)):
         if not entry.name.startswith(".") and entry.name not in FOLDERS:
@@ -103,12 +103,12 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sorting key that puts job 10 after job 9."""
+    """A sort key that puts job 10 after job 9."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
 
 
 def read_runs(places: Iterable[Path | str]) -> list[Record]:
-    """A record of every run at and below `places`, named by the shortest path that tells them apart.
+    """The records of all runs at and below `places`, named by the shortest paths that tell them apart.
 
     Raises:
         UserError: a place does not exist, or none holds a run.
@@ -122,7 +122,7 @@ def read_runs(places: Iterable[Path | str]) -> list[Record]:
 
 
 def read_run(path: Path) -> Record:
-    """The record of one run; what cannot be read is named in its notes."""
+    """The record of one run; its notes name the files that could not be read."""
     record = Record(path, name=printable(path.name))
     record.manifest = current_manifest(_noted(record, MANIFEST, _json_mapping) or {})
     record.status = _status(record)
@@ -169,7 +169,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _bounded(value: Any) -> Any:
-    """An integer beyond the floating-point numbers as infinity: Python refuses to print or to compare it."""
+    """A value with integers beyond the range of floats replaced by infinity, because Python cannot print them."""
     if isinstance(value, list):
         return [_bounded(item) for item in value]
     if isinstance(value, int) and value.bit_length() > 1000:
@@ -193,7 +193,7 @@ def _status(record: Record) -> str:
 
 
 def read_history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """The steps and values of every metric in `metrics.csv`; a torn last row is left out, a missing file is empty."""
+    """The steps and values of every metric in `metrics.csv`, without an incomplete last row; empty if it is missing."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
     if not (path / HISTORY).is_file():
         return curves
@@ -205,7 +205,7 @@ def read_history(path: Path) -> dict[str, tuple[list[int], list[float]]]:
                     steps.append(point[0])
                     values.append(point[1])
     except (OSError, csv.Error):
-        # What was read so far stands; a history is never the only record of a figure.
+        # Keep what was read so far; a history is never the only record of a figure.
         return curves
     return curves
 

@@ -1,4 +1,4 @@
-"""The one table that ends a run."""
+"""The table of figures that is printed at the end of a run."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from rich.table import Table
 
-from narrows.compare.better import higher_is_better
 from narrows.compare.figure_names import CLASSICS, ROWS, STDERR, is_silent, named
+from narrows.compare.higher_is_better import higher_is_better
 from narrows.compare.table_formats import console, number
 from narrows.files import shortest
 
 BETTER = "★ "
 MOST_COLUMNS = 4
-"""Classic answers, or runs, that get a column each in one table."""
+"""Most classic methods, or runs, that get a column each."""
 
 
 def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> None:
-    """Print the final figures, where the run lies, and how to look at it."""
+    """Print the final figures, the run's directory, and the command that shows it."""
     out = console(120)
     out.print(figure_table(figures))
     out.print(f"run          {shortest(run_dir)}", soft_wrap=True)
@@ -26,7 +26,7 @@ def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> 
 
 
 def print_figures(found: Mapping[str, dict[str, float]]) -> None:
-    """Print the figures of one run beside the classics, or those of several side by side, as many as can be read."""
+    """Print the figures of one run beside the classics, or those of several runs side by side."""
     out = console()
     if len(found) == 1:
         out.print(figure_table(*found.values()))
@@ -37,7 +37,7 @@ def print_figures(found: Mapping[str, dict[str, float]]) -> None:
 
 
 def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
-    """A column for every run; their classics stand in each run's own `tasks/NAME.json`."""
+    """A table with a column for every run, without the classics, which are in each run's `tasks/NAME.json`."""
     rows = _labelled({name: value for figures in found.values() for name, value in figures.items()})
     table = Table(header_style="bold")
     table.add_column("on the test split")
@@ -49,8 +49,8 @@ def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
 
 
 def figure_table(figures: dict[str, float]) -> Table:
-    """The test figures of a run, the classic answers beside them: a column each, or one cell for all of them, the best
-    first, where there are more than fit. Those that are better than the run are marked."""
+    """The test figures of a run beside those of the classics: a column for each, or one cell for all, best first, if
+    there are too many. Figures better than the run's are marked."""
     rows = _labelled(figures)
     kinds = [kind for kind in CLASSICS if any(_classic(key, kind) in figures for key in rows)]
     many = len(kinds) > MOST_COLUMNS
@@ -68,7 +68,7 @@ def figure_table(figures: dict[str, float]) -> Table:
 
 
 def _marked(figures: dict[str, float], key: str, kind: str) -> str:
-    """`BETTER` where the classic's value of the figure is."""
+    """`BETTER` if the classic's value of the figure is better than the run's, else empty."""
     ours, theirs, higher = figures.get(key), figures.get(_classic(key, kind)), higher_is_better(key)
     if ours is None or theirs is None or higher is None:
         return ""
@@ -76,7 +76,7 @@ def _marked(figures: dict[str, float], key: str, kind: str) -> str:
 
 
 def _beside(figures: dict[str, float], key: str, kinds: Sequence[str]) -> str:
-    """`★ ridge 17.70 ± 0.08, median 14.20 ± 0.05`, the best first where one side is better."""
+    """All classics in one cell, such as `★ ridge 17.70 ± 0.08, median 14.20 ± 0.05`, best first if one can be best."""
     present = [kind for kind in kinds if _classic(key, kind) in figures]
     better = higher_is_better(key)
     if better is not None:
@@ -86,7 +86,7 @@ def _beside(figures: dict[str, float], key: str, kinds: Sequence[str]) -> str:
 
 
 def _labelled(figures: dict[str, float]) -> dict[str, str]:
-    """The figures to show with their labels; terms that have no label of ours under their own name."""
+    """The figures to show, with their labels; a term without a label keeps its own name."""
     dense = figures.get("test/l0_fraction") == 1
     rows = {key: label for key, label in named(figures).items() if not (dense and key == "test/l0")}
     others = [key for key in figures if key.startswith("test/") and key.count("/") == 1]
@@ -94,11 +94,11 @@ def _labelled(figures: dict[str, float]) -> dict[str, str]:
 
 
 def _classic(key: str, kind: str) -> str:
-    """Where a classic's value of the same figure stands: `test/psnr` and `test/pca/psnr`."""
+    """The name of a classic's value of the same figure: `test/pca/psnr` for `test/psnr`."""
     parent, _, name = key.rpartition("/")
     return f"{parent}/{kind}/{name}"
 
 
 def _number(figures: dict[str, float], key: str) -> str:
-    """The figure, and its standard error to two digits where there is one."""
+    """The figure, with its standard error to two digits if there is one."""
     return number(figures.get(key), figures.get(f"{key}{STDERR}") or None)

@@ -1,4 +1,4 @@
-"""The table of a comparison, and what it looks like in a terminal, CSV, JSON and Markdown."""
+"""The table of a comparison, and its formats: terminal, CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from narrows.compare.better import higher_is_better
+from narrows.compare.higher_is_better import higher_is_better
 from narrows.compare.run_records import finite
 from narrows.compare.two_runs import MISSING
 from narrows.errors import printable
@@ -25,7 +25,7 @@ MARK = "★"
 
 @dataclass
 class Row:
-    """One run, or the mean over the runs of one group: then with standard deviations and counts by metric."""
+    """One run, or the mean over a group of runs, with standard deviations and counts by metric."""
 
     name: str
     status: str
@@ -37,15 +37,15 @@ class Row:
 
     @property
     def counted(self) -> bool:
-        """Whether its figures are those of finished training, so that it may be called best."""
+        """Whether training has finished, so that the row may be marked as best."""
         return self.status == "completed"
 
 
 @dataclass
 class Table:
-    """Rows by differing config keys and metrics; `best` names each metric's best rows by their position.
+    """Runs as rows, differing config keys and metrics as columns; `best` has the positions of each metric's best rows.
 
-    `metrics` are the ones that a person reads; `every` are all that the runs have.
+    `metrics` are the metrics shown; `every` are all metrics of the runs.
     """
 
     rows: list[Row]
@@ -61,13 +61,13 @@ class Table:
         return self.directions.get(metric, higher_is_better(metric))
 
     def sort(self, column: str) -> None:
-        """Best first, for a metric; a key in ascending order. Rows without a value come last."""
+        """Sort by a metric, best first, or by a key, ascending. Rows without a value come last."""
         descending = column not in self.keys and bool(self.higher(column))
         self.rows.sort(key=lambda row: _order(_value(row, column), descending))
         self.mark()
 
     def mark(self) -> None:
-        """Find every metric's best rows anew."""
+        """Find the best rows of every metric again."""
         self.best = {name: self._best(name) for name in self.every}
 
     def _best(self, metric: str) -> set[int]:
@@ -91,7 +91,7 @@ def _order(value: Any, descending: bool) -> tuple[int, float, str]:
 
 
 def shown(value: Any) -> str:
-    """A config value, as a person reads it."""
+    """A config value as text for a person."""
     if value is MISSING:
         return ""
     if value is None:
@@ -106,7 +106,7 @@ def shown(value: Any) -> str:
 
 
 def number(value: float | None, deviation: float | None = None) -> str:
-    """A figure in four significant digits; a mean to the second digit of its standard deviation."""
+    """A figure with four significant digits, or a mean up to the second digit of its standard deviation."""
     if value is None:
         return ""
     if deviation is None or not finite(value) or not finite(deviation):
@@ -122,7 +122,7 @@ def number(value: float | None, deviation: float | None = None) -> str:
 
 
 def console(width: int = 160) -> Console:
-    """Where tables are printed, `width` columns wide where that is no terminal; no run's text is taken for markup."""
+    """The console for tables, `width` columns wide outside a terminal; text of runs is never read as markup."""
     return Console(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
 
 
@@ -138,7 +138,7 @@ def row_label(table: Table) -> str:
 
 
 def terminal(table: Table) -> RichTable:
-    """For a terminal: the best figure of each metric in bold with a star."""
+    """The table for a terminal, with the best figure of each metric in bold and starred."""
     drawn = RichTable(header_style="bold")
     widest = max((len(row.name) for row in table.rows), default=0)
     side = "right" if table.grouped else "left"
@@ -161,7 +161,7 @@ def terminal(table: Table) -> RichTable:
 
 
 def _heading(name: str, separator: str) -> Text:
-    """The last part on a line of its own: columns stay as narrow as their values allow."""
+    """A heading with the last part of the name on its own line, so that columns stay narrow."""
     parent, _, last = name.rpartition(separator)
     return Text(f"{parent}{separator}\n{last}" if parent else name)
 
@@ -173,7 +173,7 @@ def _figure(table: Table, position: int, metric: str) -> Text:
 
 
 def as_csv(table: Table, metrics: Sequence[str]) -> str:
-    """One header, one line per row; figures in full precision, config values as JSON unless they are text."""
+    """The table as CSV: figures with all digits, config values as JSON unless they are text."""
     columns = [f"{metric}{part}" for metric in metrics for part in (("", ".sd", ".n") if table.grouped else ("",))]
     lines = [[row_label(table), "status", *table.keys, *columns]]
     for row in table.rows:
@@ -197,7 +197,7 @@ def _plain(value: Any) -> str:
 
 
 def as_json(table: Table, metrics: Sequence[str], notes: Sequence[str]) -> str:
-    """All of it for a program; keys that a run does not have are left out, and NaN is null."""
+    """The table as JSON, without keys that a run does not have; NaN is null."""
     return json.dumps(
         {
             "keys": table.keys,
@@ -234,7 +234,7 @@ def _chosen(figures: Mapping[str, float], metrics: Sequence[str]) -> dict[str, f
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold: figures that are not finite become null."""
+    """A value as JSON can hold it; figures that are not finite become null."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list):
@@ -243,7 +243,7 @@ def plain(value: Any) -> Any:
 
 
 def as_markdown(table: Table) -> str:
-    """A pipe table, the best figure of each metric in bold."""
+    """The table as Markdown, with the best figure of each metric in bold."""
     head = [row_label(table), "status", *table.keys, *table.metrics]
     rule = [*["---"] * (2 + len(table.keys)), *["---:"] * len(table.metrics)]
     lines = [head, rule]

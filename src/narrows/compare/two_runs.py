@@ -1,4 +1,4 @@
-"""What differs between two runs, as plain data; imports nothing heavy."""
+"""The differences between two runs, as plain data. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pair = tuple[Any, Any]
 
 
 class Missing:
-    """The value of a key that one side does not have; there is one instance, `MISSING`."""
+    """The type of `MISSING`, which stands for the value of a key that one side does not have."""
 
     def __repr__(self) -> str:
         return "(absent)"
@@ -49,9 +49,9 @@ def config_differences(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[str, 
 
 
 def surroundings_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, Pair]]:
-    """What differs between the surroundings in two manifests.
+    """The differences in code, versions, hardware and data between two manifests.
 
-    Sections `code`, `versions`, `hardware` and `data`, always all four, each with readable names and both values.
+    There are always four sections, `code`, `versions`, `hardware` and `data`, with readable names and both values.
     """
     sections = {"code": _code, "versions": _versions, "hardware": _hardware, "data": _data}
     return {name: pairs(read(a), read(b)) for name, read in sections.items()}
@@ -66,7 +66,7 @@ def _code(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_of_diff(text: str) -> str:
-    """A `git diff` in one line, its digest last: equal lines mean equal diffs."""
+    """A `git diff` summed up in one line that ends with its digest, so that equal lines mean equal diffs."""
     if not text.strip():
         return "none"
     lines = text.splitlines()
@@ -78,10 +78,7 @@ def summary_of_diff(text: str) -> str:
 
 
 def _versions(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Names as package indexes compare them: one distribution has been spelt with `_` and with `-`.
-
-    Without narrows itself, which `code` names.
-    """
+    """The versions of all packages but narrows, which `code` has; names normalised, as some occur with `_` and `-`."""
     packages = {str(k).lower().replace("_", "-"): v for k, v in _mapping(manifest.get("versions")).items()}
     packages.pop("narrows", None)
     return _without_none({"python": manifest.get("python")}) | packages
@@ -119,7 +116,7 @@ DATA = {
     "totals": "library sizes",
 }
 NOT_ALWAYS_RECORDED = {"variable": False, "totals": None}
-"""What holds of data whose manifest was written before it had these."""
+"""Values for data whose manifest was written before these keys existed."""
 
 
 def _data(manifest: Mapping[str, Any]) -> dict[str, Any]:

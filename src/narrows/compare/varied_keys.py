@@ -1,4 +1,4 @@
-"""The config keys that tell runs apart, without those that merely follow from another choice."""
+"""The config keys in which runs differ, without keys that merely follow from another choice."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ BOOKKEEPING = re.compile(
     r"output_dir|data_dir|.*\.data_dir|logger(\..*)?|sweep|callbacks|callbacks\.(progress|pictures)(\..*)?"
     r"|tasks(\..*)?|trainer\.(enable_.*|log_every_n_steps)|.*\._partial_"
 )
-"""Where a run wrote and what it showed: no figure depends on these."""
+"""Keys of places and displays, on which no figure depends."""
 WHOLE = ("experiment", "variant", "datamodule")
-"""Choices that set values anywhere in the config."""
+"""Groups whose choices set values anywhere in the config."""
 
 
 def differing_columns(records: Sequence[Record], everything: bool = False) -> dict[str, list[Any]]:
     """The keys in which the runs differ, each with its value for every run and `MISSING` where a run has none.
 
-    A group's choice stands for its `_target_`. A key that nobody set by an override, and whose value follows
-    from a choice that is shown or equals another key's that is shown, is left out, as is bookkeeping;
-    `everything` keeps both.
+    A group's choice stands for its `_target_`. A key is left out if no override set it and its value follows from a
+    shown choice or equals the value of another shown key; so are keys of places and displays. `everything` keeps all.
     """
     columns = {key: values for key, values in _all_columns(records).items() if _differ(values)}
     if everything:
@@ -38,7 +37,7 @@ def differing_columns(records: Sequence[Record], everything: bool = False) -> di
 
 
 def _all_columns(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Choices and flat config keys; a `_target_` goes under the name of its component."""
+    """All choices and config keys of the runs; a `_target_` goes under the key of its component."""
     rows = [_row(record) for record in records]
     keys = dict.fromkeys(key for row in rows for key in row)
     return {key: [row.get(key, MISSING) for row in rows] for key in keys}
@@ -58,14 +57,14 @@ def _row(record: Record) -> dict[str, Any]:
 
 
 def _below(value: Any, root: Any) -> Any:
-    """A path in the data directory, without where that lies."""
+    """A path within the data directory, relative to it."""
     if isinstance(value, str) and isinstance(root, str) and root and value.startswith(f"{root}/"):
         return value.removeprefix(f"{root}/")
     return value
 
 
 def key_of(value: Any) -> Hashable:
-    """A hashable stand-in for a recorded value: equal for equal values, and `true` is not 1."""
+    """A hashable key for a recorded value: equal for equal values, where `true` is not 1."""
     return (type(value).__name__ if isinstance(value, bool) else "", repr(value) if _compound(value) else value)
 
 
@@ -78,7 +77,7 @@ def _differ(values: Iterable[Any]) -> bool:
 
 
 def _asked(records: Sequence[Record], columns: Iterable[str]) -> list[str]:
-    """The columns that some run's command line names."""
+    """The columns that the command line of some run sets."""
     named: dict[str, None] = {}
     for record in records:
         for item in [*record.overrides, *_varied(record)]:
@@ -94,12 +93,12 @@ def _varied(record: Record) -> list[str]:
 
 
 def _rank(key: str) -> tuple[int, int]:
-    """Choices of wide effect first, then components from the outside in, so that each can explain those after it."""
+    """The rank of a key: choices of wide effect first, then outer before inner; each can explain those after it."""
     return (WHOLE.index(key) if key in WHOLE else len(WHOLE), key.count("."))
 
 
 def _follows(key: str, values: Sequence[Any], shown: dict[str, list[Any]]) -> bool:
-    """Whether one shown choice, or another key's equal values, already says what `values` says."""
+    """Whether `values` follow from one shown choice, or equal those of another shown key."""
     for other, known in shown.items():
         explains = other in WHOLE or key.startswith(f"{other}.")
         if explains and _is_function_of(values, known):
@@ -115,5 +114,5 @@ def _is_function_of(values: Sequence[Any], known: Sequence[Any]) -> bool:
 
 
 def _ordered(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """Choices, then values, the seed last."""
+    """The columns in order: choices, then values, the seed last."""
     return dict(sorted(columns.items(), key=lambda item: (item[0] == "seed", _rank(item[0])[0])))

@@ -1,4 +1,4 @@
-"""Where the configs lie, and what is refused before anything is built."""
+"""Finding, checking and building configs: bad keys and values are refused before anything is built."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PARTS = (
 )
 """The keys that hold one component each."""
 OPTIONAL = ("density",)
-"""Those that a config may do without, as one recorded before they were there."""
+"""Those that may be absent, as in configs recorded before they existed."""
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
@@ -49,12 +49,12 @@ def config_dir() -> Path:
 
 
 def is_chosen(choice: Any) -> bool:
-    """Whether a config group has a choice, however its absence is written."""
+    """Whether a config group has a choice; its absence may be written as null or None."""
     return choice not in (None, "None", "null")
 
 
 def title(choices: Mapping[str, Any]) -> str:
-    """What a run is called: its experiment, else its variant."""
+    """The name of a run: its experiment if it has one, else its variant."""
     names = (choices.get(group) for group in ("experiment", "variant"))
     return next((str(name) for name in names if is_chosen(name)), "run")
 
@@ -72,7 +72,7 @@ def register_resolvers() -> None:
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """Every node with a `_target_`, with its place in the config, outermost first."""
+    """Every node with a `_target_`, with its dotted path in the config, outermost first."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield path, node
@@ -85,7 +85,7 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 
 def checked(config: DictConfig) -> DictConfig:
-    """The config with every reference resolved, without what only concerns a sweep, and not refused.
+    """The config with every reference resolved and the keys of sweeps removed, after all checks.
 
     Raises:
         UserError: a key or an option that does not exist, or a value of the wrong type.
@@ -101,11 +101,11 @@ def checked(config: DictConfig) -> DictConfig:
 
 
 def check_layout(config: DictConfig, text: str) -> None:
-    """Refuse keys that nothing reads, and places without what belongs there.
+    """Refuse keys that nothing reads, and missing components.
 
     Args:
         config: with every reference resolved.
-        text: of the config before that; a key that it refers to may be anybody's.
+        text: of the config before its references were resolved; a key that it refers to is accepted.
 
     Raises:
         UserError: names the key and the nearest valid one.
@@ -142,7 +142,7 @@ def _require_component(node: Any, path: str, others: Sequence[str] = ()) -> None
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse, before anything is built, targets that do not exist and arguments that they do not take.
+    """Refuse targets that do not exist and arguments that they do not take, before anything is built.
 
     Raises:
         UserError: names the key and the nearest valid one, or the type that a value must have.
@@ -157,7 +157,7 @@ def check_keys(config: DictConfig) -> None:
 
 
 def _locate(name: str, path: str) -> Any:
-    """The object of that name; Hydra's own report of a failure would be lines long."""
+    """The object of that name; used instead of Hydra's own import, whose error messages run over many lines."""
     logger = logging.getLogger("hydra.utils")
     disabled, logger.disabled = logger.disabled, True
     try:
@@ -178,7 +178,7 @@ def _public_names(module: str) -> list[str]:
 
 
 def _arguments(target: Any) -> set[str] | None:
-    """The keyword arguments that `target` takes; None when it takes any."""
+    """The names of the keyword arguments of `target`; None if it accepts any."""
     try:
         # Decorators such as Lightning's env-default wrapper are looked through.
         parameters = inspect.signature(target).parameters.values()
@@ -190,7 +190,7 @@ def _arguments(target: Any) -> set[str] | None:
 
 
 def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-    """`hydra.utils.instantiate`, whose `ValueError`s become one sentence that says where.
+    """`hydra.utils.instantiate`, with a `ValueError` turned into one sentence that names `path`.
 
     Raises:
         UserError: the value of an option was refused, or an option is missing.
@@ -214,16 +214,16 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a constructor refused a value; Lightning's refusal is known by its name, because importing it takes
-    seconds and this module must not."""
+    """Whether a constructor refused a value. Lightning's exception is recognised by its name, because importing
+    Lightning takes seconds."""
     return isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException"
 
 
 def class_of(node: Any, path: str, base: type[T]) -> type[T]:
-    """The class that a component's config names, without building it.
+    """The class that a component's config names; it is not built.
 
     Raises:
-        UserError: it names no class of that kind.
+        UserError: it does not name a subclass of `base`.
     """
     found = getattr(build(node, path), "func", None)
     if not (isinstance(found, type) and issubclass(found, base)):
@@ -232,18 +232,18 @@ def class_of(node: Any, path: str, base: type[T]) -> type[T]:
 
 
 def build_later(node: Any, path: str) -> Callable[..., Any]:
-    """`build` of a partial whose remaining arguments come later; `ValueError`s become one sentence then too."""
+    """`build` a partial; when it is called with its remaining arguments, a `ValueError` becomes one sentence too."""
     return functools.partial(build, node, path)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 400 characters."""
+    """The message of an error in one line of at most 400 characters."""
     text = " ".join(str(error).split())
     return text if len(text) < 400 else text[:400] + " ..."
 
 
 def choice_files(group: str) -> dict[str, Path]:
-    """The yaml of every choice of a config group, by name, in the order of names."""
+    """The yaml file of every choice of a config group, by name, sorted."""
     return {path.stem: path for path in sorted((config_dir() / group).glob("*.yaml"))}
 
 

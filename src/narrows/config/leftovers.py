@@ -1,10 +1,11 @@
-"""What a variant or an experiment set for a choice that the command line replaced.
+"""Clearing the values that a variant or an experiment set for a choice that the command line then replaced.
 
-A yaml's values are for the choices that were in force where it was written: `loss.kl.weight: 4` of a beta-VAE means
-nothing to `loss=iwae`. A later choice of a group therefore wins whole. Hydra merges all values whatever was chosen;
-`clear` compares what it composes with the choices alone, and gives overrides that, put before the user's own, take out
-the rest. What two choices inherit from a common one (`trainer=gpu` and `trainer=auto`, `callbacks=resample` and
-`callbacks=start_at_mean`) stays, and so does every value of the command line.
+The values in a yaml belong to the choices made in that yaml: `loss.kl.weight: 4` of a beta-VAE means nothing to
+`loss=iwae`. Another choice for a group therefore replaces everything that was set for the old one. Hydra instead merges
+all values, whatever was chosen. `clear` compares Hydra's result with the choices by themselves and returns overrides
+that remove the leftovers; they go before the user's own. Values that two choices inherit from a common base
+(`trainer=gpu` and `trainer=auto`, `callbacks=resample` and `callbacks=start_at_mean`) stay, and so does every value of
+the command line.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ MISSING = object()
 
 @dataclass
 class Cleared:
-    """What is left out."""
+    """The result of `clear`."""
 
     overrides: list[str] = field(default_factory=list)
-    """To be put before the user's own."""
+    """Overrides that remove the leftovers; they go before the user's own."""
     notes: list[str] = field(default_factory=list)
-    """A sentence for every group of which something is left out."""
+    """One sentence for every group from which something was removed."""
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A composed config without Hydra's own, its references unresolved, and its choices."""
+    """A composed config with unresolved references and without Hydra's own node, and the choices made."""
 
     values: dict[str, Any]
     choices: dict[str, Any]
@@ -59,11 +60,11 @@ class Composition:
 
 
 def clear(arguments: Sequence[str], folders: Sequence[str] = ()) -> Cleared:
-    """The overrides and sentences that clear a command line of what earlier choices left.
+    """The overrides that remove what replaced choices left behind, and the sentences that say so.
 
     Args:
         arguments: a single run's overrides.
-        folders: where more configs lie (`--config-dir`).
+        folders: further config folders (`--config-dir`).
 
     Raises:
         UserError: a value refers to an option of a choice that was replaced.
@@ -88,19 +89,19 @@ def clear(arguments: Sequence[str], folders: Sequence[str] = ()) -> Cleared:
 
 @dataclass(frozen=True)
 class _Plain:
-    """A group's choices by themselves, as no recipe has changed them."""
+    """A group's choices as their own yaml files give them, before any variant or experiment changes them."""
 
     outer: tuple[str, ...]
     group: str
     chosen: Mapping[str, str]
 
     def of(self, choice: Any) -> dict[str, Any]:
-        """By dotted key, with what the command line adds below the group (`+term@loss.mmd=mmd`)."""
+        """The values of a choice by dotted key, with what the command line adds to the group (`+term@loss.mmd=mmd`)."""
         added = [f"+{text.lstrip('+')}" for key, text in self.chosen.items() if self._below(key) and text[0] != "~"]
         return self.alone(choice, added)
 
     def inherited(self, *choices: Any) -> set[str]:
-        """The keys that all of these have from a choice on which all of them build."""
+        """The keys that these choices inherit from a choice on which all of them build."""
         kin = [{name for one in _listed(choice) for name in self._lineage(one)} for choice in choices]
         return {key for name in set.intersection(*kin) for key in self.alone(name)}
 
@@ -108,13 +109,13 @@ class _Plain:
         return key.partition("@")[2].startswith(f"{self.group}.")
 
     def alone(self, choice: Any, added: Iterable[str] = ()) -> dict[str, Any]:
-        """By dotted key, with these additions."""
+        """The values of a choice by dotted key, with these additions."""
         if not _listed(choice):
             return {}
         return _alone(self.group, _written(_listed(choice)), self.outer, added).of(self.group)
 
     def _lineage(self, name: str) -> Iterator[str]:
-        """A choice, and those that its yaml starts from."""
+        """A choice, then the choices that its yaml builds on."""
         yield name
         for base in yaml_defaults(config_dir() / self.group / f"{name}.yaml"):
             if isinstance(base, str) and base[0] not in "/_":  # another choice, not what all of a group have in common
@@ -160,7 +161,7 @@ def _clear_group(
 
 
 def _difference(now: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """By key the overrides that make `wanted` of `now`, and the values of `now` that they take out."""
+    """The overrides by key that turn `now` into `wanted`, and the values of `now` that they remove."""
     gone = {key: value for key, value in now.items() if wanted.get(key, MISSING) != value}
     changes: dict[str, list[str]] = {}
     for key in gone:
@@ -178,12 +179,12 @@ def _difference(now: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, 
 
 
 def _hides(value: Any) -> bool:
-    """Whether Hydra cannot delete a value until it is made a plain one: null, or a reference to what is not there."""
+    """Whether a value is null or a broken reference: Hydra deletes it only after it was set to a plain value."""
     return value is None or "${" in str(value)
 
 
 def _outermost(key: str, wanted: Mapping[str, Any]) -> str:
-    """The shortest beginning of a key below which nothing is wanted, or which is wanted itself."""
+    """The shortest prefix of a key that is itself in `wanted`, or below which `wanted` has nothing."""
     parts = key.split(".")
     for size in range(2, len(parts) + 1):
         place = ".".join(parts[:size])
@@ -195,7 +196,7 @@ def _outermost(key: str, wanted: Mapping[str, Any]) -> str:
 def _check_references(
     now: Composition, recipe: Composition, found: Cleared, chosen: Mapping[str, str], told: set[str]
 ) -> None:
-    """Refuse values of a recipe that read an option of a choice that was replaced."""
+    """Refuse values of a variant or experiment that refer to an option of a replaced choice."""
     values, before = flatten(now.values), flatten(recipe.values)
     changed = told | {_key(text) for text in found.overrides}
     broken: dict[str, list[str]] = {}
@@ -233,7 +234,7 @@ def _search_path(arguments: Iterable[str], folders: Sequence[str]) -> tuple[str,
 
 
 def _is_mentioned(group: str, asked: Mapping[str, str], folders: Sequence[str]) -> bool:
-    """Whether the recipes that are asked for name a group at all: most do not, and composing takes its time."""
+    """Whether the chosen variant or experiment mentions a group: most do not, and composing is slow."""
     usual = [] if "variant" in asked else ["vae"]
     names = [(one, name) for one in RECIPES if one in asked for name in asked[one].partition("=")[2].split(",")]
     recipes = [*names, *(("variant", name) for name in usual)]
@@ -242,11 +243,11 @@ def _is_mentioned(group: str, asked: Mapping[str, str], folders: Sequence[str]) 
 
 
 def _texts(group: str, name: str, folders: Sequence[str]) -> Iterator[str]:
-    """The yaml of a recipe and of those that it starts from or chooses."""
+    """The yaml texts of a variant or experiment and of those that it builds on or chooses."""
     roots = [*map(Path, folders), config_dir()]
     paths = [root / group / f"{name}.yaml" for root in roots]
     path = next((path for path in paths if path.is_file()), None)
-    if path is None:  # on a search path of its own; or there is none, which Hydra says
+    if path is None:  # on another search path, or missing, which Hydra reports
         yield from GROUPS
         return
     yield path.read_text()
@@ -266,7 +267,7 @@ def yaml_defaults(path: Path) -> list[Any]:
 
 @functools.lru_cache(maxsize=256)
 def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
-    """What Hydra composes; an application that calls this keeps its own Hydra.
+    """The config that Hydra composes; the global Hydra of the calling application is restored.
 
     Raises:
         HydraException, OmegaConfBaseException: it does not compose.
@@ -285,7 +286,7 @@ def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
 
 
 def _choices(arguments: Iterable[str]) -> dict[str, str]:
-    """The overrides that choose from groups, by group with its package; the last one of each."""
+    """The choices that overrides make, by group with its package; the last override of a group counts."""
     found: dict[str, str] = {}
     for argument in arguments:
         override = _parsed(argument)
@@ -308,14 +309,14 @@ def _key(argument: str) -> str:
 
 
 def _listed(choice: Any) -> list[str]:
-    """A group's choice, of which there may be several or none."""
+    """A group's choice as a list, because there may be several or none."""
     if not is_chosen(choice):
         return []
     return [str(one) for one in choice] if isinstance(choice, list) else [str(choice)]
 
 
 def _several(argument: str) -> list[str]:
-    """The choices of an override that makes several, which Hydra does not name; none where it makes none."""
+    """The choices of an override that makes several (`callbacks=[a,b]`), which Hydra does not list; else empty."""
     override = _parsed(argument)
     value = None if override is None or override.is_delete() else override.value()
     return [str(one) for one in value] if isinstance(value, list) else []
@@ -326,7 +327,7 @@ def _named(choice: Any) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value in the grammar of overrides."""
+    """A value as Hydra's override grammar writes it."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""What users typed to earlier versions, and what they type today: the one table of both.
+"""The words of earlier versions and today's words for them.
 
-A word on a command line that stands here is refused with today's; in the record of a run it is read as today's
-(`narrows.runs.old_names`).
+An old word on a command line is refused by a sentence that gives today's word; in the record of a run it is read as
+today's (`narrows.runs.old_names`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHOICES = {
     "task": {"features": "probe"},
     "term": {"dead_nll": "auxk", "nested_nll": "matryoshka"},
 }
-"""Of a config group, the choices that have another name."""
+"""By config group, the renamed choices."""
 KEYS = {
     "loss.dead": "loss.auxk",
     "loss.dead_nll": "loss.auxk",
@@ -27,11 +27,11 @@ KEYS = {
     "tasks.features": "tasks.probe",
     "prior": "density",
 }
-"""Places in a config, and config groups; what lies below them moves with them."""
+"""Renamed config keys and groups; the keys below them are renamed too."""
 MOVED = {"model=missing_indicator": "input=missing_indicator"}
-"""Choices that belong to another group."""
+"""Choices that moved to another group."""
 OPTIONS = {"--prior": "--density"}
-"""Options of commands."""
+"""Renamed options of commands."""
 FIGURES = {
     r"(train|val|test|weight)/dead": r"\1/auxk",
     r"(train|val|test|weight)/nested": r"\1/matryoshka",
@@ -39,7 +39,7 @@ FIGURES = {
     r"prior/(.+)": r"density/\1",
     r"test/nats(_stderr)?": r"test/nll_at_point\1",
 }
-"""Names of figures, as patterns of whole names and what replaces them."""
+"""Renamed figures: a pattern for the whole name, and its replacement."""
 
 
 def current_choice(group: str, choice: str) -> str:
@@ -67,7 +67,7 @@ def current_figure(name: str) -> str:
 
 
 def current_override(text: str) -> str:
-    """Today's `KEY=VALUE` for one of an earlier version, in Hydra's grammar; every other text as it is."""
+    """Today's form of a `KEY=VALUE` of an earlier version, in Hydra's grammar; any other text unchanged."""
     if text in MOVED:
         return MOVED[text]
     key, equals, value = text.partition("=")
@@ -76,16 +76,16 @@ def current_override(text: str) -> str:
     if group in CHOICES:
         value = re.sub(r"[\w-]+", lambda word: current_choice(group, word[0]), value)
     elif bare.startswith("sweep.") or bare.endswith(".monitor"):
-        # These alone name figures: elsewhere such a text may be a path.
+        # Only these keys name figures: under any other key such a text may be a path.
         value = re.sub(r"[\w/]+", lambda word: current_figure(word[0]), value)
     return f"{mark}{current_key(bare)}{equals}{value}"
 
 
 def refuse_old_words(argument: str) -> None:
-    """Refuse what earlier versions called otherwise.
+    """Refuse a word of an earlier version.
 
     Raises:
-        UserError: says what it is called today.
+        UserError: gives today's word.
     """
     option, equals, value = argument.partition("=")
     today = f"{OPTIONS.get(option, option)}{equals}{value}" if argument.startswith("--") else current_override(argument)
@@ -93,10 +93,10 @@ def refuse_old_words(argument: str) -> None:
 
 
 def refuse_old_names(names: Iterable[str]) -> None:
-    """Refuse figures and config keys that earlier versions called otherwise.
+    """Refuse names of figures and config keys of earlier versions.
 
     Raises:
-        UserError: says what the first of them is called today.
+        UserError: gives today's name of the first old one.
     """
     for name in names:
         _refuse(name, current_figure(current_key(name)))

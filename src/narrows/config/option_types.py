@@ -1,4 +1,4 @@
-"""Whether the values of a config have the types that the constructors name."""
+"""Checking the values of a config against the type hints of the constructors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
     str: ("text", (str,)),
     type(None): ("null", (type(None),)),
 }
-"""What a hint is called, and the values that satisfy it."""
+"""By type hint, its name in messages and the types that satisfy it."""
 LISTS = (list, tuple, Sequence, Iterable)
 
 
 def check_types(target: Any, node: DictConfig, path: str) -> None:
-    """Refuse a number where a list is wanted, text where a number is, and the like.
+    """Refuse values of the wrong type, such as a number where a list is expected.
 
     Raises:
         UserError: names the option, its value, and what it must be.
@@ -36,7 +36,7 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
 
 
 def type_hints(target: Any) -> dict[str, Any]:
-    """The hints of a callable's arguments; none where they cannot be evaluated."""
+    """The type hints of a callable's arguments; empty if they cannot be evaluated."""
     try:
         return typing.get_type_hints(vars(target).get("__init__", target) if isinstance(target, type) else target)
     except (NameError, TypeError, AttributeError):
@@ -44,7 +44,7 @@ def type_hints(target: Any) -> dict[str, Any]:
 
 
 def accepts(hint: Any, value: Any) -> bool:
-    """Whether `value` may stand where `hint` is asked for; what is not plain is left to the constructor."""
+    """Whether `value` satisfies `hint`; hints of classes that configs cannot write are left to the constructor."""
     if isinstance(value, DictConfig):
         return True
     origin = get_origin(hint) or hint
@@ -55,12 +55,12 @@ def accepts(hint: Any, value: Any) -> bool:
         return isinstance(value, ListConfig) and all(accepts(inner[0], item) for item in value if inner)
     if origin in PLAIN:
         return isinstance(value, PLAIN[origin][1]) and (origin is bool or not isinstance(value, bool))
-    # A tensor is never written in a config; its place in a union must not let text pass.
+    # A tensor cannot be written in a config: as a member of a union it must not let text pass.
     return getattr(origin, "__module__", "") != "torch"
 
 
 def describe(hint: Any) -> str:
-    """A hint in words."""
+    """A type hint in words."""
     origin = get_origin(hint) or hint
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(word for part in get_args(hint) if (word := describe(part))))

@@ -1,4 +1,4 @@
-"""What is wrong with a command line's overrides, where Hydra and OmegaConf say it less clearly."""
+"""Clear messages for wrong overrides, in place of those of Hydra and OmegaConf."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from narrows.errors import UserError, nearest, require, sentence
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
-    """One sentence for an error of Hydra's or OmegaConf's composition, with the nearest valid name."""
+    """One sentence for an error that Hydra or OmegaConf raised while composing, with the nearest valid name."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         today = current_choice(group, choice)
@@ -45,7 +45,7 @@ for kind in (HydraException, MissingConfigException, OmegaConfBaseException):  #
 
 
 def check_overrides(arguments: Iterable[str]) -> None:
-    """Refuse what Hydra would end in a traceback (no key, or a group whose choice is no name), and old words.
+    """Refuse overrides on which Hydra would fail with a traceback (no key, or a choice that is no name), and old words.
 
     Raises:
         UserError: names the override and what would be right.
@@ -58,7 +58,7 @@ def check_overrides(arguments: Iterable[str]) -> None:
         try:
             override = parser.parse_override(argument)
         except HydraException:
-            continue  # Hydra says what is wrong with it, when it comes to it.
+            continue  # Hydra itself reports what is wrong with it.
         group = override.key_or_group
         require(bool(group), f"'{argument}' names no key: write KEY=VALUE")
         whole = override.is_delete() and override.value() is None

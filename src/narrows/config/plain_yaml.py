@@ -1,7 +1,7 @@
-"""YAML that may be anybody's, read as plain values: text, numbers, truth values, lists and mappings of these.
+"""Reading YAML of unknown origin as plain values: text, numbers, truth values, lists and mappings of these.
 
-No file is read that is too large, no alias followed (a few lines of them can name billions of values), nothing nested
-so deeply that a stack would overflow, and no object built. Numbers are those that OmegaConf reads, dates stay text.
+Files that are too large, aliases (a few lines of them can expand to billions of values) and nesting that could overflow
+the stack are refused; no object is ever built. Numbers are read as OmegaConf reads them, and dates stay text.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import yaml
 from narrows.errors import printable
 
 LARGEST = 4 * 2**20
-"""Bytes of a config."""
+"""Largest size of a config in bytes."""
 MOST_VALUES = 20_000
 DEEPEST = 100
-"""Levels of a config."""
+"""Deepest nesting of a config."""
 HARMLESS = 5_000
-"""Characters in which YAML cannot be nested deeply enough to overflow the stack of the compiled loader."""
+"""Length up to which a text cannot be nested deeply enough to overflow the stack of the compiled loader."""
 PLAIN = (str, bool, int, float, type(None))
 FLOAT = re.compile(
     r"""[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]?\d+)?|\d[\d_]*[eE][-+]?\d+
     |\d[\d_]*(?::[0-5]?\d)+\.[\d_]*|\.(?:inf|Inf|INF))$|\.\d[\d_]*(?:[eE][-+]\d+)?$|\.(?:nan|NaN|NAN)$""",
     re.VERBOSE | re.ASCII,
 )
-"""`1e-3` is a number to OmegaConf, as to everybody; to YAML 1.1 it is text."""
+"""The floats of OmegaConf; in YAML 1.1 alone, `1e-3` would be text."""
 
 
 def read_text(path: Path, most: int) -> str:
     """The text of a file of at most `most` bytes.
 
     Raises:
-        ValueError: it is no file, longer, or not text; the sentence goes on behind the file's name.
+        ValueError: it is not a file, too long, or not text; the message continues a sentence that begins with its name.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -50,7 +50,7 @@ def read_text(path: Path, most: int) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain values of a file.
+    """The plain values in a YAML file.
 
     Raises:
         ValueError: see `read_text` and `parse_yaml`.
@@ -60,10 +60,10 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The plain values of a text.
+    """The plain values in a YAML text.
 
     Raises:
-        ValueError: it is not YAML, or holds more, deeper or other things than a config; the sentence goes on behind the
+        ValueError: it is not YAML, or holds what no config holds; the message continues a sentence that begins with the
             file's name.
     """
     loader = _loader()
@@ -93,7 +93,7 @@ def _refuse_bombs(text: str, loader: Any) -> None:
 
 @functools.cache
 def _loader() -> Any:
-    """A safe loader, compiled where PyYAML has it."""
+    """PyYAML's safe loader, the compiled one if installed, that refuses duplicate keys."""
     fast: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     class Loader(fast):
@@ -114,7 +114,7 @@ def _loader() -> Any:
 
 
 def nodes(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any, Any]]:
-    """Everything below `node`, with its place and its key.
+    """Every value below `node`, with its dotted path and its key.
 
     Raises:
         ValueError: it is nested too deeply.
@@ -131,10 +131,10 @@ def nodes(node: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any,
 
 
 def require_plain(values: Any) -> None:
-    """Refuse more than plain values, and more of them than a config holds.
+    """Refuse values that are not plain, and more of them than a config can hold.
 
     Raises:
-        ValueError: the sentence goes on behind the file's name.
+        ValueError: the message continues a sentence that begins with the file's name.
     """
     for number, (path, key, value) in enumerate(nodes(values)):
         if number >= MOST_VALUES:
@@ -146,7 +146,7 @@ def require_plain(values: Any) -> None:
 
 
 def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys; lists and empty mappings are values."""
+    """Nested mappings as dotted keys; lists and empty mappings count as values."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"

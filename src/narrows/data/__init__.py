@@ -1,7 +1,7 @@
-"""Data: sources read files, the datamodule splits, checks and serves them as `Batch`es.
+"""Data: sources read files; the datamodule checks and splits what they read and serves it as `Batch`es.
 
-One file per kind of data. A source is a small class whose constructor does no input or output and whose
-`load()` gives `Contents`; it knows nothing of batches, splits or processes.
+There is one file per kind of data. A source is a small class: its constructor reads and writes nothing, and its
+`load()` returns `Contents`. It knows nothing of batches, splits or processes.
 """
 
 import lazy_loader

@@ -1,3 +1,8 @@
+from .batch_loader import Loader as Loader
+from .batch_loader import Ordered as Ordered
+from .batch_loader import Process as Process
+from .batch_loader import Shuffled as Shuffled
+from .batch_loader import Step as Step
 from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
@@ -6,13 +11,8 @@ from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
 from .image_files import ImageReader as ImageReader
-from .loader import Loader as Loader
-from .loader import Ordered as Ordered
-from .loader import Process as Process
-from .loader import Shuffled as Shuffled
-from .loader import Step as Step
-from .mapped import Mapped as Mapped
-from .missing import Missing as Missing
+from .memory_mapped import Mapped as Mapped
+from .missing_completely_at_random import Missing as Missing
 from .sources.arrays import Arrays as Arrays
 from .sources.arrays import HeldOut as HeldOut
 from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
@@ -40,6 +40,6 @@ from .stores import Store as Store
 from .stores import Streamed as Streamed
 from .table_columns import Cells as Cells
 from .table_columns import TableColumn as TableColumn
-from .table_encoding import Encoding as Encoding
 from .table_files import Chunk as Chunk
 from .table_files import Format as Format
+from .table_scaling_and_encoding import Encoding as Encoding

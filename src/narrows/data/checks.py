@@ -1,4 +1,4 @@
-"""What is checked of every data set before it is split, and its fingerprint."""
+"""The checks that every data set passes before it is split, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from narrows.errors import UserError, require
 
 
 def check(contents: Contents) -> None:
-    """Refuse contents that no model should see.
+    """Refuse contents that no model can be trained on.
 
     Raises:
-        UserError: an empty part, labels of another number than examples, values that are not finite,
-            examples of unlike shapes.
+        UserError: an empty part, more or fewer labels than examples, values that are not finite, or examples of
+            different shapes.
     """
     for name, part in contents.parts().items():
         require(len(part) > 0, f"the {name} split is empty: it must hold at least one example")
@@ -63,13 +63,13 @@ def _check_factors(train: Part, part: Part, name: str) -> None:
 
 
 def check_finite(chunks: Iterable[Tensor], name: str) -> None:
-    """Refuse NaN and infinity, by where the first of them stands.
+    """Refuse NaN and infinity; the message says where the first one is.
 
     Args:
-        chunks: of rows, in order.
+        chunks: the rows of the split, in order.
 
     Raises:
-        UserError: there is one in the split `name`.
+        UserError: the split `name` holds one.
     """
     count, start, first = 0, 0, None
     for chunk in chunks:
@@ -88,7 +88,7 @@ def check_finite(chunks: Iterable[Tensor], name: str) -> None:
 
 
 def fingerprint(contents: Contents) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every part, examples, labels and targets; paths do not matter."""
+    """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths."""
     digest = hashlib.sha256()
     for name, part in contents.parts().items():
         digest.update(name.encode())
@@ -99,7 +99,7 @@ def fingerprint(contents: Contents) -> str:
         if part.target is not None:
             digest.update(b"|target")
             _feed(digest, part.target)
-    if contents.columns is not None:  # values are numbers of categories, whose names are content too
+    if contents.columns is not None:  # categories are stored as numbers, but their names are content too
         digest.update(repr(contents.columns).encode())
     return digest.hexdigest()
 
@@ -111,8 +111,8 @@ def _feed(digest: hashlib._Hash, store: Store) -> None:
 
 
 def count_classes(contents: Contents) -> int | None:
-    """One more than the largest label, so that every label indexes a table of this size; None where there
-    are no labels, some are negative, or they are factors."""
+    """One more than the largest label, so that labels index a table of this size; None if there are no labels, some are
+    negative, or they are factors."""
     labels = [part.label for part in contents.parts().values() if part.label is not None]
     if not labels or labels[0].ndim != 1 or min(int(label.min()) for label in labels) < 0:
         return None
@@ -120,7 +120,7 @@ def count_classes(contents: Contents) -> int | None:
 
 
 def name_factors(contents: Contents) -> list[str] | None:
-    """One name for each column of labels that are factors; None where they are none."""
+    """The name of each factor of variation; None if the labels are not factors."""
     label = contents.train.label
     if label is None or label.ndim != 2:
         return None
@@ -128,7 +128,7 @@ def name_factors(contents: Contents) -> list[str] | None:
 
 
 def count_values(contents: Contents) -> list[int] | None:
-    """How many values each factor takes; None where the labels are no factors."""
+    """The number of values of each factor of variation; None if the labels are not factors."""
     labels = [part.label for part in contents.parts().values() if part.label is not None]
     if not labels or labels[0].ndim != 2:
         return None

@@ -1,4 +1,4 @@
-"""What a source gives: the examples of each part that its makers fixed, before any split of ours."""
+"""What a source returns: the examples of each official part of its data, before narrows splits them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ScalingMethod = Literal["none", "standard", "minmax", "robust", "quantile"]
 
 @dataclass
 class Scaling:
-    """How the numeric columns of a table are scaled, by its training rows.
+    """The scaling of a table's numeric columns, fitted on its training rows.
 
     Args:
         method: `standard`, `minmax`, `robust` (median and quartiles), `quantile` (to a standard normal) or `none`.
-        clip: where scaled numbers are cut, on both sides: a squared error sees little else than the outliers of
-            heavy-tailed columns; null: nowhere.
+        clip: scaled numbers are clipped to [-clip, clip], because outliers of heavy-tailed columns would dominate a
+            squared error; null does not clip.
     """
 
     method: ScalingMethod = "standard"
@@ -43,18 +43,18 @@ class Scaling:
 class Part:
     """Examples and their labels.
 
-    `x` is `[N, *shape]`: bytes of images are served divided by 255, token ids as int64, all else as float32; `label`
-    int64, classes `[N]` or factors of variation `[N, K]`. A plain tensor is wrapped as `Dense`.
+    `x` is `[N, *shape]`: bytes of images are served divided by 255, token ids as int64, and everything else as float32.
+    `label` is int64: classes `[N]` or factors of variation `[N, K]`. A plain tensor is wrapped as `Dense`.
     """
 
     x: Store
     label: Tensor | None
     observed: Tensor | None
-    """bool, `x`'s shape: False where the value is missing (None: none is); a table's encoding fills it in."""
+    """bool, `x`'s shape: False where a value is missing, which a table's encoding fills in; None if none is missing."""
     concealed: Tensor | None
-    """bool, `x`'s shape: True where `x` holds a value that is missing on purpose: not `observed`, and served as 0."""
+    """bool, `x`'s shape: True where a value of `x` is hidden on purpose: it counts as missing and is served as 0."""
     target: Store | None
-    """What the output is judged against where that is not `x` itself, `x`'s shape: items held out of a history, or the
+    """What the output is compared with, `x`'s shape, where that is not `x` itself: items held out of a history, or the
     clean half of a pair."""
 
     def __init__(
@@ -79,12 +79,12 @@ class Part:
         return self._with(lambda store: store.select(rows), lambda tensor: tensor.index_select(0, rows))
 
     def to(self, device: torch.device) -> Part:
-        """All of it on this device, but for what is read from files."""
+        """The part on this device; examples that are read from files stay in them."""
         return self._with(lambda store: store.to(device), lambda tensor: tensor.to(device))
 
     @property
     def rest(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """What goes with every example."""
+        """Label, `observed` and `concealed`, which accompany every example."""
         return self.label, self.observed, self.concealed
 
     @property
@@ -94,7 +94,7 @@ class Part:
 
     @property
     def reads_files(self) -> bool:
-        """Whether examples are read from files whenever they are asked for."""
+        """Whether examples stay in their files and are read for every batch."""
         return any(store.reads_files for store in self.stores)
 
     def _with(self, hold: Callable[[Store], Store], keep: Callable[[Tensor], Tensor]) -> Part:
@@ -108,14 +108,13 @@ def _store(values: Store | Tensor) -> Store:
 
 @dataclass
 class Contents:
-    """All that `load()` found.
+    """The data of a source, as its `load()` returns them.
 
-    `validation` and `test` are the official parts, None where there is none. Where `test` is None the
-    datamodule takes `test_fraction` of `train` (None: no test part). Where `neighbours` is set, consecutive
-    rows share samples (overlapping windows): parts are then cut in order, never shuffled, and so many rows
-    are left out at every cut. `standardise` is fitted by the datamodule, which knows the training rows, and so is
-    the encoding of a table, whose `columns` say what the values of `x` are, by its `scaling`. Where `rest_to_test`
-    is set, rows that `train_labels` leaves out of training join the `test_fraction`.
+    `validation` and `test` are the official parts, or None. If `test` is None, the datamodule takes `test_fraction` of
+    `train` as the test part (None: no test part). If `neighbours` is set, consecutive rows share samples (overlapping
+    windows): parts are then cut in order and never shuffled, and `neighbours` rows are left out at every cut. The
+    datamodule, which knows the training rows, fits `standardise` and, for a table with `columns`, the encoding by its
+    `scaling`. If `rest_to_test` is set, rows that `train_labels` leaves out of training join the `test_fraction`.
     """
 
     kind: Kind
@@ -139,13 +138,13 @@ class Contents:
 
 
 class Source(Protocol):
-    """What the datamodule's `source` is."""
+    """The protocol of the datamodule's `source`."""
 
     def load(self) -> Contents: ...
 
 
 def pool(first: Part, second: Part) -> Part:
-    """Both parts as one: the rows of `second` are numbered after those of `first`."""
+    """Both parts as one; the rows of `second` follow those of `first`."""
     pairs = zip(first.rest, second.rest, strict=True)
     label, observed, concealed = (torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs)
     target = None if first.target is None or second.target is None else first.target.join(second.target)

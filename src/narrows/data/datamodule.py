@@ -1,4 +1,4 @@
-"""The one datamodule: a source, split, checked and served."""
+"""The only datamodule: it loads a source, checks and splits its data, and serves them as batches."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import scaling
+from narrows.data import array_scaling
+from narrows.data.array_scaling import Binarise
+from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Scaling, Source
-from narrows.data.loader import Loader, Ordered, Process, Shuffled
-from narrows.data.scaling import Binarise
 from narrows.data.splits import Plan, Split, divide
 from narrows.errors import UserError, nearest, require
 from narrows.types import DataSpec
 
 if TYPE_CHECKING:
-    from narrows.data.table_encoding import Encoding
+    from narrows.data.table_scaling_and_encoding import Encoding
 
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
@@ -26,11 +26,11 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Loading:
-    """How batches reach the model; but for `seed`, nothing here changes a value.
+    """How batches reach the model; only `seed` changes values.
 
     Args:
-        num_workers: processes that read data which stay in their files; data in memory need none.
-        device: `auto` holds data in memory on the GPU where the trainer has one; `cpu` never does.
+        num_workers: processes that read data from files; data in memory need none.
+        device: `auto` holds in-memory data on the GPU if the trainer uses one; `cpu` never does.
         seed: of the order of training examples and of dynamic binarisation.
     """
 
@@ -46,18 +46,18 @@ class Loading:
 
 
 class DataModule(LightningDataModule):
-    """Serves `Batch`es of a source's train, validation and test splits, equal to the bit whatever the number
-    of processes, of loader workers and of restarts.
+    """Serves `Batch`es of a source's train, validation and test splits. The batches are bitwise the same for any number
+    of processes, loader workers and restarts.
 
     Args:
-        source: gives the examples; see `narrows.data`.
+        source: loads the examples; see `narrows.data`.
         batch_size: of the global batch: process r of w serves its rows r, r + w, ...
         validation: fraction of the development rows, or `official` for the source's own validation split
             (which a fraction or folds pool with the training rows).
-        folds: cuts the development rows into so many parts, of which part `fold` is validation; the test
-            split stays untouched. `validation` is not read then.
-        split_seed: of splits and of static binarisation: apart from the run's seed, so that runs that differ
-            in seed are judged on the same rows.
+        folds: number of parts into which the development rows are cut; part `fold` validates, and `validation` is
+            ignored. The test split stays as it is.
+        split_seed: of splits and of static binarisation; it is separate from the run's seed, so that runs with
+            different seeds are judged on the same rows.
         binarise: `static` draws grey values in [0, 1] once as Bernoulli probabilities; `dynamic` anew in
             every training batch, held-out splits once, as `static` does ("On the quantitative analysis of
             deep belief networks", Salakhutdinov and Murray, 2008).
@@ -89,26 +89,26 @@ class DataModule(LightningDataModule):
         self.binarise = binarise
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None
-        """Of a table, fitted on its training rows by `setup`: what new rows must go through."""
+        """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self._splits: dict[str, Split] | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, check and split; once, whatever the stage."""
+        """Load, check and split the data, once for all stages."""
         if self._splits is not None:
             return
         contents = self.source.load()
-        scaling.require_memory(contents, self.binarise)
+        array_scaling.require_memory(contents, self.binarise)
         check(contents)
         print_of_content = fingerprint(contents)
         splits = divide(contents, self.plan)
         if contents.columns is None:
-            splits = scaling.standardise(splits, contents.standardise)
+            splits = array_scaling.standardise(splits, contents.standardise)
         else:
-            # Whoever reads no table should not wait for pandas.
-            from narrows.data.table_encoding import encode
+            # Only tables need pandas, which is slow to import.
+            from narrows.data.table_scaling_and_encoding import encode
 
             self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
-        splits = scaling.hold(splits)
+        splits = array_scaling.hold(splits)
         self.spec = self._describe(contents, splits, print_of_content)
         self._splits = self._binarised(splits)
 
@@ -123,7 +123,7 @@ class DataModule(LightningDataModule):
             columns=None if self.encoding is None else self.encoding.layout,
             factor_names=name_factors(contents),
             factor_sizes=count_values(contents),
-            value_range=scaling.value_range(splits),
+            value_range=array_scaling.value_range(splits),
             fingerprint=content,
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
         )
@@ -136,14 +136,16 @@ class DataModule(LightningDataModule):
             f"binarise={self.binarise} draws grey values in [0, 1], but these data leave that range: set binarise=none",
         )
         return {
-            name: split if self.binarise == "dynamic" and name == "train" else scaling.draw(split, self.plan.seed, name)
+            name: split
+            if self.binarise == "dynamic" and name == "train"
+            else array_scaling.draw(split, self.plan.seed, name)
             for name, split in splits.items()
         }
 
     # What Lightning asks for.
 
     def train_dataloader(self) -> Loader:
-        """Shuffled batches of the epoch in which training stands."""
+        """The shuffled batches of the current epoch."""
         split, process = self._split("train"), self._process()
         plan = Shuffled(
             size=len(split),
@@ -152,7 +154,7 @@ class DataModule(LightningDataModule):
             process=process,
             processed=self._processed,
             limit=self._limit,
-            # `overfit_batches` means: the same few batches, epoch after epoch.
+            # `overfit_batches` serves the same few batches in every epoch.
             shuffle=not getattr(self.trainer, "overfit_batches", 0),
         )
         seed = self.loading.seed if self.binarise == "dynamic" else None
@@ -169,34 +171,34 @@ class DataModule(LightningDataModule):
     # Whole splits, for tasks.
 
     def revealed_loader(self, split: SplitName) -> Loader:
-        """As `ordered_loader`, with the values that are missing on purpose: what imputation is judged by."""
+        """As `ordered_loader`, with the values that were hidden on purpose, by which imputation is judged."""
         return self.ordered_loader(split, revealed=True)
 
     def ordered_loader(self, split: SplitName, *, revealed: bool = False) -> Loader:
-        """The whole split in order, to this process alone; under dynamic binarisation one constant draw."""
+        """The whole split in order, for this process alone; dynamic binarisation gives one fixed draw."""
         chosen = self._split(split)
         if self.binarise == "dynamic" and split == "train":
-            chosen = _on(scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
+            chosen = _on(array_scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
         plan = Ordered(len(chosen), self.loading.eval_batch_size)
         return self._loader(chosen, plan, Process(), revealed=revealed)
 
     @property
     def reads_files(self) -> bool:
-        """Whether examples stay in their files: whoever gathers rows of them should then be content with few."""
+        """Whether examples stay in their files; gathering many rows of them then takes much memory."""
         self.setup()
         assert self._splits is not None
         return any(split.part.reads_files for split in self._splits.values())
 
-    # A checkpoint remembers what its position in the epoch refers to.
+    # A checkpoint records the data and batch size that its position in the epoch refers to.
 
     def state_dict(self) -> dict[str, Any]:
-        """What must not change between a checkpoint and the training that goes on from it."""
+        """The settings that must not change between a checkpoint and the training that resumes from it."""
         if self._splits is None:
             return {}
         return {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on training from a checkpoint whose batches were others.
+        """Refuse a checkpoint that was trained on other batches.
 
         Raises:
             UserError: another batch size, other training rows, other data.
@@ -243,7 +245,7 @@ class DataModule(LightningDataModule):
         return Process(self.trainer.global_rank, self.trainer.world_size)
 
     def _processed(self) -> int:
-        """Training batches behind us: a counter that Lightning restores before it asks for the loader."""
+        """The number of training batches already processed, which Lightning restores before it asks for the loader."""
         if self.trainer is None:
             return 0
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
@@ -255,7 +257,7 @@ class DataModule(LightningDataModule):
 
 
 def _on(split: Split, device: torch.device) -> Split:
-    """The split, held on `device`; what is read from files stays with them."""
+    """The split on `device`; examples that are read from files stay in them."""
     part = split.part
     if part.reads_files or all(store.device == device for store in part.stores):
         return split

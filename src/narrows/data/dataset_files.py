@@ -23,12 +23,12 @@ except ImportError:  # Windows has no flock, and no launcher that starts several
     fcntl = None  # type: ignore[assignment]
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-"""Readers of what stands before the values of an array, by its version."""
+"""Readers of an array's header, by version of the .npy format."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process at a time; the others wait. The kernel frees the lock of a process that dies."""
+    """Lock a folder for one process at a time; the others wait. The kernel frees the lock of a process that dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".narrows.lock").open("w")
@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def fetch(name: str, folder: Path, looked_in: list[Path], download: bool, get: Callable[[], object]) -> None:
-    """`get()`, the download of data set `name` into `folder`, alone and with its failures explained.
+    """Download data set `name` into `folder` by `get()`, in one process at a time, with failures explained.
 
     Raises:
         UserError: downloading is off, or failed.
@@ -65,10 +65,10 @@ def fetch(name: str, folder: Path, looked_in: list[Path], download: bool, get: C
 
 
 def existing(path: str | os.PathLike[str], setting: str) -> Path:
-    """The file or folder at `path`.
+    """The file or folder at `path`, which must exist.
 
     Raises:
-        UserError: there is none; names `setting` as what to change.
+        UserError: it does not exist; the message names `setting` as what to change.
     """
     found = Path(path).expanduser()
     if not found.exists():
@@ -77,7 +77,7 @@ def existing(path: str | os.PathLike[str], setting: str) -> Path:
 
 
 def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of these keys in a .npz; a .npy, which has no keys, is read under the one that is asked for.
+    """The arrays of these keys in a .npz; a .npy has no keys, so its array goes under the one key given.
 
     Raises:
         UserError: a key that is not there, a file that is broken or would need pickle.
@@ -94,7 +94,7 @@ def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def read_in_chunks(path: Path, key: str, rows: int = 4096) -> Iterator[np.ndarray[Any, Any]]:
-    """The array of this key in a .npz, so many rows at a time: it never lies in memory as a whole.
+    """The array of this key in a .npz, `rows` rows at a time, so that it never lies in memory as a whole.
 
     Raises:
         UserError: a key that is not there, a file that is broken or would need pickle.
@@ -114,11 +114,11 @@ def read_in_chunks(path: Path, key: str, rows: int = 4096) -> Iterator[np.ndarra
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """Where the values of an array stand in a file, as they are in memory."""
+    """The place of an array in a file that holds its values just as memory would."""
 
     path: Path
     offset: int
-    """Of the first value, in bytes."""
+    """Position of the first value in the file, in bytes."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     columns_first: bool = False
@@ -128,7 +128,7 @@ class ArrayFile:
         return self.dtype.itemsize * math.prod(self.shape)
 
     def opened(self) -> np.ndarray[Any, Any]:
-        """The array, mapped into memory and not to be written to.
+        """The array, mapped into memory read-only.
 
         Raises:
             UserError: the file is shorter than its header says, or gone.
@@ -139,7 +139,7 @@ class ArrayFile:
 
 
 def locate(path: Path, key: str) -> ArrayFile | str:
-    """Where the array of this key stands in a .npz, or the one of a .npy; or why it can only be read as a whole.
+    """The place of this key's array in a .npz, or of the array in a .npy; or the reason why it cannot be mapped.
 
     Raises:
         UserError: a key that is not there, a file that is broken.
@@ -163,7 +163,7 @@ def locate(path: Path, key: str) -> ArrayFile | str:
 
 
 def holds_keys(path: Path) -> bool:
-    """Whether a file is a .npz, whatever its name says."""
+    """Whether a file is a .npz, judged by its content and not by its name."""
     with _explained(path), path.open("rb") as file:
         return _is_archive(file)
 
@@ -195,14 +195,14 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def array_names(path: Path) -> list[str]:
-    """The keys of a .npz; none of a .npy."""
+    """The keys of a .npz; empty for a .npy."""
     with _opened(path) as file:
         return [] if isinstance(file, np.ndarray) else list(file.files)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    # Opened here, because numpy leaves the file open where it turns out to be broken.
+    # Opened here, because numpy does not close a file that turns out to be broken.
     with _explained(path), path.open("rb") as handle:
         yield np.load(handle, allow_pickle=False)
 

@@ -1,4 +1,4 @@
-"""Image files to uint8 tensors, refusing what could only be read by changing it silently."""
+"""Reading image files as uint8 tensors; images that could only be read by silently changing them are refused."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from narrows.errors import UserError, require
 
 EIGHT_BIT = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
-"""Pillow's modes of which every pixel survives as eight-bit grey or colour."""
+"""Pillow's modes that convert to eight-bit grey or colour without loss."""
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """`read(path) -> uint8 [channels, size, size]`: turned upright as its EXIF tag says, centre cropped to
-    `crop` pixels where that is set, scaled until its shorter side is `size`, centre cropped to a square.
+    """Reads one image file as uint8 `[channels, size, size]`: turned upright by its EXIF tag, centre cropped to `crop`
+    pixels if that is set, scaled until its shorter side is `size`, and centre cropped to a square.
 
     Raises:
-        UserError: a file that is missing, broken, truncated, of more than eight bits, or transparent.
+        UserError: (when called) a file that is missing, broken, truncated, of more than eight bits, or transparent.
     """
 
     size: int
@@ -41,7 +41,7 @@ class ImageReader:
                 f"{path} measures {image.width} x {image.height} pixels, too few to cut {self.crop} x {self.crop} from",
             )
             image = _centre(image, self.crop)
-        # Colours first: scaling the indices of a palette, or single bits, gives neither.
+        # Convert before scaling: palette indices and single bits cannot be interpolated.
         image = image.convert("RGB" if self.channels == 3 else "L")
         factor = self.size / min(image.size)
         if factor != 1:
@@ -52,7 +52,7 @@ class ImageReader:
 
 
 def open_image(path: str) -> Image.Image:
-    """The whole picture, upright; what it refuses is said at `ImageReader`."""
+    """The whole picture, upright; see `ImageReader` for what is refused."""
     try:
         with Image.open(path) as image:
             _check_mode(image, path)
@@ -65,7 +65,7 @@ def open_image(path: str) -> Image.Image:
 
 
 def _check_mode(image: Image.Image, path: str) -> None:
-    # Pillow opens 16-bit colour as eight-bit RGB and says so only in the decoder's arguments.
+    # Pillow opens 16-bit colour as eight-bit RGB; only the decoder's arguments show it.
     tiles = getattr(image, "tile", [])
     deep = any(";16" in str(tile[3]) for tile in tiles if len(tile) > 3)
     require(

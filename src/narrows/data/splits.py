@@ -1,4 +1,4 @@
-"""Rows to splits: disjoint, covering, and a function of `split_seed` alone."""
+"""Cutting rows into train, validation and test splits or folds, which depend on `split_seed` alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from narrows.types import Kind
 
 @dataclass
 class Plan:
-    """How the development rows become train and validation: a fraction, or the official part, or fold
+    """How the development rows are divided into train and validation: by a fraction, by the official part, or as fold
     `fold` of `folds`."""
 
     validation: float | Literal["official"]
@@ -41,22 +41,22 @@ class Plan:
 
 @dataclass
 class Split:
-    """Examples in the order in which they are served unshuffled, and the row each has in its source."""
+    """Examples in their unshuffled order, and the row of each in its source."""
 
     part: Part
     rows: Tensor
     kind: Kind
-    """Of the data: what scaling goes by."""
+    """The kind of the data, which decides how values are scaled."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
-    """The splits by name: `train`, `validation`, and `test` where there is one.
+    """The splits by name: `train`, `validation`, and `test` if there is one.
 
-    Rows are numbered in the official part they come from; where official train and validation parts are
-    pooled, validation rows follow the training rows.
+    Rows are numbered within the official part that they come from; if the official train and validation parts are
+    pooled, validation rows are numbered after the training rows.
 
     Raises:
         UserError: a plan that leaves a split empty, or that these contents do not allow.
@@ -103,7 +103,7 @@ def _take(part: Part, rows: Tensor, kind: Kind) -> Split:
 
 
 def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
-    """Those of the rows whose label is one of `train_labels`."""
+    """The given rows whose label is one of `train_labels`."""
     wanted = contents.train_labels
     if wanted is None:
         return rows
@@ -144,7 +144,7 @@ def _train_and_validation(rows: Tensor, plan: Plan, neighbours: int | None) -> t
 
 
 def _hold_out(rows: Tensor, fraction: float, name: str, seed: int, neighbours: int | None) -> tuple[Tensor, Tensor]:
-    """The rows that stay and the rows held out, both in ascending order."""
+    """The rows that remain and the rows that are held out, both in ascending order."""
     require(0 < fraction < 1, f"{name}={fraction!r} is no fraction between 0 and 1")
     count = max(1, round(len(rows) * fraction))
     gap = neighbours or 0

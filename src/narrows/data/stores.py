@@ -1,7 +1,7 @@
-"""How examples are held: in memory, as bits, or in files that are read whenever examples are asked for.
+"""Stores: examples held in memory, as bits, or in files that are read for every batch.
 
-Whoever serves, checks or splits data asks the protocol `Store` and names no class, so that a new way of holding
-examples is one class here.
+Code that serves, checks or splits data uses the protocol `Store` and no class of it, so that a new way to hold examples
+is one new class.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from narrows.types import Shape
 Rows = Tensor | slice
 """Rows of a store: int64 `[n]`, or a slice."""
 CHUNK_BYTES = 2**22
-"""Of a chunk, about: bounds the memory of whatever looks at all examples."""
+"""Approximate size of a chunk, which bounds the memory of code that reads all examples."""
 CPU = torch.device("cpu")
 
 
 class Store(Protocol):
-    """Examples `[N, *shape]`, held somehow."""
+    """Examples `[N, *shape]`, wherever they are held."""
 
     @property
     def shape(self) -> torch.Size:
@@ -35,7 +35,7 @@ class Store(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what `take` gives."""
+        """The dtype of the values that `take` returns."""
         ...
 
     @property
@@ -43,8 +43,7 @@ class Store(Protocol):
 
     @property
     def reads_files(self) -> bool:
-        """Whether `take` reads files: then workers help, examples stay where they are, and nothing may ask for all of
-        them at once."""
+        """Whether `take` reads files: loader workers then help, and nothing may ask for all examples at once."""
         ...
 
     def __len__(self) -> int: ...
@@ -58,7 +57,7 @@ class Store(Protocol):
         ...
 
     def take(self, rows: Rows) -> Tensor:
-        """The values of these rows, `[n, *shape]`: a copy that is the caller's own.
+        """A copy of the values of these rows, `[n, *shape]`.
 
         Raises:
             UserError: a file that cannot be read.
@@ -66,19 +65,19 @@ class Store(Protocol):
         ...
 
     def lengths(self, rows: Rows) -> Tensor | None:
-        """int64 `[n]`, how many steps of each row are its own and no padding; None where rows are of one length."""
+        """int64 `[n]`, the length of each row without padding; None if all rows have one length."""
         ...
 
     def mask(self, rows: Rows) -> Tensor | None:
-        """bool `[n, *shape]`, False where a value is padding; None where none is."""
+        """bool `[n, *shape]`, False where a value is padding; None if there is no padding."""
         ...
 
     def to(self, device: torch.device) -> Store:
-        """The store on this device, where it can be."""
+        """The store on this device; one that reads files stays as it is."""
         ...
 
     def bytes(self) -> Iterator[bytes | memoryview]:
-        """What the fingerprint is of."""
+        """The bytes from which the fingerprint is computed."""
         ...
 
     def chunks(self) -> Iterator[Tensor]:
@@ -90,10 +89,10 @@ Kept = TypeVar("Kept")
 
 
 def alike(first: Kept, second: object) -> Kept:
-    """`second`, which must be a store of `first`'s class.
+    """`second`, checked to be a store of the same class as `first`.
 
     Raises:
-        UserError: it is another.
+        UserError: it is of another class.
     """
     require(
         type(first) is type(second),
@@ -104,13 +103,13 @@ def alike(first: Kept, second: object) -> Kept:
 
 
 def cuts(shape: Sequence[int], bytes_each: int) -> Iterator[slice]:
-    """All rows of `shape`, in order, so many at a time that their values take about `CHUNK_BYTES`."""
+    """Slices over all rows of `shape`, in order, each of about `CHUNK_BYTES`."""
     rows = max(1, CHUNK_BYTES // max(1, bytes_each * math.prod(shape[1:])))
     return (slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows))
 
 
 class OfOneLength:
-    """What stores share whose rows are of one length, and have no padding."""
+    """Base of stores whose rows all have one length and no padding."""
 
     def lengths(self, rows: Rows) -> Tensor | None:
         return None
@@ -149,7 +148,7 @@ class Dense(OfOneLength):
         return Dense(torch.cat([self.tensor, alike(self, other).tensor]))
 
     def take(self, rows: Rows) -> Tensor:
-        # A slice is a view: the copy keeps the data safe from whoever writes into a batch.
+        # A slice is a view: without the copy, writing into a batch would change the data.
         return self.tensor[rows].clone() if isinstance(rows, slice) else self.tensor.index_select(0, rows)
 
     def to(self, device: torch.device) -> Dense:
@@ -163,7 +162,7 @@ class Dense(OfOneLength):
 
 
 class Packed(OfOneLength):
-    """Black and white examples held as bits, an eighth of their bytes; given as uint8, 0 or 255.
+    """Black and white examples held as bits, in an eighth of the memory; returned as uint8, 0 or 255.
 
     Args:
         bits: uint8 `[N, ceil(D / 8)]`, the first value of an example in the highest bit, as `numpy.packbits`
@@ -211,7 +210,7 @@ class Packed(OfOneLength):
 
 
 class Streamed(OfOneLength):
-    """Images that are read from their files whenever they are asked for, because they do not fit memory.
+    """Images that are read from their files for every batch, because they do not fit in memory.
 
     Args:
         paths: one file per example.

@@ -1,4 +1,4 @@
-"""The columns of a table: what kind each is, and its cells as numbers."""
+"""The columns of a table: inferring the kind of each, and turning its cells into numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from narrows.errors import nearest, require
 ColumnKind = Literal["numeric", "binary", "categorical"]
 TRUTHS = {"true": 1.0, "false": 0.0}
 MOST_LEVELS = 1000
-"""A column with more different texts names rows rather than describing them."""
+"""A text column with more different values than this probably identifies rows instead of describing them."""
 
 
 @dataclass
@@ -25,26 +25,26 @@ class TableColumn:
     name: str
     kind: ColumnKind
     levels: list[str] = field(default_factory=list)
-    """The texts that its cells may be: the categories; of a binary column those that mean 0 and 1, none where
-    its cells are 0 and 1 or truth values already."""
+    """The texts that its cells may hold: the categories, or for a binary column the texts that mean 0 and 1 (empty if
+    its cells are 0 and 1 or truth values already)."""
 
 
 @dataclass
 class Cells:
-    """The cells of R columns as numbers, each `[N, R]`."""
+    """The cells of R columns as numbers, with masks; each field is `[N, R]`."""
 
     values: NDArray[np.float64]
-    """A number, 0 or 1, or the place of the text among the levels; 0 where `missing` or `bad`, -1 where `unseen`."""
+    """A number, 0 or 1, or the position of the text among the levels; 0 where `missing` or `bad`, -1 where `unseen`."""
     missing: NDArray[np.bool_]
     bad: NDArray[np.bool_]
-    """Not what the column's kind asks for."""
+    """True where a cell does not fit the kind of its column."""
     unseen: NDArray[np.bool_]
-    """A category that is not among the levels."""
+    """True where a category is not among the levels."""
 
 
 def infer(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableColumn]:
-    """What every column is: as `kinds` says, else numeric where all cells are numbers, binary where these are 0
-    and 1 or the cells truth values, and categorical otherwise.
+    """The kind of every column: the one in `kinds`, else binary if all cells are 0 and 1 or truth values, numeric if
+    all are numbers, and categorical otherwise.
 
     Raises:
         UserError: an unknown kind or column, a column without a value or with too many texts, a binary one with
@@ -78,10 +78,10 @@ def _described(name: str, cells: pd.Series, asked: str | None) -> TableColumn:
 
 
 def _numbers(cells: pd.Series) -> NDArray[np.float64]:
-    """NaN where a cell is neither a number nor a truth value."""
+    """The cells as numbers; NaN where a cell is neither a number nor a truth value."""
     if cells.dtype == bool or pd.api.types.is_numeric_dtype(cells):
         return cells.to_numpy(dtype=np.float64, na_value=np.nan)
-    codes, texts = pd.factorize(cells)  # cells repeat, and parsing is what takes time
+    codes, texts = pd.factorize(cells)  # cells repeat, so each different text is parsed only once
     numbers = np.array(pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce"), dtype=np.float64)
     for place in np.flatnonzero(np.isnan(numbers)):
         numbers[place] = TRUTHS.get(str(texts[place]).lower(), np.nan)
@@ -89,7 +89,7 @@ def _numbers(cells: pd.Series) -> NDArray[np.float64]:
 
 
 def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
-    """The cells of these columns of `frame`, whose missing cells are NA."""
+    """The cells of these columns of `frame`, in which missing cells are NA."""
     missing = frame[[column.name for column in columns]].isna().to_numpy()
     values = np.zeros(missing.shape)
     bad, unseen = np.zeros_like(missing), np.zeros_like(missing)
@@ -102,7 +102,7 @@ def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
             lost[:, place] = (codes < 0) & ~missing[:, place]
             continue
         values[:, place] = _numbers(cells)
-        # What a model computes with is float32.
+        # Models compute in float32.
         fine = np.abs(values[:, place]) <= np.finfo(np.float32).max
         if column.kind == "binary":
             fine &= np.isin(values[:, place], (0.0, 1.0))
@@ -112,7 +112,7 @@ def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
 
 
 def complaint(cells: Cells, frame: pd.DataFrame, columns: Sequence[TableColumn], row: int) -> str | None:
-    """What is wrong with the first bad or unseen cell of a row; None where nothing is."""
+    """A sentence about the first bad or unseen cell of a row; None if there is none."""
     places: Any = np.flatnonzero(cells.bad[row] | cells.unseen[row])
     if not len(places):
         return None

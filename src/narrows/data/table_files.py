@@ -1,4 +1,4 @@
-"""Tables on disk, some rows at a time: CSV as texts, Parquet and numpy arrays as what they hold."""
+"""Reading tables in chunks of rows: CSV as texts, Parquet and numpy arrays as the values that they hold."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ARRAYS = (".npz", ".npy")
 
 @dataclass
 class Format:
-    """How a CSV file is written; read no differently when new rows are scored.
+    """The format of a CSV file; `narrows score` reads new rows in the same format.
 
     Args:
         separator: between cells, one character; `tab` for tabs.
-        header: whether the first line names the columns; without one they are `0`, `1`, ... unless `names` says.
-        names: of the columns, where there is no header.
+        header: whether the first line names the columns; if not, they are `0`, `1`, ... or those in `names`.
+        names: of the columns, if there is no header.
         skip_rows: lines before the header or the first row.
         missing: texts that mean a missing cell.
         encoding: of the text.
@@ -61,15 +61,15 @@ class Chunk:
     """Some rows of a table."""
 
     frame: pd.DataFrame
-    """`[N, columns]`, cells as they are written. Of a row with too many cells it has the first."""
+    """`[N, columns]`, cells as written; surplus cells of a row are dropped."""
     lines: NDArray[np.int64]
-    """The line of a CSV, or the row of other files, in which each ends, from 1, `[N]`."""
+    """For each row, the line of the CSV on which it ends, or its number in other files, from 1, `[N]`."""
     done: float
-    """The share of the file that has been read."""
+    """Share of the file read so far."""
     missing: Sequence[str] = ()
     """Texts that mean a missing cell."""
     broken: dict[int, str] = field(default_factory=dict)
-    """Rows of the frame that have the wrong number of cells, with what is wrong."""
+    """Positions of rows with the wrong number of cells, each with a message."""
 
     @property
     def known(self) -> pd.DataFrame:
@@ -78,12 +78,12 @@ class Chunk:
 
 
 def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
-    """A table, so many rows at a time; .csv or any text file (also .gz or .xz), .parquet, .npz, .npy.
+    """A table in chunks of `rows` rows; .csv or any text file (also .gz or .xz), .parquet, .npz, .npy.
 
     Arrays become columns: one of `[N]` is named by its key, those of `[N, D]` are `<key>0`, `<key>1`, ...
 
     Raises:
-        UserError: a file that cannot be read as what its name says.
+        UserError: a file that cannot be read in the format of its suffix.
     """
     if path.suffix == ".parquet":
         return _parquet(path, rows)
@@ -144,7 +144,7 @@ def _text(path: Path, how: Format, rows: int) -> Iterator[Chunk]:
 
 
 def _opened(raw: IO[bytes], suffix: str, encoding: str) -> IO[str]:
-    # A byte order mark is no part of the first column's name.
+    # A byte order mark must not become part of the first column's name.
     encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8", "utf_8") else encoding
     unpack: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
     file: Any = unpack[suffix](raw, "rb") if suffix in unpack else raw
@@ -152,7 +152,7 @@ def _opened(raw: IO[bytes], suffix: str, encoding: str) -> IO[str]:
 
 
 def _names(reader: Any, how: Format, path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The columns' names and, where the file has no header, its first row."""
+    """The names of the columns and, if the file has no header, its first row."""
     row = next((row for row in reader if row), None)
     if row is None:
         raise UserError(f"{path} holds no rows")

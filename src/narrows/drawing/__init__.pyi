@@ -1,1 +1,1 @@
-from .curves import Curve as Curve
+from .embeddings_and_error_bars import Curve as Curve

@@ -1,6 +1,6 @@
-"""Drawing helpers: every function returns one picture, `[H, W, 3]` uint8, for PNG files and TensorBoard alike.
+"""Basic pictures (grids, lines, heat maps, scatter plots), `[H, W, 3]` uint8, for PNG files and TensorBoard.
 
-Arrays are NumPy, channels first, without gradients. Nothing here touches pyplot's global state.
+Arrays are NumPy, channels first. Nothing here uses pyplot's global state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from narrows.files import replacing
 Array = NDArray[np.floating]
 Picture = NDArray[np.uint8]
 Row = tuple[str, Array]
-"""A label and what it names, `[N, *shape]`."""
+"""A label and its values, `[N, *shape]`."""
 
 INK, MUTED, FAINT = "#1f2933", "#7b8794", "#cbd2d9"
 TRUTH, MODEL, NOISE = "#7b8794", "#0b7a75", "#e9a23b"
@@ -31,17 +31,17 @@ CLASSES = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1",
     "#9c755f", "#ff9da7", "#86bcb6", "#d4a017", "#5a5a5a",
 )  # fmt: skip
-"""Ten label colours; more labels share a continuous map."""
+"""Colours for up to ten labels; more labels use a continuous colour map."""
 HEAT = "viridis"
 DPI = 150
 TILE = 104
-"""Pixels that the longer side of one small image is enlarged to, at least."""
+"""Fewest pixels to which the longer side of a small image is enlarged."""
 _GAP, _MARGIN, _TITLE, _HEAD = 6, 20, 58, 26
 _STYLE: dict[str, Any] = {"color": INK, "fontfamily": "DejaVu Sans"}
 
 
 def save(picture: Picture, path: Path) -> None:
-    """Write a PNG under its final name only when it is complete."""
+    """Write a PNG, which appears under its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         Image.fromarray(picture).save(file, format="PNG")
@@ -56,8 +56,8 @@ def image_grid(
 ) -> Picture:
     """Rows of small images `[N, C, H, W]`, enlarged by an integer factor without smoothing.
 
-    One channel is drawn grey (or as a heat map), three as RGB, any other number as their mean. Without a
-    `value_range` the smallest and largest value of the first row are black and white. `heads` stand above the columns.
+    One channel is drawn grey (or as a heat map), three as RGB, and any other number as their mean. Without a
+    `value_range`, black and white are the smallest and largest value of the first row. `heads` label the columns.
     """
     first = rows[0][1]
     low, high = value_range if value_range is not None else (float(first.min()), float(first.max()))
@@ -67,7 +67,7 @@ def image_grid(
 
 
 def tiles(images: Array, title: str, value_range: tuple[float, float] | None, columns: int = 8) -> Picture:
-    """Images `[N, C, H, W]` in reading order, `columns` to a row; a last row that is not full is left out."""
+    """Images `[N, C, H, W]` in reading order, `columns` per row; an incomplete last row is left out."""
     rows = [("", images[start : start + columns]) for start in range(0, len(images), columns)]
     full = [row for row in rows if len(row[1]) == len(rows[0][1])]
     if value_range is None:
@@ -112,8 +112,8 @@ def _labelled(labels: Sequence[str], strips: Sequence[Picture], title: str, head
 
 
 def lines(rows: Sequence[Row], title: str, columns: int = 4, heads: Sequence[str] = ()) -> Picture:
-    """Series `[N, C, T]`: one panel per example, its head above, every row of it on the same axes in the palette's
-    colours."""
+    """Series `[N, C, T]`: one panel per example with its head above; all rows share the axes of its panel, each in its
+    own colour."""
     count = len(rows[0][1])
     columns = min(columns, count)
     figure, axes = _panels(-(-count // columns), columns, (2.3, 1.5), title)
@@ -132,7 +132,7 @@ def lines(rows: Sequence[Row], title: str, columns: int = 4, heads: Sequence[str
 
 
 def fans(panels: Sequence[Row], values: Sequence[float], title: str) -> Picture:
-    """Traversals of series: each panel's lines `[V, C, T]` are coloured by the value of the latent."""
+    """Traversals of series: the lines `[V, C, T]` of each panel, coloured by the value of the latent."""
     columns = min(4, len(panels))
     figure, axes = _panels(-(-len(panels) // columns), columns, (2.3, 1.6), title)
     colours = colormaps["coolwarm"](np.linspace(0, 1, len(values)))
@@ -153,8 +153,8 @@ def heat_maps(
     rows: Sequence[str] = (),
     bounds: tuple[float, float] | None = None,
 ) -> Picture:
-    """Matrices `[N, D]` below one another on one colour scale: `bounds`, or the 1st to the 99th percentile of the
-    first."""
+    """Matrices `[N, D]` below one another on one colour scale: `bounds`, or else the 1st to 99th percentile of the
+    first matrix."""
     low, high = np.percentile(panels[0][1], (1, 99)) if bounds is None else bounds
     height = len(panels[0][1]) * (0.17 if rows else 0.12)
     figure = Figure(figsize=(8, 0.7 + len(panels) * (0.45 + height)), dpi=DPI, layout=_layout())
@@ -181,7 +181,7 @@ def heat_maps(
 
 
 def scatter(points: Array, labels: NDArray | None, title: str, names: tuple[str, str], note: str = "") -> Picture:
-    """Points `[N, 2]`, coloured by label: a legend for up to ten whole labels, else a colour bar."""
+    """Points `[N, 2]` coloured by label, with a legend for up to ten integer labels, else a colour bar."""
     figure, axis = _single((6.4, 5.4), title, names, note)
     axis.grid(color=FAINT, lw=0.5, alpha=0.6)
     axis.set_axisbelow(True)
@@ -202,7 +202,7 @@ def scatter(points: Array, labels: NDArray | None, title: str, names: tuple[str,
 
 
 def histogram(values: Array, labels: NDArray | None, title: str, name: str) -> Picture:
-    """One-dimensional latents `[N]`, one outline per label for up to ten whole labels."""
+    """Histogram of one-dimensional latents `[N]`, with one outline per label for up to ten integer labels."""
     figure, axis = _single((6.4, 3.6), title, (name, "examples"), "")
     bins = int(np.clip(2 * np.sqrt(len(values)), 10, 60))
     edges = np.histogram_bin_edges(values, bins=bins).tolist()
@@ -217,7 +217,7 @@ def histogram(values: Array, labels: NDArray | None, title: str, name: str) -> P
 
 
 def _single(size: tuple[float, float], title: str, names: tuple[str, str], note: str) -> tuple[Figure, Axes]:
-    """One panel with named axes, a title and a muted line below it."""
+    """One panel with named axes, a title and a note below it."""
     figure = Figure(figsize=size, dpi=DPI, layout=_layout())
     figure.suptitle(title, x=0.015, ha="left", fontsize=10, **_STYLE)
     axis = figure.subplots()
@@ -251,7 +251,7 @@ def _quiet(axis: Axes) -> None:
 
 
 def _legend(figure: Figure, *entries: Sequence[Any]) -> None:
-    """Of all labelled artists, or of `entries`: handles and their names."""
+    """A legend of all labelled artists, or of `entries`: handles and their names."""
     legend = figure.legend(
         *entries,
         loc="outside right center",

@@ -1,4 +1,4 @@
-"""Examples of any data but tokens, as they are looked at: images, curves, rolls, rows of a heat map."""
+"""Pictures of examples of any data but tokens: as images, curves, piano rolls, or rows of a heat map."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from narrows.drawing.canvas import Array, Picture, Row
 from narrows.types import DataSpec
 
 PANELS = 32
-"""Samples drawn of images; eight of everything else."""
+"""Samples in a picture of images; of other data there are eight."""
 
 
 def panels(spec: DataSpec) -> int:
-    """How many samples make a picture."""
+    """The number of samples in a picture."""
     return PANELS if layout_of(spec) == "image" else 8
 
 
 def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
-    """Examples `[N, *shape]` of any data but tokens, as they are looked at."""
+    """A picture of examples `[N, *shape]` of any data but tokens."""
     layout = layout_of(spec)
     if layout == "image":
         return canvas.tiles(drawn, title, spec.bounds)
@@ -32,11 +32,11 @@ def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
 
 
 def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: str, span: str) -> Picture:
-    """What becomes of an example on the way along each of several directions: `[V, *shape]` by direction.
+    """A picture of how an example changes along several directions: `[V, *shape]` for each direction.
 
     Args:
-        values: `[V]`, where on the way an example stands.
-        span: names the axis of all values, where they have no room.
+        values: `[V]`, the position of each example along the direction.
+        span: label for the axis of positions, where there is no room for all values.
     """
     layout = layout_of(spec)
     if layout in ("image", "roll"):
@@ -49,7 +49,7 @@ def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: s
 
 
 def layout_of(spec: DataSpec) -> str:
-    """`image`, `lines` (a few channels over time), `roll` (many) or `rows` (one value per feature)."""
+    """How to draw such data: `image`, `lines` (few channels over time), `roll` (many) or `rows` (features)."""
     if len(spec.shape) == 3:
         return "image"
     if len(spec.shape) == 2:
@@ -58,15 +58,15 @@ def layout_of(spec: DataSpec) -> str:
 
 
 def array(x: Tensor) -> Array:
-    """As the drawing functions want it."""
+    """A tensor as the NumPy array that the drawing functions take."""
     return x.detach().float().cpu().numpy()
 
 
 def rolls(rows: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
-    """Series of many channels as heat maps, the first channel at the bottom."""
+    """Series of many channels as heat maps with the first channel at the bottom."""
     return [(label, values[:, None, ::-1]) for label, values in rows]
 
 
 def flat(rows: list[tuple[str, Array]]) -> list[tuple[str, Array]]:
-    """Every example as one row, `[N, D]`."""
+    """Examples flattened to one row each, `[N, D]`."""
     return [(label, values.reshape(len(values), -1)) for label, values in rows]

@@ -1,4 +1,4 @@
-"""The picture of what a compressed file costs and keeps. See `narrows.drawing.canvas`."""
+"""The rate-distortion curve of compressed files. See `narrows.drawing.canvas`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def rate_distortion(runs: Mapping[str, Points], classics: Mapping[str, Points], title: str) -> Picture:
-    """PSNR over bits per pixel, the latter on a logarithmic axis: a thick line for every run, its points the steps, a
-    thin one for every classic. A codec that cannot be as small as the runs' files begins further to the right."""
+    """PSNR over bits per pixel on a logarithmic axis: a thick line per run, with a point for each step, and a thin line
+    per classic codec. A codec whose files cannot be as small as the runs' starts further to the right."""
     figure, axis = _single((7.4, 4.6), title, ("bits per pixel, from bytes on disk", "PSNR (dB)"), "")
     axis.grid(color=MUTED, lw=0.4, alpha=0.3)
     axis.set_xscale("log")

@@ -1,4 +1,4 @@
-"""Pictures of what was lost and what was restored: noise, holes, other data. See `narrows.drawing.canvas`."""
+"""Pictures of restored examples: denoised, imputed, or of other data. See `narrows.drawing.canvas`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from narrows.drawing.canvas import (
 from narrows.types import DataSpec
 
 OVERLAID = ("input", "clean", "truth", "noisy input", "visible", "model")
-"""What is drawn of a series, whose rows share their axes."""
+"""The methods drawn for a series, whose lines share their axes."""
 
 
 def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Sequence[str] = ()) -> Picture:
-    """The same examples `[N, *shape]` once per method: images as a grid, a line per method in every panel of a
-    series, vectors as heat rows. Labels are names of methods; `heads` name the examples."""
+    """The same examples `[N, *shape]` for each method: images as a grid, series as panels with a line per method,
+    vectors as rows of a heat map. Labels name the methods and `heads` the examples."""
     named = [(CLASSICS.get(name, name), values) for name, values in rows.items()]
     if spec.kind == "image":
         return image_grid(named, title, spec.bounds, heads=heads)
@@ -41,8 +41,8 @@ def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Seque
 def level_lines(
     curves: Mapping[str, Mapping[str, Mapping[float, float]]], names: Mapping[str, str], trained: str
 ) -> Picture:
-    """PSNR over the level of noise, a panel for each kind, whose level has a name, and a line for each method (the
-    model's is "")."""
+    """PSNR over the level of noise: a panel for each kind of noise, with the name of its level, and a line for each
+    method (the model's name is "")."""
     methods = sorted({name for of_kind in curves.values() for name in of_kind})
     colours = dict(zip((name for name in methods if name), CLASSES * 2, strict=False))
     columns = min(3, len(curves))

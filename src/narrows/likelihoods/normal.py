@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
+from narrows.distributed import is_distributed, sum_over_processes
 from narrows.errors import require
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.processes import is_distributed, sum_over_processes
 from narrows.types import DataSpec, Given, at_least_single
 
 

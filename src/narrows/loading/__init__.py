@@ -1,4 +1,4 @@
-"""Loading: a run's directory as a model and its data."""
+"""Loading: opening a run directory as a model and its data."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Densities fitted to the latents of a run: built, fitted, stored with their own config, and attached again."""
+"""Densities fitted to the latents of a run: building, fitting, storing and attaching them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from narrows.config.composition import build, check_keys, choice_files, class_of
 from narrows.densities.base import Density
 from narrows.errors import UserError
 from narrows.evaluation import EvaluationData
-from narrows.loading import trust
+from narrows.loading import permitted_classes
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
-from narrows.runs import checkpoints
+from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS
 from narrows.runs.old_names import current_config
 
@@ -26,14 +26,14 @@ FILE = "density.ckpt"
 
 
 def fitted_path(run_dir: Path) -> Path:
-    """Of the density that the run itself fitted: where it is, else where it will be."""
+    """The path of the density that the run itself fits at its end."""
     folder = Path(run_dir) / CHECKPOINTS
     old = folder / "prior.ckpt"
     return old if old.is_file() and not (folder / FILE).exists() else folder / FILE
 
 
 def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Density | None:
-    """The density of a config before it is fitted, its start a function of the seed alone.
+    """The density of a config before it is fitted; its initial weights depend on the seed alone.
 
     Raises:
         UserError: a latent that it cannot read, or an option out of its range.
@@ -46,7 +46,7 @@ def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Den
 
 
 def fit(density: Density, node: DictConfig, model: Autoencoder, data: EvaluationData, seed: int) -> dict[str, float]:
-    """Fit it to the model's latents and attach it; its figures."""
+    """Fit the density to the model's latents and attach it; returns its figures."""
     name, start = node._target_.rpartition(".")[2], time.perf_counter()
     log.info("fitting %s to the latents", name)
     figures = density.fit(model, data, seed)
@@ -57,40 +57,40 @@ def fit(density: Density, node: DictConfig, model: Autoencoder, data: Evaluation
 
 
 def save(density: Density, node: DictConfig, weights: Path, path: Path) -> None:
-    """Store a density with its config, and with the checksum of the `weights` to whose latents it was fitted."""
+    """Store a density with its config and the checksum of the `weights` whose latents it was fitted to."""
     state = {
         "config": OmegaConf.to_container(node, resolve=True),
-        "fitted_to": checkpoints.checksum(weights),
+        "fitted_to": checkpoint_files.checksum(weights),
         "state_dict": {name: tensor.cpu() for name, tensor in density.state_dict().items()},
     }
-    checkpoints.save_as(state, path)
+    checkpoint_files.save_as(state, path)
 
 
 def attach(
     model: Autoencoder, path: Path, weights: Path, allow: Sequence[str] = (), asked: DictConfig | None = None
 ) -> bool:
-    """Give the model the density stored at `path`; whether there was one, of these `weights`.
+    """Attach to the model the density stored at `path`; returns whether there was one for these `weights`.
 
     Args:
         model: loaded from `weights`.
         path: of the stored density.
-        weights: the checkpoint file; a density of another one's latents is left where it is.
+        weights: the checkpoint file; a density fitted to another checkpoint's latents is not attached.
         allow: packages that its config may name.
-        asked: attach only a density of this config.
+        asked: if given, attach only a density with this config.
 
     Raises:
         UserError: a damaged file, or a config that names what is not allowed.
     """
     if not path.is_file():
         return False
-    state = checkpoints.read(path)
+    state = checkpoint_files.read(path)
     node = _config(state, path)
-    if state.get("fitted_to") != checkpoints.checksum(weights):
+    if state.get("fitted_to") != checkpoint_files.checksum(weights):
         log.warning("%s was fitted to other weights than %s and is not used", path, weights)
         return False
     if asked is not None and node != asked:
         return False
-    trust.require_trusted(OmegaConf.create({"density": node}), allow)
+    permitted_classes.require_trusted(OmegaConf.create({"density": node}), allow)
     check_keys(OmegaConf.create({"density": node}))
     density = build_density(node, model, 0)
     assert density is not None
@@ -115,6 +115,6 @@ def choices() -> dict[str, DictConfig]:
 
 
 def fitting(model: Autoencoder) -> list[str]:
-    """The names of those that can read this model's latents."""
+    """The names of the densities that can be fitted to this model's latents."""
     kinds = {name: class_of(node, "density", Density).requires for name, node in choices().items()}
     return [name for name, kind in kinds.items() if issubclass(model.latent_kind, kind)]

@@ -1,4 +1,4 @@
-"""A finished run, opened: its config, its model and its data, for everything that uses it after training."""
+"""Opening a finished run: its config, model and data, for everything that uses it after training."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from narrows.config.composition import build, check_keys
 from narrows.config.overrides import override
 from narrows.errors import UserError, require
 from narrows.files import read_json
-from narrows.loading import fitted_density, trust
-from narrows.loading.adapt import adapt
-from narrows.loading.load import build_model, checkpoint_path, read_config, read_weights, without_start
+from narrows.loading import fitted_density, permitted_classes
+from narrows.loading.adapt_config import adapt
+from narrows.loading.model_from_config import build_model, checkpoint_path, read_config, read_weights, without_start
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
-from narrows.runs import checkpoints
-from narrows.runs.directory import RunDirectory
+from narrows.runs import checkpoint_files
 from narrows.runs.file_names import MANIFEST
+from narrows.runs.run_directory import RunDirectory
 from narrows.types import DataSpec
 
 
 def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
     """The trained model of a run, in evaluation mode on the CPU.
 
-    The run may be a stranger's: its config builds components of narrows, torch, torchvision and Lightning and
-    nothing else (`narrows.loading.trust`), and its checkpoint holds tensors and plain values and nothing else.
-    The model has `encode / decode / reconstruct / embed / sample`; see `narrows.models.Autoencoder`. A density that
-    the run fitted to the latents of this checkpoint is attached to it: samples are drawn from that.
+    The run may come from a stranger: its config can build only components of narrows, torch, torchvision and Lightning
+    (`narrows.loading.permitted_classes`), and its checkpoint can hold only tensors and plain values. The model has
+    `encode / decode / reconstruct / embed / sample`; see `narrows.models.Autoencoder`. A density that the run fitted to
+    the latents of this checkpoint is attached, and samples are drawn from it.
 
     Args:
         run_dir: what `narrows train` printed.
@@ -45,15 +45,15 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
 
 
 class OpenRun:
-    """A run as a config, a model and data, each read when it is first asked for.
+    """A finished run whose config, model and data are each read when first used.
 
     Args:
         path: the run's directory.
         allow: packages that its config may name.
-        checkpoint: `best` or `last`; by default the one that the run's figures are of.
+        checkpoint: `best` or `last`; by default the one that the run's figures belong to.
 
     Raises:
-        UserError: no such run, or a config that is none.
+        UserError: there is no such run, or its config is damaged.
     """
 
     def __init__(self, path: str | Path, allow: Sequence[str] = (), checkpoint: str | None = None) -> None:
@@ -61,7 +61,7 @@ class OpenRun:
         require(self.path.is_dir(), f"there is no run directory {self.path}")
         self._recorded = read_config(self.path)
         self.config = self._recorded.copy()
-        """As recorded, until `find_data` changes it; the model is always the recorded one."""
+        """The recorded config, until `find_data` changes it; the model is always built from the recorded one."""
         self.checkpoint = self.config.get("checkpoint") if checkpoint is None else checkpoint
 
     @cached_property
@@ -75,12 +75,12 @@ class OpenRun:
 
     @property
     def device(self) -> torch.device:
-        """What this machine computes fastest with."""
+        """The fastest device of this machine."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @cached_property
     def model(self) -> Autoencoder:
-        """In evaluation mode, on the CPU, with the density that the run fitted.
+        """The model in evaluation mode on the CPU, with the density that the run fitted, if any.
 
         Raises:
             UserError: the config names what is not allowed, or there is no readable checkpoint.
@@ -93,7 +93,7 @@ class OpenRun:
         return model.eval()
 
     def _require_trusted(self) -> None:
-        trust.require_trusted(self._recorded, self.allow)
+        permitted_classes.require_trusted(self._recorded, self.allow)
         check_keys(self._recorded)
 
     @property
@@ -104,10 +104,10 @@ class OpenRun:
         return DataSpec.from_dict(data)
 
     def find_data(self, overrides: Sequence[str] = ()) -> None:
-        """Change the config to where the data lie from here; the user's `overrides` come last.
+        """Change the paths of data in the config to where they are found; the user's `overrides` come last.
 
         Raises:
-            UserError: data that are not here, or a key that does not exist.
+            UserError: data that are not on this machine, or a key that does not exist.
         """
         started = str(self.manifest.get("directory") or ".")
         adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True)
@@ -132,10 +132,10 @@ class OpenRun:
 
     @contextmanager
     def writing(self) -> Iterator[RunDirectory]:
-        """The run's directory, which no other process writes meanwhile.
+        """The run's directory, locked against other processes.
 
         Raises:
-            UserError: one does already.
+            UserError: another process is writing it.
         """
         directory = RunDirectory(self.path)
         directory.reclaim()
@@ -146,5 +146,5 @@ class OpenRun:
 
     @property
     def checksum(self) -> str:
-        """Of the weights: what is made from them says so."""
-        return checkpoints.checksum(self.weights)
+        """The checksum of the weights, which everything made from them records."""
+        return checkpoint_files.checksum(self.weights)

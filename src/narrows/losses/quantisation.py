@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from narrows.distributed import is_distributed, sum_over_processes
 from narrows.errors import require
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
-from narrows.processes import is_distributed, sum_over_processes
 from narrows.schedules import Schedule
 from narrows.types import (
     BitLatent,

@@ -1,4 +1,4 @@
-"""Runs: the run directory as files alone."""
+"""Runs: the files of a run directory, and who may write them."""
 
 import lazy_loader
 

@@ -1,3 +1,3 @@
-from .directory import RunDirectory as RunDirectory
 from .job import Job as Job
 from .job import SweepJob as SweepJob
+from .run_directory import RunDirectory as RunDirectory

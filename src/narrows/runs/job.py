@@ -1,4 +1,4 @@
-"""What one run is told by whoever started it."""
+"""The job of a run: where it writes, how it was started, and its place in a sweep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from narrows.config.composition import title
 
 VARIABLE = "NARROWS_JOB"
-"""The environment variable in which a sweep tells its child which job it is, as JSON."""
+"""The environment variable in which a sweep describes the job to its process, as JSON."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ class SweepJob:
     varied: list[str] = field(default_factory=list)
     """The keys in which the sweep's jobs differ."""
     trial: dict[str, Any] | None = None
-    """Where to report to, so that the sweep can give up on this run; see `narrows.sweeps.pruning`."""
+    """Where to report figures, so that the sweep can prune this run; see `narrows.sweeps.pruning`."""
 
     @classmethod
     def from_environment(cls) -> SweepJob | None:
@@ -44,12 +44,12 @@ class Job:
     directory: Path
     overrides: list[str] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)
-    """Which file was chosen from each config group."""
+    """The choice made from each config group."""
     hydra: DictConfig | None = None
-    """Hydra's own config, where Hydra composed the run's."""
+    """Hydra's own config, if Hydra composed the run's config."""
     resume: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
-    """More for the manifest."""
+    """Further entries of the manifest."""
     sweep: SweepJob | None = None
 
     @property

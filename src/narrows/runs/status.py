@@ -1,4 +1,4 @@
-"""What a run writes of itself, whatever ends it."""
+"""The status that a run records in its manifest, whatever ends it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from narrows import os_signals
 from narrows.errors import Pruned
-from narrows.runs.directory import RunDirectory
 from narrows.runs.job import Job
-from narrows.runs.manifest import nondeterministic_operations, surroundings
+from narrows.runs.provenance import nondeterministic_operations, surroundings
+from narrows.runs.run_directory import RunDirectory
 
 
 @contextmanager
 def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
-    """Keep the manifest's status truthful, and name the operations that have no deterministic kernel."""
+    """Keep the manifest's status up to date, and record the operations that have no deterministic kernel."""
     started = time.time()
     attempt = {"started": _stamp(started), "host": socket.gethostname(), "pid": os.getpid(), "status": "running"}
     before = directory.manifest.get("attempts", [])
@@ -44,7 +44,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         raise
     finally:
         ended = time.time()
-        # Set since: `step` and `checkpoint`, where this attempt began.
+        # `began_at` has added `step` and `checkpoint`, where this attempt began.
         attempt = directory.manifest["attempts"][-1] | {"status": status, "error": cause, "ended": _stamp(ended)}
         known = set(directory.manifest.get("nondeterministic", []))
         directory.update(
@@ -59,7 +59,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
 
 
 def began_at(directory: RunDirectory, step: int, checkpoint: str | None) -> None:
-    """Note where the present attempt goes on from."""
+    """Record the step and checkpoint from which the present attempt starts."""
     *before, attempt = directory.manifest["attempts"]
     directory.update(attempts=[*before, attempt | {"step": step, "checkpoint": checkpoint}])
 

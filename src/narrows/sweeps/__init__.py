@@ -1,4 +1,4 @@
-"""Sweeps: which jobs there are, each its own process, and a record that survives any end."""
+"""Sweeps: choosing jobs, running each as its own process, and a record that survives interruption."""
 
 import lazy_loader
 

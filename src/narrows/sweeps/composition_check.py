@@ -1,4 +1,4 @@
-"""Whether every job of a sweep can be composed, asked before the first one starts."""
+"""Checking that every job of a sweep composes, before the first one starts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from narrows.config.composition import check_keys, checked
 from narrows.config.leftovers import clear
 from narrows.errors import require
-from narrows.sweeps.plan import Plan
+from narrows.sweeps.sweep_plan import Plan
 
 MOST = 64
-"""Grids up to this size are composed whole; of larger spaces, every value is composed once."""
+"""Up to this size, every job of a grid is composed; in larger spaces, every value is composed once."""
 
 
 def check_jobs(plan: Plan, master: DictConfig, loader: ConfigLoader) -> None:
-    """Compose the jobs as they will compose themselves.
+    """Compose the jobs in the same way as their own processes will.
 
     Raises:
         UserError: a key or an option that does not exist, or a value of the wrong type.
@@ -36,14 +36,14 @@ def check_jobs(plan: Plan, master: DictConfig, loader: ConfigLoader) -> None:
 
 
 def config_folders(loader: ConfigLoader) -> list[str]:
-    """Where more configs lie, as the command line says (`--config-dir`)."""
+    """Further config folders of the command line (`--config-dir`)."""
     places = loader.get_search_path().get_path()
     return [str(item.path).removeprefix("file://") for item in places if item.provider == "command-line"]
 
 
 def check_job(config: DictConfig) -> None:
-    """The checks of a single run, on a config as Hydra composed it."""
-    # What refers to Hydra's own config ("${hydra:...}") finds it here.
+    """Run the checks of a single run on a config that Hydra has composed."""
+    # References to Hydra's own config ("${hydra:...}") are resolved from here.
     HydraConfig.instance().cfg = config.copy()  # type: ignore[assignment]
     with open_dict(config):
         for key in ("hydra", "sweep"):
@@ -52,7 +52,7 @@ def check_job(config: DictConfig) -> None:
 
 
 def samples(plan: Plan) -> Iterator[tuple[str, ...]]:
-    """Jobs in which every value of every parameter stands once, or all jobs where they are few."""
+    """Jobs in which every value of every parameter occurs once, or all jobs if they are few."""
     if not plan.samples and plan.size <= MOST:
         yield from plan.jobs()
         return
@@ -70,7 +70,7 @@ def _written(key: str, value: str) -> str:
 
 
 def check_sweep(master: DictConfig) -> None:
-    """The options of the workers.
+    """Check the options of the workers.
 
     Raises:
         UserError: one does not exist, or has the wrong type.

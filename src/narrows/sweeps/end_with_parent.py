@@ -1,8 +1,8 @@
-"""Starts a command that ends with its parent: `python end_with_parent.py PARENT COMMAND...`.
+"""Starts a command that ends when its parent ends: `python end_with_parent.py PARENT COMMAND...`.
 
-On Linux the kernel sends SIGTERM to the command when the process that started it dies, even by SIGKILL; the run
-saves itself and ends. The setting survives exec. A script of its own, because code between fork and exec in a
-process with threads can deadlock.
+On Linux the kernel sends SIGTERM to the command when the process that started it dies, even by SIGKILL; the run then
+saves itself and ends. The setting survives exec. This is a separate script, because code between fork and exec can
+deadlock in a process with threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
 
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):
-        # It died before this line was reached.
+        # The parent died before the setting took effect.
         raise SystemExit(128 + signal.SIGTERM)
     os.execvp(command[0], command)
 

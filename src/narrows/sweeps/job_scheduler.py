@@ -1,4 +1,4 @@
-"""Runs the jobs of a sweep to their ends: each one once, whatever happens in between."""
+"""Running the jobs of a sweep: each one once, even if the sweep is interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL = 0.1
 
 Command = Callable[[Proposal, Path, bool], tuple[str, ...]]
-"""The command of a job in a directory, afresh or going on."""
+"""Makes the command line of a job in a directory; the flag says whether to resume."""
 
 
 @dataclass
 class Running:
-    """A job that was started, by this process or (`inherited`) by one before it."""
+    """A running job, started by this process or (`inherited`) by an earlier process of the sweep."""
 
     proposal: Proposal
     row: Row
@@ -39,17 +39,17 @@ class Running:
 
 @dataclass
 class Scheduler:
-    """One sweep, from whatever state it is in to its end.
+    """Runs one sweep from its present state to its end.
 
     Args:
-        table: of a sweep's directory that this process holds.
-        proposer: where jobs come from.
-        workers: where they run.
-        command: what runs a job.
-        progress: who is told of every change.
+        table: the job table of a sweep's directory, which this process has locked.
+        proposer: proposes jobs.
+        workers: run jobs.
+        command: gives the command line of a job.
+        progress: shows every change.
         varied: the keys in which jobs differ.
-        devices: GPUs per job; None when a job takes what it is given.
-        retry_failed: start failed jobs again.
+        devices: GPUs per job; None if jobs use all that they are given.
+        retry_failed: whether to start failed jobs again.
     """
 
     table: Table
@@ -72,7 +72,7 @@ class Scheduler:
         return self._signals_seen > 1
 
     def run(self) -> int | None:
-        """Run what is left to run; the signal that stopped it, if one did."""
+        """Run the remaining jobs; returns the signal that stopped the sweep, if one did."""
         with self._signals(), self.progress:
             self._recover()
             self._write()
@@ -83,7 +83,7 @@ class Scheduler:
         return self.signal
 
     def _recover(self) -> None:
-        """Sort the jobs that there are already: ended, alive, and still to be run."""
+        """Sort existing jobs into ended, running, and still to be run."""
         for proposal in self.proposer.known():
             row = self.table.add(proposal)
             if proposal.state is None:
@@ -103,7 +103,7 @@ class Scheduler:
             self._running.append(Running(proposal, row, handle, inherited=True))
             return
         found = outcome(self.table.path(row), self.table.log(row), None)
-        # An exit code is seen once, by the process that waited for it: only the table knows of it.
+        # Only the process that waited for a job saw its exit code; later ones read it from the table.
         known = row.state is State.FAILED and found.state not in ENDED
         self._ended(proposal, row, Outcome(State.FAILED, row.error) if known else found)
 
@@ -117,7 +117,7 @@ class Scheduler:
             self._read_values(row)
 
     def _fill(self) -> bool:
-        """Start jobs as long as there is room; whether one was."""
+        """Start jobs while workers are free; returns whether one was started."""
         started = False
         while len(self._running) < self.workers.jobs and (proposal := self._next()) is not None:
             self._start(proposal)
@@ -125,14 +125,14 @@ class Scheduler:
         return started
 
     def _obey(self) -> None:
-        """Pass a signal on: the first lets the jobs save and end, the second ends them."""
+        """Pass a signal on to the jobs: the first lets them save and end, the second kills them."""
         if self.signal is None or self._passed == self._signals_seen:
             return
         self._passed = self._signals_seen
         for running in self._running:
             running.handle.stop(kill=self._killed)
         if self._killed:
-            # Those of an earlier process cannot be ended from here, and are not waited for.
+            # Jobs of an earlier process cannot be killed from here and are not waited for.
             self._running = [running for running in self._running if not running.inherited]
 
     def _next(self) -> Proposal | None:
@@ -140,7 +140,7 @@ class Scheduler:
             return None
         if self._pending:
             return self._pending.pop(0)
-        # A job that an earlier process left alive comes before new ones, which may depend on it.
+        # Jobs left running by an earlier process come before new ones, whose proposals may depend on them.
         if any(running.inherited for running in self._running):
             return None
         return self.proposer.propose()
@@ -172,7 +172,7 @@ class Scheduler:
         return Task(proposal.number, command, *place, self.devices, {VARIABLE: json.dumps(job)})
 
     def _collect(self) -> None:
-        """Take note of the jobs that have ended."""
+        """Record the jobs that have ended."""
         for running in [item for item in self._running if item.handle.done()]:
             self._running.remove(running)
             row, code = running.row, running.handle.code
@@ -181,7 +181,7 @@ class Scheduler:
                 found = Outcome(State.INTERRUPTED)
             self._ended(running.proposal, row, found)
             if running.inherited and row.state in (State.INTERRUPTED, State.QUEUED) and self.signal is None:
-                # Its own sweep died, and it stopped for that alone.
+                # It stopped only because the sweep that started it died.
                 self._pending.insert(0, running.proposal)
             self._write()
             self.progress.ended(row)

@@ -1,4 +1,4 @@
-"""The jobs of a sweep and what has become of them. What counts is what each run's own record and lock say."""
+"""The table of a sweep's jobs and their states, which are taken from each run's own record and lock."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ INTERRUPTIONS = {-1, -2, -10, -15, 129, 130, 138, 143}
 
 @dataclass
 class Row:
-    """One job in the status table."""
+    """The row of one job in the status table."""
 
     number: int
     state: State
     overrides: tuple[str, ...]
     directory: str
     values: dict[str, float] = field(default_factory=dict)
-    """The objectives, by metric."""
+    """The values of the objectives, by metric."""
     started: str | None = None
     ended: str | None = None
     error: str | None = None
     token: str | None = None
-    """By which its worker finds it again, where it outlives its sweep."""
+    """A token by which the workers find the job again if it outlives its sweep."""
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Row:
@@ -48,14 +48,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run stands."""
+    """The state of a run, as its files tell it."""
 
     state: State
     error: str | None = None
 
 
 def job_name(number: int, overrides: Sequence[str]) -> str:
-    """`007_seed=1_dim=8`: what TensorBoard shows, and every file system takes."""
+    """The name of a job's directory, such as `007_seed=1_dim=8`, valid on every file system."""
     pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
     short = _shortest([key for key, _ in pairs])
     parts = [f"{short[key]}={_plain(value)}" for key, value in pairs]
@@ -63,7 +63,7 @@ def job_name(number: int, overrides: Sequence[str]) -> str:
 
 
 def _shortest(keys: Sequence[str]) -> dict[str, str]:
-    """Each key's shortest ending that no other key shares."""
+    """For each key, its shortest ending that no other key shares."""
     short = {}
     for key in keys:
         words = re.split(r"[./@]", key)
@@ -80,7 +80,7 @@ def _plain(value: str) -> str:
 
 
 def read_if_sound(path: Path) -> dict[str, Any]:
-    """A JSON object of a run; empty where the run did not come to write it."""
+    """A JSON object of a run; empty if the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
@@ -89,12 +89,12 @@ def read_if_sound(path: Path) -> dict[str, Any]:
 
 
 def outcome(directory: Path, log: Path, code: int | None) -> Outcome:
-    """What a run that no process holds has come to.
+    """The outcome of a run that no process has locked.
 
     Args:
         directory: the run's.
-        log: what its processes printed.
-        code: its exit code (negative: the signal that ended it); None when nobody was there to see it.
+        log: the output of its processes.
+        code: its exit code (negative: the signal that ended it); None if unknown.
     """
     manifest = read_if_sound(directory / MANIFEST)
     status, error = manifest.get("status"), manifest.get("error")
@@ -104,14 +104,14 @@ def outcome(directory: Path, log: Path, code: int | None) -> Outcome:
         if status == State.FAILED:
             return Outcome(State.FAILED, error)
         return Outcome(State.INTERRUPTED if directory.exists() else State.QUEUED)
-    # The manifest of a run that was started again and did not come far is that of the start before.
+    # A run that was restarted and ended early still has the manifest of the attempt before.
     if code in INTERRUPTIONS:
         return Outcome(State.INTERRUPTED)
     return Outcome(State.FAILED, error if status == State.FAILED and error else last_words(log, code))
 
 
 def last_words(log: Path, code: int | None) -> str:
-    """The cause of a failure that no manifest holds: narrows' own sentence, else the last line."""
+    """The cause of a failure, if the manifest has none: narrows' own sentence in the log, else its last line."""
     if code in KILLED:
         return "killed (exit code 137), probably because the machine was out of memory"
     try:
@@ -126,12 +126,12 @@ def last_words(log: Path, code: int | None) -> str:
 
 
 def can_resume(directory: Path) -> bool:
-    """Whether the run came far enough to go on; else it is started afresh."""
+    """Whether the run can be resumed; else it must start again."""
     return (directory / CONFIG).is_file()
 
 
 class Table:
-    """`status.json` and `status.csv` in the sweep's directory, rewritten whole at each change."""
+    """The files `status.json` and `status.csv` in the sweep's directory, rewritten at each change."""
 
     def __init__(self, sweep: Path, objectives: Sequence[str]) -> None:
         self.sweep, self.objectives = sweep, list(objectives)
@@ -142,7 +142,7 @@ class Table:
         return [Row.read(values) for values in read_if_sound(self.sweep / JSON).get("jobs", [])]
 
     def add(self, proposal: Proposal) -> Row:
-        """The row of this job, with what the table said of it before this process."""
+        """The row of this job, with what earlier processes of the sweep recorded."""
         fresh = Row(proposal.number, State.QUEUED, proposal.overrides, job_name(proposal.number, proposal.overrides))
         row = self._before.get(proposal.number, fresh)
         self.rows[proposal.number] = row

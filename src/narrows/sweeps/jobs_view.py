@@ -1,4 +1,4 @@
-"""One view over all jobs of a sweep while it runs."""
+"""The live view of all jobs of a running sweep."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from narrows.compare.table_formats import number
 from narrows.sweeps.job_table import Row, Table
 from narrows.sweeps.proposals import ENDED, State, ranked
 
-SHOWN = 8  # running jobs that are named
+SHOWN = 8  # most running jobs that are listed
 
 
 class Progress:
-    """Done, running, failed, best so far and time left: a live block on a terminal, a line per event elsewhere."""
+    """Shows jobs done, running and failed, the best so far and the time left: live on a terminal, else line by line."""
 
     def __init__(self, total: int, directions: Sequence[str], stream: IO[str] | None = None) -> None:
         self.total, self.directions = total, list(directions)
@@ -51,7 +51,7 @@ class Progress:
         self._say(f"{row.directory}: {'goes on' if resume else 'started'}")
 
     def ended(self, row: Row) -> None:
-        """Also of a job that an earlier process of this sweep had started."""
+        """Show that a job ended, possibly one that an earlier process of this sweep started."""
         seconds = time.monotonic() - self._since.pop(row.number, time.monotonic())
         if row.state in ENDED and seconds > 0:
             self._seconds.append(seconds)
@@ -65,7 +65,7 @@ class Progress:
         self._console.print(Text(line))
 
     def show(self, table: Table, running: Sequence[Row], jobs: int) -> None:
-        """Redraw from the table as it is now."""
+        """Redraw the view from the current table."""
         done = table.count(*ENDED)
         parts = [f"{done}/{self.total} done"]
         states = (State.RUNNING, State.PRUNED, State.FAILED, State.INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Which jobs a sweep has: listed by a grid, or proposed one after the other by Optuna's study."""
+"""Proposals of jobs: listed by a grid, or made one after the other by an Optuna study."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from narrows.sweeps.plan import Plan
+from narrows.sweeps.sweep_plan import Plan
 
 
 class State(StrEnum):
-    """What has become of a job."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,42 +23,42 @@ class State(StrEnum):
 
 
 ENDED = (State.COMPLETED, State.PRUNED)
-"""Jobs in these states are never run again."""
+"""States of jobs that are not run again."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A job: its number, what it varies, and the state that the proposer knows of (None: look at its run)."""
+    """A proposed job: its number, its overrides, and its state, or None if that must be read from the run."""
 
     number: int
     overrides: tuple[str, ...]
     state: State | None = None
     trial: int | None = None
-    """Optuna's id of it."""
+    """The id of the trial in Optuna."""
     values: tuple[float, ...] | None = None
 
 
 class Proposer(Protocol):
-    """Where jobs come from, and who is told how they ended."""
+    """The protocol of proposers, which propose jobs and are told how they ended."""
 
     def known(self) -> list[Proposal]:
-        """The jobs that there are already, in the order of their numbers."""
+        """The jobs proposed so far, in the order of their numbers."""
 
     def propose(self) -> Proposal | None:
-        """One more job; None when there is none."""
+        """The next job; None if there is none."""
 
     def tell(self, proposal: Proposal, state: State, values: Sequence[float] | None) -> bool:
-        """Take note of how a job ended; whether its figures are of use."""
+        """Record how a job ended; returns whether its figures can be used."""
 
     def retry(self, proposal: Proposal) -> None:
-        """A failed job is started again."""
+        """Record that a failed job is started again."""
 
     def report_to(self, proposal: Proposal) -> dict[str, Any] | None:
-        """What the job must know to be pruned."""
+        """What the job needs to report to a pruner; None if it is not pruned."""
 
 
 class Grid:
-    """Every combination; nothing needs to be remembered, because the list is the same each time."""
+    """Proposes every combination of a grid; it keeps no record, because the list is always the same."""
 
     def __init__(self, plan: Plan) -> None:
         self._all = [Proposal(number, overrides) for number, overrides in enumerate(plan.jobs())]
@@ -73,14 +73,14 @@ class Grid:
         return True
 
     def retry(self, proposal: Proposal) -> None:
-        """A job of a grid has no other record than its run."""
+        """Do nothing: the run is the only record of a grid's job."""
 
     def report_to(self, proposal: Proposal) -> dict[str, Any] | None:
         return None
 
 
 def dominated(values: Mapping[int, Sequence[float]], directions: Sequence[str]) -> set[int]:
-    """The jobs that another one beats or equals in every objective, and beats in one."""
+    """The dominated jobs: another one is at least as good in every objective, and better in one."""
     signs = [1 if direction == "minimize" else -1 for direction in directions]
     costs = {number: [s * v for s, v in zip(signs, row, strict=True)] for number, row in values.items()}
     return {
@@ -91,7 +91,7 @@ def dominated(values: Mapping[int, Sequence[float]], directions: Sequence[str]) 
 
 
 def ranked(values: Mapping[int, Sequence[float]], directions: Sequence[str]) -> Iterator[int]:
-    """Job numbers, the best first: by the first objective, those on the front before those that are not."""
+    """Job numbers, best first: those on the Pareto front before the others, each by the first objective."""
     worse = dominated(values, directions) if len(directions) > 1 else set()
     sign = 1 if directions[0] == "minimize" else -1
     yield from sorted(values, key=lambda number: (number in worse, sign * values[number][0], number))

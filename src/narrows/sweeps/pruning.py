@@ -1,4 +1,4 @@
-"""The callback through which a sweep gives up on a hopeless run."""
+"""The callback that ends a hopeless trial of a sweep early."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any
 import lightning.pytorch as pl
 
 from narrows.errors import Pruned, nearest, require
-from narrows.sweeps.study import Judge
+from narrows.sweeps.optuna_study import TrialReporter
 
 
 class Pruning(pl.Callback):
-    """Reports the objective at each validation, by epoch, and ends the run when the study's pruner says so.
+    """Reports the objective after each validation, and ends the run if the study's pruner judges it hopeless.
 
     Args:
         trial: `storage` (the SQLite file), `study` (its name), `id` (the trial's), `metric`, and `pruner`
             (`method` and its options).
 
     Raises:
-        Pruned: at the end of the validation after which the run has no hope.
+        Pruned: after the validation at which the run was judged hopeless.
         UserError: the validation gives no figure of that name.
     """
 
     def __init__(self, trial: dict[str, Any]) -> None:
         super().__init__()
         self.trial = trial
-        self._judge: Judge | None = None
+        self._reporter: TrialReporter | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -38,10 +38,10 @@ class Pruning(pl.Callback):
         )
         value = float(trainer.callback_metrics[metric])
         epoch = trainer.current_epoch + 1
-        # One process asks; its answer is every process's.
-        if trainer.strategy.broadcast(trainer.is_global_zero and self._hopeless(epoch, value)):
+        # One process asks the study, and all processes act on its answer.
+        if trainer.strategy.broadcast(trainer.is_global_zero and self._is_hopeless(epoch, value)):
             raise Pruned(f"{metric} {value:.4g} after epoch {epoch} has no hope")
 
-    def _hopeless(self, epoch: int, value: float) -> bool:
-        self._judge = self._judge or Judge(self.trial)
-        return self._judge.hopeless(epoch, value)
+    def _is_hopeless(self, epoch: int, value: float) -> bool:
+        self._reporter = self._reporter or TrialReporter(self.trial)
+        return self._reporter.is_hopeless(epoch, value)

@@ -1,4 +1,4 @@
-"""The search space: which values a sweep may give to which key, in Hydra's override grammar."""
+"""The search space of a sweep: the values that each key may take, in Hydra's override grammar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from narrows.errors import UserError, require
 
 
 def counter_seed(seed: int, *counters: int | str) -> int:
-    """A 32-bit seed as a function of counters, as `narrows.random.derive`, but without importing torch."""
+    """A 32-bit seed from counters, like `narrows.random.derive` but without importing torch."""
     text = "\x1f".join(map(repr, (seed, *counters))).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
 
@@ -33,13 +33,13 @@ def counter_seed(seed: int, *counters: int | str) -> int:
 class Parameter:
     """One key of the search space with the values that it may take.
 
-    `a,b`, `choice(..)`, `glob(..)` and `range(..)` can be enumerated: `values` holds them as overrides write
-    them. `interval(low, high)` cannot, `int(interval(low, high))` holds whole numbers with both ends, and
-    `tag(log, ..)` measures distances on a logarithmic scale.
+    `a,b`, `choice(..)`, `glob(..)` and `range(..)` can be enumerated: `values` holds their values as overrides write
+    them. `interval(low, high)` cannot be enumerated; `int(interval(low, high))` holds whole numbers including both
+    ends, and `tag(log, ..)` puts an interval on a logarithmic scale.
     """
 
     key: str
-    """As the override begins: with `+`, and `@package`."""
+    """The key as the override writes it, with `+` and `@package`."""
     text: str
     values: tuple[str, ...] = ()
     low: float = 0
@@ -55,11 +55,11 @@ class Parameter:
 
     @property
     def numeric(self) -> bool:
-        """Whether there is an order on the values that a sampler can use."""
+        """Whether the values are ordered numbers, which a sampler can use."""
         return not self.values or self.step is not None
 
     def probes(self) -> tuple[str, ...]:
-        """Values that stand for all: each one, or the ends of an interval."""
+        """Representative values: all of them, or the ends of an interval."""
         return self.values or tuple(dict.fromkeys((self.written(self.low), self.written(self.high))))
 
     def written(self, value: Any) -> str:
@@ -77,7 +77,7 @@ def parse(lines: Iterable[str], loader: ConfigLoader | None = None) -> list[Over
 
     Raises:
         HydraException: a line does not follow the grammar.
-        UserError: an old word in one.
+        UserError: a line holds an old word.
     """
     lines = list(lines)
     for line in lines:
@@ -89,7 +89,7 @@ def parameter(override: Override, seed: int = 0) -> Parameter:
     """The parameter that a sweep override describes.
 
     Raises:
-        UserError: it holds no value, one value twice, or an interval without inside.
+        UserError: it holds no value, one value twice, or an empty interval.
     """
     key, sweep = override.get_key_element(), override._value
     text = override.get_value_string()
@@ -114,7 +114,7 @@ def _values(override: Override, where: str) -> list[str]:
     sweep = override._value
     if isinstance(sweep, RangeSweep):
         require(sweep.step != 0, f"{where} has a step of 0")
-        # Hydra's own iterator is used up after one reading, and shuffles with a seed that nobody knows.
+        # Hydra's own iterator can be read only once, and shuffles with an unknown seed.
         return [Transformer.str(value) for value in RangeSweep(sweep.tags, sweep.start, sweep.stop, sweep.step).range()]
     if isinstance(sweep, ChoiceSweep):
         return [Transformer.str(value) for value in sweep.list]
@@ -141,7 +141,7 @@ def grid(parameters: Sequence[Parameter]) -> Iterator[tuple[str, ...]]:
     """Every combination, the last parameter changing fastest.
 
     Raises:
-        UserError: a parameter has no end of values.
+        UserError: a parameter has infinitely many values.
     """
     for item in parameters:
         if not item.values:

@@ -1,4 +1,4 @@
-"""A sweep's directory: what was asked, the study, the status table, the logs, and one run directory per job."""
+"""The directory of a sweep: its plan, the study, the status table, the logs, and one run directory per job."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from omegaconf import OmegaConf
 from narrows import __version__
 from narrows.errors import UserError
 from narrows.files import write_atomically
-from narrows.runs import lock
+from narrows.runs import directory_lock
 from narrows.runs.file_names import SWEEP
 from narrows.runs.old_names import current_sweep
-from narrows.sweeps.plan import Plan
+from narrows.sweeps.sweep_plan import Plan
 
 
 def stamp() -> str:
-    """Now, in UTC; to the microsecond, because the newest sweep of a second is wanted too."""
+    """The time in UTC, to the microsecond, so that sweeps started in one second can be ordered."""
     return datetime.now(UTC).isoformat()
 
 
 class SweepDirectory:
-    """`outputs/sweeps/<name>/<time>_<id>/`, held by this process."""
+    """`outputs/sweeps/<name>/<time>_<id>/`, locked by this process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
 
     def hold(self) -> None:
-        """Take the directory; the lock ends with this process, however that ends.
+        """Lock the directory; the lock ends with this process, however that ends.
 
         Raises:
             UserError: another process runs this sweep.
         """
-        lock.hold(self.path, "runs the sweep")
+        directory_lock.hold(self.path, "runs the sweep")
 
     def release(self) -> None:
-        lock.release(self.path)
+        directory_lock.release(self.path)
 
     def write(self, plan: Plan, arguments: list[str], command: list[str]) -> None:
-        """What was asked; what makes a directory a sweep's, so it is written last."""
+        """Write the plan and command; written last, because this file marks the directory as a sweep's."""
         (self.path / "logs").mkdir(exist_ok=True)
         record = {
             "narrows": __version__,
@@ -55,10 +55,10 @@ class SweepDirectory:
 
 
 def create(path: Path) -> SweepDirectory:
-    """A new sweep's directory, held.
+    """Create and lock the directory of a new sweep.
 
     Raises:
-        UserError: there is a sweep in it already.
+        UserError: it already holds a sweep.
         OSError: it cannot be written.
     """
     path.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,10 @@ def create(path: Path) -> SweepDirectory:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The record of the sweep in `path`, with today's names.
+    """The record of the sweep in `path`, with old names replaced by today's.
 
     Raises:
-        UserError: there is none.
+        UserError: `path` is not the directory of a sweep.
     """
     if not (path / SWEEP).is_file():
         raise UserError(f"{path} is not the directory of a sweep: it has no {SWEEP}")
@@ -83,18 +83,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest(candidates: Iterator[Path], plan: Plan) -> Path | None:
-    """The latest sweep among these directories that was asked to do the same."""
+    """The newest of these directories whose sweep has the same plan; None if there is none."""
     same = [path for path in candidates if (path / SWEEP).is_file() and read(path)["plan"] == _plain(plan)]
     return max(same, key=lambda path: (str(read(path)["created"]), path.name), default=None)
 
 
 def _plain(plan: Plan) -> Any:
-    """The plan's identity as YAML gives it back."""
+    """The identity of the plan, in the form in which YAML reads it back."""
     return OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(plan.identity()))))
 
 
 def difference(path: Path, plan: Plan) -> str | None:
-    """In what the sweep in `path` differs from this plan; None when it is the same."""
+    """How the sweep in `path` differs from this plan; None if it does not."""
     old, new = read(path)["plan"], _plain(plan)
     for key in {**new, **old}:
         if old.get(key) != new.get(key):

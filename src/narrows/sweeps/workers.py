@@ -1,4 +1,4 @@
-"""What a sweep asks of those who run its jobs."""
+"""The protocol of workers, which run the jobs of a sweep, and the processes that they start."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Protocol
 
 from narrows.errors import UserError
-from narrows.runs.lock import is_held
+from narrows.runs.directory_lock import is_held
 
 GUARD = Path(__file__).with_name("end_with_parent.py")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One process to run."""
+    """One process that is to run a job."""
 
     number: int
     command: tuple[str, ...]
@@ -30,17 +30,17 @@ class Task:
     """The run's."""
     log: Path
     lock: Path
-    """Locked as long as the process lives, from its first moment."""
+    """The lock file that the process holds from start to end."""
     devices: int | None = 1
-    """GPUs that it will use; None: as many as it is given."""
+    """Number of GPUs that it uses; None for all that it is given."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
 class Handle(Protocol):
-    """A job that was started."""
+    """The protocol of a started job."""
 
     token: str | None
-    """By which a later process can find it again."""
+    """A token by which a later process can find the job again."""
     code: int | None
     """The exit code, once it is known."""
 
@@ -52,30 +52,30 @@ class Handle(Protocol):
 
 
 class Workers(Protocol):
-    """Where jobs run."""
+    """The protocol of workers."""
 
     jobs: int
-    """How many at once."""
+    """Most jobs at once."""
     shared: bool
     """Whether jobs run on other machines."""
 
     def prepare(self, sweep: Path) -> None:
-        """Called once, before the first job.
+        """Prepare for the jobs; called once, before the first one.
 
         Raises:
-            UserError: a library is missing, or an option has no sense.
+            UserError: a library is missing, or an option is invalid.
         """
 
     def start(self, task: Task) -> Handle: ...
 
     def attach(self, task: Task, token: str | None) -> Handle | None:
-        """A job of an earlier process of this sweep, if it still lives."""
+        """Find a job that an earlier process of this sweep started; None if it no longer runs."""
 
 
 def take(lock: Path) -> int | None:
-    """The open lock file, locked; None when another process has it.
+    """Open and lock the lock file; None if another process has locked it.
 
-    An `flock` belongs to the open file: a child that inherits it holds it on, whatever becomes of its parent.
+    An `flock` belongs to the open file: a child that inherits it keeps the lock even if its parent ends.
     """
     handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
     try:
@@ -89,7 +89,7 @@ def take(lock: Path) -> int | None:
 
 
 def lives(task: Task) -> bool:
-    """Whether a process of this job is there, on this machine or (by the run's own lock) on another."""
+    """Whether a process of this job is running, on this machine or (by the run's own lock) on another."""
     handle = take(task.lock)
     if handle is None:
         return True
@@ -98,10 +98,10 @@ def lives(task: Task) -> bool:
 
 
 def spawn(task: Task) -> subprocess.Popen[bytes]:
-    """The task's process, in a session of its own, holding the task's lock.
+    """Start the task's process in its own session, holding the task's lock.
 
     Raises:
-        UserError: a process of this job lives already.
+        UserError: a process of this job is already running.
     """
     lock = take(task.lock)
     if lock is None:
@@ -124,7 +124,7 @@ def spawn(task: Task) -> subprocess.Popen[bytes]:
 
 
 def end(process: subprocess.Popen[bytes], kill: bool) -> None:
-    """SIGTERM to the main process, whose own business its helpers are; or SIGKILL to all of them."""
+    """Send SIGTERM to the main process, which ends its own children; or SIGKILL to all of them."""
     with contextlib.suppress(ProcessLookupError):
         if kill:
             os.killpg(process.pid, signal.SIGKILL)
@@ -134,7 +134,7 @@ def end(process: subprocess.Popen[bytes], kill: bool) -> None:
 
 @dataclass
 class Watched:
-    """A process of this job that someone else started: seen by its locks alone."""
+    """A job's process that another process started and that is known by its locks alone."""
 
     task: Task
     token: str | None = None
@@ -144,4 +144,4 @@ class Watched:
         return not lives(self.task)
 
     def stop(self, kill: bool = False) -> None:
-        """It is on its way out already: its own sweep has died."""
+        """Do nothing: it is ending already, because its own sweep has died."""

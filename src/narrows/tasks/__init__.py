@@ -1,4 +1,4 @@
-"""Tasks: one file for each use that a trained model is judged by."""
+"""Tasks: one file for each use of a trained model, which judges how good the model is at it."""
 
 import lazy_loader
 

@@ -15,10 +15,10 @@ from narrows.errors import UserError, nearest, require, require_at_least
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.detectors import GUESSED, NAMES, fit_detectors
+from narrows.tasks.classics.anomaly_detectors import GUESSED, NAMES, fit_detectors
 from narrows.tasks.measures import anomaly_scores
 from narrows.tasks.measures.anomaly_scores import Score
-from narrows.tasks.measures.detection_quality import (
+from narrows.tasks.measures.auroc_and_thresholds import (
     Flags,
     Scores,
     conformal_threshold,
@@ -32,33 +32,33 @@ log = logging.getLogger(__name__)
 ScoreName = Literal["reconstruction", "standardised", "likelihood", "elbo", "latent"]
 MODEL = "model"
 OUTLIER = np.iinfo(np.int64).min
-"""The label of an outlier: no data set has it."""
+"""The label given to outliers, which no data set uses."""
 
 
 class Anomaly(Task):
     """Ranks test examples by a score of the model; labels outside `normal_labels` are anomalies.
 
-    Reports AUROC and average precision and, at a threshold, the false-alarm rate that was really reached,
-    recall, precision and F1 (see `tasks.measures.detection_quality`), each with its bootstrap standard error. The
+    Reports AUROC and average precision and, at a threshold, the false-alarm rate on the test split,
+    recall, precision and F1 (see `tasks.measures.auroc_and_thresholds`), each with its bootstrap standard error. The
     threshold comes from the scores of *validation normals*: no anomaly and no test example is looked at.
-    The same figures stand beside it for classic detectors (`test/anomaly/<classic>/...`, see
-    `tasks.classics.detectors`), each with a threshold of its own by the same rule: always PCA with as many components
-    as the latent has dimensions (of 90% of the variance, where those would leave nothing) and the distance to the
-    training mean, and those that `classics` names. All are fitted on the training split as it is: for one-class
-    detection it must hold normals only.
+    The same figures are reported for classic detectors (`test/anomaly/<classic>/...`, see
+    `tasks.classics.anomaly_detectors`), each with its own threshold by the same rule: always PCA with as many
+    components as the latent has dimensions (or those of 90% of the variance, where that many would leave no error) and
+    the distance to the training mean, then those that `classics` names. All are fitted on the whole training split: for
+    one-class detection it must hold normals only.
 
     Draws `anomaly_scores`, `anomaly_roc` and `anomaly_top`, the most anomalous examples with the squared error of
     every value.
 
     Args:
-        normal_labels: labels of the normal classes; null, with `outliers` alone: all.
-        quantile: of the validation normals' scores: the threshold; 0.95 asks for 5% false alarms.
-        false_alarms: a false-alarm rate to keep to conservatively, in the place of `quantile`: the conformal threshold.
+        normal_labels: labels of the normal classes; null, only with `outliers`, means all.
+        quantile: of the validation normals' scores, which is the threshold; 0.95 asks for 5% false alarms.
+        false_alarms: a false-alarm rate not to exceed, by the conformal threshold; it replaces `quantile`.
         score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `tasks.measures.anomaly_scores`.
-        classics: which beside PCA and the mean: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
+        classics: further detectors: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
         max_rows: training rows that any classic may read; null for all.
-        pair_rows: training rows that knn, lof and ocsvm (at most 5,000), which compare rows in pairs, may read.
-        outliers: a datamodule of the same shape, whose test split are anomalies beside the test split of the run.
+        pair_rows: training rows for knn, lof and ocsvm (at most 5,000), which compare rows in pairs.
+        outliers: a datamodule of the same shape, whose test split is added as anomalies to that of the run.
 
     Raises:
         UserError: no normal label, a rate outside (0, 1), an unknown score or classic, no normal in the validation
@@ -147,7 +147,7 @@ class Anomaly(Task):
         return conformal_threshold(normals, self.false_alarms)
 
     def _test(self, context: TaskContext) -> Iterator[tuple[Batch, bool]]:
-        """The test split and the outliers, with whether it is these."""
+        """The batches of the test split and of the outliers, each with whether it holds outliers."""
         yield from ((batch.to(context.device), False) for batch in context.everything.ordered_loader("test"))
         if self.outliers is None:
             return
@@ -192,9 +192,9 @@ class Anomaly(Task):
     ) -> None:
         if context.directory is None:
             return
-        # Whoever only loads a model should not wait for what draws.
-        from narrows.drawing import detection as figures
-        from narrows.tasks.measures.attribution import most_anomalous
+        # Imported here, so that loading a model does not import matplotlib.
+        from narrows.drawing import roc_and_error_maps as figures
+        from narrows.tasks.measures.anomaly_attribution import most_anomalous
 
         own = test.scores[MODEL]
         title = f"test examples by {anomaly_scores.AXES[self.score]}"
@@ -212,11 +212,11 @@ class Anomaly(Task):
 
 @dataclass
 class _Judged:
-    """A split on the CPU, with every method's scores."""
+    """The labels of a split and the scores of every method, on the CPU."""
 
     rows: Batch
     labels: NDArray[np.integer]
-    """`OUTLIER` for an outlier; 0 where nobody asked."""
+    """The labels, `OUTLIER` for outliers; 0 if no labels are needed."""
     scores: dict[str, Scores]
 
     @property
@@ -225,5 +225,5 @@ class _Judged:
 
 
 def _place(name: str) -> str:
-    """Where a method's figures stand."""
+    """The prefix of the names of a method's figures."""
     return "test/anomaly" if name == MODEL else f"test/anomaly/{name}"

@@ -1,4 +1,4 @@
-"""What a task is, and how tasks are run on a trained model."""
+"""The base class of tasks, and running tasks on a trained model."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OTHER_LABELS = "test/other_labels"
-"""Where the figures of test examples stand whose labels were not trained on."""
+"""The prefix of figures of test examples whose labels were not trained on."""
 STREAMS = {"probe": "features"}
-"""Tasks whose random numbers are those of an earlier name: their figures stay what they were."""
+"""Renamed tasks, by the old name that still seeds their random numbers, so that figures stay the same."""
 
 
 @dataclass
 class TaskContext:
-    """What a task judges and where it may write.
+    """The model and data that a task judges, and the directory that it may write to.
 
-    The test split that tasks are given holds the labels that were trained on; `everything` has all of it.
+    The test split of `datamodule` holds only the labels that were trained on; `everything` has all labels.
     """
 
     model: Autoencoder
     datamodule: EvaluationData
     directory: Path | None
-    """The run's directory; None where nothing is to be written."""
+    """The run's directory; None if nothing may be written."""
     seed: int
     device: torch.device
     untrained: Callable[[int], Autoencoder] | None = field(default=None, kw_only=True)
-    """The model as it was before training, its random initial weights those of a seed; None where no run tells how."""
+    """Builds the untrained model from a seed; None if there is no run to read its config from."""
     warnings: list[str] = field(default_factory=list)
-    """What a reader of the figures must know; also logged as warnings."""
+    """Warnings for the reader of the figures, which are also logged."""
     memo: dict[str, Any] = field(default_factory=dict)
-    """What tasks share so that it is computed once (the fitted classics)."""
+    """Results that tasks share, such as the fitted classics, so that they are computed once."""
 
     everything: EvaluationData = field(init=False)
-    """The data with test examples of all labels, for those who ask about what was never trained on."""
+    """The data with test examples of all labels, including those that were not trained on."""
 
     def __post_init__(self) -> None:
-        # A copy of a context comes with data that are cut down already.
+        # The data of a copied context are reduced already.
         self.everything = self.datamodule.whole if isinstance(self.datamodule, TrainedLabels) else self.datamodule
         if self.spec.trained_labels is not None:
             self.datamodule = TrainedLabels(self.everything)
@@ -73,9 +73,9 @@ class TaskContext:
             yield batch.to(self.device)
 
     def show(self, name: str, picture: Picture) -> None:
-        """Keep a picture as `figures/<name>.png`, where anything may be written."""
+        """Save a picture as `figures/<name>.png`, if there is a directory."""
         if self.directory is not None:
-            # Whoever only loads a model should not wait for what draws.
+            # Imported here, so that loading a model does not import matplotlib.
             from narrows.drawing.canvas import save
 
             save(picture, self.directory / FIGURES / f"{name}.png")
@@ -92,11 +92,11 @@ class TaskContext:
         mean: float,
         moral: str = "it has learned nothing, whatever its other figures say",
     ) -> bool:
-        """Warn, loudly, where an error of the model is above that of predicting the training mean; whether it is.
+        """Warn if an error of the model exceeds that of predicting the training mean; returns whether it does.
 
         Args:
-            subject: and verb, such as "the model is".
-            figure: what is compared, such as "test MSE".
+            subject: subject and verb of the message, such as "the model is".
+            figure: name of the error, such as "test MSE".
         """
         worse = not model <= mean * (1 + 1e-6)
         if worse:
@@ -106,29 +106,29 @@ class TaskContext:
 
 
 class Task:
-    """A plug-in evaluator: `run(context)` gives flat, named figures; nothing of it enters the training module."""
+    """An evaluator of trained models: `run(context)` returns figures by name. Training knows nothing of tasks."""
 
     name: ClassVar[str]
     figures: tuple[str, ...] = ()
-    """Names that are reported whenever the task fits: columns that must be declared before training."""
+    """Names of figures that are reported whenever the task fits, and so can be declared before training."""
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        """None if this task can judge that model on such data, otherwise the reason why not."""
+        """None if this task can judge that model on such data, else the reason why not."""
         return None
 
     def run(self, context: TaskContext) -> dict[str, float]:
         raise NotImplementedError
 
     def across(self, runs: Sequence[Path]) -> Path | None:
-        """A picture of several runs that this task has judged, where there is one: its file."""
+        """Draw a picture that compares several judged runs; returns its file, or None if the task draws none."""
         return None
 
 
 def run_tasks(tasks: Mapping[str, Task], context: TaskContext) -> dict[str, float]:
-    """Every fitting task's figures in one dictionary.
+    """Run every task that fits; returns the figures of all.
 
-    A task that does not fit is passed over with its reason in the log. One that finds a user's mistake
-    (`UserError`) is left out of the figures and named in `context.warnings`, so that the others are kept.
+    A task that does not fit is skipped, and the reason is logged. A task that raises `UserError` is left out and named
+    in `context.warnings`, so that the figures of the others are kept.
     """
     figures: dict[str, float] = {}
     for name, found in run_each(tasks, context):
@@ -140,7 +140,7 @@ def run_tasks(tasks: Mapping[str, Task], context: TaskContext) -> dict[str, floa
 
 
 def run_each(tasks: Mapping[str, Task], context: TaskContext) -> Iterator[tuple[str, dict[str, float]]]:
-    """Name and figures of one fitting task after another; see `run_tasks`."""
+    """Yield name and figures of every task that fits, one after another; see `run_tasks`."""
     context.model.to(context.device)
     for name, task in tasks.items():
         reason = task.fits(context.spec, context.model)

@@ -1,4 +1,4 @@
-"""What a model is worth as a codec: real files, at several rates, beside the classics at equal bytes."""
+"""Task compression: how well a model compresses, in real files at several rates, beside codecs at equal bytes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from narrows.coding.codec import Codec, discrete, unfit, unit_range
 from narrows.coding.coding_tables import Fitted
 from narrows.coding.example_files import Examples, eight_bits
-from narrows.coding.packing import packed, rebuilt, unpacked, whole_numbers
+from narrows.coding.model_codec import Codec, discrete, unfit, unit_range
+from narrows.coding.packing import pack_examples, quantise, rebuild_examples, unpack_examples
 from narrows.compare.figure_names import CLASSICS
 from narrows.errors import require
 from narrows.evaluation import subset
@@ -29,8 +29,17 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
 from narrows.runs.file_names import CODING, FIGURES, TASKS
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.codecs import OPTIONS, TINY, Classic, Coded, PCACodec, Pictures, PillowCodec, png_bytes
-from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.classics.image_codecs import (
+    OPTIONS,
+    TINY,
+    Classic,
+    Coded,
+    PCACodec,
+    Pictures,
+    PillowCodec,
+    png_bytes,
+)
+from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.measures.reconstruction_errors import (
     example_ms_ssim,
     example_mse,
@@ -47,7 +56,7 @@ log = logging.getLogger(__name__)
 PREFIX = "test/compression"
 PCA_ROWS = 10_000
 AT_ONCE = 100
-"""Pictures that are judged at once."""
+"""Pictures that are judged together."""
 SHOWN = 8
 
 Curve = list[tuple[float, float]]
@@ -56,17 +65,17 @@ Curve = list[tuple[float, float]]
 
 @dataclass
 class Written:
-    """A compressed file of the test examples, and what came back of it."""
+    """A compressed file of the test examples, and the pictures decoded from it."""
 
     size: int
     """Bytes on disk."""
     bits: NDArray[np.float64]
-    """Of every example by the coding tables: what an ideal coder would need, `[N]`."""
+    """The bits `[N]` that an ideal coder would need for every example, by the coding tables."""
     pictures: Pictures
 
 
 class Compression(Task):
-    """Compresses the first test examples into one real file, reads it back, and judges what comes.
+    """Compresses the first test examples into one real file, decodes it, and judges size and quality.
 
     - bpp: 8 x bytes of the file / pixels, header and checksum included; its standard error is that of the examples'
       own code lengths. `entropy_bpp` is what the tables of code probabilities say an ideal coder would need.
@@ -149,7 +158,7 @@ class Compression(Task):
 
 
 def _examples(context: TaskContext, split: str, most: int) -> Pictures:
-    """The first rows of the test split, evenly spaced ones of any other, uint8 `[N, C, H, W]`."""
+    """The first rows of the test split, or evenly spaced rows of another split, uint8 `[N, C, H, W]`."""
     size = context.spec.size
     every = torch.arange(most) if split == "test" or size <= most else torch.arange(most) * size // most
     parts = [eight_bits(batch.x.cpu()) for batch in subset(context.datamodule.ordered_loader(split), every)]
@@ -161,30 +170,30 @@ def _unit(pictures: Pictures) -> Tensor:
 
 
 def _digits(step: float) -> float:
-    """To two digits, which file names and figures can carry."""
+    """The step rounded to two digits, for names of files and figures."""
     return float(f"{step:.2g}")
 
 
 def _bpp(size: int, truth: Pictures) -> float:
-    """Bits for a pixel, of all its channels."""
+    """Bits per pixel, all channels together."""
     return 8 * size * truth.shape[1] / truth.size
 
 
 def _written(fitted: Fitted, step: float | None, truth: Pictures) -> Written:
-    """The test examples in a real file, and back from its bytes."""
+    """Write the test examples to a real file, and decode them from its bytes."""
     codec, tables = fitted.codec, fitted.tables(step)
     layout = {"kind": "npy", "shape": list(truth.shape[1:]), "dtype": "uint8", "channel": True}
     examples = Examples(layout, [_unit(truth)])
     start = time.perf_counter()
-    sent = whole_numbers(codec, examples, step)
-    data = packed(tables, sent, examples)
+    sent = quantise(codec, examples, step)
+    data = pack_examples(tables, sent, examples)
     encoded = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "test.nrwz"
         path.write_bytes(data)
         size = path.stat().st_size
-        header, streams = unpacked(codec, tables, path.read_bytes(), str(path))
-        pictures = np.concatenate([eight_bits(group) for group in rebuilt(codec, header, streams)])
+        header, streams = unpack_examples(codec, tables, path.read_bytes(), str(path))
+        pictures = np.concatenate([eight_bits(group) for group in rebuild_examples(codec, header, streams)])
     log.info(
         "compression%s: %d examples encoded in %.2f s, decoded in %.2f s",
         *("" if step is None else f", step {step:g}", len(truth), encoded - start, time.perf_counter() - encoded),
@@ -203,7 +212,7 @@ def _classics(context: TaskContext, truth: Pictures) -> dict[str, Classic]:
 
 
 def _judged(prefix: str, file: Written, classics: dict[str, Classic], truth: Pictures) -> dict[str, float]:
-    """The figures of one file, and of every classic at its bytes."""
+    """The figures of one file, and those of every classic codec at as many bytes."""
     pixels = truth.size / truth.shape[1]
     found = _quality(prefix, file.pictures, truth) | {
         f"{prefix}/bpp": _bpp(file.size, truth),
@@ -220,7 +229,7 @@ def _judged(prefix: str, file: Written, classics: dict[str, Classic], truth: Pic
 
 
 def _quality(prefix: str, found: Pictures, truth: Pictures) -> dict[str, float]:
-    """Figures of what came back, means over pictures."""
+    """Quality of the decoded pictures, as means over pictures."""
     spec = DataSpec(shape=truth.shape[1:], kind="image", size=len(truth))
     pairs = list(zip(_unit(found).split(AT_ONCE), _unit(truth).split(AT_ONCE), strict=True))
     each = {
@@ -236,8 +245,8 @@ def _quality(prefix: str, found: Pictures, truth: Pictures) -> dict[str, float]:
 
 
 def decoder_cost(model: Autoencoder) -> dict[str, float]:
-    """Numbers and bytes that the receiver must have (the decoder's, the likelihood's and, for codes, the
-    bottleneck's), and multiply-adds for a pixel."""
+    """The parameters and bytes that the receiver needs (decoder, likelihood and, for codes, the bottleneck), and the
+    multiply-adds per pixel."""
     parts = [model.decoder, model.likelihood, *([model.bottleneck] if discrete(model) else [])]
     tensors = {tensor.data_ptr(): tensor for part in parts for tensor in part.state_dict().values()}
     device = next(model.parameters()).device
@@ -265,7 +274,7 @@ def curve_of(figures: dict[str, float]) -> Curve:
 
 
 def _classic_curves(*found: dict[str, float]) -> dict[str, Curve]:
-    """Of every classic, at the bytes of all runs' files."""
+    """The curve of every classic codec, at the bytes of all runs' files."""
     return {
         name: sorted({point for figures in found for point in _points(figures, name)}) for name in (*OPTIONS, "pca")
     }
@@ -278,10 +287,10 @@ def _show(
     classics: dict[str, Classic],
     truth: Pictures,
 ) -> None:
-    """The curve, and the first examples beside what the codecs make of them at equal bytes."""
+    """Draw the rate-distortion curve, and the first examples beside their compressions at equal bytes."""
     if context.directory is None:
         return
-    # Whoever only loads a model should not wait for what draws.
+    # Imported here, so that loading a model does not import matplotlib.
     from narrows.drawing import canvas
     from narrows.drawing.rate_distortion import rate_distortion
 

@@ -1,4 +1,4 @@
-"""What a model restores of noisy test examples, beside the classic denoisers."""
+"""Task denoising: how well a model restores noisy test examples, beside classic denoisers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import denoising_filters
-from narrows.tasks.classics.linear import MAX_SQUARE, gather_training, ridge_to_clean
+from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE, gather_training, ridge_to_clean
 from narrows.tasks.measures.chosen_rows import reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import example_psnr, example_ssim, has_ssim
 from narrows.tasks.measures.standard_errors import with_error
@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[type[Corruption], str]] = {
     "masking": (Masking, "p"),
     "block": (Block, "size"),
 }
-"""By name, a corruption and the argument that is its level."""
+"""By kind of noise, the corruption and its argument that is the level."""
 LEVEL_NAMES = {kind: "share of the side" if kind == "block" else argument for kind, (_, argument) in KINDS.items()}
 LEVELS: dict[str, Sequence[float]] = {
     "gaussian": (0.25, 0.5, 0.75),
@@ -54,7 +54,7 @@ class Condition:
     level: float
     corruption: Corruption
     seen: bool
-    """Whether the model was trained with it."""
+    """Whether the model was trained with this noise."""
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class Condition:
 
 @dataclass
 class Restored:
-    """One condition's rows `[N, *shape]`, and what each method makes of them, by name, the model's as ""."""
+    """The rows `[N, *shape]` of one condition, and the rows restored by each method, by name (the model's is "")."""
 
     clean: Tensor
     observed: Tensor | None
@@ -182,13 +182,13 @@ class Denoising(Task):
 
 
 def build(kind: str, level: float, spec: DataSpec) -> Corruption:
-    """The noise of that kind and level; its other arguments at their defaults."""
+    """The corruption of that kind and level, with default values for its other arguments."""
     corruption, argument = KINDS[kind]
     return corruption(spec, **{argument: level})
 
 
 def _own(corruption: Corruption) -> tuple[str, float] | None:
-    """Kind and level of the noise that the model was trained with; None where it is none of `KINDS`."""
+    """Kind and level of the noise that the model was trained with; None if it is not among `KINDS`."""
     for kind, (known, argument) in KINDS.items():
         if type(corruption) is known:
             return kind, float(getattr(corruption, argument))
@@ -215,14 +215,14 @@ def _rows(context: TaskContext, split: str, most: int | None) -> Batch:
 
 
 def _noisy(context: TaskContext, condition: Condition, batch: Batch, split: str) -> tuple[Tensor, Tensor]:
-    """The noisy rows and the model's guess, on the CPU; the same noise whenever it is asked for."""
+    """The noisy rows and the model's reconstruction, on the CPU; the noise is the same in every call."""
     seed_default(context.seed, "denoising", condition.name, split)
     seen = batch.seen_as(*condition.corruption.to(context.device)(batch))
     return seen.x.float().cpu(), reconstructed(context.model, seen)
 
 
 def _span(context: TaskContext) -> float:
-    """Of the data: from the spec where it is bounded, else of the training split."""
+    """The range of the data: from the spec if that is bounded, else of the training split."""
     bounds = context.spec.bounds
     if bounds is not None:
         return bounds[1] - bounds[0]

@@ -1,4 +1,4 @@
-"""How well the latents of a model stand each for one factor of variation, beside PCA and ICA."""
+"""Task disentanglement: how well each latent stands for one factor of variation, beside PCA and ICA."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from narrows.random import generator
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
-from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
-from narrows.tasks.measures.factor_interventions import beta_vae, factor_vae
-from narrows.tasks.measures.factor_scores import (
+from narrows.tasks.measures.disentanglement_scores import (
     TREES,
     Matrix,
     Table,
@@ -31,6 +30,7 @@ from narrows.tasks.measures.factor_scores import (
     sap,
     top_gap,
 )
+from narrows.tasks.measures.factor_interventions import beta_vae, factor_vae
 from narrows.types import DataSpec
 
 METRICS: dict[str, Callable[[Table], dict[str, float]]] = {
@@ -41,15 +41,17 @@ METRICS: dict[str, Callable[[Table], dict[str, float]]] = {
     "factor_vae": factor_vae,
     "beta_vae": beta_vae,
 }
-"""By the name in the option; `dci` depends on another option."""
+"""Metrics by their name in `metrics`; `dci` also depends on `trees`."""
 DCI = ("disentanglement", "completeness", "informativeness")
 MAX_LATENTS = 256
-"""Every latent is held against every factor."""
+"""Most latents, because every latent is compared with every factor."""
 
 
 class Disentanglement(Task):
-    """Judges the noise-free latents of test examples by their factors of variation, in the definitions of
-    `disentanglement_lib` (see `narrows.tasks.measures.factor_scores` and `interventions`); all figures lie in [0, 1].
+    """Judges the noise-free latents of test examples by their factors of variation.
+
+    The figures are those of `disentanglement_lib` (see `tasks.measures.disentanglement_scores` and
+    `factor_interventions`) and lie in [0, 1].
 
     `test/mig`, and of each factor `test/mig/<factor>`; `test/sap`; `test/modularity` and `test/explicitness`;
     `test/factor_vae` and `test/beta_vae`; `test/dci_<trees>_disentanglement`, `..._completeness` and

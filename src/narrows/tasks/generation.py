@@ -1,4 +1,4 @@
-"""How samples compare with data: Fréchet and kernel distance, precision and recall, copies of the training set."""
+"""Task generation: how samples compare with data, by Fréchet and kernel distance, precision, recall, memorisation."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ KID_SUBSETS, KID_SIZE = 20, 1000
 NEIGHBOURS = 3
 SHOWN = 8
 COPIES = 250
-"""Rows whose nearest training row is looked for."""
+"""Most rows for which the nearest training row is found."""
 
 Sampler = Callable[[int], Tensor]
 
 
 class Generation(Task):
-    """Samples against the test split, in the features of `tasks.extractor` (named in the log and the report).
+    """Samples against the test split, in the features of `tasks.measures.feature_extractor` (named in the log).
 
     Of the model (`test/fid`, ...), of reconstructions of the test split (`test/rfid`), and beside them the same
     figures of the classics: a Gaussian over PCA's components (`test/pca/fid`), a mixture over pixels
@@ -51,7 +51,7 @@ class Generation(Task):
     Binary data are compared with draws of p(x|z), all others with its means.
 
     Args:
-        samples: at most so many, and never more than the test split has rows.
+        samples: most samples; never more than the test split has rows.
         neighbours: samples for precision and recall.
 
     Raises:
@@ -94,7 +94,7 @@ class Generation(Task):
 
     def _judge(self, extractor: Extractor, real: Tensor, rows: Tensor, context: TaskContext) -> dict[str, float]:
         fake = features(extractor, rows)
-        # The subsets of KID are drawn.
+        # KID draws random subsets.
         seed_default(context.seed, "generation", "kid")
         mean, deviation = kernel(real, fake)
         precision, recall = precision_recall(real[: self.neighbours], fake[: self.neighbours])
@@ -125,12 +125,12 @@ def _range(context: TaskContext) -> tuple[float, float] | None:
 
 
 def _gathered(context: TaskContext, split: str, most: int | None) -> Tensor:
-    """`[N, C, H, W]` on the CPU: a split's first rows, or all that memory should hold."""
+    """The first rows of a split `[N, C, H, W]` on the CPU; at most as many as memory should hold."""
     return _first((batch.truth for batch in context.batches(split)), most)
 
 
 def _first(parts: Iterable[Tensor], most: int | None) -> Tensor:
-    """The first `most` rows, on the CPU; no part is asked for that is not needed."""
+    """The first `most` rows on the CPU; further parts are not read."""
     kept, rows = [], 0
     for part in parts:
         kept.append(part.float().cpu())
@@ -162,7 +162,7 @@ def features(extractor: Extractor, rows: Tensor) -> Tensor:
 
 
 class _Given(nn.Module):
-    """Lets torchmetrics read features in the place of images."""
+    """Passes features through unchanged, so that torchmetrics takes features in place of images."""
 
     num_features = FEATURES
 
@@ -180,7 +180,7 @@ def frechet(real: Tensor, fake: Tensor) -> float:
 
 def kernel(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the squared kernel distance over random subsets."""
-    # A subset that is the whole has no spread; the estimate needs two rows of each.
+    # Subsets must be smaller than the whole to vary, and the estimate needs two rows of each.
     size = min(KID_SIZE, max(min(len(real), len(fake)) // 2, 2))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
@@ -197,13 +197,13 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> tuple[f
 
 
 def _covered(centres: Tensor, points: Tensor, k: int) -> float:
-    # The nearest is the point itself.
+    # The nearest neighbour is the point itself.
     radius = torch.cdist(centres, centres).kthvalue(min(k + 1, len(centres)), dim=1).values
     return float((torch.cdist(points, centres) <= radius).any(1).double().mean())
 
 
 def nearest(rows: Tensor, train: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Distance to, and place of, the nearest training row of each, Euclidean in data space."""
+    """For each row, the Euclidean distance to the nearest training row in data space, and its position."""
     rows = rows.flatten(1).to(device)
     best = torch.full((len(rows),), torch.inf, device=device)
     place = torch.zeros(len(rows), dtype=torch.long, device=device)

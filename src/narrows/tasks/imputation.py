@@ -1,4 +1,4 @@
-"""What a model fills in where values are missing, beside the classic imputers."""
+"""Task imputation: how well a model fills in missing values, beside classic imputers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import imputers
 from narrows.tasks.classics.imputers import Known, Matrix
 from narrows.tasks.measures.chosen_rows import parts, reconstructed, sampled
-from narrows.tasks.measures.hidden_values import Case, flat, gapped, given, patterns
+from narrows.tasks.measures.imputation_cases import Case, flat, gapped, given, patterns
 from narrows.tasks.measures.standard_errors import bootstrap, standard_error
 from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
 NOMINAL = 0.9
-"""Of the intervals whose coverage is measured."""
+"""Percentiles that bound the intervals whose coverage is measured."""
 SHOWN, SHOWN_DRAWS = 8, 3
 PIXELS = 100
 """Examples that biharmonic inpainting, which is slow, is judged on."""
@@ -39,12 +39,11 @@ class Imputation(Task):
     also `nrmse`, the RMSE in units of each feature's deviation over the training rows with nothing hidden (features
     that do not vary left out), in which predicting the mean scores 1.
 
-    Of complete data, and of those whose missing values nobody knows, values are hidden completely at random
-    (`test/imputation/mcar_0.5/rmse`) and in blocks
-    (`.../centre_0.5/...`, `.../random_0.3/...`, images and series). Of data with values that are missing on purpose
-    (`narrows.data.missing`), those: on test rows (`.../missing/...`) and on the training rows
-    (`.../missing_train/...`), whose observed values were learned from, as benchmarks of imputation have it. Standard
-    errors are of a bootstrap over rows (`uncertainty.bootstrap`).
+    If the data have values that were hidden on purpose (`narrows.data.missing_completely_at_random`), these are judged:
+    on test rows (`.../missing/...`) and, as in benchmarks of imputation, on the training rows
+    (`.../missing_train/...`), whose observed values were trained on. Otherwise values are hidden completely at random
+    (`test/imputation/mcar_0.5/rmse`) and in blocks (`.../centre_0.5/...`, `.../random_0.3/...`, images and series).
+    Standard errors are by bootstrap over rows (`tasks.measures.standard_errors`).
 
     The model reads, in the place of a hidden value, what its training corruption put there, or the training mean
     where it had none that hides (missing values: 0), and is told what is hidden if it reads that. One imputation is
@@ -60,14 +59,14 @@ class Imputation(Task):
 
     Args:
         rates: shares of the values hidden at random.
-        blocks: sides, as shares of the data's, for each place (`centre`, `random`).
+        blocks: sides of blocks, as shares of the side of the data, for each place (`centre`, `random`).
         draws: from the posterior predictive of variational models; 99 makes the percentiles exact for exchangeable
             draws; 0 for none.
         gibbs: steps of pseudo-Gibbs sampling before a draw.
         max_examples: a seeded subset of the split; null for all.
         max_rows: training rows for the classics; null for all.
-        max_features: above, iterative and forest are left out.
-        forest: whether the trees, which are slow, are wanted.
+        max_features: with more features, iterative and forest are left out.
+        forest: whether to run the slow trees.
 
     Raises:
         UserError: a share outside (0, 1), an unknown place, or a number that is too small.
@@ -136,7 +135,7 @@ class Imputation(Task):
     def _of_model(
         self, context: TaskContext, case: Case, train: Matrix
     ) -> tuple[dict[str, Tensor], NDArray[np.floating] | None]:
-        """The model's guess, and its draws of the hidden values `[draws, hidden values]`."""
+        """The model's reconstruction, and its draws of the hidden values `[draws, hidden values]`."""
         model, hidden = context.model, case.hidden.to(context.device)
         batch = case.batch.seen_as(_filled(context, case, train), hidden)
         guesses = {"": reconstructed(model, batch)}
@@ -167,7 +166,7 @@ class Imputation(Task):
 
 
 def _filled(context: TaskContext, case: Case, train: Matrix) -> Tensor:
-    """What the model reads: the hidden values as in training."""
+    """The input of the model, with hidden values replaced as in training."""
     x, hidden = case.batch.x, case.hidden.to(context.device)
     if case.hide is None:
         return x
@@ -179,7 +178,7 @@ def _filled(context: TaskContext, case: Case, train: Matrix) -> Tensor:
 
 
 def _draw(model: Autoencoder, batch: Batch, steps: int) -> Tensor:
-    """One draw of x given what is known, `[B, *shape]` on the CPU, after `steps` earlier ones have filled the input."""
+    """One draw of x given the known values, `[B, *shape]` on the CPU, after `steps` of pseudo-Gibbs sampling."""
     hidden, given = batch.hidden, batch.given
     assert hidden is not None
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""What each latent stands for: what it moves, what moves it, and where ways through the latent space lead."""
+"""Task interpretation: how latents change the output, which inputs drive them, and latent arithmetic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
-from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.interpretation_pictures import Sensitivity, decoded
 from narrows.tasks.measures import jacobians
 from narrows.tasks.measures.chosen_rows import drawn
@@ -30,12 +30,12 @@ from narrows.types import Batch, DataSpec, QuantizedLatent
 log = logging.getLogger(__name__)
 
 MAX_LATENTS = 2048
-"""Every one is differentiated alone."""
+"""Most latents, because each one is differentiated separately."""
 ACTIVE = 0.01
 
 
 class Interpretation(Task):
-    """Ranks the latents by how far they move the output, draws what they stand for, and tries latent arithmetic.
+    """Ranks the latents by how much they change the output, draws their effects, and tries latent arithmetic.
 
     A latent's sensitivity is the squared norm of its column of the decoder's Jacobian, times the latent's standard
     deviation over training rows, averaged over test examples: of a linear model it is the variance that the
@@ -152,7 +152,7 @@ class Interpretation(Task):
 
 
 def ranked(variation: Matrix) -> dict[str, float]:
-    """Effective number and top shares of what each latent adds, `[K]`; all 0 where nothing moves."""
+    """Effective number of latents and top shares of the variation `[K]` that each adds; all 0 without variation."""
     total = float(variation.sum())
     if total <= 0:
         return {"effective_latents": 0.0, "top_1_share": 0.0, "top_3_share": 0.0}
@@ -194,7 +194,7 @@ def _sensitivity(
 
 
 def _components(context: TaskContext, classics: Classics, codes: Matrix, max_rows: int | None) -> dict[str, Matrix]:
-    """What one standard deviation of each component adds to an example, `[K, D]`."""
+    """The change of an example by one standard deviation of each component, `[K, D]`."""
     ica = fit_ica(context, classics, min(10_000, max_rows or 10_000))
     axes = classics.pca.components_
     return {"pca": codes.std(0)[:, None] * axes, "ica": ica.mixing @ axes}

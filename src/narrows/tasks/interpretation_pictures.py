@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture, Row
-from narrows.drawing.curves import Curve, curves
+from narrows.drawing.embeddings_and_error_bars import Curve, curves
 from narrows.drawing.examples import layout_of, paths, rolls
 from narrows.random import generator
 from narrows.tasks.base import TaskContext
@@ -33,7 +33,7 @@ def draw(
     test: dict[str, NDArray],
     shown: int,
 ) -> None:
-    """All of them, of the `shown` latents that move the output most; `codes` are the training rows', `[N, K]`."""
+    """Draw all pictures, for the `shown` latents that change the output most; `codes` `[N, K]` are of training rows."""
     variation = ours.energy.mean(0)
     order = np.argsort(-variation, kind="stable")[:shown]
     shares = variation / max(float(variation.sum()), 1e-30)
@@ -61,7 +61,7 @@ def _saliency(
     strongest = {kind: _strongest(weights, len(order)) for kind, weights in theirs.items()}
     rows: list[Row] = [("values it moves", ours.moved[order]), ("inputs that drive it", ours.driving[order])]
     rows += [(f"{kind.upper()}, same rank", np.abs(weights)) for kind, weights in strongest.items()]
-    # Each map on its own scale: that of the first latent would leave the others dark.
+    # Each map has its own scale; on that of the first latent the others would be dark.
     rows = [(name, values / np.maximum(values.max(1, keepdims=True), 1e-30)) for name, values in rows]
     title = "The latents that move the output most (share): each map from 0 to its own largest value"
     layout = layout_of(spec)
@@ -80,7 +80,7 @@ def _strongest(weights: Matrix, count: int) -> Matrix:
 
 
 def _padded(rows: list[Row]) -> list[Row]:
-    """As many maps in every row as in the first: there may be fewer components than latents."""
+    """The rows filled up to the length of the first, because there may be fewer components than latents."""
     count = len(rows[0][1])
     return [
         (name, np.pad(values, ((0, count - len(values)), *(((0, 0),) * (values.ndim - 1))))) for name, values in rows
@@ -103,7 +103,7 @@ def _traversal(
 
 def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
     rows: list[Row] = []
-    # Curves and heat maps have a panel for each way, images a row.
+    # Curves and heat maps have a panel for each path, images a row.
     pairs = PAIRS if layout_of(context.spec) in ("image", "roll") else 1
     for first, last in _pairs(test, context.seed)[:pairs]:
         start, end = (torch.from_numpy(test["model"][place]) for place in (first, last))
@@ -119,7 +119,7 @@ def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
 
 
 def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
-    """Places of random examples, of different labels where there are any."""
+    """Positions of random pairs of examples, with different labels if there are labels."""
     order = torch.randperm(len(test["raw"]), generator=generator(seed, "pairs")).tolist()
     found: list[tuple[int, int]] = []
     while len(found) < PAIRS and len(order) > 1:
@@ -128,7 +128,7 @@ def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
         if others:
             order.remove(others[0])
             found.append((first, others[0]))
-    # All of one label: any two.
+    # All have one label, so any two will do.
     return found or [(0, len(test["raw"]) - 1)]
 
 
@@ -138,7 +138,7 @@ def _repeated(test: dict[str, NDArray], place: int, times: int) -> NDArray | Non
 
 @dataclass
 class Sensitivity:
-    """How far each latent moves the output, and what moves it; by latent, in the model's order."""
+    """How much each latent changes the output, and how much inputs change it; by latent, in the model's order."""
 
     energy: Matrix
     """`[B, K]`: the squared norm of `sd_k dx/dz_k` of each example."""

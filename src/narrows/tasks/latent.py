@@ -1,4 +1,4 @@
-"""What the latent carries: KL, active units, sparsity, codes."""
+"""Task latent: KL, active units, sparsity, dead latents and use of codes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from narrows.tasks.measures import chosen_rows
 from narrows.types import Batch, Latent, QuantizedLatent, SparseLatent, VariationalLatent
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Of the inverse multiquadratic kernels that are added up (Tolstikhin et al., 2018)."""
+"""Scales of the inverse multiquadratic kernels that are summed (Tolstikhin et al., 2018)."""
 MAX_VALUES = 2**24
-"""Differences between two samples that are held at once (64 MB)."""
+"""Most differences between two samples held in memory at once (64 MB)."""
 
 
 @dataclass
@@ -43,20 +43,20 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
-        """`[D]`, over rows, dividing by their number."""
+        """The variance over rows `[D]`, divided by their number."""
         return torch.as_tensor(self.deviation) / self.count
 
 
 @dataclass
 class CodeHistogram:
-    """How often each code of one alphabet of `size` occurred; codes that never did take no room."""
+    """Counts of the codes of one alphabet of `size`; codes that never occurred take no memory."""
 
     size: int
     codes: Tensor | None = None
     counts: Tensor | None = None
 
     def add(self, codes: Tensor) -> None:
-        """Codes of any shape."""
+        """Count codes of any shape."""
         found, counts = codes.flatten().cpu().unique(return_counts=True)
         if self.codes is not None and self.counts is not None:
             found, place = torch.cat([self.codes, found]).unique(return_inverse=True)
@@ -65,7 +65,7 @@ class CodeHistogram:
 
     @property
     def usage(self) -> float:
-        """The fraction of the codes that occurred."""
+        """The fraction of codes that occurred."""
         return 0.0 if self.codes is None else len(self.codes) / self.size
 
     @property
@@ -121,7 +121,7 @@ class LatentFigures(Task):
         return sums.figures(self.threshold) | self._discrepancy(context)
 
     def _discrepancy(self, context: TaskContext) -> dict[str, float]:
-        """Of parts of the rows, each small enough to be compared pair by pair, weighted by their sizes."""
+        """The mean discrepancy of parts of the rows small enough to compare in pairs, weighted by their sizes."""
         if self.mmd_rows == 0:
             return {}
         model = context.model
@@ -181,7 +181,7 @@ class _Sums:
 
 
 def _mean(latent: VariationalLatent) -> Tensor:
-    """`E_q[z]`, or the noise-free value where it has no closed form."""
+    """`E_q[z]`, or the noise-free value if that has no closed form."""
     try:
         return latent.posterior.mean
     except NotImplementedError:

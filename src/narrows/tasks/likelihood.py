@@ -1,4 +1,4 @@
-"""The log-evidence of the test split by importance sampling."""
+"""Task likelihood: the log-evidence of the test split by importance sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from narrows.tasks.measures import chosen_rows
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 MAX_VALUES = 2**26
-"""Decoder output values at once (256 MB): bounds memory where a value needs many parameters."""
+"""Most decoder outputs at once (256 MB), which bounds memory if a value needs many parameters."""
 
 
 class Likelihood(Task):

@@ -1,4 +1,4 @@
-"""What the encoder is worth as a start where labels are few."""
+"""Task probe: how useful the encoder is when few labels are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from narrows.evaluation import evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.linear import fit_classics
+from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.classifier import BATCH, descend
 from narrows.tasks.measures.embeddings import (
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 ALL = "all"
 CHUNK = 1000
 READ = ("x", "missing")
-"""What a network is given, in this order, of what is read of a split."""
+"""The inputs of a network, in this order, among the arrays read from a split."""
 UNSEEN = -10.0
 """Logit of a class without a labelled example."""
 
@@ -143,7 +143,7 @@ class Probe(Task):
     def _judge(
         self, context: TaskContext, train: dict[str, NDArray], test: dict[str, NDArray], chosen: NDArray, draw: int
     ) -> dict[str, Matrix]:
-        """1. for every test row that is told rightly, else 0., by kind."""
+        """By kind, 1. for every test row that is classified correctly, else 0."""
         label = train["label"][chosen]
         probes = {kind: fit_probe(train[kind][chosen], label) for kind in train if kind.endswith("probe")}
         found = {kind: _hits(probe.tell(test[kind]), test) for kind, probe in probes.items()}
@@ -176,7 +176,7 @@ class Probe(Task):
     def _draw(self, context: TaskContext, found: dict[str, float], sizes: dict[str, int]) -> None:
         if context.directory is None:
             return
-        from narrows.drawing.curves import Curve, curves
+        from narrows.drawing.embeddings_and_error_bars import Curve, curves
 
         names = {
             "probe": "this run: linear probe",
@@ -207,7 +207,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def start_from(self, probe: LinearProbe) -> None:
-        """Say what a probe of these latents says, and of classes that it never saw, no."""
+        """Start with the weights of a probe of these latents; classes that it never saw get a very low logit."""
         self.head.weight.zero_()
         self.head.bias.fill_(UNSEEN)
         for row, kind in enumerate(probe.classes):
@@ -220,13 +220,13 @@ class Classifier(nn.Module):
 
 
 def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int64]:
-    """Ascending positions of `size` rows: of every class one, then of every class a second, and so on."""
+    """Ascending positions of `size` rows: one of every class, then a second of every class, and so on."""
     order = torch.randperm(len(label), generator=generator(seed, "labelled", draw)).numpy()
     place = np.empty(len(label), dtype=np.int64)
     for kind in np.unique(label):
         mine = order[label[order] == kind]
         place[mine] = np.arange(len(mine))
-    # Which classes come first in the last, unfinished turn is as random as the order.
+    # In the last, incomplete round the classes come in random order.
     return np.sort(order[np.argsort(place[order], kind="stable")][:size])
 
 
@@ -247,7 +247,7 @@ def _told(network: Classifier, test: dict[str, NDArray], context: TaskContext) -
 
 
 def _figures(hits: dict[str, list[Matrix]]) -> dict[str, float]:
-    """Mean accuracy over draws with its standard error: over draws, or over test rows where there is one draw."""
+    """Mean accuracy over draws with its standard error: over draws, or over test rows if there is one draw."""
     found: dict[str, float] = {}
     for kind, draws in hits.items():
         accuracies = np.array([draw.mean() for draw in draws])

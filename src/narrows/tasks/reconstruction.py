@@ -1,4 +1,4 @@
-"""How well the test split is reconstructed, beside the classic answers."""
+"""Task reconstruction: how well the test split is reconstructed, beside PCA, ridge and the training mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from narrows.evaluation import subset
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
-from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     example_ms_ssim,
@@ -31,7 +31,7 @@ from narrows.types import Batch, DataSpec
 log = logging.getLogger(__name__)
 
 SHOWN = 4
-"""Examples that were rebuilt worst, and as many that were rebuilt best."""
+"""Number of worst reconstructed examples shown, and of best ones."""
 
 
 class Reconstruction(Task):
@@ -104,7 +104,7 @@ class Reconstruction(Task):
 def _judged(
     context: TaskContext, classics: Classics, batches: Iterable[Batch]
 ) -> tuple[dict[str, ErrorSums], dict[str, float]]:
-    """The errors of the model and of all that stands beside it, by name, and their figures; empty without batches."""
+    """The errors of the model and of the other methods by name, and their figures; empty without batches."""
     bounds = context.spec.bounds
     unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
     sums: dict[str, ErrorSums] = {}
@@ -127,7 +127,7 @@ def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
 
 
 class _Closer:
-    """Streams the figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
+    """Accumulates figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
 
     def __init__(self, spec: DataSpec, span: float, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
@@ -163,7 +163,7 @@ class _Closer:
 
 
 def _show(context: TaskContext, errors: Tensor) -> None:
-    """The test examples that are rebuilt worst and best, and how they are rebuilt."""
+    """Draw the worst and best reconstructed test examples with their reconstructions."""
     if context.directory is None:
         return
     from narrows.drawing import restoration
@@ -187,7 +187,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
 
 
 def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """By name, a guess at the truth beside the model's and the values that it is judged by (None for all)."""
+    """The guesses of the other methods by name, each with the values by which it is judged (None for all)."""
     model, x, observed = context.model, batch.x, batch.observed
     guesses = {
         "test/pca": classics.guess_pca(x, observed),
@@ -216,7 +216,7 @@ def _figures(sums: dict[str, ErrorSums], components: int) -> dict[str, float]:
         found |= errors.figures(name)
     for name in ("test", "test/pca"):
         found |= sums[name].deviations(name)
-    # A denoiser's input is no prediction of probabilities.
+    # The corrupted input does not predict probabilities.
     found.pop("test/corrupted/bce", None)
     smallest = 1e-30
     mean = max(sums["test/mean"].mse, smallest)

@@ -1,4 +1,4 @@
-"""What is left of the data in the latents, beside classic reductions to as many dimensions."""
+"""Task reduction: how well the latents preserve the data, beside classic reductions to as many dimensions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from narrows.errors import require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, generator
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.linear import Classics, fit_classics
-from narrows.tasks.classics.reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
+from narrows.tasks.classics.dimension_reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import (
     NEIGHBOURS,
@@ -40,7 +40,7 @@ from narrows.types import Batch, DataSpec
 log = logging.getLogger(__name__)
 
 PARTS = 5
-"""Of the test rows whose neighbourhoods are compared: as many values of trustworthiness."""
+"""Parts of the test rows; each gives one value of trustworthiness."""
 PERPLEXITY = 30
 
 
@@ -134,7 +134,7 @@ class Reduction(Task):
     def _train_codes(
         self, context: TaskContext, readers: dict[str, Reader], reducers: dict[str, Reducer]
     ) -> dict[str, tuple[Matrix, NDArray]]:
-        """By reduction, codes of training rows and their labels; of one that was fitted on some rows, of these."""
+        """By reduction, codes and labels of training rows: those it was fitted on, if it was fitted on some."""
         known = {name: reducer.fitted for name, reducer in reducers.items() if reducer.fitted is not None}
         asked = {name: read for name, read in readers.items() if name not in known} | {"label": labels}
         train = read_split(context, "train", asked, _some(context.spec.size, self.max_rows, context.seed))
@@ -164,7 +164,7 @@ class Reduction(Task):
     def _draw(self, context: TaskContext, look: _Look) -> None:
         if context.directory is None:
             return
-        from narrows.drawing.curves import maps
+        from narrows.drawing.embeddings_and_error_bars import maps
 
         chosen = torch.randperm(len(look.raw), generator=generator(context.seed, "map"))[: self.map_rows].numpy()
         panels = _flat_maps(look.test["model"][chosen], context.seed, self.umap_rows is not None)
@@ -175,8 +175,8 @@ class Reduction(Task):
 
 @dataclass
 class _Look:
-    """By reduction: codes of training rows with their labels, where there are any, codes of test rows, squared error
-    of test examples."""
+    """By reduction: codes of training rows and their labels, if any, codes of test rows, and squared errors of test
+    examples."""
 
     train: dict[str, tuple[Matrix, NDArray]]
     test: dict[str, Matrix] = field(default_factory=dict)
@@ -206,7 +206,7 @@ def _reader(classics: Classics, reducer: Reducer) -> Reader:
 
 
 def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reducer]) -> dict[str, Reader]:
-    """The MSE of every example of a batch, `[B]`, by what reconstructs it."""
+    """By method of reconstruction, a function that gives the MSE of every example of a batch, `[B]`."""
 
     def back(reducer: Reducer) -> Reader:
         assert reducer.decode is not None

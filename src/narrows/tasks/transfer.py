@@ -1,4 +1,4 @@
-"""How specific a model is to its data: the same model on other data, beside PCA fitted to the model's own."""
+"""Task transfer: how a model reconstructs other data than its own, beside PCA fitted to its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.linear import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.measures.chosen_rows import chosen, reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import ErrorSums, example_mse
 from narrows.tasks.measures.standard_errors import Rows, bootstrap
@@ -31,7 +31,7 @@ SHOWN = 8
 
 @dataclass
 class Rebuilt:
-    """Rows of one data set, and what the model and PCA make of them, by name, the model's as ""."""
+    """Rows of one data set, and their reconstructions by name (the model's is "")."""
 
     batch: Batch
     guesses: dict[str, Tensor]
@@ -85,7 +85,7 @@ class Transfer(Task):
         return "tokens have no squared error" if spec.kind == "tokens" else None
 
     def run(self, context: TaskContext) -> dict[str, float]:
-        # Before PCA is fitted, so that a mistake in the options costs no minute.
+        # Loaded before PCA is fitted, so that a mistake in the options shows at once.
         foreign = {name: self._loaded(context, name, other) for name, other in self._named()}
         classics = fit_classics(context, self.max_rows)
         own = Batch.cat(sampled(context, "test", self.max_examples, "transfer rows"))
@@ -150,7 +150,7 @@ def _errors(rebuilt: Rebuilt, span: float) -> dict[str, float]:
 
 
 def _mean(batch: Batch) -> Rows:
-    """Of the observed values, `[*shape]`."""
+    """The mean of the observed values, `[*shape]`."""
     truth = batch.truth.float().numpy()
     if batch.observed is None:
         return truth.mean(0)
@@ -159,7 +159,7 @@ def _mean(batch: Batch) -> Rows:
 
 
 def _separation(own: Rebuilt, other: Rebuilt, seed: int) -> dict[str, float]:
-    """AUROC of the error per value, the other set's examples being the positives."""
+    """AUROC of the error per value; examples of the other data set are the positives."""
     foreign = np.repeat([False, True], [len(own.batch), len(other.batch)])
     found = {}
     for name in other.guesses:

@@ -1,4 +1,4 @@
-"""Training: the LightningModule, its trainer, and one experiment from its config to its record."""
+"""Training: the LightningModule, its Trainer, and a whole experiment from config to recorded figures."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""One experiment, from its config to its record."""
+"""Running an experiment, from its config to its recorded figures."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.loading import fitted_density, recorded_encoding
-from narrows.loading.load import build_model, checkpoint_path, read_weights, untrained
+from narrows.loading import fitted_density, recorded_table_encoding
+from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
-from narrows.runs import checkpoints, history_positions
-from narrows.runs.directory import RunDirectory
+from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job
-from narrows.runs.manifest import is_main_process
+from narrows.runs.provenance import is_main_process
+from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
-from narrows.training.callbacks.checkpoint import is_out_of_memory
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
-from narrows.training.loggers import TensorBoard
-from narrows.training.module import AutoencoderModule
-from narrows.training.trainer import check_trainer, declare, make_trainer, quieten
+from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.lightning_module import AutoencoderModule
+from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
+from narrows.training.tensorboard import TensorBoard
 
 Figures = dict[str, float]
 log = logging.getLogger(__name__)
@@ -62,11 +62,11 @@ class Trained:
 
 
 def run(config: DictConfig, job: Job) -> Figures:
-    """Train, test and record what `config` describes; the final figures.
+    """Train, test and record the experiment that `config` describes; returns its final figures.
 
     Raises:
-        UserError: anything in the config or the data that a user can mend.
-        Pruned: the sweep that this run belongs to gave up on it.
+        UserError: a mistake in the config or the data.
+        Pruned: the sweep that this run belongs to ended it early.
     """
     quieten()
     asked, config = config, checked(config)
@@ -94,15 +94,15 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
 
 
 def check_composition(config: DictConfig) -> Objective:
-    """Build what needs no data, and refuse what cannot work together before any data are loaded.
+    """Build the objective and check that all parts fit together, before any data are loaded.
 
     Raises:
-        UserError: a value out of range, a model that cannot carry on with the bottleneck's latent, or a loss or a
-            density that cannot read the model's.
+        UserError: a value out of range, a model that does not fit the bottleneck's latent, or a loss or density that
+            does not fit the model's latent.
     """
     check_trainer(config.trainer)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
-    # The kind of latent does not depend on the width before it: any width does to ask for it.
+    # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
     bottleneck = build(config.bottleneck, "bottleneck", width)
     model = class_of(config.model, "model", Autoencoder)
@@ -143,7 +143,7 @@ def train(
     data = load_data(config, source)
     if record is not None:
         record.update(data=data.spec.to_dict())
-        recorded_encoding.save(data, record.path)
+        recorded_table_encoding.save(data, record.path)
     model = build_model(config, data.spec)
     if record is not None:
         record.update(parameters=_announced(job, data, model, trainer))
@@ -166,7 +166,7 @@ def train(
 
 
 def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -> AutoencoderModule:
-    """What trains the model on the objective.
+    """The LightningModule that trains the model on the objective.
 
     Raises:
         UserError: an option that the module refuses.
@@ -185,15 +185,15 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
 
 def _starting_point(job: Job, record: RunDirectory | None) -> Path | None:
     """The checkpoint to go on from, with the run's histories cut back to it."""
-    start = checkpoints.newest(job.directory) if job.resume else None
+    start = checkpoint_files.newest(job.directory) if job.resume else None
     if record is None:
         return start
     if not job.resume:
         began_at(record, 0, None)
         return None
-    checkpoints.clear_temporary(record.path)
-    state: dict[str, Any] = {} if start is None else checkpoints.read(start)
-    history_positions.rewind(record.path, state.get("histories", {}))
+    checkpoint_files.clear_temporary(record.path)
+    state: dict[str, Any] = {} if start is None else checkpoint_files.read(start)
+    rewind_histories.rewind(record.path, state.get("histories", {}))
     began_at(record, state.get("global_step", 0), None if start is None else start.name)
     log.info("going on with %s from step %s", record.path, state.get("global_step", 0))
     return start

@@ -1,15 +1,14 @@
-"""Loggers: where a run's scalars go."""
+"""Loggers of a run's scalars: `metrics.csv`, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
 import csv
-import math
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from narrows.errors import UserError
@@ -17,7 +16,7 @@ from narrows.runs.file_names import HISTORY
 
 
 class CSVHistory(Logger):
-    """`metrics.csv`, one row per value: `step,metric,value`; rows are only ever appended."""
+    """Writes `metrics.csv`, one row per value: `step,metric,value`; rows are only appended."""
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
@@ -42,48 +41,7 @@ class CSVHistory(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The run directory holds the config."""
-
-
-class TensorBoard(TensorBoardLogger):
-    """TensorBoard events in the run directory itself, one HParams row per run and no sub-runs."""
-
-    def __init__(self, save_dir: str | Path) -> None:
-        super().__init__(save_dir=save_dir, name="", version="", default_hp_metric=False)
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Flush, without Lightning's `hparams.yaml`: `config.yaml` is the record."""
-        if self._experiment is not None:
-            self._experiment.flush()
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Flush and stay open: fitting and testing share one event file."""
-        self.save()
-
-    @rank_zero_only
-    def close(self) -> None:
-        """End the event file."""
-        self.experiment.close()
-
-    @rank_zero_only
-    def declare(self, hyperparameters: Mapping[str, Any], metrics: list[str]) -> None:
-        """Write the run's one HParams row into its own event file.
-
-        The metric columns are named here, once and at the start, because TensorBoard reads them from the
-        first summary that it meets; their values are the scalars of the same names.
-        """
-        from torch.utils.tensorboard.summary import hparams
-
-        plain = {key: _plain(value) for key, value in hyperparameters.items() if value is not None}
-        writer = self.experiment._get_file_writer()
-        for summary in hparams(plain, dict.fromkeys(metrics, math.nan)):
-            writer.add_summary(summary)
-
-
-def _plain(value: Any) -> bool | int | float | str:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+        """Do nothing: the run directory holds the config."""
 
 
 def wandb(save_dir: str | Path, project: str = "narrows", offline: bool = False) -> Logger:

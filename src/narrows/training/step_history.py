@@ -1,7 +1,7 @@
-"""What a run writes down of its losses while it trains, at no cost to the step.
+"""The history of loss terms by step, recorded without slowing the step down.
 
-Each step writes one row of term values into a buffer on the device. Every `interval` steps the rows come to
-the host once: their means are logged, and the first row that is not finite names its step and its term.
+Each step writes one row of term values into a buffer on the device. Every `interval` steps the rows are copied to the
+host: their means are logged, and a row that is not finite raises an error that names the step and the term.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from narrows.types import at_least_single
 
 
 def names_of(losses: Losses) -> list[str]:
-    """The columns: the total and every term."""
+    """The names of the columns: the total and every term."""
     return ["loss", *losses.terms]
 
 
@@ -30,7 +30,7 @@ def as_row(total: Tensor, losses: Losses) -> Tensor:
 
 @dataclass
 class StepHistory:
-    """The rows of the steps since the last flush."""
+    """Holds the rows of the steps since the last flush."""
 
     interval: int = 1
     names: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class StepHistory:
         self.steps.append(step)
 
     def _room(self, row: Tensor) -> Tensor:
-        """A buffer for a whole interval on `row`'s device, with what has been restored."""
+        """A new buffer for a whole interval on `row`'s device, which begins with the restored rows."""
         room = row.new_zeros(self.interval, len(row))
         if self.rows is not None:
             room[: len(self.steps)] = self.rows[: len(self.steps)]
@@ -67,13 +67,13 @@ class StepHistory:
         return {"names": list(self.names), "steps": list(self.steps), "rows": None if rows is None else rows.clone()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self.names, self.steps, self.rows = list(state["names"]), list(state["steps"]), state["rows"]
 
     def take(self, share: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor | None:
-        """The mean over the recorded rows, `[n]`, on the host; forgets them.
+        """Remove the recorded rows and return their mean, `[n]`, on the host.
 
-        `share` averages rows over the processes before they are judged, so that all stop together.
+        `share` averages rows over the processes before they are checked, so that all processes stop together.
 
         Raises:
             NonFiniteError: a row is not finite; the sentence names step and term.

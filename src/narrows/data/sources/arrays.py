@@ -14,14 +14,14 @@ from torch import Tensor
 
 from narrows.data.contents import Contents, Part, Standardise
 from narrows.data.dataset_files import ArrayFile, existing, holds_keys, locate, read_arrays
-from narrows.data.mapped import Mapped
+from narrows.data.memory_mapped import Mapped
 from narrows.data.stores import Store
 from narrows.errors import UserError, nearest, require
 
 ArrayKind = Literal["auto", "vector", "series", "image"]
 NumpyArray = np.ndarray[Any, Any]
 HELD_BYTES = 2 * 2**30
-"""Of an array in its file: larger ones are mapped, where nothing is said."""
+"""Size of an array in its file above which `mapped=auto` maps it."""
 AXES = {"vector": (2,), "series": (2, 3), "image": (3, 4)}
 
 
@@ -30,10 +30,11 @@ class HeldOut:
     """Where the test split of `Arrays` comes from.
 
     Args:
-        fraction: of the rows, taken where neither `path` nor `x_key` says more; null: no test split.
-        path: another file; null: the same.
-        x_key: its examples; null: as in the training file.
-        label_key: its labels; null: as in the training file, unless `x_key` is another array of that file.
+        fraction: of the rows, if neither `path` nor `x_key` is set; null for no test split.
+        path: another file; null for the training file.
+        x_key: key of the test examples; null for that of the training examples.
+        label_key: key of the test labels; null for that of the training labels, unless `x_key` is another array of the
+            training file.
     """
 
     fraction: float | None = 0.1
@@ -49,23 +50,23 @@ class Arrays:
     `[N, C, H, W]`, served `[C, H, W]`. `auto`: two axes are vectors, four are images, and three are images
     where they are bytes or truth values and series otherwise.
 
-    Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are taken as they are,
-    as float32, and then standardised as asked.
+    Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are read as float32 and
+    standardised if `standardise` says so.
 
-    Examples that are mapped stay in their file: memory holds a batch of them, and every value, split and fingerprint is
-    that of the same examples in memory. The file must be a .npy or an array of an uncompressed .npz, and nothing may
-    change it meanwhile; labels are held.
+    Mapped examples stay in their file, and memory holds only a batch of them; values, splits and fingerprint are the
+    same as in memory. The file must be a .npy or an uncompressed .npz and must not change during the run; labels are
+    read into memory.
 
     Args:
-        label_key: whole numbers, classes `[N]` or factors of variation `[N, K]`; null: no labels.
+        label_key: key of the labels, whole numbers: classes `[N]` or factors of variation `[N, K]`; null for none.
         channels_last: images are `[N, H, W, C]`, series `[N, T, C]`.
         standardise: `none`, `standard` or `minmax`, per feature or channel, fitted on the training rows.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
-        test: the test split; null: a tenth of the rows.
-        mapped: `auto` maps what takes more than `HELD_BYTES` of its file, can be mapped and is not standardised.
+        test: the test split; null takes a tenth of the rows.
+        mapped: `auto` maps an array of more than `HELD_BYTES` if it can be mapped and is not standardised.
 
     Raises:
-        UserError: (`load`) a file, key, type or shape that cannot be what was asked for.
+        UserError: (`load`) a file, key, type or shape that does not fit the arguments.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Arrays:
         return kind, Part(x, label)
 
     def _place(self, path: Path, key: str) -> ArrayFile | None:
-        """Where the examples stand that are to be mapped; None where they are to be held."""
+        """The place of examples that are to be mapped; None if they are to be read into memory."""
         asked = self.mapped is True
         if not asked and (not self.mapped or self.standardise != "none" or path.stat().st_size <= HELD_BYTES):
             return None
@@ -153,17 +154,17 @@ class Arrays:
     def _mapped(self, place: ArrayFile, where: str) -> tuple[str, Mapped]:
         x = place.opened()
         kind = resolve(self.kind, x, where)
-        lay_out(x, kind, self.channels_last, where)  # refuses what the rows alone do not show
+        lay_out(x, kind, self.channels_last, where)  # refuses what single rows do not show
         return kind, Mapped([place], partial(arranged, kind=kind, channels_last=self.channels_last, where=where))
 
 
 def arranged(x: NumpyArray, kind: str, channels_last: bool, where: str) -> Tensor:
-    """Rows as a file holds them, as they are served but for scaling."""
+    """Rows of a file as a tensor with channels first, not yet scaled."""
     return to_tensor(lay_out(x, kind, channels_last, where), kind, where)
 
 
 def resolve(kind: ArrayKind, x: NumpyArray, where: str) -> str:
-    """The kind that `auto` stands for, checked against the number of axes."""
+    """The kind of data, inferred if it is `auto`, and checked against the number of axes."""
     small = x.dtype in (np.uint8, np.bool_)
     found = {2: "vector", 3: "image" if small else "series", 4: "image"}.get(x.ndim) if kind == "auto" else kind
     if found is None or x.ndim not in AXES[found]:
@@ -174,7 +175,7 @@ def resolve(kind: ArrayKind, x: NumpyArray, where: str) -> str:
 
 
 def lay_out(x: NumpyArray, kind: str, channels_last: bool, where: str) -> NumpyArray:
-    """Channels first, with an axis for them."""
+    """`x` with channels first, and with a channel axis added where it has none."""
     if kind == "vector":
         require(not channels_last, f"channels_last=true, but {where} holds vectors, which have no channels")
         return x
@@ -192,7 +193,7 @@ def lay_out(x: NumpyArray, kind: str, channels_last: bool, where: str) -> NumpyA
 
 
 def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
-    """uint8 for images of bytes or truth values, float32 for all else."""
+    """`x` as uint8 for images of bytes or truth values, else as float32."""
     require(
         x.dtype.kind in "biuf",
         f"{where} is of type {x.dtype}: numbers or truth values are needed",

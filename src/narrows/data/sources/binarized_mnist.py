@@ -1,4 +1,4 @@
-"""MNIST as one fixed draw of black and white: the density estimation benchmark."""
+"""Binarized MNIST, one fixed black-and-white draw of MNIST: a benchmark of density estimation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BinarizedMNIST:
     original `binarized_mnist_{train,valid,test}.amat` in `data_dir` or `<data_dir>/binarized_mnist`.
 
     Raises:
-        UserError: (`load`) files that are missing and cannot be fetched, or are no such images.
+        UserError: (`load`) files that are missing and cannot be fetched, or hold something else.
     """
 
     def __init__(self, data_dir: str = "data", download: bool = True) -> None:
@@ -86,7 +86,7 @@ def _read_texts(folder: Path) -> dict[str, Part]:
 
 
 def _read_text(path: Path, rows: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    # A row is 784 digits with spaces between: taking bytes apart is a hundred times faster than np.loadtxt.
+    # A row is 784 digits separated by spaces: slicing its bytes is a hundred times faster than np.loadtxt.
     raw = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     bits = raw[(raw != ord(" ")) & (raw != ord("\n")) & (raw != ord("\r"))] - ord("0")
     if bits.size != rows * 784 or (bits > 1).any():

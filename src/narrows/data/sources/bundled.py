@@ -30,8 +30,8 @@ class Bundled:
     ships them.
 
     Args:
-        name: which.
-        test: fraction held out for the test split; there is no official one. null: none.
+        name: of the table.
+        test: fraction held out for the test split, as there is no official one; null for no test split.
         standardise: none, standard or minmax, fitted on the training rows.
 
     Raises:

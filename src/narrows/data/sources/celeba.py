@@ -14,7 +14,7 @@ from narrows.data.stores import Streamed
 from narrows.errors import UserError, nearest
 
 FACE = 148
-"""Side of the square around the face that is usually cut from the 178 x 218 images."""
+"""Side of the square around the face that is customarily cropped from the 178 x 218 images."""
 PARTITION = "list_eval_partition.txt"
 ATTRIBUTES = "list_attr_celeba.txt"
 PARTS = {"0": "train", "1": "validation", "2": "test"}
@@ -29,7 +29,7 @@ class CelebA:
     `<data_dir>/celeba` or `<data_dir>/torchvision/celeba`; downloading needs the package gdown.
 
     Args:
-        attribute: whose presence (1) or absence (0) is the label, such as `Smiling`; null: no labels.
+        attribute: whose presence (1) or absence (0) is the label, such as `Smiling`; null for no labels.
 
     Raises:
         UserError: (`load`) files that are missing and cannot be fetched, an attribute that does not exist.

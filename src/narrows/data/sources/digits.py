@@ -16,7 +16,7 @@ class Digits:
     scikit-learn ships it.
 
     Args:
-        test: fraction held out for the test split; there is no official one. null: none.
+        test: fraction held out for the test split, as there is no official one; null for no test split.
         train_labels: only these digits are trained and validated on.
     """
 

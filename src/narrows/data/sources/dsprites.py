@@ -1,4 +1,4 @@
-"""dSprites: pictures of one shape, of which every factor of variation is known."""
+"""dSprites: pictures of a single shape whose factors of variation are all known."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ TIMEOUT_SECONDS = 60
 
 
 class DSprites:
-    """Black and white `[1, 64, 64]`, one for each of 3 shapes x 6 scales x 40 orientations x 32 x 32 positions,
-    737,280 in all, held as bits (0.4 GB). Labels are the five factors as whole numbers, `[N, 5]`; the
-    colour, which never changes, is left out.
+    """Black and white images `[1, 64, 64]`, one for each of 3 shapes x 6 scales x 40 orientations x 32 x 32 positions,
+    737,280 in all, held as bits (0.4 GB). Labels are the five factors as whole numbers `[N, 5]`, without the colour,
+    which never changes.
 
     "dSprites: Disentanglement testing Sprites dataset" (Matthey, Higgins, Hassabis and Lerchner, 2017).
 
-    The first and the last orientation are the same picture, and squares and ellipses look alike at several: no
-    reader of pictures tells every orientation, and some pictures are in more than one split.
+    The first and the last orientation give the same picture, and squares and ellipses look alike at several
+    orientations: the orientation cannot always be told from the picture, and some pictures are in more than one split.
 
     Args:
-        data_dir: holds `file`, itself or in `dsprites/`.
-        download: fetch the published file, when loaded, where it is not there.
+        data_dir: holds `file`, directly or in `dsprites/`.
+        download: fetch the published file, when loaded, if it is missing.
         file: a .npz with `imgs` `[N, 64, 64]` of 0 and 1 and `latents_classes` `[N, 5]` or, with the colour
             first, `[N, 6]`: the published one, or rows of it.
-        max_examples: a random subset of the rows, the same for all runs of one `subset_seed`; null: all.
-        test: fraction held out for the test split; there is no official one. null: none.
+        max_examples: size of a random subset of the rows, the same for equal `subset_seed`; null for all rows.
+        test: fraction held out for the test split, as there is no official one; null for no test split.
 
     Raises:
-        UserError: `max_examples` below 1; (`load`) a file that is missing and cannot be fetched, or is no such data.
+        UserError: `max_examples` below 1; (`load`) a file that is missing and cannot be fetched, or holds other data.
     """
 
     def __init__(

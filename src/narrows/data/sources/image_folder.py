@@ -22,17 +22,17 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 class ImageFolder:
     """The images below `path`, `[channels, size, size]` uint8, in the order of their names.
 
-    Images that lie in `path` itself have no labels; where all lie in subfolders, the subfolder directly below
-    `path` is the class, numbered in the order of names. Held in memory when all of them fit
-    `memory_limit_mb`, else read again whenever they are asked for.
+    Images directly in `path` have no labels. If all images lie in subfolders, the subfolder directly below `path` is
+    the class; classes are numbered in the order of their names. The images are held in memory if all of them fit in
+    `memory_limit_mb`, else read from their files for every batch.
 
     Args:
-        test: fraction held out for the test split; null: none. Not read where `test_path` is given.
-        test_path: a folder like `path`, with the same classes, that is the test split.
+        test: fraction held out for the test split; null for no test split. Ignored if `test_path` is given.
+        test_path: a folder like `path`, with the same classes, for the test split.
 
     Raises:
-        UserError: (`load`) a folder without images, images both in and below it, classes of the test folder
-            that the other lacks, a file that `ImageReader` refuses (a streamed one when it is read).
+        UserError: (`load`) a folder without images, images both in and below it, classes of the test folder that the
+            training folder lacks, or a file that `ImageReader` refuses (a streamed one when it is read).
     """
 
     def __init__(
@@ -94,7 +94,7 @@ def _read(files: list[str], reader: ImageReader, streamed: bool) -> Tensor | Str
 
 
 def image_files(root: Path) -> list[str]:
-    """Below `root`, in the order of their names.
+    """The image files below `root`, in the order of their names.
 
     Raises:
         UserError: there are none.
@@ -110,7 +110,7 @@ def image_files(root: Path) -> list[str]:
 
 
 def _class_names(root: Path) -> list[str]:
-    """The folders directly below `root`, in order; none where the images lie in `root` itself."""
+    """The names of the folders directly below `root`, in order; empty if the images lie in `root` itself."""
     paths = [Path(file).relative_to(root) for file in image_files(root)]
     flat = [path for path in paths if len(path.parts) == 1]
     require(

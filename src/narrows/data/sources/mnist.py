@@ -22,7 +22,7 @@ class _MnistLike:
         data_dir: folder of data sets.
         download: fetch what is missing, when loaded.
         train_labels: only these classes are trained and validated on.
-        pad: black pixels added at every side: 2 gives the 32 x 32 that halve to the end.
+        pad: black pixels added at every side: 2 gives 32 x 32, which halves down to 1 x 1.
 
     Raises:
         UserError: a negative `pad`, or (`load`) files that are missing and cannot be fetched, or are broken.
@@ -75,7 +75,7 @@ class _MnistLike:
         return Part(images.contiguous(), opened.targets.to(torch.int64))
 
     def _open(self, **options: Any) -> Any:
-        # Not at the top: importing torchvision takes seconds, and other sources do without it.
+        # Imported here, because torchvision takes seconds to import and other sources do not need it.
         from torchvision import datasets
 
         return getattr(datasets, self.name)(**options)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from narrows.data.contents import Contents, Part, Standardise
 from narrows.data.dataset_files import array_names, existing, read_arrays
+from narrows.data.sliding_windows import cut_windows
 from narrows.data.sources import synthetic
 from narrows.data.sources.arrays import lay_out, to_labels, to_tensor
 from narrows.errors import UserError, nearest, require
@@ -27,22 +28,21 @@ class Series:
 
     - a .npz holds whole examples, `X` `[N, T]` or `[N, C, T]` with labels `y` if there are any, or the
       official parts `X_train`, `y_train`, `X_test`, `y_test` (also in small letters);
-    - a .csv holds one long signal, a row for each time step, and is cut into windows;
+    - a .csv holds one long signal, one row per time step, which is cut into windows;
     - without a path, a signal is **generated** (`narrows.data.sources.synthetic`): correlated sensors with a regime
       change, whose test part has labelled anomalies.
 
-    Windows are split by time, not at random: with a stride below the window neighbours share samples, and
-    a shuffled split would put parts of the same stretch on both sides and flatter every held-out figure. The
-    test split is the last part of the signal, validation the last part of what is before it (or one
-    contiguous fold), and windows that would reach across a cut are left out. A window's label is 1 where any
-    time step's is not 0.
+    Windows are split by time, not at random: if the stride is shorter than the window, neighbouring windows share
+    samples, and a random split would put the same samples into training and test, which flatters every held-out figure.
+    The test split is the last part of the signal, and validation is the last part of the rest (or one contiguous fold);
+    windows that would reach across a cut are left out. A window's label is 1 if that of any of its time steps is not 0.
 
     Args:
-        window, stride: in time steps, for signals; stride null: `window`, without overlap. Not for a .npz.
-        columns: of the .csv; null: every column of numbers but the labels'.
-        label_column: of the .csv; null: no labels.
+        window, stride: in time steps, for signals, not for a .npz; stride null means `window`, without overlap.
+        columns: of the .csv; null for every column of numbers except the labels.
+        label_column: of the .csv; null for no labels.
         standardise: per channel, fitted on the training rows.
-        test: fraction held out for the test split where the file has none of its own; null: none.
+        test: fraction held out for the test split, if the file has no test part; null for no test split.
         train_labels: only these labels are trained and validated on; the test split keeps all.
 
     Raises:
@@ -104,10 +104,10 @@ class Series:
                 size >= window or size == 0,
                 f"the {size} time steps {part} are fewer than window={window}: shorten it, or change source.test",
             )
-        test = None if self.test is None else _windows(values[:, start:], _from(label, start), window, stride)
+        test = None if self.test is None else cut_windows(values[:, start:], _from(label, start), window, stride)
         return Contents(
             "series",
-            _windows(values[:, :start], None if label is None else label[:start], window, stride),
+            cut_windows(values[:, :start], None if label is None else label[:start], window, stride),
             test=test,
             train_labels=self.train_labels,
             neighbours=-(-window // stride) - 1,
@@ -156,13 +156,6 @@ def _from(label: Tensor | None, start: int) -> Tensor | None:
     return None if label is None else label[start:]
 
 
-def _windows(values: Tensor, label: Tensor | None, window: int, stride: int) -> Part:
-    x = values.unfold(1, window, stride).transpose(0, 1).contiguous()
-    if label is None:
-        return Part(x)
-    return Part(x, (label.unfold(0, window, stride) != 0).any(1).to(torch.int64))
-
-
 def _read_csv(
     path: Path, columns: Sequence[str] | None, label_column: str | None
 ) -> tuple[Tensor, Tensor | None, list[str]]:
@@ -186,7 +179,7 @@ def _read_csv(
 
 
 def _numeric(cells: Sequence[str]) -> bool:
-    """Whether a column is one of numbers, judged by its first cell; a time stamp is not."""
+    """Whether a column holds numbers, judged by its first cell; time stamps do not count."""
     try:
         float(cells[0])
     except ValueError:

@@ -1,7 +1,7 @@
 """A generated signal of several correlated sensors, so that a series experiment runs without any file.
 
-Nothing here is measured. Whoever sees the data sees the word: in the log line at loading and in
-`DataSpec.feature_names`.
+Nothing here is measured; the log line at loading and `DataSpec.feature_names` say "synthetic" to anyone who sees the
+data.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ SOURCES = 4
 LENGTH = 24_000
 NOISE = 0.1
 REGIME_CHANGE = 0.4
-"""Where, as a fraction of the time before the test part, the plant passes to its second regime."""
+"""When the second regime begins, as a fraction of the time before the test part."""
 ANOMALY_EVERY = 400
 ANOMALY_LENGTH = (16, 64)
 GRID = 2.0**-12
-"""What values are multiples of. Processors and numbers of threads round sines, normal draws and sums otherwise, by
-1e-15 in double precision, which leads none over the middle between two multiples."""
+"""Values are rounded to multiples of this. Sines, normal draws and sums differ by 1e-15 between processors and numbers
+of threads, which never carries a value across the midpoint between two multiples."""
 
 
 @dataclass
 class Signal:
-    """`values [C, T]`, and for each time step whether an anomaly was injected, `anomalous [T]`."""
+    """A signal `values [C, T]`, and whether an anomaly was injected at each time step, `anomalous [T]`."""
 
     values: Tensor
     anomalous: Tensor
@@ -37,12 +37,12 @@ class Signal:
 
 
 def generate(test_start: int, length: int = LENGTH) -> Signal:
-    """The signal; anomalies lie only at or after `test_start`.
+    """Generate the signal; anomalies lie only at or after `test_start`.
 
-    `x(t) = A(t) s(t) + noise`, where the sources s are sines whose frequencies drift, shared by all sensors
-    through the mixing matrix A; A passes smoothly from one matrix to another at the regime change, which the
-    time before `test_start` shows both sides of. Four kinds of anomaly, each on one sensor: a shift, a stuck
-    value, a burst of noise, and a sensor that no longer follows the others. The values are the same on every machine.
+    `x(t) = A(t) s(t) + noise`. The sources s are sines with drifting frequencies, which all sensors share through the
+    mixing matrix A. At the regime change, before `test_start`, A passes smoothly to a second matrix. Anomalies are of
+    four kinds, each on one sensor: a shift, a stuck value, a burst of noise, and a sensor that no longer follows the
+    others. The values are the same on every machine.
     """
     values, anomalous = unrounded(test_start, length)
     names = [f"synthetic_{sensor}" for sensor in range(SENSORS)]
@@ -50,7 +50,7 @@ def generate(test_start: int, length: int = LENGTH) -> Signal:
 
 
 def unrounded(test_start: int, length: int) -> tuple[Tensor, Tensor]:
-    """Values in double precision, `[C, T]`, and where an anomaly is, `[T]`."""
+    """The unrounded values in double precision, `[C, T]`, and where an anomaly is, `[T]`."""
     source = generator(SEED, "synthetic series")
     waves = _waves(length, source)
     first, second = _normal((2, SENSORS, SOURCES), source)
@@ -75,7 +75,7 @@ def _waves(length: int, source: torch.Generator) -> Tensor:
 
 
 def _inject(values: Tensor, test_start: int, source: torch.Generator) -> Tensor:
-    """Writes anomalies into `values`; says where."""
+    """Write anomalies into `values`; returns where they are, `[T]`."""
     anomalous = torch.zeros(values.shape[1], dtype=torch.bool)
     shortest, longest = ANOMALY_LENGTH
     for number, start in enumerate(range(test_start + ANOMALY_EVERY // 2, values.shape[1] - longest, ANOMALY_EVERY)):

@@ -1,4 +1,4 @@
-"""Your own table: CSV, Parquet or numpy arrays, of numbers, truth values and categories, with missing cells."""
+"""Your own table of numbers, truth values and categories, with missing cells: CSV, Parquet or numpy arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from narrows.errors import UserError, nearest, require
 log = logging.getLogger(__name__)
 
 Name = str | int
-"""Of a column, or its place from 0."""
+"""The name of a column, or its position from 0."""
 
 
 @dataclass
@@ -29,10 +29,10 @@ class Label:
     """The column of labels.
 
     Args:
-        column: null: the table has none.
-        normal: the values that mean a normal row: labels are then 0, and 1, an anomaly, for every other value.
-            null: classes, whole numbers as they are, else the texts numbered in order.
-        train: the values whose rows are trained and validated on; null: all. The test split keeps every row.
+        column: its name or position; null if the table has no labels.
+        normal: the values of normal rows; labels are then 0 for these and 1, an anomaly, for every other value. Null
+            makes labels classes: whole numbers unchanged, other texts numbered in order.
+        train: the values of the rows that are trained and validated on; null for all. The test split keeps every row.
         strip: characters to take off the end of every value.
     """
 
@@ -58,10 +58,10 @@ class HeldOutRows:
     """Where the test split of `Table` comes from.
 
     Args:
-        fraction: of the rows, taken where `path` is null; null: no test split.
-        rest: whether rows that `label.train` leaves out join them, so that all anomalies are tested on.
-        path: another file, of the same columns.
-        skip_rows: of that file; null: as in the training file.
+        fraction: of the rows, if `path` is null; null for no test split.
+        rest: whether the rows that `label.train` leaves out join the test split, so that it holds all anomalies.
+        path: another file with the same columns.
+        skip_rows: of that file; null for that of the training file.
     """
 
     fraction: float | None = 0.1
@@ -73,17 +73,17 @@ class HeldOutRows:
 class Table:
     """Rows of a table: CSV (also .gz or .xz), Parquet, or numpy arrays (.npz, .npy).
 
-    Numbers are scaled, categories become one-hot and missing cells the training mean, marked as not observed; all
-    of it is fitted on the training rows alone and kept with the run (`narrows.data.table_encoding`). What a column
-    is, is told from all cells of all files.
+    Numbers are scaled, categories become one-hot, and missing cells become the training mean, marked as not observed.
+    All of this is fitted on the training rows alone and kept with the run (`narrows.data.table_scaling_and_encoding`).
+    The kind of a column is inferred from all its cells in all files.
 
     Args:
-        ignore: columns that no model reads.
-        kinds: of columns that are not what they look like, such as numbers that are names:
+        ignore: columns that the model does not read.
+        kinds: of columns whose kind cannot be inferred, such as numbers that are names:
             `{column: numeric | binary | categorical}`.
 
     Raises:
-        UserError: (`load`) a file, a column or a cell that cannot be what was asked for.
+        UserError: (`load`) a file, a column or a cell that does not fit the arguments.
     """
 
     def __init__(
@@ -139,10 +139,10 @@ class Table:
         )
 
     def split(self, frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, pd.Series | None]:
-        """The columns that a model reads, and the labels' texts where there are any.
+        """The columns that a model reads, and the texts of the labels if there are any.
 
         Raises:
-            UserError: a column of `label` or `ignore` that is not there, or a row without a label.
+            UserError: a column of `label` or `ignore` that does not exist, or a row without a label.
         """
         names = list(map(str, frame))
         frame = frame.set_axis(names, axis=1)

@@ -1,4 +1,4 @@
-"""Classics: the non-neural answers that a model is printed beside."""
+"""Classics: the non-neural methods with which a model is compared."""
 
 import lazy_loader
 

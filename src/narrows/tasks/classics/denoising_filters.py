@@ -61,7 +61,7 @@ FILTERS: dict[str, tuple[Filter, Callable[[float], Sequence[float]]]] = {
 }
 """By name, a filter and the strengths to choose from, given the root mean square of the noise."""
 SMALLEST_NOISE = 1e-3
-"""Of the range: the strengths of a filter must be above 0."""
+"""Smallest strength of a filter, as a share of the range; it must be above 0."""
 
 
 def filters_for(shape: Sequence[int]) -> list[str]:

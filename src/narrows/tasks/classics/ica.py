@@ -14,16 +14,16 @@ from sklearn.exceptions import ConvergenceWarning
 from narrows.evaluation import subset
 from narrows.random import derive
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.linear import Classics
+from narrows.tasks.classics.mean_pca_ridge import Classics
 from narrows.tasks.measures.chosen_rows import drawn
-from narrows.tasks.measures.factor_scores import Matrix
+from narrows.tasks.measures.disentanglement_scores import Matrix
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Independent:
-    """FastICA of PCA codes, which are what it makes of the examples themselves first.
+    """FastICA on the PCA codes of examples.
 
     "Fast and robust fixed-point algorithms for independent component analysis" (Hyvärinen, 1999).
     """
@@ -39,7 +39,7 @@ class Independent:
 
     @property
     def mixing(self) -> Matrix:
-        """What a unit of every component adds to the PCA codes, `[K, D]`."""
+        """The change of the PCA codes by one unit of every component, `[K, D]`."""
         if self.ica is None:
             return np.zeros((len(self.varying), len(self.varying)))
         found = np.zeros((self.ica.mixing_.shape[1], len(self.varying)))
@@ -48,7 +48,7 @@ class Independent:
 
 
 def fit_ica(context: TaskContext, classics: Classics, samples: int) -> Independent:
-    """Fitted on so many random training rows; said where it has not converged."""
+    """Fit FastICA on `samples` random training rows; the log says if it has not converged."""
     positions = drawn(context.spec.size, samples, context.seed, "factors", "train")
     rows = np.concatenate(
         [

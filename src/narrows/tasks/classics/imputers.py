@@ -27,7 +27,7 @@ TREES = 50
 
 @dataclass
 class Known:
-    """What an imputer may learn from."""
+    """The training rows that an imputer may use."""
 
     train: Matrix
     """Training rows as the model saw them, before any of its own corruption."""
@@ -66,7 +66,7 @@ def forest(known: Known, rows: Matrix) -> Matrix:
 
 def _chained(imputer: IterativeImputer, known: Known, rows: Matrix) -> Matrix:
     with warnings.catch_warnings():
-        # Rounds are a budget here: not to have settled is no mistake.
+        # The number of rounds is a budget: not having converged is expected.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return imputer.fit(known.gapped).transform(rows)
 
@@ -91,9 +91,9 @@ def imputers_for(features: int, most: int, fixed: bool, with_forest: bool) -> di
 
     Args:
         features: of a row.
-        most: features up to which chained equations are tried.
+        most: most features for which chained equations are tried.
         fixed: whether the same values are hidden in all rows, as ridge needs.
-        with_forest: whether trees are wanted.
+        with_forest: whether to include the trees.
     """
     found: dict[str, Imputer] = {"mean": mean, "knn": nearest}
     if fixed:

@@ -1,4 +1,4 @@
-"""The classic generators that a model's samples are printed beside."""
+"""The classic generators with whose samples a model's samples are compared."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def _mixture(rows: NDArray, seed: int) -> GaussianMixture:
         random_state=seed,
     )
     with warnings.catch_warnings():
-        # A budget, not a fixed point, is what was asked for.
+        # The iterations are a budget: not having converged is expected.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(rows)

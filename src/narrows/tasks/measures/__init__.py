@@ -1,4 +1,4 @@
-"""Measures: figures by their definitions, which tasks report."""
+"""Measures: the definitions of the figures that tasks report."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""How anomalous a trained model finds an example: one definition each, higher is more anomalous."""
+"""Anomaly scores of a trained model; higher is more anomalous."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.linear import MAX_SQUARE
+from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE
 from narrows.tasks.measures.reconstruction_errors import example_mse, example_nats
 from narrows.types import Batch, VariationalLatent
 
 DRAWS = 10
-"""From the posterior, per example, for `elbo`."""
+"""Draws from the posterior per example, for `elbo`."""
 FLOOR = 0.01
-"""Of `usual_errors`."""
+"""Smallest value of `usual_errors`, as a share of their mean."""
 
 Score = Callable[[Batch], NDArray[np.floating]]
-"""`[B]` scores of a batch."""
+"""A function from a batch to its scores `[B]`."""
 
 
 def reconstruction(context: TaskContext) -> Score:
@@ -116,11 +116,11 @@ AXES = {
     "elbo": "negative ELBO (nats)",
     "latent": "squared Mahalanobis distance of the latent",
 }
-"""What each is called in pictures, with its unit."""
+"""The label of each score in pictures, with its unit."""
 
 
 def unfit(name: str, model: Autoencoder) -> str | None:
-    """Why a model has no such score; None if it has."""
+    """The reason why a model has no such score; None if it has."""
     if name == "elbo" and not model.variational:
         return f"score=elbo needs a posterior and a prior, which {type(model.bottleneck).__name__} has not"
     if name == "latent" and math.prod(model.latent_shape) > MAX_SQUARE:

@@ -1,4 +1,4 @@
-"""Rows of a split that a task looks at."""
+"""Choosing the rows of a split that a task reads: all, or a seeded subset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from narrows.tasks.base import TaskContext
 from narrows.types import Batch
 
 CHUNK = 500
-"""Rows that pass through a model together."""
+"""Most rows that pass through a model together."""
 
 
 def drawn(size: int, most: int | None, seed: int, *counters: Counter) -> Tensor:

@@ -1,4 +1,4 @@
-"""The one training loop of the tasks: a network that is to tell labels, for a fixed number of steps."""
+"""The training loop of classifiers, shared by the tasks; it runs a fixed number of steps."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def descend(
     rate: float,
     seed: int = 0,
 ) -> None:
-    """Adam on the cross-entropy of batches of 128 that are drawn with replacement, as `(seed, *counters, step)` say.
+    """Minimise the cross-entropy by Adam on batches of 128 drawn with replacement, seeded by `(seed, *counters, step)`.
 
     Args:
-        logits: of what comes before the labels in `examples`, `[B, classes]`, on the parameters' device.
-        parameters: those that are trained.
-        examples: what `logits` reads, `[N, *shape]` each, and last the labels `[N]`, on the CPU.
+        logits: gives the logits `[B, classes]` from the inputs in `examples`, on the parameters' device.
+        parameters: the parameters to train.
+        examples: the inputs of `logits`, `[N, *shape]` each, and last the labels `[N]`, on the CPU.
     """
     trained = list(parameters)
     device = trained[0].device

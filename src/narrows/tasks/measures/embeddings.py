@@ -1,4 +1,4 @@
-"""What describes an example (latents, components), collected over a split, and what can be told from it."""
+"""Embeddings (latents, components) of a split, and figures of their worth: k-NN, linear probe, neighbourhoods."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Matrix = NDArray[np.floating]
 Reader = Callable[[Batch], NDArray[Any]]
-"""Of a batch, the rows that describe its examples, `[B, ...]`."""
+"""A function from a batch to the rows that describe its examples, `[B, ...]`."""
 NEIGHBOURS = 5
 ITERATIONS = 300
 
@@ -35,7 +35,7 @@ ITERATIONS = 300
 def read_split(
     context: TaskContext, split: str, readers: Mapping[str, Reader], positions: Tensor | None = None
 ) -> dict[str, NDArray[Any]]:
-    """What every reader says of a split's examples (those at the ascending `positions`), in order, `[N, ...]`."""
+    """The results `[N, ...]` of every reader on a split, or on its rows at the ascending `positions`, in order."""
     loader = context.datamodule.ordered_loader(split)
     found: dict[str, list[NDArray[Any]]] = {name: [] for name in readers}
     for batch in loader if positions is None else subset(loader, positions):
@@ -58,7 +58,7 @@ def labels(batch: Batch) -> NDArray[Any]:
 
 
 def told_the_label(model: Autoencoder) -> str | None:
-    """Why nothing about labels can be read from a model's latents, where it is so."""
+    """The reason why the latents cannot be judged by labels, if the encoder reads them; else None."""
     told = isinstance(model, ConditionalAutoencoder)
     return "its encoder is told the label that is to be read from the latents" if told else None
 
@@ -74,7 +74,7 @@ def neighbour_hits(codes: Matrix, label: NDArray[Any], test: Matrix, truth: NDAr
 
 @dataclass
 class LinearProbe:
-    """A linear layer that tells labels: the class of the largest of `W z + b`."""
+    """A linear classifier: the class of the largest of `W z + b`."""
 
     classes: NDArray[Any]
     """The labels that it knows, `[C]`, ascending."""

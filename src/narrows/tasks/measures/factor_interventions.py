@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from narrows.random import derive
-from narrows.tasks.measures.factor_scores import ITERATIONS, Matrix, Table, Whole
+from narrows.tasks.measures.disentanglement_scores import ITERATIONS, Matrix, Table, Whole
 
 DRAWN = 64
 """Examples (pairs of them in BetaVAE's score) from which one point is made."""

@@ -1,7 +1,7 @@
-"""What images are compared in: the features of a small network trained on the same data, once per data set.
+"""The feature extractor in whose features images are compared: a small network, trained once per data set.
 
-Inception's weights are a download and know photographs, not digits. This one is named after its data, kept in
-`$XDG_CACHE_HOME/narrows/extractors` (by default `~/.cache`) and the same for every run: its seed is its own.
+Inception's weights need a download and fit photographs, not digits. This network is named after its data, kept in
+`$XDG_CACHE_HOME/narrows/extractors` (by default `~/.cache`), and the same for every run, because it has its own seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from narrows.errors import require
 from narrows.random import generator, seed_default
-from narrows.runs import checkpoints
+from narrows.runs import checkpoint_files
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures.classifier import descend
 
@@ -28,7 +28,7 @@ STEPS, RATE = 1_500, 1e-3
 MAX_ROWS, MAX_VALUES = 60_000, 200_000_000
 QUARTERS = 4
 VERSION = 1
-"""Of all of the above: another recipe is another extractor."""
+"""Version of all of the above: another recipe is another extractor."""
 
 
 class Extractor(nn.Module):
@@ -56,7 +56,7 @@ class Extractor(nn.Module):
         self.register_buffer("scale", torch.tensor(1.0))
 
     accuracy: Tensor
-    """On the validation split, a scalar."""
+    """Accuracy on the validation split, a scalar."""
     scale: Tensor
     """Root mean square of the last layer over the validation split, a scalar."""
 
@@ -66,7 +66,7 @@ class Extractor(nn.Module):
 
 
 def is_binary(context: TaskContext) -> bool:
-    """Whether the data are 0 and 1 alone, as a first look tells; looked at once per context."""
+    """Whether the first data are all 0 or 1; computed once per context."""
     if "binary" not in context.memo:
         x = next(context.batches("test")).truth
         context.memo["binary"] = bool(((x == 0) | (x == 1)).all())
@@ -96,7 +96,7 @@ def feature_extractor(context: TaskContext) -> Extractor:
 
 
 def cache_dir() -> Path:
-    """Where narrows keeps what every run can use again."""
+    """The folder of files that all runs share."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "narrows"
 
 
@@ -107,11 +107,11 @@ def _cached(context: TaskContext) -> Extractor:
     file = cache_dir() / "extractors" / f"{name}-v{VERSION}" / "best.ckpt"
     network = Extractor(spec.shape, spec.num_classes or QUARTERS)
     if file.is_file():
-        network.load_state_dict(checkpoints.read(file))
+        network.load_state_dict(checkpoint_files.read(file))
         return network
     log.info("training the feature extractor %s (once for these data)", name)
     network = _trained(context, network.to(context.device))
-    checkpoints.save_as(network.state_dict(), file)
+    checkpoint_files.save_as(network.state_dict(), file)
     log.info("%s: accuracy %.4f on the validation split", name, float(network.accuracy))
     return network
 
@@ -142,7 +142,7 @@ def _measure(network: Extractor, x: Tensor, y: Tensor) -> None:
 
 
 def _examples(context: TaskContext, split: str) -> tuple[Tensor, Tensor]:
-    """Images and what is to be told of them, on the CPU."""
+    """Images and their classes or rotations, on the CPU."""
     most = min(MAX_ROWS, MAX_VALUES // math.prod(context.spec.shape))
     images, labels = [], []
     for x, label in _rows(context, split):

@@ -34,7 +34,7 @@ def columns(function: Function, at: Tensor) -> Iterator[Tensor]:
 
 
 def rows(function: Function, at: Tensor) -> Iterator[Tensor]:
-    """`d function(at)_k / d at` for every entry k of what it gives in turn, each of `at`'s shape; see `columns`."""
+    """`d function(at)_k / d at` for every entry k of the result in turn, each of `at`'s shape; see `columns`."""
     with torch.enable_grad():
         at = at.detach().requires_grad_()
         out = function(at).flatten(1)

@@ -1,4 +1,4 @@
-"""Ways through a latent space: between two examples, and from one class to another."""
+"""Paths through a latent space: interpolation between two examples, and shifts from one class to another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def spherical(start: Tensor, end: Tensor, steps: int) -> Tensor:
     """
     scale = start.norm() * end.norm()
     angle = torch.arccos((start @ end / scale).clamp(-1, 1))
-    # Where one of them is 0 there is no angle: it is NaN, which is above nothing.
+    # If one of them is 0, the angle is NaN, and the comparison below is false.
     if not torch.sin(angle) > 1e-4:
         return linear(start, end, steps)
     share = torch.linspace(0, 1, steps, dtype=start.dtype)[:, None]
@@ -51,7 +51,7 @@ def other_classes(label: NDArray, means: Matrix, seed: int) -> NDArray[np.int64]
     source = np.random.default_rng(derive(seed, "other classes"))
     known = np.flatnonzero(np.isfinite(means).all(1))
     drawn = source.integers(len(known) - 1, size=len(label))
-    # The classes but its own, in order: from its place on they move up by one.
+    # Number the other classes in order: those from its own class on move up by one.
     return known[drawn + (drawn >= np.searchsorted(known, label))]
 
 
@@ -62,8 +62,8 @@ def shift(codes: Matrix, label: NDArray, target: NDArray, means: Matrix) -> Matr
 
 
 def fit_judge(values: Matrix, label: NDArray, seed: int) -> Callable[[Matrix], NDArray]:
-    """What tells the class of raw values `[N, D]`: a random forest, since a linear probe would be satisfied by the
-    difference of two means laid over any picture."""
+    """Fit a random forest that classifies raw values `[N, D]`; a linear probe would accept any picture to which the
+    difference of two class means was added."""
     state = derive(seed, "judge") % 2**32
     forest = RandomForestClassifier(TREES, random_state=state).fit(values, label)
     return forest.predict

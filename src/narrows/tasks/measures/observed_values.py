@@ -1,4 +1,4 @@
-"""What is observed of a split's values, without those that are missing."""
+"""Statistics of a split's observed values, without missing ones."""
 
 from __future__ import annotations
 

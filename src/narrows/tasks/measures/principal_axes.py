@@ -1,4 +1,4 @@
-"""The directions in which latents vary most."""
+"""Principal axes: the directions in which latents vary most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a figure would move with other test rows."""
+"""Standard errors: how much a figure would vary with other test rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks: what happens beside the training steps."""
+"""Callbacks: checkpoints, progress, pictures, and other actions beside the training steps."""
 
 import lazy_loader
 

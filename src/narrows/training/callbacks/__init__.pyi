@@ -1,7 +1,7 @@
-from .checkpoint import Checkpoint as Checkpoint
-from .checkpoint import CheckpointFiles as CheckpointFiles
 from .early_stopping import EarlyStopping as EarlyStopping
 from .pictures import Pictures as Pictures
 from .progress import Progress as Progress
 from .resample_dead import ResampleDead as ResampleDead
 from .start_at_mean import StartAtMean as StartAtMean
+from .write_checkpoints import Checkpoint as Checkpoint
+from .write_checkpoints import CheckpointFiles as CheckpointFiles

@@ -1,4 +1,4 @@
-"""The end of a run whose figure has stopped improving."""
+"""Ending a run whose monitored figure has stopped improving."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class EarlyStopping(LightningEarlyStopping):
         monitor: a figure of the validation split.
         mode: whether it should be small (`min`) or large (`max`).
         patience: validations in a row without an improvement.
-        min_delta: what counts as an improvement.
-        start: the first epoch (from 1) whose validation counts: a figure that cannot improve before a warm-up is over
-            uses up no patience. Those of earlier epochs are not looked at.
+        min_delta: smallest change that counts as an improvement.
+        start: the first epoch (from 1) whose validations count, so that a figure that cannot improve during a warm-up
+            uses up no patience.
 
     Raises:
         UserError: `start` below 1.

@@ -1,4 +1,4 @@
-"""Pictures of what the model does, for TensorBoard and as files."""
+"""Pictures of reconstructions, samples and latents during training, for TensorBoard and as files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ STEPS = np.linspace(-2.5, 2.5, 9)
 class Pictures(pl.Callback):
     """Draws `reconstruction`, `latent_map` and, for models with a prior, `samples` and `traversal`.
 
-    Each goes to every logger that takes images, under its own name as tag, and to
-    `<trainer.default_root_dir>/figures/<name>.png`, which is replaced as a whole. Drawn at the end of fitting
-    always, and at the end of validation every `every_n_epochs` epochs; on rank zero only, with its own seeded
-    random stream: training draws the same numbers with and without pictures. The LightningModule has the
-    autoencoder as `model`; the datamodule has `spec` and `ordered_loader("validation")`.
+    Each goes to every logger that takes images, with its name as tag, and to
+    `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at the end of fitting, and after validation every
+    `every_n_epochs` epochs; on rank zero only and with their own seeded random numbers, so that training draws the same
+    numbers with and without pictures. The LightningModule must have the autoencoder as `model`, and the datamodule
+    `spec` and `ordered_loader("validation")`.
 
     Args:
-        every_n_epochs: null draws at the end only.
+        every_n_epochs: epochs between drawings; null draws at the end only.
         examples: validation examples shown, evenly spaced over the split.
         seed: of the noise in corruptions and samples, the same at every drawing.
 
@@ -84,7 +84,7 @@ class Pictures(pl.Callback):
 
 
 def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
-    """To `<directory>/figures/*.png` and to every logger whose experiment has `add_image`."""
+    """Write pictures to `<directory>/figures/*.png` and to every logger whose experiment has `add_image`."""
     for name, picture in pictures.items():
         canvas.save(picture, directory / FIGURES / f"{name}.png")
     for logger in loggers:
@@ -96,7 +96,7 @@ def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any
 
 @dataclass
 class _Scene:
-    """What the pictures are made from."""
+    """The model and examples from which the pictures are drawn."""
 
     model: Autoencoder
     spec: DataSpec
@@ -109,7 +109,7 @@ class _Scene:
 def draw(
     model: Autoencoder, data: EvaluationData, device: torch.device, *, examples: int = 8, seed: int = 0
 ) -> dict[str, Picture]:
-    """All pictures that suit this model and its data, by name. Leaves model and random streams as they were."""
+    """All pictures that suit this model and its data, by name. Model and random generators are left unchanged."""
     with evaluating(model, seed, "pictures"):
         scene = _look(model, data, device, examples)
         if scene is None:
@@ -171,7 +171,7 @@ def _reconstruction(scene: _Scene) -> Picture:
 
 
 def density_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
-    """Samples from the fitted density, `density_samples`; nothing of tokens. Leaves the random streams as they were."""
+    """The picture `density_samples` of the fitted density; none for tokens. Random generators are left unchanged."""
     if model.spec.kind == "tokens":
         return {}
     with evaluating(model, seed, "prior samples"):
@@ -185,7 +185,7 @@ def _samples(scene: _Scene) -> Picture:
 
 
 def _traversal(scene: _Scene) -> Picture | None:
-    """Along the latents that vary most over the data, or the principal directions of a map of latents."""
+    """Traversal along the latents that vary most over the data, or the principal directions of a latent map."""
     example = select(scene.shown, slice(0, 1))
     latent = scene.model.encode(example)
     assert isinstance(latent, VariationalLatent)
@@ -232,7 +232,7 @@ def _latent_map(scene: _Scene) -> Picture:
         return canvas.scatter(codes.numpy(), scene.labels, text, ("z0", "z1"))
     axes, _, shares = principal(codes, 2)
     points = ((codes - codes.mean(0)) @ axes.T).numpy()
-    # One example alone has no second direction.
+    # A single example has no second direction.
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     note = f"first two of {count} principal components: {100 * float(shares.sum()):.0f}% of the variance"
     names = [f"PC{i + 1} ({100 * float(share):.0f}%)" for i, share in enumerate(shares)]

@@ -1,4 +1,4 @@
-"""One line of progress for the whole run."""
+"""A progress bar for the whole run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tqdm import tqdm
 
 
 class _Bar(tqdm):  # type: ignore[misc]
-    # The monitor is a thread; loader workers are forked.
+    # No monitor thread, because loader workers are forked.
     monitor_interval = 0
 
 
 class Progress(ProgressBar):
-    """One bar over all training batches of the run, in the place of Lightning's bar per epoch.
+    """Shows one bar over all training batches of the run, in place of Lightning's bar per epoch.
 
-    Shows the epoch, `train/loss` (from `pl_module.latest`, which the module fills without a device sync per
-    step) and `val/loss`. Position and total are read from the trainer's own counters, so a resumed run
-    starts where it stopped. Where stderr is no terminal it prints a line for every tenth of the run.
+    It shows the epoch, `train/loss` (from `pl_module.latest`, which needs no device synchronisation per step) and
+    `val/loss`. Position and total are read from the trainer's own counters, so a resumed run continues where it
+    stopped. If stderr is not a terminal, it prints a line for every tenth of the run.
 
     Args:
-        refresh: batches between two updates; a batch in between costs one comparison.
+        refresh: batches from one update to the next; a batch in between costs one comparison.
         enable: False shows nothing.
     """
 
@@ -58,7 +58,7 @@ class Progress(ProgressBar):
         else:
             self._bar = _Bar(total=self._total, initial=done, unit="step", dynamic_ncols=True, file=sys.stderr)
             if self._bar.ncols is not None and self._bar.ncols < 1:
-                # A terminal that does not know its width (docker, CI) would be shown an empty line.
+                # A terminal of unknown width (docker, CI) would show an empty line.
                 self._bar.dynamic_ncols, self._bar.ncols = None, 100
 
     def on_train_batch_end(
@@ -87,7 +87,7 @@ class Progress(ProgressBar):
         self._close()
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Above the bar, where there is one."""
+        """Print above the bar, if there is one."""
         if self._bar is None:
             print(*args, **kwargs)
         else:
@@ -110,7 +110,7 @@ class Progress(ProgressBar):
 
     def _print_tenth(self, trainer: pl.Trainer, pl_module: pl.LightningModule, done: int, last: bool) -> None:
         reached = 10 * done // self._total if self._total else 0
-        # The last line waits for the last validation.
+        # The last line is printed after the last validation.
         if not last and not self._next_tenth <= reached < 10:
             return
         self._next_tenth = reached + 1
@@ -128,14 +128,14 @@ class Progress(ProgressBar):
 
 
 def processed(trainer: pl.Trainer) -> int:
-    """Training batches that this run has been through, those before a resume included."""
+    """The number of training batches processed so far, including those before a resume."""
     # Lightning annotates `total` by its base class, which has no `processed`.
     total: Any = trainer.fit_loop.epoch_loop.batch_progress.total
     return int(total.processed)
 
 
 def total_batches(trainer: pl.Trainer, accumulate: int = 1) -> int | None:
-    """Training batches of the whole run, `accumulate` to an optimiser step; None where no end is known."""
+    """The number of training batches of the whole run, `accumulate` per optimiser step; None if unknown."""
     steps = math.inf if trainer.max_steps in (None, -1) else trainer.max_steps * accumulate
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
     total = min(steps, epochs * trainer.num_training_batches if epochs else 0)

@@ -1,4 +1,4 @@
-"""Second chances for latents that never fire."""
+"""Resampling dead latents, which are never active, during training."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from narrows.distributed import of_first_process
 from narrows.errors import UserError, require
-from narrows.processes import of_first_process
 from narrows.random import seed_default
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch
 
 
 class ResampleDead(L.Callback):
-    """Every so many steps, gives dead latents of a sparse bottleneck the direction of badly rebuilt examples.
+    """Periodically points dead latents of a sparse bottleneck at badly reconstructed examples.
 
-    A latent that has been 0 for `dead_after` training passes gets an encoder row along the encoder's centred output for
-    an example drawn in proportion to its squared loss, `scale` times as long as the living rows are on average, and no
-    bias. Where the decoder's layer that reads the latent is linear, its column becomes a random direction as long as
-    the living columns are on average. The optimiser forgets what it knew of both. The draws are a function of the
-    module's seed and the step; under DDP they are those of the first process.
+    A latent that was 0 for `dead_after` training passes gets a new encoder row: in the direction of the encoder's
+    centred output for an example drawn in proportion to its squared loss, `scale` times the mean length of the living
+    rows, with bias 0. If a linear decoder layer reads the latent, its column becomes a random direction of the mean
+    length of the living columns. The optimiser's state of both is reset. The draws depend on the module's seed and the
+    step alone; under DDP those of the first process are used.
 
     "Towards Monosemanticity: Decomposing Language Models With Dictionary Learning" (Bricken et al., 2023), section
     "Neuron resampling".
 
     Args:
-        every_n_steps: optimiser steps between two resamplings.
+        every_n_steps: optimiser steps from one resampling to the next.
         dead_after: training passes without activity after which a latent counts as dead.
-        scale: of a new encoder row, relative to the living ones.
+        scale: length of a new encoder row, relative to the living ones.
 
     Raises:
         UserError: an interval below 1, `scale` not above 0, or a bottleneck that does not count idle passes.
@@ -50,7 +50,7 @@ class ResampleDead(L.Callback):
                 f"{type(bottleneck).__name__}"
             )
 
-    # Before the step, not after it: a checkpoint between the two would resume without the resampling.
+    # Before the step: a checkpoint written after the step but before a resampling would resume without it.
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
@@ -83,7 +83,7 @@ class ResampleDead(L.Callback):
             _forget(cast(Any, module.optimizers()).optimizer, parameter, dead, axis)
 
     def _directions(self, module: AutoencoderModule, batch: Batch, count: int) -> Tensor:
-        """`[count, C]`, of norm 1: what the projection reads at one position of badly rebuilt examples."""
+        """Directions `[count, C]` of norm 1: the projection's input at one position of badly reconstructed examples."""
         model = module.model
         training = model.training
         model.eval()
@@ -108,7 +108,7 @@ class ResampleDead(L.Callback):
 
 
 def _forget(optimizer: torch.optim.Optimizer, parameter: Tensor, index: Tensor, axis: int) -> None:
-    """Set what the optimiser keeps of these rows or columns to 0, as before its first step."""
+    """Set the optimiser's state of these rows or columns to 0, as before its first step."""
     for value in optimizer.state.get(parameter, {}).values():
         if isinstance(value, Tensor) and value.shape == parameter.shape:
             value.index_fill_(axis, index, 0.0)

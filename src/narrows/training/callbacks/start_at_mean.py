@@ -1,4 +1,4 @@
-"""Where a decoder begins."""
+"""Starting the decoder at the mean of the training data."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import nn
 
 from narrows.errors import require
 from narrows.tasks.measures.observed_values import Statistics
-from narrows.training.module import AutoencoderModule
+from narrows.training.lightning_module import AutoencoderModule
 
 
 class StartAtMean(L.Callback):
-    """Before the first step, sets the bias of the decoder's last layer to the likelihood's parameters at the training
-    split's mean (missing values left out), so that a linear decoder gives that mean where no latent is active.
+    """Before the first step, sets the bias of the decoder's last layer so that a linear decoder returns the mean of the
+    training split (without missing values) when no latent is active.
 
-    Else a sparse autoencoder spends its first thousands of steps on telling the mean, and latents that lose in that
-    die. "Towards Monosemanticity: Decomposing Language Models With Dictionary Learning" (Bricken et al., 2023) and
+    Otherwise a sparse autoencoder spends thousands of steps on learning the mean, and many latents die meanwhile.
+    "Towards Monosemanticity: Decomposing Language Models With Dictionary Learning" (Bricken et al., 2023) and
     "Scaling and Evaluating Sparse Autoencoders" (Gao et al., 2024), appendix A.1, start at the geometric median.
 
     Raises:
-        UserError: a decoder without a bias for every value, or a likelihood with other parameters than its mean's.
+        UserError: a decoder without a bias for every value, or a likelihood with parameters besides its mean.
     """
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,0 +1,217 @@
+"""A trained model as a codec: it quantises examples to whole numbers, and turns these back into examples.
+
+Legend: B examples, S streams, one for every codebook or entry of the latent's axis 1; a stream's values are those of
+one example after another, each flattened, int64 `[B * positions]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from narrows.coding.ans_entropy_coder import Whole
+from narrows.errors import UserError, require
+from narrows.models.autoencoder import Autoencoder
+from narrows.types import DataSpec, Latent, QuantizedLatent, Shape
+
+Source = NDArray[np.floating] | Whole
+"""One stream before rounding: codes, or values of the latent."""
+PIXELS = 4_000_000
+"""Most values that pass through the model together."""
+WORDS = 2.0**53
+"""Number of multiples of the step that a double can tell apart."""
+
+
+class Codec:
+    """Encoder, quantiser and decoder of a model in evaluation mode.
+
+    A discrete latent is coded as its codes; any other as `latent.point`, divided by a step and rounded to whole
+    numbers, entry by entry. If all stages are convolutions, pictures may have other sizes than the training pictures:
+    they are padded at the right and lower edges, by repeating the last pixels, to a size that the encoder can halve
+    evenly, and cropped after decoding.
+
+    Raises:
+        UserError: data or a model that cannot be coded.
+    """
+
+    def __init__(self, model: Autoencoder) -> None:
+        reason = unfit(model)
+        require(reason is None, f"this run cannot compress: {reason}")
+        self.model = model
+        self._probes: dict[Shape, Latent] = {}
+        self._multiple = _multiple(model)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def sources(self, x: Tensor) -> list[Source]:
+        """Encode `[B, *shape]` as S streams that are not yet rounded.
+
+        Raises:
+            UserError: a size that the model cannot read, or latents that are not finite.
+        """
+        padded = self._padded(x)
+        rows = max(1, PIXELS // math.prod(padded.shape[1:]))
+        parts = [self._read(part) for part in padded.split(rows)]
+        return [np.concatenate(stream) for stream in zip(*parts, strict=True)]
+
+    @torch.no_grad()
+    def _read(self, x: Tensor) -> list[Source]:
+        latent = self.model.encode(x.to(self.device))
+        if isinstance(latent, QuantizedLatent):
+            return [codes.flatten().cpu().numpy() for _, codes in latent.books.values()]
+        require(bool(latent.point.isfinite().all()), "the model gives latents that are not finite numbers")
+        return [values.flatten().cpu().numpy() for values in latent.point.unbind(1)]
+
+    def lengths(self, count: int, shape: Shape) -> list[int]:
+        """The lengths of the streams of `count` examples of that shape."""
+        return [count * math.prod(positions) for positions in self._positions(shape)]
+
+    @torch.no_grad()
+    def rebuild(self, streams: Sequence[Whole], count: int, shape: Shape, step: float | None) -> Tensor:
+        """Decode S streams to the means of p(x|z), `[count, *shape]`, on the CPU."""
+        positions = self._positions(shape)
+        parts = [
+            torch.from_numpy(values).reshape(count, *place) for values, place in zip(streams, positions, strict=True)
+        ]
+        rows = max(1, PIXELS // math.prod(shape))
+        chunks = ([part[start : start + rows] for part in parts] for start in range(0, count, rows))
+        found = torch.cat([self.model.point_at(self._latent(chunk, step)).cpu() for chunk in chunks])
+        return found[..., : shape[1], : shape[2]] if len(shape) == 3 else found
+
+    def _latent(self, parts: list[Tensor], step: float | None) -> Tensor:
+        """The latent that the decoder reads."""
+        if step is not None:
+            return (torch.stack(parts, dim=1).double() * step).float().to(self.device)
+        (probe,) = list(self._probes.values())[:1]
+        assert isinstance(probe, QuantizedLatent)
+        codes = torch.stack(parts, dim=1) if probe.maps is None else torch.cat([part.flatten(1) for part in parts], 1)
+        return self.model.bottleneck.decode_codes(codes.to(self.device))
+
+    @property
+    def alphabets(self) -> list[int] | None:
+        """The number of values of every stream; None if the values are unbounded."""
+        probe = self._probe(tuple(self.model.spec.shape))
+        return [size for size, _ in probe.books.values()] if isinstance(probe, QuantizedLatent) else None
+
+    def _positions(self, shape: Shape) -> list[Shape]:
+        """The shape of one example in every stream."""
+        latent = self._probe(shape)
+        if isinstance(latent, QuantizedLatent):
+            return [tuple(codes.shape[1:]) for _, codes in latent.books.values()]
+        return [tuple(latent.point.shape[2:])] * latent.point.shape[1]
+
+    @torch.no_grad()
+    def _probe(self, shape: Shape) -> Latent:
+        """The latent of one example of zeros of that shape, which shows how many numbers are coded."""
+        if shape not in self._probes:
+            self._probes[shape] = self.model.encode(self._padded(torch.zeros(1, *shape)).to(self.device))
+        return self._probes[shape]
+
+    def _padded(self, x: Tensor) -> Tensor:
+        shape, own = tuple(x.shape[1:]), tuple(self.model.spec.shape)
+        if shape == own:
+            return x
+        if self._multiple is None or len(shape) != 3 or shape[0] != own[0]:
+            raise UserError(_refusal(shape, own, self._multiple is not None))
+        (down, right) = (-side % each for side, each in zip(shape[1:], self._multiple, strict=True))
+        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+
+
+def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
+    found, wanted = " x ".join(map(str, shape)), " x ".join(map(str, own))
+    if convolutional:
+        return f"examples of shape {found} do not fit a model of {own[0]}-channel pictures of any size"
+    hint = (
+        "; only one of convolutions alone (encoder=conv encoder.flatten=false decoder=conv) takes other sizes"
+        if len(own) == 3
+        else ""
+    )
+    return f"examples of shape {found} do not fit a model of {wanted}{hint}"
+
+
+def rounded(sources: Sequence[Source], step: float | None) -> list[Whole]:
+    """Values rounded to the nearest multiples of the step; codes unchanged.
+
+    Raises:
+        UserError: the step is too small for the values.
+    """
+    if step is None:
+        return [source.astype(np.int64) for source in sources]
+    scaled = [source.astype(np.float64) / step for source in sources]
+    largest = max((float(np.abs(values).max(initial=0)) for values in scaled), default=0.0)
+    require(largest < WORDS, f"step={step:g} is too small: a latent is {largest:.3g} steps from 0; choose a larger one")
+    return [np.rint(values).astype(np.int64) for values in scaled]
+
+
+def check_step(model: Autoencoder, step: float | None) -> None:
+    """Refuse a step that does not fit this model's latents.
+
+    Raises:
+        UserError: a step for discrete latents, none for continuous ones, or one not above 0.
+    """
+    if discrete(model):
+        require(step is None, f"step={step} quantises continuous latents, but this run's latents are codes already")
+    else:
+        require(step is not None and math.isfinite(step) and step > 0, f"step must be a number above 0, not {step}")
+
+
+def discrete(model: Autoencoder) -> bool:
+    """Whether the model's latents are discrete codes."""
+    return issubclass(model.latent_kind, QuantizedLatent)
+
+
+def unfit(model: Autoencoder) -> str | None:
+    """The reason why this model cannot compress; None if it can."""
+    if model.spec.kind not in ("image", "vector", "series"):
+        return f"its data are {model.spec.kind}, and images, vectors and series can be compressed"
+    if model.classes(1) is not None:
+        return "it reads the class of every example, which a compressed file does not hold"
+    return None
+
+
+def unit_range(spec: DataSpec) -> bool:
+    """Whether the data are grey or colour pictures in [0, 1], which eight-bit files can hold."""
+    return spec.kind == "image" and spec.value_range == (0.0, 1.0) and spec.shape[0] in (1, 3)
+
+
+@torch.no_grad()
+def _multiple(model: Autoencoder) -> tuple[int, int] | None:
+    """The numbers of which the sides of a picture must be multiples; None if the model reads only its own size.
+
+    A picture larger by one step of the latent map shows whether all stages are convolutions.
+    """
+    shape, latent = tuple(model.spec.shape), tuple(model.latent_shape)
+    if model.spec.kind != "image" or len(latent) != 3 or shape[1] % latent[1] or shape[2] % latent[2]:
+        return None
+    each = shape[1] // latent[1], shape[2] // latent[2]
+    larger = (shape[0], shape[1] + each[0], shape[2] + each[1])
+    try:
+        found = model.encode(torch.zeros(1, *larger, device=next(model.parameters()).device))
+        given = model.point_at(found.point)
+        if isinstance(found, QuantizedLatent) and found.maps is not None:
+            return None
+    except RuntimeError:
+        # Torch raises this if the shape of a layer is fixed.
+        return None
+    grown = (1, latent[0], latent[1] + 1, latent[2] + 1)
+    return each if tuple(found.point.shape) == grown and tuple(given.shape[1:]) == larger else None
+
+
+def fingerprint(model: Autoencoder) -> bytes:
+    """An 8-byte fingerprint of all weights and buffers except those of a density fitted afterwards."""
+    found = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(model.state_dict().items()):
+        if not name.startswith("density."):
+            values = tensor.detach().cpu().contiguous()
+            found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.digest()

@@ -1,0 +1,157 @@
+"""Scaling the values of arrays and images: standardised by the training rows, converted to floats, binarised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from narrows.data.batch_loader import scaled, unit
+from narrows.data.contents import Contents, Standardise
+from narrows.data.splits import Split
+from narrows.data.stores import Dense, Packed, Store
+from narrows.errors import require
+from narrows.random import generator
+from narrows.types import Kind
+
+Binarise = Literal["none", "static", "dynamic"]
+FLOAT_BYTES = 512 * 2**20
+"""Images that take less than this as float32 (MNIST: 0.2 GB) are held as float32, which saves converting every batch;
+larger ones stay uint8. The served values are equal."""
+CHUNK = 4096
+"""Rows that are drawn together; another number would give other draws."""
+
+
+def require_memory(contents: Contents, binarise: Binarise) -> None:
+    """Refuse standardising or binarising examples that stay in their files, because it needs all of them at once.
+
+    Raises:
+        UserError: such data are to be standardised or binarised.
+    """
+    asked = {"standardise": contents.standardise, "binarise": binarise}
+    for name, how in asked.items():
+        require(
+            how == "none" or not any(part.reads_files for part in contents.parts().values()),
+            f"{name}={how} would hold all examples in memory, but these stay in their files and are read batch by "
+            f"batch: set {name}=none, or have them held (of arrays source.mapped=false, of a folder of images a larger "
+            "source.memory_limit_mb)",
+        )
+        require(
+            how == "none" or all(part.target is None for part in contents.parts().values()),
+            f"{name}={how} would change the examples but not the targets that they come with: set {name}=none",
+        )
+
+
+def hold(splits: dict[str, Split]) -> dict[str, Split]:
+    """The splits with images converted from bytes to float32 in [0, 1], if all those in memory are small enough."""
+    stores = [store for split in splits.values() for store in split.part.stores if not store.reads_files]
+    if sum(4 * store.shape.numel() for store in stores) >= FLOAT_BYTES:
+        return splits
+    return {name: _held(split) for name, split in splits.items()}
+
+
+def _held(split: Split) -> Split:
+    if split.kind != "image":
+        return split
+    x, target = split.part.x, split.part.target
+    return _with(split, _floats(x), None if target is None else _floats(target))
+
+
+def _floats(store: Store) -> Store:
+    plain = store.reads_files or store.dtype != torch.uint8
+    return store if plain else Dense(unit(store.take(slice(None))))
+
+
+def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
+    """The splits, standardised by statistics of the training rows, one per feature or channel (axis 1).
+
+    `standard`: `(x - mean) / deviation`; `minmax`: `(x - smallest) / (largest - smallest)`. An axis that does
+    not vary is only shifted. Held-out values may leave the range of the training rows.
+    """
+    choices = ("none", "standard", "minmax")
+    require(how in choices, f"standardise={how!r} is none of {', '.join(choices)}")
+    if how == "none":
+        return splits
+    train = _whole(splits["train"])
+    observed = splits["train"].part.observed
+    axes = [axis for axis in range(train.ndim) if axis != 1]
+    if how == "minmax":
+        shift, scale = _extremes(train, observed, axes)
+    else:
+        shift, scale = _moments(train, observed, axes)
+    # The deviation of a constant axis is rounding noise, by which nothing must be divided.
+    flat = scale <= 1e-6 * shift.abs().clamp_min(1e-30)
+    scale = torch.where(flat, torch.ones_like(scale), scale)
+    return {name: _with(split, Dense((_whole(split) - shift) / scale)) for name, split in splits.items()}
+
+
+def _extremes(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """The smallest observed value and the range of the observed values; 0 and 0 if none is observed."""
+    if observed is None:
+        low = x.amin(axes, keepdim=True)
+        return low, x.amax(axes, keepdim=True) - low
+    low = x.masked_fill(~observed, math.inf).amin(axes, keepdim=True)
+    high = x.masked_fill(~observed, -math.inf).amax(axes, keepdim=True)
+    some = low <= high
+    return torch.where(some, low, 0.0), torch.where(some, high - low, 0.0)
+
+
+def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the observed values; 0 and 0 if none is observed.
+
+    They are summed in double precision and rounded once at the end, so that they do not depend on the order of the sum,
+    which varies with processor and threads.
+    """
+
+    def total(of: Callable[[Tensor], Tensor]) -> Tensor:
+        sums = []
+        for start in range(0, len(x), CHUNK):
+            values = of(x[start : start + CHUNK].double())
+            if observed is not None:
+                values = values.masked_fill(~observed[start : start + CHUNK], 0.0)
+            sums.append(values.sum(axes, keepdim=True))
+        return torch.stack(sums).sum(0)
+
+    count = total(torch.ones_like).clamp_min(1)
+    mean = total(lambda values: values) / count
+    variance = total(lambda values: (values - mean).square()) / count
+    return mean.to(x.dtype), variance.sqrt().to(x.dtype)
+
+
+def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:
+    """(0, 1) if every value of every split lies inside; else None, unbounded."""
+    stores = [(store, split.kind) for split in splits.values() for store in split.part.stores]
+    return (0.0, 1.0) if all(_inside_unit(store, kind) for store, kind in stores) else None
+
+
+def _inside_unit(store: Store, kind: Kind) -> bool:
+    if kind == "tokens":  # token ids are names and have no range
+        return False
+    if kind == "image" and store.dtype == torch.uint8:
+        return True
+    return all(bool(chunk.amin() >= 0) and bool(chunk.amax() <= 1) for chunk in store.chunks())
+
+
+def draw(split: Split, seed: int, name: str) -> Split:
+    """The split with grey values replaced by one Bernoulli draw, seeded by (seed, "binarise", name)."""
+    if isinstance(split.part.x, Packed):
+        return split  # already black and white, which a draw would not change
+    x = split.part.x.take(slice(None))
+    source = generator(seed, "binarise", name)
+    white = 255 if split.kind == "image" and x.dtype == torch.uint8 else 1
+    for start in range(0, len(x), CHUNK):
+        grey = scaled(x[start : start + CHUNK], split.kind)
+        x[start : start + CHUNK] = (torch.rand(grey.shape, generator=source) < grey) * white
+    return _with(split, Dense(x))
+
+
+def _with(split: Split, x: Store, target: Store | None = None) -> Split:
+    return replace(split, part=replace(split.part, x=x, target=target))
+
+
+def _whole(split: Split) -> Tensor:
+    return scaled(split.part.x.take(slice(None)), split.kind)

@@ -1,0 +1,96 @@
+"""Adapting a recorded config to another machine or directory: only what must change is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from narrows.errors import require
+from narrows.loading.permitted_classes import without_foreign_loggers
+
+PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+
+
+def adapt(
+    config: DictConfig, directory: str, given: Sequence[str], root: str, keep_loggers: bool
+) -> tuple[dict[str, str], list[str]]:
+    """The values that must change here, by key in Hydra's grammar, and the names of loggers left out.
+
+    Data are looked for at the recorded paths, relative to the current directory and to `directory`, where the run was
+    started. They are downloaded only if `data_dir` is given, because the user has not chosen the recorded one.
+
+    Args:
+        given: the user's own `KEY=VALUE`, which take precedence.
+        root: the folder of run directories.
+
+    Raises:
+        UserError: the data are not on this machine.
+    """
+    mine = {key: value for key, _, value in map(split, given)}
+    adapted = {"output_dir": quoted(root)} if "output_dir" in config else {}
+    # Tasks may read data of their own, such as outliers.
+    rooms = ("datamodule", "tasks")
+    for place, name, value in (leaf for room in rooms for leaf in _leaves(config.get(room), room)):
+        if name == "data_dir" and "data_dir" in mine and value == config.get("data_dir"):
+            adapted[place] = mine["data_dir"]
+        elif name == "download" and value is True and "data_dir" not in mine:
+            adapted[place] = "false"
+        elif name in ("path", "data_dir") or name.endswith("_path"):
+            adapted |= _found(place, value, Path(directory), place in mine or name == "data_dir")
+    kept, dropped = (config, []) if keep_loggers else without_foreign_loggers(config)
+    if dropped:
+        adapted["logger"] = quoted(OmegaConf.to_container(kept.logger))
+    return {key: value for key, value in adapted.items() if key not in mine}, dropped
+
+
+def split(override: str) -> tuple[str, str, str]:
+    """Key, equals sign and value."""
+    key, equals, value = override.partition("=")
+    return key.lstrip("+"), equals, value
+
+
+def _found(place: str, value: Any, directory: Path, optional: bool) -> dict[str, str]:
+    """The path at which data are found from here, by key; empty if it has not changed."""
+    if not isinstance(value, str) or Path(value).expanduser().exists():
+        return {}
+    if (directory / value).exists():
+        return {place: quoted(str((directory / value).resolve()))}
+    require(optional, f"the run read {place}={value}, which is not on this machine: say where it is with {place}=...")
+    return {}
+
+
+def _leaves(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
+    for key, value in node.items() if isinstance(node, DictConfig) else ():
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{place}.{key!s}")
+        else:
+            yield f"{place}.{key!s}", str(key), value
+
+
+def quoted(value: Any) -> str:
+    """A plain value as Hydra's override grammar writes it.
+
+    Raises:
+        UserError: a key that the grammar cannot express.
+    """
+    if isinstance(value, dict):
+        odd = [key for key in value if not PLAIN_KEY.fullmatch(str(key))]
+        require(not odd, f"{str(odd[0] if odd else '')!r} is no name of an option")
+        return "{" + ",".join(f"{key}:{quoted(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(quoted, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    # Backslashes are special only before a quote and at the end.
+    text = re.sub(r"(\\*)('|$)", _escaped, str(value))
+    return f"'{text}'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[1] * 2 + ("\\'" if found[2] else "")

@@ -1,0 +1,193 @@
+"""The linear methods with which a model is compared: training mean, PCA, ridge regression, Mahalanobis distance.
+
+All work on flattened examples `[B, D]`; missing values are filled with the training mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from torch import Tensor
+
+from narrows.corruptions import Corruption
+from narrows.random import derive, generator
+from narrows.tasks.base import TaskContext
+from narrows.tasks.measures.observed_values import Statistics, flat
+
+log = logging.getLogger(__name__)
+
+Matrix = NDArray[np.floating]
+
+MAX_VALUES = 500_000_000
+"""Largest training matrix, 2 GB, which scikit-learn copies."""
+MAX_VALUES_OF_FILES = 50_000_000
+"""Largest training matrix for data in files, so that evaluation needs little more memory than training."""
+MAX_DOUBLE = 50_000_000
+"""Matrices up to this size are kept in float64, which makes PCA by covariance exact to the printed digits."""
+MAX_SQUARE = 4096
+"""Most dimensions D for which a D x D matrix is inverted."""
+EXACT, MOST = 1 - 1e-6, 0.9
+"""Shares of the variance: what leaves rounding errors alone, and what principal components are cut back to then."""
+
+
+@dataclass
+class Training:
+    """The training split (or a seeded part of its rows) as matrices `[N, D]`."""
+
+    clean: Matrix
+    corrupted: Matrix | None
+    mean: Matrix
+    """Over *all* rows, `[D]`."""
+    low: float
+    high: float
+
+    def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
+        """`[B, *shape]` as `[B, D]`, missing values filled with the mean."""
+        return _filled(flat(x), observed, self.mean)
+
+
+@dataclass
+class Classics:
+    """Fitted on the training split; guesses are `[B, *shape]` tensors on the batch's device."""
+
+    mean: Matrix
+    span: float
+    """Of the data: from the spec where it is bounded, else of the training split."""
+    pca: PCA
+    ridge: Ridge | None
+
+    def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
+        return _filled(flat(x), observed, self.mean)
+
+    def guess_mean(self, x: Tensor) -> Tensor:
+        return _like(np.broadcast_to(self.mean, (len(x), len(self.mean))), x)
+
+    def guess_pca(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        return self._rebuilt(x, observed, self.pca.n_components_)
+
+    def guess_usual(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """PCA's guess by its `leading` components."""
+        return self._rebuilt(x, observed, self.leading)
+
+    def _rebuilt(self, x: Tensor, observed: Tensor | None, components: int) -> Tensor:
+        codes = self.pca.transform(self.flat(x, observed))
+        codes[:, components:] = 0
+        return _like(self.pca.inverse_transform(codes), x)
+
+    @cached_property
+    def leading(self) -> int:
+        """Number of components for anomaly scores: all, or those of 90% of the variance ("PCA-90", logged) if all leave
+        no error on the training split."""
+        shares = self.pca.explained_variance_ratio_.cumsum()
+        if not shares[-1] >= EXACT:
+            return len(shares)
+        kept = int((shares < MOST).sum()) + 1
+        log.info("as many components as the latent has leave PCA no error: it has %d, 90%% of the variance", kept)
+        return kept
+
+    def guess_ridge(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        assert self.ridge is not None
+        return _like(self.ridge.predict(self.flat(x, observed)), x)
+
+
+def fit_classics(context: TaskContext, max_rows: int | None) -> Classics:
+    """Mean, PCA with as many components as the latent has dimensions and, for a model with a corruption,
+    ridge regression from corrupted to clean; fitted once per context."""
+    key = f"classics/{max_rows}"
+    if key not in context.memo:
+        context.memo[key] = _fit(context, max_rows)
+    return context.memo[key]
+
+
+def _fit(context: TaskContext, max_rows: int | None) -> Classics:
+    dims = math.prod(context.spec.shape)
+    denoising = not getattr(context.model.corruption, "identity", False) and dims <= MAX_SQUARE
+    training = gather_training(context, max_rows, context.model.corruption if denoising else None)
+    components = min(math.prod(context.model.latent_shape), dims, len(training.clean))
+    state = derive(context.seed, "pca") % 2**32
+    pca = PCA(n_components=components, random_state=state).fit(training.clean)
+    ridge = None
+    if training.corrupted is not None:
+        ridge = ridge_to_clean(training)
+    bounds = context.spec.bounds
+    low, high = bounds if bounds is not None else (training.low, training.high)
+    return Classics(mean=training.mean, span=high - low, pca=pca, ridge=ridge)
+
+
+def ridge_to_clean(training: Training) -> Ridge:
+    """Ridge regression from corrupted to clean rows; the penalty is 1 on the sum of squares."""
+    assert training.corrupted is not None
+    return Ridge(alpha=1.0, solver="cholesky").fit(training.corrupted, training.clean)
+
+
+def fit_mahalanobis(context: TaskContext, max_rows: int | None) -> LedoitWolf | None:
+    """Mean and shrunk covariance of the training split; None, and logged, above `MAX_SQUARE` dimensions.
+
+    "A well-conditioned estimator for large-dimensional covariance matrices" (Ledoit and Wolf, 2004).
+    """
+    dims = math.prod(context.spec.shape)
+    if dims > MAX_SQUARE:
+        log.info("Mahalanobis is left out: %d dimensions are more than %d", dims, MAX_SQUARE)
+        return None
+    return LedoitWolf().fit(gather_training(context, max_rows).clean)
+
+
+def gather_training(context: TaskContext, max_rows: int | None, corruption: Corruption | None = None) -> Training:
+    """Read the training split once: statistics of all rows, and matrices of as many rows as `max_rows` and memory
+    allow, also corrupted if there is a `corruption`."""
+    dims = math.prod(context.spec.shape)
+    kept = _kept_rows(context, max_rows, dims)
+    width = np.float64 if kept.sum() * dims <= MAX_DOUBLE else np.float32
+    clean: Matrix = np.empty((int(kept.sum()), dims), dtype=width)
+    noisy: Matrix | None = None if corruption is None else np.empty_like(clean)
+    missing: NDArray[np.bool_] | None = None
+    statistics = Statistics(dims)
+    row = filled = 0
+    for batch in context.batches("train"):
+        statistics.add(batch)
+        chosen = kept[row : row + len(batch)]
+        part = slice(filled, filled + int(chosen.sum()))
+        clean[part] = flat(batch.truth)[chosen]
+        if noisy is not None:
+            assert corruption is not None
+            noisy[part] = flat(corruption(batch)[0])[chosen]
+        if batch.observed is not None:
+            missing = np.zeros(clean.shape, dtype=bool) if missing is None else missing
+            missing[part] = ~flat(batch.observed)[chosen]
+        row, filled = row + len(batch), part.stop
+    assert row == context.spec.size, f"the training loader gave {row} rows, its spec says {context.spec.size}"
+    mean = statistics.mean
+    for matrix in (clean, noisy):
+        if matrix is not None and missing is not None:
+            np.copyto(matrix, mean, where=missing)
+    return Training(clean=clean, corrupted=noisy, mean=mean, low=statistics.low, high=statistics.high)
+
+
+def _kept_rows(context: TaskContext, max_rows: int | None, dims: int) -> NDArray[np.bool_]:
+    size = context.spec.size
+    # A datamodule of a test or a user may lack this attribute.
+    most = MAX_VALUES_OF_FILES if getattr(context.datamodule, "reads_files", False) else MAX_VALUES
+    rows = min(size, max(1, most // dims), size if max_rows is None else max_rows)
+    kept = np.ones(size, dtype=bool)
+    if rows < size:
+        log.info("the classics are fitted on %d of the %d training rows", rows, size)
+        order = torch.randperm(size, generator=generator(context.seed, "training rows"))
+        kept[order[rows:].numpy()] = False
+    return kept
+
+
+def _filled(values: Matrix, observed: Tensor | None, mean: Matrix) -> Matrix:
+    return values if observed is None else np.where(flat(observed), values, mean)
+
+
+def _like(values: Matrix, x: Tensor) -> Tensor:
+    return torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=x.device).reshape(x.shape)

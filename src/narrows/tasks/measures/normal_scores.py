@@ -1,0 +1,98 @@
+"""The scores of a run's normal validation rows, stored with the run; thresholds are quantiles of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch import Tensor
+
+from narrows.errors import UserError
+from narrows.evaluation import evaluating
+from narrows.files import read_json, write_json
+from narrows.loading.open_run import OpenRun
+from narrows.models.autoencoder import Autoencoder
+from narrows.runs.file_names import CALIBRATION
+from narrows.tasks.measures import chosen_rows
+from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
+from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.types import Batch
+
+SUPPORTED = ("reconstruction", "standardised")
+"""Scores of task anomaly that need only a row and its reconstruction."""
+
+Scores = NDArray[np.float64]
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Calibration:
+    """The score of new rows, and the normal scores that give its threshold."""
+
+    normals: Scores
+    """Scores of the validation normals, ascending."""
+    usual: Tensor | None
+    """`narrows.tasks.measures.anomaly_scores.usual_errors` of the training rows, where the score is `standardised`."""
+
+    def judge(self, model: Autoencoder, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Scores]:
+        """Reconstructions `[N, *shape]` and scores `[N]`, on the CPU."""
+        return _judge(model, x, observed, self.usual)
+
+
+def calibrate(run: OpenRun) -> Calibration:
+    """The run's calibration: the stored one if it belongs to these weights, else computed from the data and stored.
+
+    Raises:
+        UserError: it is not stored, and the data are not on this machine or have no normal validation row.
+    """
+    made_for = {"weights": run.checksum, "score": score_of(run.config)}
+    path = run.path / CALIBRATION
+    if path.is_file():
+        stored = read_json(path)
+        if made_for == {key: stored.get(key) for key in made_for}:
+            usual = stored["usual"]
+            return Calibration(np.asarray(stored["scores"]), None if usual is None else torch.tensor(usual).double())
+    found = _calibrate(run)
+    usual = None if found.usual is None else found.usual.tolist()
+    write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual})
+    return found
+
+
+def score_of(config: DictConfig) -> str:
+    """The score of the run's own task anomaly, if it can be computed for new rows; else the squared error."""
+    asked = [task.score for task in config.tasks.values() if task._target_.endswith(".anomaly.Anomaly")]
+    if asked and asked[0] not in SUPPORTED:
+        log.info("new rows are scored by squared error: score=%s is for whole splits", asked[0])
+    return asked[0] if asked and asked[0] in SUPPORTED else SUPPORTED[0]
+
+
+def _calibrate(run: OpenRun) -> Calibration:
+    data, model = run.data, run.model
+    usual = None
+    if score_of(run.config) == "standardised":
+        device = next(model.parameters()).device
+        with evaluating(model, 0, "score"):
+            usual = usual_errors(model, (batch.to(device) for batch in data.ordered_loader("train")))
+    binary = data.source.label.normal is not None
+    found = []
+    for batch in data.ordered_loader("validation"):
+        scores = _judge(model, batch.x, batch.observed, usual)[1]
+        # If the table does not say which labels are normal, those trained on are.
+        found.append(scores[(batch.label == 0).numpy()] if binary else scores)
+    normals = np.sort(np.concatenate(found))
+    if not len(normals):
+        raise UserError(f"no validation row of {run.path} is normal, and the threshold comes from them")
+    return Calibration(normals, usual)
+
+
+def _judge(model: Autoencoder, x: Tensor, observed: Tensor | None, usual: Tensor | None) -> tuple[Tensor, Scores]:
+    batch = Batch(x, observed=observed)
+    with evaluating(model, 0, "score"):
+        guess = chosen_rows.reconstructed(model, batch.to(next(model.parameters()).device))
+    if usual is None:
+        return guess, example_mse(guess, x, observed).numpy()
+    return guess, standardised_mse(guess, x, observed, usual).numpy()

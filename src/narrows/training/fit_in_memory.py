@@ -1,0 +1,166 @@
+"""Training on rows in memory, with the configs of `narrows train` but without its command and run directory."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from numpy.typing import NDArray
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from narrows.config.composition import checked, config_dir, register_resolvers, run_dir
+from narrows.config.leftovers import clear
+from narrows.config.overrides import check_overrides, explain
+from narrows.data.contents import Contents, Part
+from narrows.data.datamodule import DataModule
+from narrows.errors import UserError, require
+from narrows.runs.job import Job
+from narrows.runs.run_directory import RunDirectory
+from narrows.training.experiment import check_composition, recording, train
+from narrows.training.lightning_module import AutoencoderModule
+from narrows.training.lightning_trainer import quieten
+
+log = logging.getLogger(__name__)
+
+ROWS = "rows.npz"
+"""The file in a run directory that holds the rows it was fitted to."""
+SHOWING = ("checkpoint", "progress", "pictures")
+"""Callbacks that write or print, which are left out of a fit without a directory."""
+
+
+@dataclass
+class Fit:
+    """The result of a fit."""
+
+    module: AutoencoderModule
+    held: NDArray[np.integer]
+    """Positions of the validation rows among the given rows."""
+    directory: Path | None
+    """The run directory, if one was asked for."""
+
+
+@dataclass
+class Memory:
+    """Rows `[N, D]` as a source."""
+
+    x: NDArray[np.float32]
+
+    def load(self) -> Contents:
+        return Contents("vector", Part(torch.from_numpy(self.x)))
+
+
+def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path | None) -> Fit:
+    """Train on `x [N, D]` with `overrides` of `narrows train`; a tenth of the rows validates.
+
+    The last weights are kept; no task is run and no density (`density=`) is fitted. Torch's generators and its
+    deterministic mode are restored afterwards. With a `directory`, a run is written below it (config, manifest,
+    checkpoints, history and the rows), which `narrows.load` and `narrows compare` can read; else nothing is written.
+
+    Raises:
+        UserError: overrides that do not compose, or do not fit the rows or one another.
+    """
+    composed, choices = composition(tuple(overrides))
+    config = composed.copy()
+    rows = np.array(x, dtype=np.float32, order="C")
+    with undisturbed():
+        quieten()
+        objective = check_composition(config)
+        _require_plain_rows(config)
+        job = Job(Path() if directory is None else _place(directory, choices), list(overrides), choices)
+        with _silent(config) if directory is None else _recorded(config, rows, job) as record:
+            trained = train(config, objective, job, record, Memory(rows))
+            if record is not None:
+                record.write_metrics(trained.module.validated)
+    return Fit(trained.module.cpu(), _held(trained.data), None if record is None else record.path)
+
+
+def _place(directory: str | Path, choices: dict[str, str]) -> Path:
+    # Without its cache: every fit of a process has a run of its own.
+    return Path(run_dir.__wrapped__(str(directory), None, choices.get("variant"))).resolve()
+
+
+def _silent(config: DictConfig) -> AbstractContextManager[None]:
+    """Make the config one that writes and prints nothing."""
+    config.callbacks = {name: node for name, node in config.callbacks.items() if name not in SHOWING}
+    config.logger = {}
+    with open_dict(config.trainer):
+        config.trainer.enable_checkpointing = False
+    return nullcontext()
+
+
+@contextmanager
+def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Iterator[RunDirectory | None]:
+    """The run's directory, with the rows where its config says that they lie."""
+    config.datamodule.source.path = str(job.directory / ROWS)
+    with recording(config, job, config) as record:
+        if record is not None:
+            np.savez_compressed(record.path / ROWS, x=rows)
+        yield record
+
+
+@functools.lru_cache(maxsize=64)
+def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+    """Compose the config; returns it and its choices by group. The global Hydra of the caller is restored.
+
+    Raises:
+        UserError: a group, choice or key that does not exist.
+    """
+    register_resolvers()
+    check_overrides(overrides)
+    holder = GlobalHydra.instance()
+    before, holder.hydra = holder.hydra, None
+    try:
+        found = clear(overrides)
+        for note in found.notes:
+            log.warning(note)
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            config = compose("train", [*found.overrides, *overrides], return_hydra_config=True)
+        choices = {key: str(name) for key, name in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
+        with open_dict(config):
+            del config["hydra"]
+        return checked(config), choices
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from error
+    finally:
+        holder.hydra = before
+
+
+def _require_plain_rows(config: DictConfig) -> None:
+    source = config.datamodule.source
+    require(
+        str(source._target_).endswith(".Arrays") and source.kind in ("auto", "vector"),
+        "the rows given to fit are the data: leave datamodule=arrays and its source as they are",
+    )
+    require(
+        source.standardise == "none",
+        "an estimator gives back what it was given: scale the rows before it, as make_pipeline(StandardScaler(), ...)",
+    )
+
+
+def _held(data: DataModule) -> NDArray[np.integer]:
+    places = [batch.index for batch in data.ordered_loader("validation") if batch.index is not None]
+    return torch.cat(places).cpu().numpy()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Restore torch's generators, its deterministic mode and Python's warning filters after this context."""
+    strict, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(strict, warn_only=warned)
+            torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

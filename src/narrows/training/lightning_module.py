@@ -1,0 +1,295 @@
+"""The only LightningModule, for all variants: it runs the model, the objective and the optimiser."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor
+
+from narrows.errors import require
+from narrows.evaluation import by_label
+from narrows.losses import Objective
+from narrows.losses.critic import Critic
+from narrows.losses.divergence import evidence_lower_bound
+from narrows.models.autoencoder import Autoencoder
+from narrows.random import seed_default
+from narrows.runs.old_names import current_figures, current_term
+from narrows.tasks.base import OTHER_LABELS
+from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
+from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
+
+
+class AutoencoderModule(L.LightningModule):
+    """Trains `model` on `objective`.
+
+    Optimisation is manual, because Lightning's automatic loop doubles the overhead of a small network; clipping and
+    accumulation are therefore options here and not of the Trainer.
+
+    Args:
+        optimizer: `optimizer(params)`.
+        scheduler: `scheduler(optimizer)`, stepped after each epoch.
+        seed: of the run; every step's noise is seeded by `(seed, "step", batches processed, rank)`.
+        clip_norm: largest joint gradient norm of the model's parameters, and of each critic's; None does not clip.
+        accumulate: batches per optimiser step.
+        compile: run the model through `torch.compile`.
+
+    Raises:
+        UserError: `accumulate` below 1 or `clip_norm` not above 0.
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        objective: Objective,
+        *,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any],
+        seed: int = 0,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        require(accumulate >= 1, f"module.accumulate must be at least 1, not {accumulate}")
+        require(clip_norm is None or clip_norm > 0, f"module.clip_norm must be above 0 or null, not {clip_norm}")
+        self.automatic_optimization = False
+        self.model = model
+        self.objective = objective
+        self.seed = seed
+        self.clip_norm = clip_norm
+        self.accumulate = accumulate
+        self.latest: dict[str, float] = {}
+        self.validated: dict[str, float] = {}
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._weight, self._first_rows = 0.0, 1
+        self._run: int | None = None
+        self._history = StepHistory()
+        self._sums: dict[str, Tensor] = {}
+        self._names: list[str] = []
+        seed_default(seed, "init", "terms")
+        objective.attach(model)
+        if compile:
+            self.model.compile()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning sets the name of the running hook some thirty times a step, and a module's own __setattr__,
+        # which looks for parameters and buffers, is slow.
+        if isinstance(value, (str, int, float, type(None))):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    # ── training ────────────────────────────────────────────────────────────────────────────────────────
+
+    def configure_optimizers(self) -> Any:
+        # Terms may have parameters of their own (critics), so all parameters of this module are optimised.
+        groups = [{"params": player, **({} if lr is None else {"lr": lr})} for player, lr in self._players()]
+        optimizer = self._make_optimizer(groups if len(groups) > 1 else groups[0]["params"])
+        return [optimizer], [self._make_scheduler(optimizer)]
+
+    def _players(self) -> list[tuple[list[torch.nn.Parameter], float | None]]:
+        """The parameters of the model with its terms, then those of each critic, with their learning rates."""
+        critics = [part for part in self.objective.modules() if isinstance(part, Critic)]
+        theirs = {id(p) for critic in critics for p in critic.parameters()}
+        ours = [p for p in self.parameters() if id(p) not in theirs]
+        return [(ours, None), *((list(critic.parameters()), critic.lr) for critic in critics)]
+
+    def on_train_start(self) -> None:
+        self._history.interval = max(1, int(cast(Any, self.trainer).log_every_n_steps))
+        self._clock, self._examples = time.perf_counter(), 0
+        # A resumed run keeps the length that it began with, even if it was given more epochs since.
+        self._run = self._run or self._planned_steps()
+        self.objective.span(self._run)
+
+    def _planned_steps(self) -> int | None:
+        """The number of optimiser steps that the trainer's limits allow; None if only time limits them."""
+        trainer: Any = self.trainer
+        limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            limits.append(trainer.max_epochs * math.ceil(trainer.num_training_batches / self.accumulate))
+        return min(limits, default=None)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        seed_default(self.seed, "step", progress.processed, self.global_rank)
+        step = self.global_step
+        last = not self._accumulating(batch_idx)
+        with nullcontext() if last else self._gradients_kept_local():
+            out = self.model(batch)
+            out.step = step
+            losses = self.objective(out, self.model)
+            scale = batch.share * self._weigh(batch)
+            self.manual_backward(losses.total if scale == 1.0 else losses.total * scale)
+        if last:
+            self._optimise()
+        self._examples += len(batch)
+        self._history.record(step, losses, batch.share)
+        if self._history.full:
+            self.flush()
+
+    def _accumulating(self, batch_idx: int) -> bool:
+        """Whether the gradient of this batch waits for that of the next one."""
+        return (batch_idx + 1) % self.accumulate != 0 and batch_idx + 1 < self.trainer.num_training_batches
+
+    def _weigh(self, batch: Batch) -> float:
+        """The number of rows of the global batch, divided by that of the first batch of this optimiser step.
+
+        The gradients are summed with these weights and divided by the sum of the weights, which gives the gradient of
+        one batch of all these rows, even if the last batches of an epoch are fewer or smaller.
+        """
+        if self.accumulate == 1:
+            self._weight = 1.0
+            return 1.0
+        rows = round(len(batch) * self.trainer.world_size / batch.share)
+        if self._weight == 0.0:
+            self._first_rows = rows
+        weight = rows / self._first_rows
+        self._weight += weight
+        return weight
+
+    def _gradients_kept_local(self) -> AbstractContextManager[None]:
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext()
+
+    @property
+    def accumulating(self) -> bool:
+        """Whether gradients of earlier batches wait for the optimiser's step: no checkpoint holds them."""
+        return self._weight != 0.0
+
+    # Figures that are recorded but not yet logged are kept in the checkpoint.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the recorded figures; raises `NonFiniteError`, so that nothing is saved, after a non-finite step."""
+        checkpoint["unlogged"] = self._history.state(self._mean_over_processes)
+        checkpoint["validated"] = self.validated
+        checkpoint["planned_steps"] = self._run
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        unlogged = checkpoint["unlogged"]
+        self._history.restore(unlogged | {"names": [current_term(name) for name in unlogged["names"]]})
+        self.validated = current_figures(checkpoint["validated"])
+        self._run = checkpoint["planned_steps"]
+
+    @property
+    def _optimizer(self) -> LightningOptimizer:
+        return cast(LightningOptimizer, self.optimizers())
+
+    def _optimise(self) -> None:
+        optimizer, weight = self._optimizer, self._weight
+        self._weight = 0.0
+        if weight != 1.0:
+            torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], weight)
+        if self.clip_norm is not None:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:
+                scaler.unscale_(optimizer.optimizer)
+            # Clip model and critics separately: a critic's large gradient must not shorten the model's step.
+            for player in optimizer.param_groups:
+                torch.nn.utils.clip_grad_norm_(player["params"], self.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def flush(self) -> None:
+        """Log the mean of the steps since the last flush; only here does training wait for the device.
+
+        Raises:
+            NonFiniteError: one of those steps had a term that is not finite.
+        """
+        mean = self._history.take(self._mean_over_processes)
+        if mean is None:
+            return
+        now = time.perf_counter()
+        figures = {f"train/{name}": value for name, value in zip(self._history.names, mean.tolist(), strict=True)}
+        figures |= self._scheduled()
+        figures["lr"] = self._optimizer.param_groups[0]["lr"]
+        figures["throughput/examples_per_s"] = self._examples * self.trainer.world_size / (now - self._clock)
+        self._clock, self._examples = now, 0
+        self.latest = figures
+        self._log(figures)
+
+    def _mean_over_processes(self, rows: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return rows
+        return cast(Tensor, self.trainer.strategy.reduce(rows, reduce_op="mean"))
+
+    def _scheduled(self) -> dict[str, float]:
+        now, end = self.objective.weights(self.global_step), self.objective.weights(FINAL_STEP)
+        start = self.objective.weights(0)
+        return {f"weight/{name}": now[name] for name in now if start[name] != end[name]}
+
+    def _log(self, figures: dict[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(figures, step=self.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        self.flush()
+        cast(torch.optim.lr_scheduler.LRScheduler, self.lr_schedulers()).step()
+
+    # ── validation and test ─────────────────────────────────────────────────────────────────────────────
+
+    def _evaluate(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        if len(batch) == 0:
+            return
+        # Use the same noise each time, so that two evaluations differ only by the weights.
+        seed_default(self.seed, stage, batch_idx, self.global_rank)
+        # Evaluate schedules at their end, so that the monitored figure means the same throughout the run.
+        out = self.model(batch)
+        out.step = FINAL_STEP
+        losses = self.objective(out, self.model)
+        row, names = as_row(losses.monitored, losses), names_of(losses)
+        if isinstance(out.latent, VariationalLatent):
+            row, names = torch.cat([row, _mean_elbo(out)]), [*names, "elbo"]
+        weighted = torch.cat([row * len(batch), row.new_tensor([len(batch)])])
+        self._names = names
+        self._sums[stage] = self._sums.get(stage, 0.0) + weighted.double()
+
+    def _conclude(self, *stages: str) -> dict[str, float]:
+        """Log the means of these stages, except stages without an example in any process."""
+        zero = torch.zeros_like(next(iter(self._sums.values())))
+        figures: dict[str, float] = {}
+        for stage in stages:
+            sums = self._sums.get(stage, zero)
+            if self.trainer.world_size > 1:
+                sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            if not sums[-1]:
+                continue
+            mean = (sums[:-1] / sums[-1]).cpu()
+            refuse_non_finite(mean[None], self._names, [f"in {stage} after step {self.global_step}"])
+            figures |= {f"{stage}/{name}": value for name, value in zip(self._names, mean.tolist(), strict=True)}
+        self._sums = {}
+        self.log_dict(figures, logger=False, sync_dist=False)
+        self._log(figures | {"epoch": self.current_epoch})
+        return figures
+
+    def on_validation_epoch_start(self) -> None:
+        self._sums = {}
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.flush()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._evaluate("val", batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        self.validated = self._conclude("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._sums = {}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        for stage, part in zip(("test", OTHER_LABELS), by_label(batch, self.model.spec), strict=True):
+            self._evaluate(stage, part, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self._conclude("test", OTHER_LABELS)
+
+
+def _mean_elbo(out: Output) -> Tensor:
+    return at_least_single(evidence_lower_bound(out).detach().mean()[None])

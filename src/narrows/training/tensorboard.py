@@ -1,0 +1,52 @@
+"""The TensorBoard logger of a run, with its HParams row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class TensorBoard(TensorBoardLogger):
+    """Writes TensorBoard events in the run directory itself, with one HParams row per run and no sub-runs."""
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__(save_dir=save_dir, name="", version="", default_hp_metric=False)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush, without Lightning's `hparams.yaml`: `config.yaml` is the record."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flush and stay open: fitting and testing share one event file."""
+        self.save()
+
+    @rank_zero_only
+    def close(self) -> None:
+        """End the event file."""
+        self.experiment.close()
+
+    @rank_zero_only
+    def declare(self, hyperparameters: Mapping[str, Any], metrics: list[str]) -> None:
+        """Write the run's one HParams row into its own event file.
+
+        The metric columns are named here, once at the start, because TensorBoard reads them from the first summary that
+        it finds; their values are the scalars of the same names.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {key: _plain(value) for key, value in hyperparameters.items() if value is not None}
+        writer = self.experiment._get_file_writer()
+        for summary in hparams(plain, dict.fromkeys(metrics, math.nan)):
+            writer.add_summary(summary)
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
