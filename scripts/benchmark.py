@@ -45,7 +45,8 @@ from narrows.likelihoods.elementwise import BernoulliLikelihood
 from narrows.losses import Objective
 from narrows.losses.divergence import KL
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.training.callbacks.progress import Progress
 from narrows.training.callbacks.write_checkpoints import Checkpoint, CheckpointFiles
 from narrows.training.lightning_module import AutoencoderModule

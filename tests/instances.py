@@ -60,7 +60,8 @@ from narrows.losses.sparsity import (
     MatryoshkaReconstruction,
     SparseKL,
 )
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.schedules import Constant, Cyclical, Linear
 from narrows.types import Batch, Column, DataSpec
 

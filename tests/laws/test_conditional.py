@@ -14,8 +14,8 @@ from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.evaluation import select
 from narrows.losses.importance import log_joint
-from narrows.models.autoencoder import Stages
 from narrows.models.conditional import ConditionalAutoencoder
+from narrows.models.stages import Stages
 from narrows.types import DataSpec, Given, VariationalLatent
 
 CLASSES = replace(IMAGE, num_classes=3)

@@ -20,8 +20,8 @@ from narrows.errors import UserError
 from narrows.losses.discrepancy import MMD
 from narrows.losses.divergence import evidence_lower_bound, posterior_kl
 from narrows.losses.importance import ImportanceWeighted, log_joint, log_posterior
-from narrows.models.autoencoder import Stages
 from narrows.models.hamiltonian import HamiltonianAutoencoder, _Leapfrog
+from narrows.models.stages import Stages
 from narrows.types import Batch, DataSpec, GaussianLatent, MomentumLatent
 
 TEMPERINGS = ("none", "fixed", "quadratic")

@@ -16,7 +16,9 @@ from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.likelihoods.elementwise import BernoulliLikelihood
-from narrows.models.autoencoder import Autoencoder, Init, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.initial_weights import Init
+from narrows.models.stages import Stages
 
 STAGES = Stages(
     encoder=partial(ConvEncoder, channels=[64, 64]),

@@ -31,8 +31,8 @@ from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 from narrows.inputs import Input
-from narrows.models.autoencoder import Stages
 from narrows.models.conditional import ConditionalAutoencoder
+from narrows.models.stages import Stages
 from narrows.models.vamp import VampAutoencoder, inside, outside
 from narrows.types import Batch, DataSpec, within
 

@@ -19,7 +19,8 @@ from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.losses.divergence import KL, Capacity, posterior_kl
 from narrows.losses.reconstruction import NegativeLogLikelihood
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.models.vamp import VampAutoencoder
 from narrows.types import DataSpec, JointLatent, row_sums
 

@@ -15,7 +15,8 @@ from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import NoCorruption
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.normal import GaussianLikelihood
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.tasks.base import TaskContext
 from narrows.types import Batch, DataSpec, VariationalLatent
 

@@ -15,7 +15,8 @@ from tasks.standins import Always, Rows, Same, context
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
 from narrows.likelihoods.normal import GaussianLikelihood
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import mean_pca_ridge
 from narrows.tasks.measures.reconstruction_errors import (

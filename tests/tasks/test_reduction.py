@@ -16,8 +16,8 @@ from sklearn.decomposition import PCA
 from tasks.standins import PPCA, Rows, context
 
 from narrows.errors import UserError
-from narrows.models.autoencoder import Stages
 from narrows.models.conditional import ConditionalAutoencoder
+from narrows.models.stages import Stages
 from narrows.tasks.base import run_tasks
 from narrows.tasks.measures.embeddings import continuity, neighbour_hits, probe_hits, trust
 from narrows.tasks.reduction import Reduction

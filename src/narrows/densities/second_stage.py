@@ -19,7 +19,8 @@ from narrows.errors import require
 from narrows.likelihoods.normal import OptimalGaussianLikelihood
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.losses.importance import log_weights
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 DRAWS = 50

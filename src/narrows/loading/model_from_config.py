@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from narrows.config.composition import build
 from narrows.errors import UserError
 from narrows.loading import permitted_classes
-from narrows.models.autoencoder import Autoencoder, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.stages import Stages
 from narrows.random import seed_default
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS, CONFIG

@@ -6,9 +6,7 @@ Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottlenec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,57 +15,13 @@ from torch.distributions import Distribution
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
-from narrows.inputs import Identity, Input
+from narrows.inputs import Input
 from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
+from narrows.models.initial_weights import INITS, Init
+from narrows.models.stages import Builder, FittedDensity, Stages
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
-
-Builder = Callable[..., Any]
-Init = Literal["torch", "glorot", "he"]
-
-
-class FittedDensity(Protocol):
-    """A density fitted to the latents after training; see `narrows.densities`.
-
-    Example:
-        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
-        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
-        >>> model.density = GaussianDensity(model)
-        >>> model.sample(3).shape
-        torch.Size([3, 4])
-    """
-
-    def sample(self, n: int) -> Tensor:
-        """`n` latents, `[n, *latent_shape]`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Stages:
-    """What builds the six stages, once the shapes are known.
-
-    Args:
-        encoder: `encoder(in_shape)`.
-        bottleneck: `bottleneck(in_shape)`.
-        decoder: `decoder(in_shape, out_shape)`, and `spec` where it is autoregressive.
-        likelihood: `likelihood(spec)`.
-        corruption: `corruption(spec)`.
-        input: `input(spec)`.
-
-    Example:
-        >>> from functools import partial
-        >>> stages = Stages(MLPEncoder, partial(Gaussian, dim=2), MLPDecoder, BernoulliLikelihood, NoCorruption)
-        >>> Autoencoder(DataSpec((4,), "vector", 10, value_range=(0.0, 1.0)), stages).latent_shape
-        (2,)
-    """
-
-    encoder: Builder
-    bottleneck: Builder
-    decoder: Builder
-    likelihood: Builder
-    corruption: Builder
-    input: Builder = Identity
 
 
 class Autoencoder(nn.Module):
@@ -123,7 +77,7 @@ class Autoencoder(nn.Module):
         self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init != "torch":
-            self.apply(_glorot if init == "glorot" else _he)
+            self.apply(INITS[init])
 
     @classmethod
     def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
@@ -337,21 +291,3 @@ class Autoencoder(nn.Module):
     def classes(self, n: int) -> Tensor | None:
         """Default labels of `n` samples, `[n]`; None where the model reads none."""
         return None
-
-
-@torch.no_grad()
-def _glorot(layer: nn.Module) -> None:
-    if _is_linear(layer):
-        nn.init.xavier_uniform_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
-def _he(layer: nn.Module) -> None:
-    if _is_linear(layer):
-        nn.init.kaiming_normal_(layer.weight)
-
-
-def _is_linear(layer: nn.Module) -> TypeGuard[nn.Linear | nn.modules.conv._ConvNd]:
-    # By kind and not by name: recurrent layers keep torch's draw, which is made for them.
-    return isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))

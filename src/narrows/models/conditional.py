@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.models.autoencoder import Autoencoder, Init, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.initial_weights import Init
+from narrows.models.stages import Stages
 from narrows.types import Batch, DataSpec, Given, Shape
 
 

@@ -17,7 +17,9 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.errors import require
 from narrows.layers.blocks import choose
 from narrows.layers.stages import still
-from narrows.models.autoencoder import Autoencoder, Init, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.initial_weights import Init
+from narrows.models.stages import Stages
 from narrows.types import Batch, DataSpec, GaussianLatent, Given, Latent, MomentumLatent, log_prob_of, row_sums
 
 TEMPERINGS = ("none", "fixed", "quadratic")

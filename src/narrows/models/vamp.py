@@ -12,7 +12,9 @@ from torch.nn.functional import softplus
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.mixture import mixture_of_normals, under_prior
 from narrows.errors import require
-from narrows.models.autoencoder import Autoencoder, Init, Stages
+from narrows.models.autoencoder import Autoencoder
+from narrows.models.initial_weights import Init
+from narrows.models.stages import Stages
 from narrows.types import Batch, DataSpec, GaussianLatent, Latent, LearntPriorLatent
 
 
