@@ -11,8 +11,9 @@ from command import TINY, run_in_process
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from narrows.config.compose_in_process import Composition, composed, plain_choice
 from narrows.config.composition import checked, choice_files, config_dir, register_resolvers
-from narrows.config.leftovers import Composition, _written, clear, composed, plain_choice
+from narrows.config.leftovers import _written, clear
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError
 from narrows.training.fit_in_memory import composition

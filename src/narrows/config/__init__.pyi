@@ -1,2 +1,2 @@
 from .leftovers import Cleared as Cleared
-from .leftovers import Composition as Composition
+from .compose_in_process import Composition as Composition

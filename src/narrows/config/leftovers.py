@@ -10,20 +10,17 @@ the command line.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
+from narrows.config.compose_in_process import Composition, alone, composed, yaml_defaults
 from narrows.config.composition import COLLECTIONS, OPTIONAL, PARTS, config_dir, is_chosen
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError
@@ -44,19 +41,6 @@ class Cleared:
     """Overrides that remove the leftovers; they go before the user's own."""
     notes: list[str] = field(default_factory=list)
     """One sentence for every group from which something was removed."""
-
-
-@dataclass(frozen=True)
-class Composition:
-    """A composed config with unresolved references and without Hydra's own node, and the choices made."""
-
-    values: dict[str, Any]
-    choices: dict[str, Any]
-
-    def of(self, group: str) -> dict[str, Any]:
-        """The values of one group by dotted key."""
-        node = self.values.get(group)
-        return flatten(node, f"{group}.") if isinstance(node, Mapping) else {}
 
 
 def clear(arguments: Sequence[str], folders: Sequence[str] = ()) -> Cleared:
@@ -112,7 +96,7 @@ class _Plain:
         """The values of a choice by dotted key, with these additions."""
         if not _listed(choice):
             return {}
-        return _alone(self.group, _written(_listed(choice)), self.outer, added).of(self.group)
+        return alone(self.group, _written(_listed(choice)), self.outer, added).of(self.group)
 
     def _lineage(self, name: str) -> Iterator[str]:
         """A choice, then the choices that its yaml builds on."""
@@ -120,16 +104,6 @@ class _Plain:
         for base in yaml_defaults(config_dir() / self.group / f"{name}.yaml"):
             if isinstance(base, str) and base[0] not in "/_":  # another choice, not what all of a group have in common
                 yield from self._lineage(base)
-
-
-def plain_choice(group: str, choice: str) -> dict[str, Any]:
-    """The values of a choice, nested, with what it shares with others of its group; references are unresolved."""
-    return dict(_alone(group, choice).values[group])
-
-
-def _alone(group: str, choice: str, outer: Iterable[str] = (), added: Iterable[str] = ()) -> Composition:
-    needed = ["+likelihood=bernoulli"] if group == "datamodule" else []  # which its yamls override
-    return composed(None, (*outer, *needed, f"+{group}={choice}", *added))
 
 
 def _clear_group(
@@ -257,32 +231,6 @@ def _texts(group: str, name: str, folders: Sequence[str]) -> Iterator[str]:
         elif isinstance(entry, Mapping):
             chosen: dict[str, Any] = {str(key).rpartition("/")[2]: value for key, value in entry.items()}
             yield from (text for one in RECIPES if one in chosen for text in _texts(one, str(chosen[one]), folders))
-
-
-def yaml_defaults(path: Path) -> list[Any]:
-    """The defaults list of a config file."""
-    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False) if path.is_file() else {}
-    return list(values.get("defaults", [])) if isinstance(values, dict) else []
-
-
-@functools.lru_cache(maxsize=256)
-def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
-    """The config that Hydra composes; the global Hydra of the calling application is restored.
-
-    Raises:
-        HydraException, OmegaConfBaseException: it does not compose.
-    """
-    holder = GlobalHydra.instance()
-    before, holder.hydra = holder.hydra, None
-    try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            config = compose(name, list(overrides), return_hydra_config=True)
-        choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
-        values: Any = OmegaConf.to_container(config, resolve=False)
-    finally:
-        holder.hydra = before
-    del values["hydra"]
-    return Composition(values, choices)
 
 
 def _choices(arguments: Iterable[str]) -> dict[str, str]:

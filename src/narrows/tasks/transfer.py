@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from narrows.config.compose_in_process import plain_choice
 from narrows.config.composition import build, choice_files
-from narrows.config.leftovers import plain_choice
 from narrows.drawing import restoration
 from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset
