@@ -20,7 +20,7 @@ from narrows.training.fit_in_memory import composition
 
 OTHERS = {
     "loss": ("iwae", "sparse"),
-    "bottleneck": ("ladder", "gated"),
+    "bottleneck": ("ladder", "gated_sae"),
     "likelihood": ("laplace", "bernoulli"),
     "corruption": ("speckle", "masking"),
     "encoder": ("conv", "resnet"),

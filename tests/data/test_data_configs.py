@@ -29,6 +29,7 @@ data_dir: nowhere
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root: Path = tmp_path_factory.mktemp("configs")
     (root / "datamodule").symlink_to(GROUP)
+    (root / "datamodule_defaults.yaml").symlink_to(GROUP.parent / "datamodule_defaults.yaml")
     (root / "likelihood").mkdir()
     for name in ("laplace", "bernoulli", "gaussian", "gaussian_optimal", "mixed"):
         (root / "likelihood" / f"{name}.yaml").write_text(f"name: {name}\n")

@@ -122,7 +122,7 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "masked": (("loss=masked", *NO_DATA), "but corruption NoCorruption hides none; use corruption=masking"),
     "map": (
         ("encoder=conv", "encoder.flatten=false", "decoder=conv", "decoder.channels=[8]"),
-        "the bottleneck gives [16, 2, 2], but decoder conv with 1 stages needs a vector or a map ['C', 4, 4]",
+        "the bottleneck gives [8, 2, 2], but decoder conv with 1 stages needs a vector or a map ['C', 4, 4]",
     ),
     "small for encoder": (
         ("encoder=conv", "encoder.channels=[4,4,4,4]"),
@@ -142,7 +142,7 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "a model that is an input now": (
         ("model=missing_indicator",),
-        "model=missing_indicator is input=missing_indicator",
+        "'model=missing_indicator' is what an earlier version called it: today it is 'input=missing_indicator'",
     ),
     "gpu": (("trainer=gpu",), "finds no GPU here; use trainer=cpu"),
     "-m at the end": (("seed=1,2", "bottleneck.dm=3", "-m"), "there is no config key 'dm' in 'bottleneck'"),

@@ -116,7 +116,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "contractive": ("variant=contractive", *NARROW, "callbacks=early_stopping", "callbacks.progress.enable=false"),
     "capacity": ("variant=vae", "loss=capacity", *NARROW, "callbacks=default", "module.clip_norm=1.0"),
     "linear_warm_up": (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=2", "scheduler=constant"),
-    "cyclical": (*NARROW, "+schedule@loss.kl.weight=cyclical", "module.accumulate=2", "optimizer=adam"),
+    "cyclical": (*NARROW, "+schedule@loss.kl.weight=cyclical", "module.accumulate=2", "optimizer=rmsprop"),
     "terms": ("+term@loss.l1=l1", "+term@loss.contraction=contraction", *NARROW, "corruption=gaussian"),
     "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=none"),
     "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal"),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from narrows.errors import UserError
-from narrows.likelihoods.elementwise import GaussianLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.interpretation import Interpretation

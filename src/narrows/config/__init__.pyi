@@ -1,2 +1,2 @@
-from .leftovers import Cleared as Cleared
 from .compose_in_process import Composition as Composition
+from .leftovers import Cleared as Cleared
