@@ -190,4 +190,4 @@ def _filled(values: Matrix, observed: Tensor | None, mean: Matrix) -> Matrix:
 
 
 def _like(values: Matrix, x: Tensor) -> Tensor:
-    return torch.as_tensor(np.array(values), dtype=torch.float32, device=x.device).reshape(x.shape)
+    return torch.as_tensor(np.array(values, order="C"), dtype=torch.float32, device=x.device).reshape(x.shape)
