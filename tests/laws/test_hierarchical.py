@@ -52,7 +52,8 @@ def test_it_returns_what_it_says(name: str, shape: tuple[int, ...]) -> None:
     }
     assert torch.equal(latent.books["top"][1].flatten(1), latent.codes[:, :top])
     assert latent.codes.unique().numel() > 1
-    assert torch.equal(bottleneck.decode_codes(latent.codes), latent.point)
+    # Through a transposed convolution, whose sums follow the layout in memory on some processors.
+    torch.testing.assert_close(bottleneck.decode_codes(latent.codes), latent.point)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
