@@ -68,6 +68,8 @@ class DataSpec:
     trained_labels: list[int] | None = field(default=None, compare=False)
     """Classes that training and validation are restricted to (the test split may hold others); None means all. It is
     not compared between specs: a run recorded without it is of the same data."""
+    class_names: list[str] | None = field(default=None, compare=False)
+    """The name of each class, in the order of their numbers, where the files have names for them."""
 
     @property
     def bounds(self) -> tuple[float, float] | None:

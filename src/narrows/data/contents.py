@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import torch
@@ -130,6 +130,11 @@ class Contents:
     columns: list[TableColumn] | None = None
     scaling: Scaling | None = None
     rest_to_test: bool = False
+    class_names: list[str] | None = None
+    """The name of each class, in the order of their numbers, where the files have names for them."""
+    reading: list[str] = field(default_factory=list)
+    """One or two lines that say how the files were read (what was found, skipped, chosen), which every run prints
+    before training and records: "images: 60 of 3 classes (0 cat, 1 dog, 2 fish), 32x32"."""
 
     def parts(self) -> dict[str, Part]:
         """The parts that exist, by name."""

@@ -90,6 +90,8 @@ class DataModule(LightningDataModule):
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
+        self.reading: list[str] = []
+        """Lines that say how the source read its files, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -97,6 +99,7 @@ class DataModule(LightningDataModule):
         if self._splits is not None:
             return
         contents = self.source.load()
+        self.reading = list(contents.reading)
         array_scaling.require_memory(contents, self.binarise)
         check(contents)
         print_of_content = fingerprint(contents)
@@ -126,6 +129,7 @@ class DataModule(LightningDataModule):
             value_range=array_scaling.value_range(splits),
             fingerprint=content,
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
+            class_names=contents.class_names,
         )
 
     def _binarised(self, splits: dict[str, Split]) -> dict[str, Split]:

@@ -141,8 +141,10 @@ def train(
     start = _starting_point(job, record)
     trainer = make_trainer(config, job)
     data = load_data(config, source)
+    for line in data.reading:
+        log.info("%s", line)
     if record is not None:
-        record.update(data=data.spec.to_dict())
+        record.update(data=data.spec.to_dict(), reading=data.reading)
         recorded_table_encoding.save(data, record.path)
     model = build_model(config, data.spec)
     if record is not None:
