@@ -18,6 +18,7 @@ from narrows.losses import Objective
 from narrows.losses.quantisation import CodebookDistance, Commitment
 from narrows.losses.reconstruction import NegativeLogLikelihood
 from narrows.models.autoencoder import Autoencoder
+from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.latent import _Sums
 from narrows.types import DataSpec
 
@@ -144,7 +145,9 @@ def test_usage_is_that_of_each_level() -> None:
     data = [batch(n=5).x, batch(n=7).x]
     for x in data:
         sums.add(net.encode(x))
-    found = sums.figures(0.01)
+    table = FigureTable()
+    sums.fill(table, 0.01)
+    found = table.named()
     codes = [torch.cat([net.encode(x).books[level][1].flatten() for x in data]) for level in ("top", "bottom")]
     for level, seen in zip(("top", "bottom"), codes, strict=True):
         assert found[f"test/codebook_usage/{level}"] == seen.unique().numel() / 6

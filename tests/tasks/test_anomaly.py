@@ -70,17 +70,17 @@ def test_data_that_cannot_be_judged() -> None:
 def test_conformal_thresholds_and_their_promise() -> None:
     data = _data()
     model = zero_model(data)
-    found = Anomaly(false_alarms=0.05, classics=[]).run(context(model, data))
+    found = Anomaly(false_alarms=0.05, classics=[]).run(context(model, data)).named()
     held = data.splits["validation"]
     score = np.sort(held.x.square().mean(1)[held.label == 1].numpy())
     assert found["test/anomaly/threshold"] == pytest.approx(float(score[math.ceil(201 * 0.95) - 1]))
     with pytest.raises(UserError, match="cannot be promised from 200 validation normals"):
-        Anomaly(false_alarms=0.001, classics=[]).run(context(model, data))
+        Anomaly(false_alarms=0.001, classics=[]).run(context(model, data)).named()
 
 
 def test_only_the_classics_that_are_asked_for() -> None:
     data = _data()
-    found = Anomaly(classics=["knn"]).run(context(zero_model(data), data))
+    found = Anomaly(classics=["knn"]).run(context(zero_model(data), data)).named()
     assert {name.split("/")[2] for name in found if name.count("/") == 3} == {"pca", "mean", "knn"}
     assert set(Anomaly.figures) <= found.keys()
     assert found["test/anomaly/knn/auroc_stderr"] > 0
@@ -96,7 +96,7 @@ def test_outliers_come_from_another_datamodule() -> None:
     task = Anomaly(normal_labels=None, outliers=others, classics=[])
     model = zero_model(data)
     assert task.fits(data.spec, model) is None
-    found = task.run(context(model, data))
+    found = task.run(context(model, data)).named()
     assert found["test/anomaly/prevalence"] == pytest.approx(70 / 470)
     both = torch.cat([data.splits["test"].x, off.x]).square().mean(1).numpy()
     assert found["test/anomaly/auroc"] == pytest.approx(roc_auc_score(np.arange(470) >= 400, both))
@@ -108,7 +108,7 @@ def test_outliers_come_from_another_datamodule() -> None:
 def test_labels_beside_outliers() -> None:
     """What the run's own labels call anomalous stays so."""
     data, others = _data(), _data()
-    found = Anomaly(outliers=others, classics=[]).run(context(zero_model(data), data))
+    found = Anomaly(outliers=others, classics=[]).run(context(zero_model(data), data)).named()
     assert found["test/anomaly/prevalence"] == 0.75
 
 

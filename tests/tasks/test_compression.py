@@ -53,7 +53,7 @@ def network(name: str = "entropy") -> Autoencoder:
 @pytest.mark.parametrize("name", ["entropy", "residual_vq"])
 def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
     net = network(name)
-    found = Compression(factors=[0.25]).run(judged(net, tmp_path))
+    found = Compression(factors=[0.25]).run(judged(net, tmp_path)).named()
     bytes_ = 23 * found["test/compression/bytes_per_example"]
     assert bytes_ == pytest.approx(round(bytes_))
     assert found["test/compression/bpp"] == pytest.approx(8 * bytes_ / (23 * 64))
@@ -80,13 +80,13 @@ def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
 
 def test_the_same_question_has_the_same_answer_and_an_untrained_model_is_warned_of() -> None:
     one, two = judged(network()), judged(network())
-    assert Compression().run(one) == Compression().run(two)
+    assert Compression().run(one).named() == Compression().run(two).named()
     assert "WORSE THAN PREDICTING THE TRAINING MEAN" in one.warnings[0]
 
 
 def test_only_the_first_examples_are_compressed() -> None:
-    few = Compression(max_examples=7, factors=[]).run(judged(network()))
-    alone = Compression(factors=[]).run(judged(network(), test=23))
+    few = Compression(max_examples=7, factors=[]).run(judged(network())).named()
+    alone = Compression(factors=[]).run(judged(network(), test=23)).named()
     assert few["test/compression/bytes_per_example"] > alone["test/compression/bytes_per_example"]
     assert few["test/compression/png/bpp"] == 8 * png_bytes(low_rank(23, seed=23)[:7]) / (7 * 64)
 
@@ -96,11 +96,11 @@ def test_what_the_receiver_must_have() -> None:
     cost = decoder_cost(net)
     widths = [5, 16, 64]
     weights = sum(a * b for a, b in itertools.pairwise(widths))
-    assert cost["test/compression/decoder_macs_per_pixel"] == weights / 64
-    assert cost["test/compression/decoder_parameters"] == weights + 16 + 64 + 1
-    assert cost["test/compression/decoder_bytes"] == 4 * (weights + 16 + 64 + 1)
+    assert cost["decoder_macs_per_pixel"] == weights / 64
+    assert cost["decoder_parameters"] == weights + 16 + 64 + 1
+    assert cost["decoder_bytes"] == 4 * (weights + 16 + 64 + 1)
     with_codes = decoder_cost(network("vq"))
-    assert with_codes["test/compression/decoder_parameters"] > cost["test/compression/decoder_parameters"] + 7 * 5 - 1
+    assert with_codes["decoder_parameters"] > cost["decoder_parameters"] + 7 * 5 - 1
     conv = model(
         SPEC,
         bottleneck=BOTTLENECKS["gaussian"],
@@ -108,7 +108,7 @@ def test_what_the_receiver_must_have() -> None:
         decoder=partial(ConvDecoder, channels=[3]),
     )
     # 5 to 3 channels at 4 x 4, and 3 to 1 from 4 x 4 to 8 x 8, all of 3 x 3.
-    assert decoder_cost(conv)["test/compression/decoder_macs_per_pixel"] == (5 * 3 * 9 * 16 + 3 * 9 * 16) / 64
+    assert decoder_cost(conv)["decoder_macs_per_pixel"] == (5 * 3 * 9 * 16 + 3 * 9 * 16) / 64
 
 
 @pytest.mark.parametrize(

@@ -56,12 +56,12 @@ def test_figures_are_exact_over_a_partial_last_batch() -> None:
     sums = ErrorSums(span=2.0, unit=True)
     for rows in (slice(0, 4), slice(4, 8), slice(8, 10)):
         sums.add(guess[rows], truth[rows])
-    found = sums.figures("a")
+    found = sums.figures()
     each = (guess - truth).square().flatten(1).mean(1)
-    assert found["a/mse"] == pytest.approx(float(each.mean()), rel=1e-5)
-    assert found["a/psnr"] == pytest.approx(float((10 * torch.log10(4 / each)).mean()), rel=1e-5)
+    assert found["mse"] == pytest.approx(float(each.mean()), rel=1e-5)
+    assert found["psnr"] == pytest.approx(float((10 * torch.log10(4 / each)).mean()), rel=1e-5)
     bce = torch.nn.functional.binary_cross_entropy(guess, truth)
-    assert found["a/bce"] == pytest.approx(float(bce), rel=1e-5)
+    assert found["bce"] == pytest.approx(float(bce), rel=1e-5)
 
 
 def test_missing_values_do_not_count() -> None:
@@ -77,7 +77,7 @@ def test_missing_values_do_not_count() -> None:
 def test_an_exact_reconstruction_has_a_finite_psnr() -> None:
     sums = ErrorSums(span=1.0, unit=True)
     sums.add(torch.ones(2, 3), torch.ones(2, 3))
-    assert sums.figures("a")["a/psnr"] == pytest.approx(100)
+    assert sums.figures()["psnr"] == pytest.approx(100)
 
 
 def test_predicting_the_training_mean_leaves_all_variance_unexplained() -> None:
@@ -178,9 +178,9 @@ def test_standard_errors_are_those_of_independent_examples() -> None:
     for rows in (slice(0, 30), slice(30, 50)):
         sums.add(guess[rows], truth[rows])
     each = (guess - truth).square().mean(1).double()
-    found = sums.deviations("a")
-    assert found["a/mse_stderr"] == pytest.approx(float(each.std() / 50**0.5), rel=1e-5)
-    assert found["a/psnr_stderr"] == pytest.approx(float((10 * torch.log10(1 / each)).std() / 50**0.5), rel=1e-5)
+    found = sums.deviations()
+    assert found["mse_stderr"] == pytest.approx(float(each.std() / 50**0.5), rel=1e-5)
+    assert found["psnr_stderr"] == pytest.approx(float((10 * torch.log10(1 / each)).std() / 50**0.5), rel=1e-5)
     torch.testing.assert_close(sums.example_errors, each, rtol=1e-5, atol=1e-8)
 
 
@@ -191,7 +191,7 @@ def test_the_error_of_a_ratio_of_sums_knows_that_rows_differ_in_length() -> None
         observed = torch.rand(60, 6, generator=source) < torch.linspace(0.1, 1, 60)[:, None]
         sums = ErrorSums(span=1.0, unit=False)
         sums.add(torch.randn(60, 6, generator=source), torch.zeros(60, 6), observed)
-        found.append(sums.deviations("a")["a/mse_stderr"])
+        found.append(sums.deviations()["mse_stderr"])
         expected.append(sums.mse)
     assert float(torch.tensor(found).mean()) == pytest.approx(float(torch.tensor(expected).std()), rel=0.2)
 

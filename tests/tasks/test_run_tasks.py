@@ -12,22 +12,25 @@ from tasks.standins import PPCA, Rows, context
 from narrows.errors import UserError
 from narrows.evaluation import subset
 from narrows.tasks.base import Task, TaskContext, run_tasks
+from narrows.tasks.figure_table import FigureTable
 from narrows.types import Batch
 
 
 class _Noise(Task):
     name = "noise"
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         assert not torch.is_grad_enabled()
         assert not any(module.training for module in context.model.modules())
-        return {"noise": float(torch.rand(()))}
+        found = FigureTable()
+        found.add({"noise": float(torch.rand(()))})
+        return found
 
 
 class _Mistaken(Task):
     name = "mistaken"
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         raise UserError("the labels are upside down")
 
 
@@ -63,7 +66,7 @@ def test_a_misfit_is_passed_over_and_a_mistake_is_kept_as_a_warning(caplog: pyte
     judged = _context()
     with caplog.at_level(logging.INFO):
         found = run_tasks({"misfit": _Misfit(), "mistaken": _Mistaken(), "noise": _Noise()}, judged)
-    assert found.keys() == {"noise"}
+    assert found.keys() == {"test/noise"}
     assert "misfit is left out: it is Sunday" in caplog.text
     assert judged.warnings == ["task mistaken gave no figures: the labels are upside down"]
 

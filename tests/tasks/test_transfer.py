@@ -37,7 +37,7 @@ def _judge(own: Rows, others: list[Any], model: Any = None) -> dict[str, float]:
     if model is None:
         bottleneck = instances.partial(instances.Deterministic, dim=2)
         model = instances.model(own.spec, bottleneck=bottleneck, likelihood=instances.LIKELIHOODS["gaussian_fixed"])
-    return Transfer(others=others).run(context(model.eval(), own))
+    return Transfer(others=others).run(context(model.eval(), own)).named()
 
 
 def test_foreign_data_off_the_plane_are_told_apart_and_rotated_own_data_are_not(own: Rows, tmp_path: Path) -> None:

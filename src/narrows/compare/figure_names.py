@@ -145,6 +145,21 @@ CLASSICS = {
 SILENT = {"test/loss", "test/l0_fraction", "test/kid_std"}
 STDERR = "_stderr"
 """`<figure>_stderr` is the standard error of `<figure>` and is shown behind it."""
+MODEL = "model"
+"""The method of a run's own figures, beside `CLASSICS`."""
+
+
+def figure_name(figure: str, method: str = MODEL, heading: str = "", condition: str = "") -> str:
+    """The full name of a test figure: `test/<heading>/<condition>/<method>/<figure>`, without what is empty, and
+    without the method where it is the model."""
+    parts = ("test", heading, condition, "" if method == MODEL else method, figure)
+    return "/".join(part for part in parts if part)
+
+
+def of_classic(name: str, method: str) -> str:
+    """The full name of a classic's value of the model's figure `name`: `test/pca/psnr` for `test/psnr`."""
+    above, _, figure = name.removeprefix("test/").rpartition("/")
+    return figure_name(figure, method, above)
 
 
 def is_silent(figure: str) -> bool:

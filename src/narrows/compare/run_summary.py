@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from narrows.compare.figure_names import CLASSICS, ROWS, STDERR, is_silent, named
+from narrows.compare.figure_names import CLASSICS, ROWS, STDERR, is_silent, named, of_classic
 from narrows.compare.higher_is_better import higher_is_better
 from narrows.compare.table_formats import console, number
 from narrows.files import shortest
@@ -52,7 +52,7 @@ def figure_table(figures: dict[str, float]) -> Table:
     """The test figures of a run beside those of the classics: a column for each, or one cell for all, best first, if
     there are too many. Figures better than the run's are marked."""
     rows = _labelled(figures)
-    kinds = [kind for kind in CLASSICS if any(_classic(key, kind) in figures for key in rows)]
+    kinds = [kind for kind in CLASSICS if any(of_classic(key, kind) in figures for key in rows)]
     many = len(kinds) > MOST_COLUMNS
     table = Table(header_style="bold")
     table.add_column("on the test split")
@@ -60,7 +60,7 @@ def figure_table(figures: dict[str, float]) -> Table:
     for heading in ["beside it"] if many else [CLASSICS[kind] for kind in kinds]:
         table.add_column(heading, justify="left" if many else "right")
     for key, label in rows.items():
-        beside = [_marked(figures, key, kind) + _number(figures, _classic(key, kind)) for kind in kinds]
+        beside = [_marked(figures, key, kind) + _number(figures, of_classic(key, kind)) for kind in kinds]
         table.add_row(label, _number(figures, key), *([_beside(figures, key, kinds)] if many else beside))
     if any(_marked(figures, key, kind) for key in rows for kind in kinds):
         table.caption, table.caption_justify = f"{BETTER}better than this run", "left"
@@ -69,7 +69,7 @@ def figure_table(figures: dict[str, float]) -> Table:
 
 def _marked(figures: dict[str, float], key: str, kind: str) -> str:
     """`BETTER` if the classic's value of the figure is better than the run's, else empty."""
-    ours, theirs, higher = figures.get(key), figures.get(_classic(key, kind)), higher_is_better(key)
+    ours, theirs, higher = figures.get(key), figures.get(of_classic(key, kind)), higher_is_better(key)
     if ours is None or theirs is None or higher is None:
         return ""
     return BETTER if (theirs > ours if higher else theirs < ours) else ""
@@ -77,11 +77,11 @@ def _marked(figures: dict[str, float], key: str, kind: str) -> str:
 
 def _beside(figures: dict[str, float], key: str, kinds: Sequence[str]) -> str:
     """All classics in one cell, such as `★ ridge 17.70 ± 0.08, median 14.20 ± 0.05`, best first if one can be best."""
-    present = [kind for kind in kinds if _classic(key, kind) in figures]
+    present = [kind for kind in kinds if of_classic(key, kind) in figures]
     better = higher_is_better(key)
     if better is not None:
-        present.sort(key=lambda kind: figures[_classic(key, kind)], reverse=better)
-    named = (f"{CLASSICS[kind]} {_number(figures, _classic(key, kind))}" for kind in present)
+        present.sort(key=lambda kind: figures[of_classic(key, kind)], reverse=better)
+    named = (f"{CLASSICS[kind]} {_number(figures, of_classic(key, kind))}" for kind in present)
     return ", ".join(_marked(figures, key, kind) + text for kind, text in zip(present, named, strict=True))
 
 
@@ -91,12 +91,6 @@ def _labelled(figures: dict[str, float]) -> dict[str, str]:
     rows = {key: label for key, label in named(figures).items() if not (dense and key == "test/l0")}
     others = [key for key in figures if key.startswith("test/") and key.count("/") == 1]
     return rows | {key: key.removeprefix("test/") for key in others if key not in ROWS and not is_silent(key)}
-
-
-def _classic(key: str, kind: str) -> str:
-    """The name of a classic's value of the same figure: `test/pca/psnr` for `test/psnr`."""
-    parent, _, name = key.rpartition("/")
-    return f"{parent}/{kind}/{name}"
 
 
 def _number(figures: dict[str, float], key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from narrows.compare.figure_names import CLASSICS
+from narrows.compare.figure_names import MODEL as OURS
 from narrows.drawing.canvas import (
     CLASSES,
     INK,
@@ -42,9 +43,9 @@ def level_lines(
     curves: Mapping[str, Mapping[str, Mapping[float, float]]], names: Mapping[str, str], trained: str
 ) -> Picture:
     """PSNR over the level of noise: a panel for each kind of noise, with the name of its level, and a line for each
-    method (the model's name is "")."""
+    method."""
     methods = sorted({name for of_kind in curves.values() for name in of_kind})
-    colours = dict(zip((name for name in methods if name), CLASSES * 2, strict=False))
+    colours = dict(zip((name for name in methods if name != OURS), CLASSES * 2, strict=False))
     columns = min(3, len(curves))
     figure, axes = _panels(-(-len(curves) // columns), columns, (2.9, 2.3), f"Denoising, trained with {trained}")
     for axis in axes[len(curves) :]:
@@ -52,17 +53,17 @@ def level_lines(
     for axis, (kind, of_kind) in zip(axes, curves.items(), strict=False):
         axis.set_title(kind.replace("_", " "), fontsize=8, color=MUTED, loc="left")
         axis.tick_params(labelbottom=True)
-        for name in (*colours, ""):
+        for name in (*colours, OURS):
             points = sorted(of_kind.get(name, {}).items())
             levels, decibels = [point[0] for point in points], [point[1] for point in points]
             axis.plot(
                 levels,
                 decibels,
-                label=CLASSICS.get(name, name) or "model",
+                label=CLASSICS.get(name, name),
                 marker="o",
                 color=colours.get(name, MODEL),
-                lw=1.0 if name else 2.2,
-                ms=3 if name else 5,
+                lw=2.2 if name == OURS else 1.0,
+                ms=5 if name == OURS else 3,
             )
         axis.set_xlabel(f"level: {names[kind]}", fontsize=8, color=INK)
         axis.set_ylabel("PSNR (dB)", fontsize=8, color=INK)

@@ -7,6 +7,7 @@ from .denoising import Condition as Condition
 from .denoising import Denoising as Denoising
 from .denoising import Restored as Restored
 from .disentanglement import Disentanglement as Disentanglement
+from .figure_table import FigureTable as FigureTable
 from .generation import Generation as Generation
 from .imputation import Imputation as Imputation
 from .interpretation import Interpretation as Interpretation

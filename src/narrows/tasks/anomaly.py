@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from narrows.compare.figure_names import CLASSICS
+from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import UserError, nearest, require, require_at_least
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.anomaly_detectors import GUESSED, NAMES, fit_detectors
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures import anomaly_scores
 from narrows.tasks.measures.anomaly_scores import Score
 from narrows.tasks.measures.auroc_and_thresholds import (
@@ -30,7 +31,6 @@ from narrows.types import Batch, DataSpec
 log = logging.getLogger(__name__)
 
 ScoreName = Literal["reconstruction", "standardised", "likelihood", "elbo", "latent"]
-MODEL = "model"
 OUTLIER = np.iinfo(np.int64).min
 """The label given to outliers, which no data set uses."""
 
@@ -67,12 +67,8 @@ class Anomaly(Task):
 
     name = "anomaly"
     figures = (
-        "test/anomaly/auroc",
-        "test/anomaly/average_precision",
-        "test/anomaly/false_alarm_rate",
-        "test/anomaly/recall",
-        "test/anomaly/pca/auroc",
-        "test/anomaly/mean/auroc",
+        *declared(("auroc", "average_precision", "false_alarm_rate", "recall"), heading="anomaly"),
+        *declared(("auroc",), ("pca", "mean"), "anomaly"),
     )
 
     def __init__(
@@ -108,7 +104,7 @@ class Anomaly(Task):
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
         return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
         scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}
         held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
@@ -116,10 +112,10 @@ class Anomaly(Task):
         normal, anomalous = ~self._anomalous(held), self._anomalous(test)
         self._check(normal, anomalous)
         thresholds = {name: self._threshold(values[normal]) for name, values in held.scores.items()}
-        found = {"test/anomaly/prevalence": float(anomalous.mean())}
+        found = FigureTable(self.name)
+        found.add({"prevalence": float(anomalous.mean())})
         for name, values in test.scores.items():
-            figures = detection_figures(values, anomalous, thresholds[name], context.seed)
-            found |= {f"{_place(name)}/{key}": value for key, value in figures.items()}
+            found.add(detection_figures(values, anomalous, thresholds[name], context.seed), name)
         self._compare(context, held, normal, found)
         self._draw(context, test, anomalous, thresholds[MODEL], found)
         return found
@@ -178,17 +174,17 @@ class Anomaly(Task):
         others = {name: score(rows) for name, score in scores.items() if name != MODEL}
         return _Judged(rows, np.concatenate(labels), {MODEL: np.concatenate(own)} | others)
 
-    def _compare(self, context: TaskContext, held: _Judged, normal: Flags, found: dict[str, float]) -> None:
+    def _compare(self, context: TaskContext, held: _Judged, normal: Flags, found: FigureTable) -> None:
         model, mean = (float(held.scores[name][normal].mean()) for name in (MODEL, "mean"))
         if self.score == "reconstruction":
             context.warn_if_worse_than_mean("the model reconstructs validation normals", "MSE", model, mean)
-        reached = {name: found[f"{_place(name)}/auroc"] for name in held.scores}
+        reached = {name: found.row(name)["auroc"] for name in held.scores}
         better = [CLASSICS[name] for name, value in reached.items() if value > reached[MODEL]]
         if better:
             log.info("AUROC of the model %.4f; higher: %s", reached[MODEL], ", ".join(better))
 
     def _draw(
-        self, context: TaskContext, test: _Judged, anomalous: Flags, threshold: float, found: dict[str, float]
+        self, context: TaskContext, test: _Judged, anomalous: Flags, threshold: float, found: FigureTable
     ) -> None:
         if context.directory is None:
             return
@@ -203,7 +199,7 @@ class Anomaly(Task):
         )
         context.show("anomaly_scores", histogram)
         named = {
-            f"{CLASSICS.get(name, 'this run')}, AUROC {found[f'{_place(name)}/auroc']:.3f}": values
+            f"{CLASSICS.get(name, 'this run')}, AUROC {found.row(name)['auroc']:.3f}": values
             for name, values in test.scores.items()
         }
         context.show("anomaly_roc", figures.roc_curves(named, anomalous, "anomalies found against false alarms"))
@@ -222,8 +218,3 @@ class _Judged:
     @property
     def outlier(self) -> Flags:
         return self.labels == OUTLIER
-
-
-def _place(name: str) -> str:
-    """The prefix of the names of a method's figures."""
-    return "test/anomaly" if name == MODEL else f"test/anomaly/{name}"

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from narrows.errors import UserError
+from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
+from narrows.tasks.figure_table import FigureTable
 from narrows.types import Batch, DataSpec
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OTHER_LABELS = "test/other_labels"
-"""The prefix of figures of test examples whose labels were not trained on."""
+OTHER_LABELS = "other_labels"
+"""The condition of figures of test examples whose labels were not trained on."""
 STREAMS = {"probe": "features"}
 """Renamed tasks, by the old name that still seeds their random numbers, so that figures stay the same."""
 
@@ -106,17 +107,17 @@ class TaskContext:
 
 
 class Task:
-    """An evaluator of trained models: `run(context)` returns figures by name. Training knows nothing of tasks."""
+    """An evaluator of trained models: `run(context)` returns a table of figures. Training knows nothing of tasks."""
 
     name: ClassVar[str]
     figures: tuple[str, ...] = ()
-    """Names of figures that are reported whenever the task fits, and so can be declared before training."""
+    """Full names of figures that are reported whenever the task fits, and so can be declared before training."""
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         """None if this task can judge that model on such data, else the reason why not."""
         return None
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         raise NotImplementedError
 
     def across(self, runs: Sequence[Path]) -> Path | None:
@@ -154,7 +155,12 @@ def run_each(tasks: Mapping[str, Task], context: TaskContext) -> Iterator[tuple[
 
 def _run(name: str, task: Task, context: TaskContext) -> dict[str, float]:
     try:
-        return task.run(context)
+        found = task.run(context)
+        require(
+            isinstance(found, FigureTable),
+            f"its run() returned {type(found).__name__}, not a narrows.tasks.FigureTable, which names figures",
+        )
+        return found.named()
     except UserError as mistake:
         context.warn(f"task {name} gave no figures: {mistake}")
         return {}

@@ -21,7 +21,7 @@ from narrows.coding.coding_tables import Fitted
 from narrows.coding.example_files import Examples, eight_bits
 from narrows.coding.model_codec import Codec, discrete, unfit, unit_range
 from narrows.coding.packing import pack_examples, quantise, rebuild_examples, unpack_examples
-from narrows.compare.figure_names import CLASSICS
+from narrows.compare.figure_names import CLASSICS, MODEL, figure_name
 from narrows.errors import require
 from narrows.evaluation import subset
 from narrows.files import read_json
@@ -40,6 +40,7 @@ from narrows.tasks.classics.image_codecs import (
     png_bytes,
 )
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.reconstruction_errors import (
     example_ms_ssim,
     example_mse,
@@ -53,7 +54,6 @@ from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
 
-PREFIX = "test/compression"
 PCA_ROWS = 10_000
 AT_ONCE = 100
 """Pictures that are judged together."""
@@ -100,7 +100,7 @@ class Compression(Task):
     """
 
     name = "compression"
-    canvas = (f"{PREFIX}/bpp", f"{PREFIX}/bytes_per_example", f"{PREFIX}/entropy_bpp", f"{PREFIX}/psnr")
+    canvas = declared(("bpp", "bytes_per_example", "entropy_bpp", "psnr"), heading="compression")
 
     def __init__(
         self, *, step: float | None = None, factors: Sequence[float] = (0.5, 0.71, 1.41, 2.0), max_examples: int = 1000
@@ -116,7 +116,7 @@ class Compression(Task):
             return "bits per pixel are of grey or colour pictures with values in [0, 1]"
         return unfit(model)
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         truth = _examples(context, "test", self.max_examples)
         require(len(truth) > 0, "task compression: the test split is empty")
         folder = None if context.directory is None else context.directory / CODING
@@ -125,20 +125,22 @@ class Compression(Task):
         files = {step: _written(fitted, step, truth)}
         if step is not None:
             files |= {near: _written(fitted, near, truth) for near in (_digits(step * f) for f in self.factors)}
-        found = decoder_cost(context.model) | {f"{PREFIX}/png/bpp": _bpp(png_bytes(truth), truth)}
+        found = FigureTable(self.name)
+        found.add(decoder_cost(context.model))
+        found.add({"bpp": _bpp(png_bytes(truth), truth)}, "png")
         for at, file in sorted(files.items(), key=lambda item: item[0] or 0):
-            prefix = PREFIX if at == step else f"{PREFIX}/step_{at:g}"
-            found |= _judged(prefix, file, classics, truth)
+            for method, figures in _judged(file, classics, truth).items():
+                found.add(figures, method, "" if at == step else f"step_{at:g}")
         self._compare(context, found, truth)
-        _show(context, found, files[step], classics, truth)
+        _show(context, found.named(), files[step], classics, truth)
         return found
 
-    def _compare(self, context: TaskContext, found: dict[str, float], truth: Pictures) -> None:
+    def _compare(self, context: TaskContext, found: FigureTable, truth: Pictures) -> None:
         x = _unit(truth)
         mean = fit_classics(context, PCA_ROWS).guess_mean(x)
         error = float(example_mse(mean, x, None).mean())
         subject, moral = "what comes back from the compressed file is", "and the mean needs no file"
-        context.warn_if_worse_than_mean(subject, "MSE", found[f"{PREFIX}/mse"], error, moral)
+        context.warn_if_worse_than_mean(subject, "MSE", found.row()["mse"], error, moral)
 
     def across(self, runs: Sequence[Path]) -> Path | None:
         """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first; none where
@@ -211,24 +213,25 @@ def _classics(context: TaskContext, truth: Pictures) -> dict[str, Classic]:
     return made
 
 
-def _judged(prefix: str, file: Written, classics: dict[str, Classic], truth: Pictures) -> dict[str, float]:
-    """The figures of one file, and those of every classic codec at as many bytes."""
+def _judged(file: Written, classics: dict[str, Classic], truth: Pictures) -> dict[str, dict[str, float]]:
+    """By method, the figures of one file, and those of every classic codec at as many bytes."""
     pixels = truth.size / truth.shape[1]
-    found = _quality(prefix, file.pictures, truth) | {
-        f"{prefix}/bpp": _bpp(file.size, truth),
-        f"{prefix}/bpp_stderr": standard_error(file.bits) * len(truth) / pixels,
-        f"{prefix}/bytes_per_example": file.size / len(truth),
-        f"{prefix}/entropy_bpp": float(file.bits.sum()) / pixels,
+    coded = {MODEL: Coded(file.size, file.pictures)}
+    coded |= {name: classic.within(file.size) for name, classic in classics.items()}
+    found = {
+        name: {
+            **_quality(one.pictures, truth),
+            "bpp": _bpp(one.size, truth),
+            "bytes_per_example": one.size / len(truth),
+        }
+        for name, one in coded.items()
     }
-    for name, classic in classics.items():
-        coded = classic.within(file.size)
-        found |= _quality(f"{prefix}/{name}", coded.pictures, truth)
-        found[f"{prefix}/{name}/bpp"] = _bpp(coded.size, truth)
-        found[f"{prefix}/{name}/bytes_per_example"] = coded.size / len(truth)
+    found[MODEL]["bpp_stderr"] = standard_error(file.bits) * len(truth) / pixels
+    found[MODEL]["entropy_bpp"] = float(file.bits.sum()) / pixels
     return found
 
 
-def _quality(prefix: str, found: Pictures, truth: Pictures) -> dict[str, float]:
+def _quality(found: Pictures, truth: Pictures) -> dict[str, float]:
     """Quality of the decoded pictures, as means over pictures."""
     spec = DataSpec(shape=truth.shape[1:], kind="image", size=len(truth))
     pairs = list(zip(_unit(found).split(AT_ONCE), _unit(truth).split(AT_ONCE), strict=True))
@@ -240,8 +243,8 @@ def _quality(prefix: str, found: Pictures, truth: Pictures) -> dict[str, float]:
         each["ssim"] = torch.cat([example_ssim(guess, true, 1.0) for guess, true in pairs])
     if has_ms_ssim(spec):
         each["ms_ssim"] = torch.cat([example_ms_ssim(guess, true, 1.0) for guess, true in pairs])
-    figures = {f"{prefix}/{name}": float(values.mean()) for name, values in each.items()}
-    return figures | {f"{prefix}/psnr_stderr": standard_error(each["psnr"].numpy())}
+    figures = {name: float(values.mean()) for name, values in each.items()}
+    return figures | {"psnr_stderr": standard_error(each["psnr"].numpy())}
 
 
 def decoder_cost(model: Autoencoder) -> dict[str, float]:
@@ -254,23 +257,25 @@ def decoder_cost(model: Autoencoder) -> dict[str, float]:
         model.params(torch.zeros(1, *model.read_shape, device=device))
     pixels = math.prod(model.spec.shape[1:])
     return {
-        f"{PREFIX}/decoder_parameters": float(sum(tensor.numel() for tensor in tensors.values())),
-        f"{PREFIX}/decoder_bytes": float(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())),
-        f"{PREFIX}/decoder_macs_per_pixel": counter.get_total_flops() / 2 / pixels,
+        "decoder_parameters": float(sum(tensor.numel() for tensor in tensors.values())),
+        "decoder_bytes": float(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())),
+        "decoder_macs_per_pixel": counter.get_total_flops() / 2 / pixels,
     }
 
 
 def _points(figures: dict[str, float], name: str) -> Curve:
-    """Rate and PSNR of the model (name "") or of a classic at every step, sorted."""
-    pattern = re.compile(rf"({PREFIX}(?:/step_[^/]+)?){'/' + name if name else ''}/psnr")
-    prefixes = [match[1] for figure in figures if (match := pattern.fullmatch(figure))]
-    ends = [f"{prefix}/{name}" if name else prefix for prefix in prefixes]
-    return sorted({(figures[f"{end}/bpp"], figures[f"{end}/psnr"]) for end in ends})
+    """Rate and PSNR of a method at every step, sorted, from figures by their full names."""
+    steps = {match[1] for figure in figures if (match := re.fullmatch(r".*/(step_[^/]+)/.*", figure))}
+    found = set()
+    for condition in ("", *steps):
+        rate, psnr = (figure_name(figure, name, Compression.name, condition) for figure in ("bpp", "psnr"))
+        found |= {(figures[rate], figures[psnr])} if psnr in figures else set()
+    return sorted(found)
 
 
 def curve_of(figures: dict[str, float]) -> Curve:
     """Bits per pixel and PSNR of the model at every step, sorted."""
-    return _points(figures, "")
+    return _points(figures, MODEL)
 
 
 def _classic_curves(*found: dict[str, float]) -> dict[str, Curve]:
@@ -282,7 +287,7 @@ def _classic_curves(*found: dict[str, float]) -> dict[str, Curve]:
 
 def _show(
     context: TaskContext,
-    found: dict[str, float],
+    figures: dict[str, float],
     file: Written,
     classics: dict[str, Classic],
     truth: Pictures,
@@ -294,7 +299,9 @@ def _show(
     from narrows.drawing import canvas
     from narrows.drawing.rate_distortion import rate_distortion
 
-    curve = rate_distortion({"this run": curve_of(found)}, _classic_curves(found), "Rate and distortion, test split")
+    curve = rate_distortion(
+        {"this run": curve_of(figures)}, _classic_curves(figures), "Rate and distortion, test split"
+    )
     context.show("compression_curve", curve)
     coded = {CLASSICS[name]: classic.within(file.size) for name, classic in classics.items()}
     shown = {"original": Coded(0, truth), "this run": Coded(file.size, file.pictures)} | coded

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from narrows.compare.figure_names import MODEL
 from narrows.corruptions import Block, Corruption, GaussianNoise, Masking, SaltAndPepper, Speckle
 from narrows.drawing import restoration
 from narrows.errors import nearest, require, require_at_least
@@ -18,6 +19,7 @@ from narrows.random import seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import denoising_filters
 from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE, gather_training, ridge_to_clean
+from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.chosen_rows import reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import example_psnr, example_ssim, has_ssim
 from narrows.tasks.measures.standard_errors import with_error
@@ -63,7 +65,7 @@ class Condition:
 
 @dataclass
 class Restored:
-    """The rows `[N, *shape]` of one condition, and the rows restored by each method, by name (the model's is "")."""
+    """The rows `[N, *shape]` of one condition, and the rows restored by each method, by name."""
 
     clean: Tensor
     observed: Tensor | None
@@ -115,19 +117,17 @@ class Denoising(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no noise of a size" if spec.kind == "tokens" else None
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         span = _span(context)
-        found: dict[str, float] = {}
+        found = FigureTable(self.name)
         curves: dict[str, dict[str, dict[float, float]]] = {}
         for condition in self._conditions(context):
             restored = self._restored(context, condition)
-            judged = _figures(restored, span, has_ssim(context.spec))
-            prefix = f"test/denoising/{condition.name}"
-            found |= {f"{prefix}/{name}": value for name, value in judged.items()}
-            found[f"{prefix}/seen"] = float(condition.seen)
-            for name in restored.guesses:
-                of_kind = curves.setdefault(condition.kind, {})
-                of_kind.setdefault(name, {})[condition.level] = judged[_under(name, "psnr")]
+            of_kind = curves.setdefault(condition.kind, {})
+            for name, judged in _figures(restored, span, has_ssim(context.spec)).items():
+                found.add(judged, name, condition.name)
+                of_kind.setdefault(name, {})[condition.level] = judged["psnr"]
+            found.add({"seen": float(condition.seen)}, condition=condition.name)
             _show(context, condition, restored)
         context.show("denoising_levels", restoration.level_lines(curves, LEVEL_NAMES, _trained_with(context.model)))
         return found
@@ -155,7 +155,7 @@ class Denoising(Task):
         batch = _rows(context, "test", self.max_examples)
         noisy, guess = _noisy(context, condition, batch, "test")
         restored = Restored(batch.truth.float().cpu(), None if batch.observed is None else batch.observed.cpu())
-        restored.guesses |= {"": guess, "noisy": noisy}
+        restored.guesses |= {MODEL: guess, "noisy": noisy}
         if np.prod(context.spec.shape) <= MAX_SQUARE:
             seed_default(context.seed, "denoising", condition.name, "ridge")
             training = gather_training(context, self.max_rows, condition.corruption.to(context.device))
@@ -234,32 +234,30 @@ def _range(rows: Tensor) -> tuple[float, float]:
     return float(rows.min()), float(rows.max())
 
 
-def _under(name: str, figure: str) -> str:
-    return f"{name}/{figure}" if name else figure
-
-
-def _figures(restored: Restored, span: float, ssim: bool) -> dict[str, float]:
+def _figures(restored: Restored, span: float, ssim: bool) -> dict[str, dict[str, float]]:
+    """The figures of every method, by name."""
     decibels = {
         name: example_psnr(rows, restored.clean, span, restored.observed) for name, rows in restored.guesses.items()
     }
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     for name, rows in restored.guesses.items():
         examples = {"psnr": decibels[name]}
         if name != "noisy":
             examples["gain"] = decibels[name] - decibels["noisy"]
         if ssim and restored.observed is None:
             examples["ssim"] = example_ssim(rows, restored.clean, span)
+        found[name] = {}
         for figure, values in examples.items():
-            found |= with_error(_under(name, figure), values)
-    best = max((name for name in decibels if name), key=lambda name: float(decibels[name].mean()))
-    return found | with_error("lead", decibels[""] - decibels[best])
+            found[name] |= with_error(figure, values)
+    best = max((name for name in decibels if name != MODEL), key=lambda name: float(decibels[name].mean()))
+    found[MODEL] |= with_error("lead", decibels[MODEL] - decibels[best])
+    return found
 
 
 def _show(context: TaskContext, condition: Condition, restored: Restored) -> None:
     if context.spec.kind not in ("image", "series") or len(context.spec.shape) == 1:
         return
-    rows = {"clean": restored.clean, "noisy": restored.guesses["noisy"], "model": restored.guesses[""]}
-    rows |= {name: guess for name, guess in restored.guesses.items() if name}
+    rows = {"clean": restored.clean, "noisy": restored.guesses["noisy"]} | restored.guesses
     known = "seen" if condition.seen else "not seen"
     title = f"Denoising: {condition.kind.replace('_', ' ')} {condition.level:g}, {known} in training"
     picture = restoration.examples({label: guess[:SHOWN].numpy() for label, guess in rows.items()}, title, context.spec)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from narrows.compare.figure_names import MODEL
 from narrows.drawing import canvas
 from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset
@@ -17,6 +18,7 @@ from narrows.runs.file_names import FIGURES
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.disentanglement_scores import (
     TREES,
@@ -95,7 +97,7 @@ class Disentanglement(Task):
         self.samples, self.bins, self.metrics, self.trees, self.max_rows = samples, bins, metrics, trees, max_rows
         names = [name for name in metrics if name != "dci"]
         names += [f"dci_{trees}_{part}" for part in DCI] if "dci" in metrics else []
-        self.figures = tuple(f"test/{classic}{name}" for name in names for classic in ("", "pca/", "ica/"))
+        self.figures = declared(names, (MODEL, "pca", "ica"))
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.factor_sizes is None:
@@ -105,7 +107,7 @@ class Disentanglement(Task):
         latents = math.prod(model.latent_shape)
         return None if latents <= MAX_LATENTS else f"{latents} latents are more than {MAX_LATENTS}"
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         codes, factors = self._look(context)
         names = np.array(context.spec.factor_names)
         varying = np.array([len(np.unique(column)) > 1 for column in factors.T])
@@ -114,13 +116,12 @@ class Disentanglement(Task):
             context.warn(f"task disentanglement leaves out what does not vary: {', '.join(names[~varying])}")
         factors, names = factors[:, varying], names[varying]
         tables = {name: Table(values, factors, self.bins, context.seed) for name, values in codes.items()}
-        found: dict[str, float] = {}
+        found = FigureTable()
         for name, table in tables.items():
-            prefix = "test" if name == "model" else f"test/{name}"
-            found |= {f"{prefix}/{key}": value for key, value in self._measure(table).items()}
+            found.add(self._measure(table), name)
         if "mig" in self.metrics:
-            gaps = top_gap(tables["model"].information) / tables["model"].entropy
-            found |= {f"test/mig/{name}": float(gap) for name, gap in zip(names, gaps, strict=True)}
+            gaps = top_gap(tables[MODEL].information) / tables[MODEL].entropy
+            found.add({name: float(gap) for name, gap in zip(names, gaps, strict=True)}, condition="mig")
         self._draw(context, tables, list(names))
         return found
 
@@ -151,22 +152,20 @@ class Disentanglement(Task):
         mixed = torch.randperm(len(positions), generator=generator(context.seed, "order")).numpy()
         pca = np.concatenate(theirs).astype(np.float64)
         ica = fit_ica(context, classics, self.samples)
-        codes = {"model": torch.cat(ours).numpy(), "pca": pca, "ica": ica.unmix(pca)}
+        codes = {MODEL: torch.cat(ours).numpy(), "pca": pca, "ica": ica.unmix(pca)}
         return {name: values[mixed] for name, values in codes.items()}, torch.cat(labels).numpy()[mixed]
 
     def _draw(self, context: TaskContext, tables: dict[str, Table], factors: list[str]) -> None:
         if context.directory is None:
             return
-        labels = {"model": "this run: latents", "pca": "PCA: components", "ica": "ICA: components"}
+        labels = {MODEL: "this run: latents", "pca": "PCA: components", "ica": "ICA: components"}
         width = max(table.codes.shape[1] for table in tables.values())
         panels = [
             (labels[name], np.pad(shares, ((0, 0), (0, width - shares.shape[1])), constant_values=np.nan))
             for name, table in tables.items()
             for shares in [table.information / table.entropy[:, None]]
         ]
-        title = (
-            f"Mutual information, as a share of the factor's entropy, over {len(tables['model'].codes)} test examples"
-        )
+        title = f"Mutual information, as a share of the factor's entropy, over {len(tables[MODEL].codes)} test examples"
         columns = [str(number) for number in range(width)]
         bounds = (0.0, max(float(np.nanmax(values)) for _, values in panels))
         picture = canvas.heat_maps(panels, title, columns, "factor", factors, bounds)

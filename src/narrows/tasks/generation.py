@@ -17,6 +17,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.samplers import classic_samplers
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.feature_extractor import FEATURES, Extractor, feature_extractor, is_binary, name_of
 from narrows.types import DataSpec
 
@@ -59,7 +60,7 @@ class Generation(Task):
     """
 
     name = "generation"
-    canvas = ("test/fid", "test/kid", "test/kid_std", "test/precision", "test/recall", "test/memorisation")
+    canvas = declared(("fid", "kid", "kid_std", "precision", "recall", "memorisation"))
 
     def __init__(self, *, samples: int = 10_000, neighbours: int = 2_000) -> None:
         require(samples >= 2 * NEIGHBOURS, f"task generation: samples must be at least 6, not {samples}")
@@ -73,22 +74,21 @@ class Generation(Task):
             return f"bottleneck {type(model.bottleneck).__name__} has no prior to sample from; density=mixture fits one"
         return None
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         extractor = feature_extractor(context)
         test, train = _gathered(context, "test", self.samples), _gathered(context, "train", None)
         log.info("generation is judged in the features of %s, %d samples", name_of(context), len(test))
         binary = is_binary(context)
         real = features(extractor, test)
-        found: dict[str, float] = {}
+        found = FigureTable()
         rows = _samples(len(test), lambda n: _of_model(context.model, n, binary))
-        found |= {f"test/{name}": value for name, value in self._judge(extractor, real, rows, context).items()}
-        found["test/memorisation"] = self._memorisation(rows, test, train, context)
-        found["test/rfid"] = frechet(real, features(extractor, _rebuilt(context, test, binary)))
+        found.add(self._judge(extractor, real, rows, context))
+        found.add({"memorisation": self._memorisation(rows, test, train, context)})
+        found.add({"rfid": frechet(real, features(extractor, _rebuilt(context, test, binary)))})
         for kind, sampler in classic_samplers(context, train, binary).items():
-            judged = self._judge(extractor, real, _samples(len(test), sampler), context)
-            found |= {f"test/{kind}/{name}": value for name, value in judged.items()}
+            found.add(self._judge(extractor, real, _samples(len(test), sampler), context), kind)
         kept = torch.randperm(len(train), generator=generator(context.seed, "generation train"))[: len(test)]
-        found |= {f"test/train/{n}": v for n, v in self._judge(extractor, real, train[kept], context).items()}
+        found.add(self._judge(extractor, real, train[kept], context), "train")
         self._show(context, rows, train)
         return found
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from narrows.compare.figure_names import MODEL
 from narrows.drawing import restoration
 from narrows.errors import require, require_at_least
 from narrows.models.autoencoder import Autoencoder
@@ -19,6 +20,7 @@ from narrows.random import derive, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics import imputers
 from narrows.tasks.classics.imputers import Known, Matrix
+from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.chosen_rows import parts, reconstructed, sampled
 from narrows.tasks.measures.imputation_cases import Case, flat, gapped, given, patterns
 from narrows.tasks.measures.standard_errors import bootstrap, standard_error
@@ -100,30 +102,30 @@ class Imputation(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no missing values" if spec.kind == "tokens" else None
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         train = Batch.cat(sampled(context, "train", self.max_rows, "imputation training rows"))
         values = gapped(train.x, None if train.observed is None else ~train.observed.cpu())
         cases = [] if train.observed is None else list(given(context, self.max_examples))
         cases = cases or list(self._made(context))
         require(bool(cases), "task imputation: nothing is hidden; name task.rates or task.blocks")
         deviation = _deviation(context.spec, train, cases)
-        found: dict[str, float] = {}
+        found = FigureTable(self.name)
         for case in cases:
             case.deviation = deviation
             guesses, drawn = self._of_model(context, case, values)
             guesses |= self._of_classics(context, case, train.x, values)
             figures = _figures(case, guesses, context.seed)
             if drawn is not None:
-                figures |= _intervals(case, drawn)
-            found |= {f"test/imputation/{case.name}/{name}": value for name, value in figures.items()}
+                figures[MODEL] |= _intervals(case, drawn)
+            for name, judged in figures.items():
+                found.add(judged, name, case.name)
             _show(context, case, guesses, drawn)
             self._compare(context, case, figures)
         return found
 
-    def _compare(self, context: TaskContext, case: Case, figures: dict[str, float]) -> None:
-        context.warn_if_worse_than_mean(
-            "the model imputes", f"{case.name} RMSE", figures["rmse"], figures["mean/rmse"], "leave it to the mean"
-        )
+    def _compare(self, context: TaskContext, case: Case, figures: dict[str, dict[str, float]]) -> None:
+        model, mean = (figures[name]["rmse"] for name in (MODEL, "mean"))
+        context.warn_if_worse_than_mean("the model imputes", f"{case.name} RMSE", model, mean, "leave it to the mean")
 
     def _made(self, context: TaskContext) -> Iterator[Case]:
         batch = Batch.cat(sampled(context, "test", self.max_examples, "imputation rows"))
@@ -138,7 +140,7 @@ class Imputation(Task):
         """The model's reconstruction, and its draws of the hidden values `[draws, hidden values]`."""
         model, hidden = context.model, case.hidden.to(context.device)
         batch = case.batch.seen_as(_filled(context, case, train), hidden)
-        guesses = {"": reconstructed(model, batch)}
+        guesses = {MODEL: reconstructed(model, batch)}
         if not self.draws or not model.variational:
             return guesses, None
         seed_default(context.seed, "imputation draws", case.name)
@@ -187,9 +189,10 @@ def _draw(model: Autoencoder, batch: Batch, steps: int) -> Tensor:
     return model.decode(model.encode(batch).z, given).sample().float().cpu()
 
 
-def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, float]:
+def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, dict[str, float]]:
+    """The figures of every method, by name."""
     binary = bool(((case.truth == 0) | (case.truth == 1))[case.hidden].all())
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     for name, guess in guesses.items():
         truth, hidden = case.truth[: len(guess)], case.hidden[: len(guess)]
         figures = errors(guess, truth, hidden, seed, binary)
@@ -197,7 +200,7 @@ def _figures(case: Case, guesses: dict[str, Tensor], seed: int) -> dict[str, flo
             unit, varies = case.deviation.clamp_min(1e-12), hidden & (case.deviation > 0)
             standard = errors(guess / unit, truth / unit, varies, seed, binary=False)
             figures |= {"nrmse": standard["rmse"], "nrmse_stderr": standard["rmse_stderr"]}
-        found |= {f"{name}/{figure}" if name else figure: value for figure, value in figures.items()}
+        found[name] = figures
     return found
 
 
@@ -250,7 +253,7 @@ def _show(context: TaskContext, case: Case, guesses: dict[str, Tensor], drawn: N
     visible = case.truth.masked_fill(case.hidden, _grey(context.spec))
     rows = {"truth": case.truth, "visible": visible}
     for name, guess in guesses.items():
-        rows[name or "model"] = torch.where(case.hidden[: len(guess)], guess, case.truth[: len(guess)])
+        rows[name] = torch.where(case.hidden[: len(guess)], guess, case.truth[: len(guess)])
     for number in range(0 if drawn is None else SHOWN_DRAWS):
         assert drawn is not None
         sample = case.truth.clone()

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from narrows.compare.figure_names import MODEL
 from narrows.errors import require_at_least
 from narrows.evaluation import select, subset
 from narrows.models.autoencoder import Autoencoder
@@ -19,6 +20,7 @@ from narrows.random import generator
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.interpretation_pictures import Sensitivity, decoded
 from narrows.tasks.measures import jacobians
 from narrows.tasks.measures.chosen_rows import drawn
@@ -64,11 +66,7 @@ class Interpretation(Task):
     """
 
     name = "interpretation"
-    figures = tuple(
-        f"test/interpretation/{classic}{name}"
-        for name in ("effective_latents", "top_1_share", "top_3_share")
-        for classic in ("", "pca/", "ica/")
-    )
+    figures = declared(("effective_latents", "top_1_share", "top_3_share"), (MODEL, "pca", "ica"), "interpretation")
 
     def __init__(self, *, examples: int = 200, rows: int = 2000, shown: int = 8, max_rows: int | None = None) -> None:
         require_at_least(1, "task interpretation:", examples=examples, rows=rows, shown=shown, max_rows=max_rows)
@@ -84,7 +82,7 @@ class Interpretation(Task):
         latents = math.prod(model.latent_shape)
         return None if latents <= MAX_LATENTS else f"{latents} latents are more than {MAX_LATENTS}"
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         if context.spec.factor_sizes is not None:
             log.info("the factors of these data are known: task disentanglement holds the latents against them")
         classics = fit_classics(context, self.max_rows)
@@ -93,25 +91,27 @@ class Interpretation(Task):
         looked_at = drawn(size, self.rows, context.seed, "factors", "test")
         test = self._read(context, classics, "test", looked_at)
         self._compare(context, classics, test)
-        spread = train["model"].std(0)
+        spread = train[MODEL].std(0)
         ours = _sensitivity(context, test, spread, looked_at, self.examples)
         theirs = _components(context, classics, train["pca"], self.max_rows)
-        found = _shares_of_examples(ours.energy, context.seed)
+        found = FigureTable(self.name)
+        found.add(_shares_of_examples(ours.energy, context.seed))
         for kind, weights in theirs.items():
-            found |= {f"{kind}/{key}": value for key, value in ranked(np.square(weights).sum(1)).items()}
-        found["active_units"] = float((test["model"].var(0) > ACTIVE).sum())
-        found |= self._arithmetic(context, classics, train, test)
+            found.add(ranked(np.square(weights).sum(1)), kind)
+        found.add({"active_units": float((test[MODEL].var(0) > ACTIVE).sum())})
+        for kind, hits in self._arithmetic(context, classics, train, test).items():
+            found.add(hits, kind)
         if context.directory is not None:
             from narrows.tasks import interpretation_pictures
 
-            interpretation_pictures.draw(context, ours, theirs, train["model"], test, self.shown)
-        return {f"test/interpretation/{key}": value for key, value in found.items()}
+            interpretation_pictures.draw(context, ours, theirs, train[MODEL], test, self.shown)
+        return found
 
     def _read(
         self, context: TaskContext, classics: Classics, split: str, positions: Tensor | None
     ) -> dict[str, NDArray]:
         readers: dict[str, Reader] = {
-            "model": embedding(context),
+            MODEL: embedding(context),
             "pca": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
         }
         if context.spec.num_classes is not None:
@@ -121,13 +121,14 @@ class Interpretation(Task):
         return read_split(context, split, readers, positions)
 
     def _compare(self, context: TaskContext, classics: Classics, test: dict[str, NDArray]) -> None:
-        guess = decoded(context, test["model"], test.get("label")).reshape(test["raw"].shape)
+        guess = decoded(context, test[MODEL], test.get("label")).reshape(test["raw"].shape)
         model, mean = (float(np.square(rows - test["raw"]).mean()) for rows in (guess, classics.mean))
         context.warn_if_worse_than_mean("the model is", "test MSE", model, mean)
 
     def _arithmetic(
         self, context: TaskContext, classics: Classics, train: dict[str, NDArray], test: dict[str, NDArray]
-    ) -> dict[str, float]:
+    ) -> dict[str, dict[str, float]]:
+        """The figures of latent arithmetic, by method; empty without classes."""
         classes = context.spec.num_classes
         if classes is None or told_the_label(context.model) is not None or len(np.unique(train["label"])) < 2:
             return {}
@@ -135,9 +136,9 @@ class Interpretation(Task):
         positions = drawn(size, self.rows, context.seed, "factors", "validation")
         held_out = self._read(context, classics, "validation", positions)
         judge = fit_judge(held_out["raw"], held_out["label"], context.seed)
-        found = {"judge_accuracy": float((judge(test["raw"]) == test["label"]).mean())}
+        found = {MODEL: {"judge_accuracy": float((judge(test["raw"]) == test["label"]).mean())}}
         back: dict[str, Callable[[Matrix], Matrix]] = {
-            "model": lambda codes: decoded(context, codes, None).reshape(len(codes), -1),
+            MODEL: lambda codes: decoded(context, codes, None).reshape(len(codes), -1),
             "pca": classics.pca.inverse_transform,
         }
         for kind, decode in back.items():
@@ -146,8 +147,7 @@ class Interpretation(Task):
             label = test["label"][known]
             target = other_classes(label, means, context.seed)
             hits = (judge(decode(shift(test[kind][known], label, target, means))) == target).astype(np.float64)
-            key = "arithmetic" if kind == "model" else f"{kind}/arithmetic"
-            found |= with_error(key, hits)
+            found.setdefault(kind, {}).update(with_error("arithmetic", hits))
         return found
 
 
@@ -180,7 +180,7 @@ def _sensitivity(
     model = context.model
     order = torch.randperm(len(looked_at), generator=generator(context.seed, "derivatives"))[:examples]
     batch = select(Batch.cat(subset(context.batches("test"), looked_at)), order)
-    z = torch.from_numpy(test["model"])[order].to(context.device).reshape(-1, *model.latent_shape)
+    z = torch.from_numpy(test[MODEL])[order].to(context.device).reshape(-1, *model.latent_shape)
     scale = test["raw"].std(0)
     energy, moved, driving = [], [], []
     for unit, column in enumerate(jacobians.columns(lambda at: model.decode(at, batch.given).mean, z)):

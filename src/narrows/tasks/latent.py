@@ -14,6 +14,7 @@ from narrows.evaluation import per_example
 from narrows.losses.discrepancy import squared_mmd
 from narrows.losses.divergence import posterior_kl
 from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures import chosen_rows
 from narrows.types import Batch, Latent, QuantizedLatent, SparseLatent, VariationalLatent
 
@@ -105,7 +106,7 @@ class LatentFigures(Task):
     """
 
     name = "latent"
-    figures = ("test/l0", "test/l0_fraction")
+    figures = declared(("l0", "l0_fraction"))
 
     def __init__(self, *, threshold: float = 0.01, mmd_rows: int = 0) -> None:
         require(threshold >= 0, f"task latent: threshold must be at least 0, not {threshold}")
@@ -113,12 +114,15 @@ class LatentFigures(Task):
         require(right, f"task latent: mmd_rows must be at least 2, or 0 for no discrepancy, not {mmd_rows}")
         self.threshold, self.mmd_rows = threshold, mmd_rows
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         sums = _Sums()
         for batch in context.batches("test"):
             sums.add(context.model.encode(batch))
         require(sums.examples > 0, "task latent: the test split is empty")
-        return sums.figures(self.threshold) | self._discrepancy(context)
+        found = FigureTable()
+        sums.fill(found, self.threshold)
+        found.add(self._discrepancy(context), condition=self.name)
+        return found
 
     def _discrepancy(self, context: TaskContext) -> dict[str, float]:
         """The mean discrepancy of parts of the rows small enough to compare in pairs, weighted by their sizes."""
@@ -135,7 +139,7 @@ class LatentFigures(Task):
                 drawn = model.draw_own(len(z)).flatten(1).to(z) if model.variational else torch.randn_like(z)
                 found.append(float(squared_mmd(z, drawn, "imq", SCALES)))
                 counts.append(len(z))
-        return {"test/latent/mmd": fmean(found, counts)}
+        return {"mmd": fmean(found, counts)}
 
 
 class _Sums:
@@ -164,20 +168,23 @@ class _Sums:
             for name, (size, codes) in latent.books.items():
                 self.histograms.setdefault(name, CodeHistogram(size)).add(codes)
 
-    def figures(self, threshold: float) -> dict[str, float]:
+    def fill(self, found: FigureTable, threshold: float) -> None:
+        """Add the figures of what was seen to the table."""
         count = self.nonzero / self.examples
-        found = {"test/l0": count, "test/l0_fraction": count / self.entries}
+        found.add({"l0": count, "l0_fraction": count / self.entries})
         if self.divergence is not None:
-            found["test/latent/kl"] = self.divergence / self.examples
-            found["test/active_units"] = float((self.means.variance > threshold).sum())
+            found.add({"kl": self.divergence / self.examples}, condition=LatentFigures.name)
+            found.add({"active_units": float((self.means.variance > threshold).sum())})
         if self.alive is not None:
-            found["test/dead_fraction"] = float((~self.alive).double().mean())
-        if self.histograms:
-            found["test/codebook_usage"] = fmean(one.usage for one in self.histograms.values())
-            found["test/perplexity"] = fmean(one.perplexity for one in self.histograms.values())
-        for name, one in self.histograms.items() if self.named else ():
-            found |= {f"test/codebook_usage/{name}": one.usage, f"test/perplexity/{name}": one.perplexity}
-        return found
+            found.add({"dead_fraction": float((~self.alive).double().mean())})
+        measured = {
+            "codebook_usage": {name: one.usage for name, one in self.histograms.items()},
+            "perplexity": {name: one.perplexity for name, one in self.histograms.items()},
+        }
+        for figure, of_books in measured.items() if self.histograms else ():
+            found.add({figure: fmean(of_books.values())})
+            if self.named:
+                found.add(of_books, condition=figure)
 
 
 def _mean(latent: VariationalLatent) -> Tensor:

@@ -11,6 +11,7 @@ from narrows.errors import require, require_at_least
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures import chosen_rows
 from narrows.types import Batch, DataSpec, VariationalLatent
 
@@ -39,7 +40,7 @@ class Likelihood(Task):
     """
 
     name = "likelihood"
-    figures = ("test/nll", "test/nll_stderr")
+    figures = declared(("nll", "nll_stderr"))
 
     def __init__(
         self, *, samples: int = 500, chunk: int = 50, rows: int = 100, max_examples: int | None = None
@@ -52,7 +53,7 @@ class Likelihood(Task):
             return None
         return f"bottleneck {type(model.bottleneck).__name__} has no posterior and prior"
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         found = [
             self.negative_log_likelihood(context.model, part)
             for batch in chosen_rows.sampled(context, "test", self.max_examples, "likelihood rows")
@@ -61,7 +62,9 @@ class Likelihood(Task):
         require(bool(found), "task likelihood: the test split is empty")
         nll = torch.cat(found)
         error = float(nll.std()) / math.sqrt(len(nll)) if len(nll) > 1 else math.nan
-        return {"test/nll": float(nll.mean()), "test/nll_stderr": error}
+        table = FigureTable()
+        table.add({"nll": float(nll.mean()), "nll_stderr": error})
+        return table
 
     def negative_log_likelihood(self, model: Autoencoder, batch: Batch) -> Tensor:
         """`[B]`, float64 on the CPU, from exactly `samples` draws per example."""

@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from narrows.compare.figure_names import MODEL, STDERR
 from narrows.errors import require, require_at_least
 from narrows.evaluation import evaluating
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.classifier import BATCH, descend
 from narrows.tasks.measures.embeddings import (
@@ -93,8 +95,9 @@ class Probe(Task):
         self.sizes, self.draws = sorted(set(sizes)), draws
         self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
         self.max_rows = max_rows
-        columns = [f"test/probe/{ALL}_labels/{kind}" for kind in ("probe", "raw/probe", "pca/probe")]
-        self.figures = (*columns, *([f"test/probe/{ALL}_labels/finetuned"] if networks else []))
+        everything = f"{self.name}/{_condition(ALL)}"
+        tuned = declared(("finetuned",), heading=everything) if networks else ()
+        self.figures = (*declared(("probe",), (MODEL, "raw", "pca"), everything), *tuned)
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None:
@@ -103,21 +106,21 @@ class Probe(Task):
             return "tokens have no principal components"
         return told_the_label(model)
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         train, test = (self._read(context, split) for split in ("train", "test"))
         rows = len(train["label"])
         sizes: dict[str, int] = {str(size): size for size in self.sizes if size < rows}
         if len(sizes) < len(self.sizes):
             log.info("task probe: of sizes %s those below the %d training rows", self.sizes, rows)
-        found: dict[str, float] = {}
+        found = FigureTable(self.name)
         for name, size in (sizes | {ALL: rows}).items():
             hits: dict[str, list[Matrix]] = {}
             for draw in range(1 if size == rows else self.draws):
                 chosen = labelled(train["label"], size, context.seed, draw)
                 for kind, values in self._judge(context, train, test, chosen, draw).items():
                     hits.setdefault(kind, []).append(values)
-            found |= {f"test/probe/{name}_labels/{key}": value for key, value in _figures(hits).items()}
-            log.info("task probe: %s labels: probe %.4f", name, found[f"test/probe/{name}_labels/probe"])
+            found.add(_figures(hits), condition=_condition(name))
+            log.info("task probe: %s labels: probe %.4f", name, found.row(condition=_condition(name))["probe"])
         self._draw(context, found, sizes | {ALL: rows})
         return found
 
@@ -173,7 +176,7 @@ class Probe(Task):
             network, network.parameters(), examples, "features", draw, steps=steps, rate=self.rate, seed=context.seed
         )
 
-    def _draw(self, context: TaskContext, found: dict[str, float], sizes: dict[str, int]) -> None:
+    def _draw(self, context: TaskContext, found: FigureTable, sizes: dict[str, int]) -> None:
         if context.directory is None:
             return
         from narrows.drawing.embeddings_and_error_bars import Curve, curves
@@ -186,11 +189,11 @@ class Probe(Task):
             "scratch/finetuned": "same encoder from scratch",
         }
         lines = []
+        rows = [found.row(condition=_condition(size)) for size in sizes]
         for kind, name in names.items():
-            keys = [f"test/probe/{size}_labels/{kind}" for size in sizes]
-            if keys[0] in found:
-                errors = [found.get(f"{key}_stderr", math.nan) for key in keys]
-                values = [found[key] for key in keys]
+            if kind in rows[0]:
+                errors = [row.get(f"{kind}{STDERR}", math.nan) for row in rows]
+                values = [row[kind] for row in rows]
                 lines.append(Curve(name, list(sizes.values()), values, errors, ours="/" not in kind))
         title = "Test accuracy by the number of labelled training examples"
         note = f"mean and standard error of {self.draws} draws of the labels"
@@ -217,6 +220,10 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
         batch = Batch(x, observed=None if missing is None else ~missing)
         return self.head(self.model.encode(batch).point.flatten(1))
+
+
+def _condition(labels: str) -> str:
+    return f"{labels}_labels"
 
 
 def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int64]:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from narrows.compare.figure_names import MODEL
 from narrows.errors import require, require_at_least
 from narrows.evaluation import subset
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     example_ms_ssim,
@@ -30,6 +32,9 @@ from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
+Row = tuple[str, str]
+"""Method and condition: a row of the table."""
+CORRUPTED, HIDDEN = "corrupted", "hidden"
 SHOWN = 4
 """Number of worst reconstructed examples shown, and of best ones."""
 
@@ -60,14 +65,8 @@ class Reconstruction(Task):
 
     name = "reconstruction"
     figures = (
-        "test/mse",
-        "test/psnr",
-        "test/variance_unexplained",
-        "test/pca/mse",
-        "test/pca/psnr",
-        "test/pca/variance_unexplained",
-        "test/mean/mse",
-        "test/mean/psnr",
+        *declared(("mse", "psnr", "variance_unexplained"), (MODEL, "pca")),
+        *declared(("mse", "psnr"), ("mean",)),
     )
 
     def __init__(self, *, max_rows: int | None = None) -> None:
@@ -77,45 +76,54 @@ class Reconstruction(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no squared error" if spec.kind == "tokens" else None
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         classics = fit_classics(context, self.max_rows)
         labels = context.spec.trained_labels
-        sums, found = _judged(context, classics, context.batches("test"))
+        found = FigureTable()
+        sums = _judge(context, classics, context.batches("test"), found)
         of = "is empty" if labels is None else f"has no example of the labels {labels} that were trained on"
         require(bool(sums), f"task reconstruction: the test split {of}")
         self._compare(context, sums, classics.pca.n_components_)
-        _show(context, sums["test"].example_errors)
-        others, apart = _judged(context, classics, context.other_labels())
+        _show(context, sums[MODEL, ""].example_errors)
+        others = _judge(context, classics, context.other_labels(), found, OTHER_LABELS)
         if others:
-            count = others["test"].examples
+            count = others[MODEL, ""].examples
             log.info(
                 "reconstruction is of the trained labels %s; the other %d test examples stand apart", labels, count
             )
-        return found | {f"{OTHER_LABELS}/{name.removeprefix('test/')}": value for name, value in apart.items()}
+        return found
 
-    def _compare(self, context: TaskContext, sums: dict[str, ErrorSums], components: int) -> None:
-        judged, beside = ("test/hidden", "test/hidden/mean") if "test/hidden" in sums else ("test", "test/mean")
-        pca = sums["test/pca"].mse
-        worse = context.warn_if_worse_than_mean("the model is", f"{judged} MSE", sums[judged].mse, sums[beside].mse)
-        if not worse and pca < sums["test"].mse:
-            log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, sums["test"].mse)
+    def _compare(self, context: TaskContext, sums: dict[Row, ErrorSums], components: int) -> None:
+        judged = HIDDEN if (MODEL, HIDDEN) in sums else ""
+        model, mean = (sums[method, judged].mse for method in (MODEL, "mean"))
+        name = f"{'/'.join(filter(None, ('test', judged)))} MSE"
+        worse = context.warn_if_worse_than_mean("the model is", name, model, mean)
+        model, pca = (sums[method, ""].mse for method in (MODEL, "pca"))
+        if not worse and pca < model:
+            log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, model)
 
 
-def _judged(
-    context: TaskContext, classics: Classics, batches: Iterable[Batch]
-) -> tuple[dict[str, ErrorSums], dict[str, float]]:
-    """The errors of the model and of the other methods by name, and their figures; empty without batches."""
+def _judge(
+    context: TaskContext, classics: Classics, batches: Iterable[Batch], table: FigureTable, heading: str = ""
+) -> dict[Row, ErrorSums]:
+    """The errors of the model and of the other methods by row of the table, which their figures are added to, under
+    `heading`; empty without batches."""
     bounds = context.spec.bounds
     unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
-    sums: dict[str, ErrorSums] = {}
+    sums: dict[Row, ErrorSums] = {}
     closer = _Closer(context.spec, classics.span, context.model.likelihood)
     for batch in batches:
         p_x, guess = _decoded(context.model, batch)
-        guesses = {"test": (guess, batch.observed)} | _guesses(context, classics, batch)
-        for name, (found, judged) in guesses.items():
-            sums.setdefault(name, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
-        closer.add(batch, p_x, {name: guesses[name][0] for name in ("test", "test/pca")})
-    return sums, _figures(sums, classics.pca.n_components_) | closer.figures() if sums else {}
+        guesses = {(MODEL, ""): (guess, batch.observed)} | _guesses(context, classics, batch)
+        for row, (found, judged) in guesses.items():
+            sums.setdefault(row, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
+        closer.add(batch, p_x, {method: guesses[method, ""][0] for method in (MODEL, "pca")})
+    figures = _figures(sums, classics.pca.n_components_) if sums else {}
+    for method, values in closer.figures().items() if sums else ():
+        figures[method, ""] |= values
+    for (method, condition), values in figures.items():
+        table.add(values, method, "/".join(filter(None, (heading, condition))))
+    return sums
 
 
 def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
@@ -132,33 +140,34 @@ class _Closer:
     def __init__(self, spec: DataSpec, span: float, likelihood: Likelihood) -> None:
         self.likelihood = likelihood
         self.span, self.ssim, self.ms_ssim = span, has_ssim(spec), has_ms_ssim(spec)
-        self.rows: dict[str, list[Tensor]] = {}
+        self.rows: dict[str, dict[str, list[Tensor]]] = {}
         self.values = 0.0
         self.bits: set[str | None] = set()
 
     def add(self, batch: Batch, p_x: Distribution, guesses: dict[str, Tensor]) -> None:
-        self._keep("test/nll_at_point", example_nats(p_x, batch.truth, batch.judged))
+        self._keep(MODEL, "nll_at_point", example_nats(p_x, batch.truth, batch.judged))
         self.values += float(value_counts(batch.truth, batch.judged).sum())
         self.bits.add(self.likelihood.bits_name(batch.truth))
         if not self.ssim or batch.observed is not None:
             return
-        for name, guess in guesses.items():
-            self._keep(f"{name}/ssim", example_ssim(guess, batch.truth, self.span))
+        for method, guess in guesses.items():
+            self._keep(method, "ssim", example_ssim(guess, batch.truth, self.span))
             if self.ms_ssim:
-                self._keep(f"{name}/ms_ssim", example_ms_ssim(guess, batch.truth, self.span))
+                self._keep(method, "ms_ssim", example_ms_ssim(guess, batch.truth, self.span))
 
-    def _keep(self, name: str, values: Tensor) -> None:
-        self.rows.setdefault(name, []).append(values)
+    def _keep(self, method: str, figure: str, values: Tensor) -> None:
+        self.rows.setdefault(method, {}).setdefault(figure, []).append(values)
 
-    def figures(self) -> dict[str, float]:
-        """Means over examples with their standard errors; bits over all observed values."""
-        found: dict[str, float] = {}
-        for name, parts in self.rows.items():
-            found |= with_error(name, torch.cat(parts))
+    def figures(self) -> dict[str, dict[str, float]]:
+        """By method, means over examples with their standard errors; bits over all observed values."""
+        found: dict[str, dict[str, float]] = {}
+        for method, figures in self.rows.items():
+            for figure, parts in figures.items():
+                found.setdefault(method, {}).update(with_error(figure, torch.cat(parts)))
         (kind,) = self.bits if len(self.bits) == 1 else (None,)
         if kind is not None:
-            total = float(torch.cat(self.rows["test/nll_at_point"]).sum())
-            found[f"test/{kind}"] = total / (max(self.values, 1) * math.log(2))
+            total = float(torch.cat(self.rows[MODEL]["nll_at_point"]).sum())
+            found[MODEL][kind] = total / (max(self.values, 1) * math.log(2))
         return found
 
 
@@ -186,41 +195,38 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     )
 
 
-def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """The guesses of the other methods by name, each with the values by which it is judged (None for all)."""
+def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[Row, tuple[Tensor, Tensor | None]]:
+    """The guesses of the other methods by row of the table, each with the values that are judged (None for all)."""
     model, x, observed = context.model, batch.x, batch.observed
-    guesses = {
-        "test/pca": classics.guess_pca(x, observed),
-        "test/mean": classics.guess_mean(x),
+    guesses: dict[Row, Tensor] = {
+        ("pca", ""): classics.guess_pca(x, observed),
+        ("mean", ""): classics.guess_mean(x),
     }
     hidden = None
     if not getattr(model.corruption, "identity", False):
         seen = model.corrupted(batch)
         x_in, hidden = seen.x, seen.hidden
-        guesses["test/denoised"] = model.reconstruct(seen)
-        guesses["test/corrupted"] = x_in
-        guesses["test/denoised/pca"] = classics.guess_pca(x_in, observed)
+        guesses[MODEL, "denoised"] = model.reconstruct(seen)
+        guesses[MODEL, CORRUPTED] = x_in
+        guesses["pca", "denoised"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:
-            guesses["test/denoised/ridge"] = classics.guess_ridge(x_in, observed)
-    judged = {name: (guess, observed) for name, guess in guesses.items()}
+            guesses["ridge", "denoised"] = classics.guess_ridge(x_in, observed)
+    judged = {row: (guess, observed) for row, guess in guesses.items()}
     if hidden is not None:
         only = hidden if observed is None else hidden & observed
-        of = {"": "test/denoised", "/mean": "test/mean", "/ridge": "test/denoised/ridge"}
-        judged |= {f"test/hidden{name}": (guesses[guess], only) for name, guess in of.items() if guess in guesses}
+        alone = ((MODEL, "denoised"), ("mean", ""), ("ridge", "denoised"))
+        judged |= {(row[0], HIDDEN): (guesses[row], only) for row in alone if row in guesses}
     return judged
 
 
-def _figures(sums: dict[str, ErrorSums], components: int) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, errors in sums.items():
-        found |= errors.figures(name)
-    for name in ("test", "test/pca"):
-        found |= sums[name].deviations(name)
+def _figures(sums: dict[Row, ErrorSums], components: int) -> dict[Row, dict[str, float]]:
+    found = {row: errors.figures() for row, errors in sums.items()}
     # The corrupted input does not predict probabilities.
-    found.pop("test/corrupted/bce", None)
+    found.get((MODEL, CORRUPTED), {}).pop("bce", None)
     smallest = 1e-30
-    mean = max(sums["test/mean"].mse, smallest)
-    found["test/variance_unexplained"] = sums["test"].mse / mean
-    found["test/pca/variance_unexplained"] = sums["test/pca"].mse / mean
-    found["test/pca/components"] = float(components)
+    mean = max(sums["mean", ""].mse, smallest)
+    for method in (MODEL, "pca"):
+        of = sums[method, ""]
+        found[method, ""] |= of.deviations() | {"variance_unexplained": of.mse / mean}
+    found["pca", ""]["components"] = float(components)
     return found

@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
+from narrows.compare.figure_names import MODEL
 from narrows.errors import require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, generator
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.dimension_reducers import Reducer, fit_reducers, fit_umap, import_umap, too_many
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
+from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import (
     NEIGHBOURS,
@@ -71,15 +73,8 @@ class Reduction(Task):
     """
 
     name = "reduction"
-    figures = (
-        "test/reduction/trustworthiness",
-        "test/reduction/continuity",
-        "test/reduction/mse",
-        "test/reduction/explained_variance",
-        "test/reduction/pca/trustworthiness",
-        "test/reduction/pca/continuity",
-        "test/reduction/pca/mse",
-        "test/reduction/pca/explained_variance",
+    figures = declared(
+        ("trustworthiness", "continuity", "mse", "explained_variance"), (MODEL, "pca"), heading="reduction"
     )
 
     def __init__(
@@ -103,22 +98,20 @@ class Reduction(Task):
             return "tokens have no distances"
         return too_many(math.prod(model.latent_shape), spec.shape)
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         classics = fit_classics(context, self.max_rows)
         look = self._look(context, classics, fit_reducers(context, classics, self.kernel_rows, self.umap_rows))
-        model, mean = (float(look.errors[name].mean()) for name in ("model", "mean"))
+        model, mean = (float(look.errors[name].mean()) for name in (MODEL, "mean"))
         context.warn_if_worse_than_mean("the model is", "test MSE", model, mean)
-        found: dict[str, float] = {}
+        found = FigureTable(self.name)
         for name, codes in look.test.items():
-            prefix = "test/reduction" if name == "model" else f"test/reduction/{name}"
-            judged = self._neighbourhoods(look.raw, codes, context.seed)
-            judged |= _label_figures(look, name) | _error_figures(look, name, context.seed)
-            found |= {f"{prefix}/{key}": value for key, value in judged.items()}
+            found.add(self._neighbourhoods(look.raw, codes, context.seed), name)
+            found.add(_label_figures(look, name) | _error_figures(look, name, context.seed), name)
         self._draw(context, look)
         return found
 
     def _look(self, context: TaskContext, classics: Classics, reducers: dict[str, Reducer]) -> _Look:
-        readers: dict[str, Reader] = {"model": embedding(context)}
+        readers: dict[str, Reader] = {MODEL: embedding(context)}
         readers |= {name: _reader(classics, reducer) for name, reducer in reducers.items()}
         known = _known_labels(context)
         look = _Look(train=self._train_codes(context, readers, reducers) if known else {})
@@ -167,7 +160,7 @@ class Reduction(Task):
         from narrows.drawing.embeddings_and_error_bars import maps
 
         chosen = torch.randperm(len(look.raw), generator=generator(context.seed, "map"))[: self.map_rows].numpy()
-        panels = _flat_maps(look.test["model"][chosen], context.seed, self.umap_rows is not None)
+        panels = _flat_maps(look.test[MODEL][chosen], context.seed, self.umap_rows is not None)
         panels["raw data: PCA"] = _plane(look.raw[chosen])
         title = f"{len(chosen)} test examples in two dimensions"
         context.show("reduction_map", maps(panels, None if look.label is None else look.label[chosen], title))
@@ -219,7 +212,7 @@ def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reduce
         return read
 
     found: dict[str, Reader] = {
-        "model": lambda batch: _mse(context.model.reconstruct(batch), batch),
+        MODEL: lambda batch: _mse(context.model.reconstruct(batch), batch),
         "mean": lambda batch: _mse(classics.guess_mean(batch.x), batch),
     }
     return found | {name: back(reducer) for name, reducer in reducers.items() if reducer.decode is not None}

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.config.compose_in_process import plain_choice
 from narrows.config.composition import build, choice_files
 from narrows.drawing import restoration
@@ -20,6 +21,7 @@ from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
+from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.chosen_rows import chosen, reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import ErrorSums, example_mse
 from narrows.tasks.measures.standard_errors import Rows, bootstrap
@@ -84,18 +86,19 @@ class Transfer(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no squared error" if spec.kind == "tokens" else None
 
-    def run(self, context: TaskContext) -> dict[str, float]:
+    def run(self, context: TaskContext) -> FigureTable:
         # Loaded before PCA is fitted, so that a mistake in the options shows at once.
         foreign = {name: self._loaded(context, name, other) for name, other in self._named()}
         classics = fit_classics(context, self.max_rows)
         own = Batch.cat(sampled(context, "test", self.max_examples, "transfer rows"))
         sets = {name: self._rebuilt(context, classics, batch) for name, batch in ({OWN: own} | foreign).items()}
-        found: dict[str, float] = {}
+        found = FigureTable(self.name)
         for name, rebuilt in sets.items():
             figures = _errors(rebuilt, classics.span)
-            if name != OWN:
-                figures |= _separation(sets[OWN], rebuilt, context.seed)
-            found |= {f"test/transfer/{name}/{figure}": value for figure, value in figures.items()}
+            for method in rebuilt.guesses:
+                found.add(figures[method], method, name)
+                if name != OWN:
+                    found.add(_separation(sets[OWN], rebuilt, method, context.seed), method, name)
         _show(context, sets)
         return found
 
@@ -129,23 +132,25 @@ class Transfer(Task):
         return whole.datamodule
 
     def _rebuilt(self, context: TaskContext, classics: Classics, batch: Batch) -> Rebuilt:
-        guesses = {"": reconstructed(context.model, batch), "pca": classics.guess_usual(batch.x, batch.observed).cpu()}
+        guesses = {
+            MODEL: reconstructed(context.model, batch),
+            "pca": classics.guess_usual(batch.x, batch.observed).cpu(),
+        }
         return Rebuilt(batch.to("cpu"), guesses)
 
 
-def _errors(rebuilt: Rebuilt, span: float) -> dict[str, float]:
+def _errors(rebuilt: Rebuilt, span: float) -> dict[str, dict[str, float]]:
+    """The errors of every method, by name."""
     batch = rebuilt.batch
-    found: dict[str, float] = {}
+    found: dict[str, dict[str, float]] = {}
     flat = np.broadcast_to(_mean(batch), batch.truth.shape)
     around = ErrorSums(span, False)
     around.add(torch.from_numpy(flat.copy()), batch.truth, batch.observed)
     for name, guess in rebuilt.guesses.items():
         sums = ErrorSums(span, False)
         sums.add(guess, batch.truth, batch.observed)
-        prefix = name or "model"
-        figures = sums.figures(prefix) | sums.deviations(prefix)
-        figures[f"{prefix}/variance_unexplained"] = sums.mse / max(around.mse, 1e-30)
-        found |= {key.removeprefix("model/"): value for key, value in figures.items()}
+        found[name] = sums.figures() | sums.deviations()
+        found[name]["variance_unexplained"] = sums.mse / max(around.mse, 1e-30)
     return found
 
 
@@ -158,16 +163,11 @@ def _mean(batch: Batch) -> Rows:
     return np.where(seen, truth, 0).sum(0) / np.maximum(seen.sum(0), 1)
 
 
-def _separation(own: Rebuilt, other: Rebuilt, seed: int) -> dict[str, float]:
-    """AUROC of the error per value; examples of the other data set are the positives."""
+def _separation(own: Rebuilt, other: Rebuilt, method: str, seed: int) -> dict[str, float]:
+    """AUROC of a method's error per value; examples of the other data set are the positives."""
     foreign = np.repeat([False, True], [len(own.batch), len(other.batch)])
-    found = {}
-    for name in other.guesses:
-        scores = np.concatenate([own.errors(name), other.errors(name)])
-        prefix = f"{name}/" if name else ""
-        found[f"{prefix}auroc"] = _auroc(foreign, scores)
-        found[f"{prefix}auroc_stderr"] = bootstrap(_auroc, foreign, scores, seed=seed)
-    return found
+    scores = np.concatenate([own.errors(method), other.errors(method)])
+    return {"auroc": _auroc(foreign, scores), "auroc_stderr": bootstrap(_auroc, foreign, scores, seed=seed)}
 
 
 def _auroc(foreign: Rows, scores: Rows) -> float:
@@ -181,7 +181,7 @@ def _show(context: TaskContext, sets: dict[str, Rebuilt]) -> None:
     for name, rebuilt in sets.items():
         rows[name] = rebuilt.batch.truth[:SHOWN].float().numpy()
         rows |= {
-            f"{name}: {guess.upper() or 'model'}": values[:SHOWN].numpy() for guess, values in rebuilt.guesses.items()
+            f"{name}: {CLASSICS.get(guess, guess)}": values[:SHOWN].numpy() for guess, values in rebuilt.guesses.items()
         }
     title = "Transfer: other data, rebuilt by what was trained on its own"
     context.show("transfer", restoration.examples(rows, title, context.spec))

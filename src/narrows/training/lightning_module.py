@@ -284,11 +284,11 @@ class AutoencoderModule(L.LightningModule):
         self._sums = {}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        for stage, part in zip(("test", OTHER_LABELS), by_label(batch, self.model.spec), strict=True):
+        for stage, part in zip(("test", f"test/{OTHER_LABELS}"), by_label(batch, self.model.spec), strict=True):
             self._evaluate(stage, part, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        self._conclude("test", OTHER_LABELS)
+        self._conclude("test", f"test/{OTHER_LABELS}")
 
 
 def _mean_elbo(out: Output) -> Tensor:

@@ -111,24 +111,24 @@ class ErrorSums:
         squared, counts, _ = torch.cat(self._rows, 1)
         return squared / counts.clamp_min(1)
 
-    def deviations(self, prefix: str) -> dict[str, float]:
-        """Standard errors over examples, `{prefix}/mse_stderr` and `/psnr_stderr`; that of the MSE, a ratio of sums,
-        by linearisation ("Sampling Techniques", Cochran, 1977, section 6.3)."""
+    def deviations(self) -> dict[str, float]:
+        """Standard errors over examples, `mse_stderr` and `psnr_stderr`; that of the MSE, a ratio of sums, by
+        linearisation ("Sampling Techniques", Cochran, 1977, section 6.3)."""
         rows = torch.cat(self._rows, 1)
         squared, counts, decibels = rows[:, rows[1] > 0]
         residual = (squared - self.mse * counts) / counts.mean()
         return {
-            f"{prefix}/mse_stderr": standard_error(residual.numpy()),
-            f"{prefix}/psnr_stderr": standard_error(decibels.numpy()),
+            "mse_stderr": standard_error(residual.numpy()),
+            "psnr_stderr": standard_error(decibels.numpy()),
         }
 
     @property
     def mse(self) -> float:
         return self.squared / max(self.values, 1)
 
-    def figures(self, prefix: str) -> dict[str, float]:
-        """`{prefix}/mse`, `/psnr` and, where it is defined, `/bce`."""
-        found = {f"{prefix}/mse": self.mse, f"{prefix}/psnr": self.decibels / max(self.examples, 1)}
+    def figures(self) -> dict[str, float]:
+        """`mse`, `psnr` and, where it is defined, `bce`."""
+        found = {"mse": self.mse, "psnr": self.decibels / max(self.examples, 1)}
         if self.unit:
-            found[f"{prefix}/bce"] = self.cross_entropy / max(self.values, 1)
+            found["bce"] = self.cross_entropy / max(self.values, 1)
         return found
