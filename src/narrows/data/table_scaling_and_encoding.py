@@ -16,6 +16,7 @@ from torch import Tensor
 
 from narrows.data.checks import check_finite
 from narrows.data.contents import Scaling, ScalingMethod
+from narrows.data.float_precision import refuse_blurred
 from narrows.data.splits import Split
 from narrows.data.stores import Dense
 from narrows.data.table_columns import TableColumn
@@ -52,7 +53,8 @@ class Encoding:
         """Fit the encoding on training rows: `values` and `missing` are `[N, R]`, see `Cells`.
 
         Raises:
-            UserError: a column that is missing in every training row.
+            UserError: a column that is missing in every training row; nothing is scaled and float32 cannot tell the
+                numbers of a column apart.
         """
         for column, gone in zip(columns, np.all(missing, axis=0).tolist(), strict=True):
             require(not gone, f"column '{column.name}' has no value in any training row: name it in source.ignore")
@@ -60,6 +62,8 @@ class Encoding:
         numbers = np.where(missing, np.nan, values)[:, found._numeric]
         if numbers.shape[1]:
             found.scaler.fit(numbers)
+            if scaling.method == "none":
+                found._refuse_blurred(numbers)
         x, gaps = found._encoded(_renumbered(values, columns, found.columns), missing)
         found.fill = np.nanmean(np.where(gaps, np.nan, x), axis=0)
         return found
@@ -113,6 +117,11 @@ class Encoding:
     @property
     def _numeric(self) -> list[int]:
         return [place for place, column in enumerate(self.columns) if column.kind == "numeric"]
+
+    def _refuse_blurred(self, numbers: Matrix) -> None:
+        names = [self.columns[place].name for place in self._numeric]
+        known = np.where(np.isnan(numbers), np.nanmean(numbers, axis=0), numbers)
+        refuse_blurred([torch.from_numpy(known)], names, "set source.scaling.method=standard, or take the offset off")
 
     def _encoded(self, values: Matrix, missing: Mask) -> tuple[Matrix, Mask]:
         numbers = np.where(missing, np.nan, values)[:, self._numeric]

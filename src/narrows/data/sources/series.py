@@ -188,7 +188,7 @@ def _numeric(cells: Sequence[str]) -> bool:
 
 
 def _numbers(cells: Sequence[str], name: str, path: Path) -> Tensor:
-    numbers = np.empty(len(cells), dtype=np.float32)
+    numbers = np.empty(len(cells))
     for row, cell in enumerate(cells):
         try:
             numbers[row] = float(cell)
