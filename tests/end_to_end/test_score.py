@@ -17,7 +17,8 @@ from command import NARROW, NO_TASKS, run_in_process
 import narrows
 from narrows.commands import score
 from narrows.data.table_columns import to_cells
-from narrows.data.table_files import Format, read_chunks
+from narrows.data.table_files import read_chunks
+from narrows.data.table_format import Format
 from narrows.loading import OpenRun, recorded_table_encoding
 from narrows.tasks.measures.reconstruction_errors import example_mse
 

@@ -142,6 +142,12 @@ class Contents:
         return {name: part for name, part in named.items() if part is not None}
 
 
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Names in a line for people: the first ones, and how many more there are."""
+    more = f", ... {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 class Source(Protocol):
     """The protocol of the datamodule's `source`."""
 
