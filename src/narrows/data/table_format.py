@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 UNNAMED = re.compile(r"|Unnamed: [0-9]+")
 """Names of columns that have none: an empty cell of the header, and what pandas makes of one."""
 HERE = "datamodule.source.format"
+
+
+def in_shell(option: str, values: Sequence[str | int]) -> str:
+    """A list as the value of an option of the source, quoted so that a shell and Hydra read it as it stands."""
+    text = f"datamodule.source.{option}={json.dumps(list(values), ensure_ascii=False)}"
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 @dataclass
@@ -116,7 +123,7 @@ def _refuse_other_separator(first: list[str], second: list[str] | None, how: For
 def _refuse_numbers_as_names(names: list[str], path: Path) -> None:
     """Refuse a first row of numbers that would be lost as a header; 0, 1, 2, ... or years may be names."""
     numbers = to_numbers(names)
-    counted = bool(np.all(numbers == np.round(numbers))) and bool(np.all(np.diff(numbers) == 1))
+    counted = all(name.isdecimal() for name in names) and bool(np.all(np.diff(numbers) == 1))
     require(
         not np.isfinite(numbers).all() or (counted and len(numbers) > 1),
         f"the first line of {path} holds numbers, not the names of columns: add a line of names, or set "

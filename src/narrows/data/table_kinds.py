@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import pandas as pd
 
 from narrows.data.number_texts import PLAIN, Marks, explain_disguise, to_numbers
 from narrows.data.table_columns import ISO, TableColumn, numbers_of, seconds_of
-from narrows.data.table_format import UNNAMED, Format
+from narrows.data.table_format import UNNAMED, Format, in_shell
 from narrows.errors import UserError, nearest, require
 
 KINDS = ("numeric", "binary", "categorical", "date")
@@ -22,7 +21,6 @@ FEW_LEVELS = 10
 """Up to so many different texts are categories in a table of any length; more must not be half of the cells."""
 MOSTLY, HALF, VARIED = 0.9, 0.5, 20
 """A column of texts is meant as numbers if 9 in 10 of its cells are, or half of them, with 20 different values."""
-SOURCE = "datamodule.source"
 FORMS = [
     f"{day}{time}"
     for day in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d")
@@ -56,22 +54,17 @@ def read_kinds(kinds: Mapping[str, str] | Sequence[str] | None) -> dict[str, str
 
 def name_kind(name: str, kind: str) -> str:
     """How a shell says that this column is of this kind."""
-    return _in_shell("kinds", [f"{name}: {kind}"])
+    return in_shell("kinds", [f"{name}: {kind}"])
 
 
 def name_ignored(name: str | int) -> str:
     """How a shell says that no model reads this column."""
-    return _in_shell("ignore", [name])
+    return in_shell("ignore", [name])
 
 
 def name_missing(texts: Sequence[str]) -> str:
     """How a shell says that these texts mean a missing cell."""
-    return _in_shell("format.missing", texts)
-
-
-def _in_shell(option: str, values: Sequence[str | int]) -> str:
-    value = f"{SOURCE}.{option}={json.dumps(list(values), ensure_ascii=False)}"
-    return "'" + value.replace("'", "'\\''") + "'"
+    return in_shell("format.missing", texts)
 
 
 def infer(frame: pd.DataFrame, kinds: Mapping[str, str], marks: Marks = PLAIN) -> list[TableColumn]:
