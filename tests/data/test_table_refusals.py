@@ -180,7 +180,7 @@ def test_columns_that_name_rows(tmp_path: Path) -> None:
         assert said in sentence
         assert prepared(path, **ways_out(sentence)[0]).reading == [
             "table: 1 numeric (b); 60 rows",
-            f"table: left out: {name}",
+            f"table: left out: {name or 'one without a name'}",
         ]
         if "kinds" in sentence:
             assert prepared(path, **ways_out(sentence)[1]).spec.columns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,14 @@ def test_a_run_of_no_table_is_refused(place: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         score.main(["run", "new.csv"])
     assert "was not trained on a table" in capsys.readouterr().err
+
+
+def test_the_example_of_another_separator_works_when_pasted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    (line,) = (line for line in score.EPILOG.splitlines() if "separator" in line)
+    override = shlex.split(line)[4]
+    rows(20).to_csv("new.csv", index=False)
+    score.main(["run", "new.csv", "-o", "commas.csv"])
+    rows(20).to_csv("new.csv", index=False, sep=";")
+    score.main(["run", "new.csv", override, "-o", "semicolons.csv"])
+    assert Path("semicolons.csv").read_text() == Path("commas.csv").read_text()

@@ -151,7 +151,7 @@ class Table:
     ) -> list[str]:
         said = [f"table: {describe_columns(columns)}; {_describe_rows(parts)}{coded.described}"]
         names = list(map(str, read.frame))
-        out = [_resolved(name, names, "source.ignore", read.path) for name in self.ignore]
+        out = [_resolved(name, names, "source.ignore", read.path) or "one without a name" for name in self.ignore]
         out += [f"the index {index}" for index in read.index]
         return said + ([f"table: left out: {shortened(out)}"] if out else [])
 
