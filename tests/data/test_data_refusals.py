@@ -275,8 +275,8 @@ def test_series_files(tmp_path: Path) -> None:
     assert "has neither X nor X_train and X_test" in setup(Series(path))
     assert "source.window=3 cannot be used" in setup(Series(path, window=3))
     assert "source.columns=['a'] cannot be used" in setup(Series(columns=["a"]))
-    (tmp_path / "s.txt").write_text("1")
-    assert "neither a .npz nor a .csv" in setup(Series(str(tmp_path / "s.txt")))
+    np.save(tmp_path / "s.npy", np.zeros((4, 5)))
+    assert "neither a .npz of examples X nor a table" in setup(Series(str(tmp_path / "s.npy")))
     assert "must be [N, T] or [N, C, T]" in setup(Series(save(tmp_path, X=np.zeros(4))))
     assert "source.test=2 is no fraction" in refusal(lambda: Series(test=2))
 

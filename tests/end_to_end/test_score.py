@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from command import NARROW, NO_TASKS, run_in_process
 import narrows
 from narrows.commands import score
 from narrows.data.table_columns import to_cells
-from narrows.data.table_files import Format, read_chunks
+from narrows.data.table_files import read_chunks
+from narrows.data.table_format import Format
 from narrows.loading import OpenRun, recorded_table_encoding
 from narrows.tasks.measures.reconstruction_errors import example_mse
 
@@ -222,3 +224,14 @@ def test_a_run_of_no_table_is_refused(place: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         score.main(["run", "new.csv"])
     assert "was not trained on a table" in capsys.readouterr().err
+
+
+def test_the_example_of_another_separator_works_when_pasted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    (line,) = (line for line in score.EPILOG.splitlines() if "separator" in line)
+    override = shlex.split(line)[4]
+    rows(20).to_csv("new.csv", index=False)
+    score.main(["run", "new.csv", "-o", "commas.csv"])
+    rows(20).to_csv("new.csv", index=False, sep=";")
+    score.main(["run", "new.csv", override, "-o", "semicolons.csv"])
+    assert Path("semicolons.csv").read_text() == Path("commas.csv").read_text()

@@ -46,7 +46,7 @@ examples
   narrows score RUN new.csv                            writes new.scored.csv
   narrows score RUN new.csv -o out.csv --quantile 0.99 asks for 1% false alarms
   narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
-  narrows score RUN new.csv datamodule.source.format.separator=';'    a file that is written in another way
+  narrows score RUN new.csv "datamodule.source.format.separator=';'"   a file that is written in another way
 """
 SHOWN = 20
 """Problems that are logged one by one."""
@@ -150,7 +150,7 @@ class Scorer:
         from narrows.data.table_columns import to_cells
 
         known = chunk.known
-        cells = to_cells(known, self.encoding.columns)
+        cells = to_cells(known, self.encoding.columns, chunk.marks)
         unfit = np.any(cells.bad, axis=1) | np.all(cells.missing, axis=1)
         unfit[list(chunk.broken)] = True
         table = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)

@@ -10,9 +10,13 @@ from .contents import Source as Source
 from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
+from .float_precision import Blurred as Blurred
 from .image_files import ImageReader as ImageReader
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
+from .number_texts import Marks as Marks
+from .signal_table import Columns as Columns
+from .sliding_windows import Windows as Windows
 from .sources.arrays import Arrays as Arrays
 from .sources.arrays import HeldOut as HeldOut
 from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
@@ -41,5 +45,9 @@ from .stores import Streamed as Streamed
 from .table_columns import Cells as Cells
 from .table_columns import TableColumn as TableColumn
 from .table_files import Chunk as Chunk
-from .table_files import Format as Format
+from .table_format import Format as Format
 from .table_scaling_and_encoding import Encoding as Encoding
+from .time_order import Recording as Recording
+from .time_order import Recordings as Recordings
+from .time_order import Stretch as Stretch
+from .time_order import TimeOrder as TimeOrder

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part
+from narrows.data.float_precision import find_blurred, narrowed
 from narrows.data.stores import Dense, Store
 from narrows.errors import UserError, require
 
@@ -32,7 +33,9 @@ def check(contents: Contents) -> None:
         _check_target(part, name)
         for store in part.stores:
             if store.dtype.is_floating_point:
-                check_finite(store.chunks(), name)
+                # What is too large for float32, in which models compute, becomes infinite there.
+                chunks = store.chunks() if contents.columns is not None else map(narrowed, store.chunks())
+                check_finite(chunks, name)
 
 
 def _check_shape(train: Part, part: Part, name: str) -> None:
@@ -88,11 +91,14 @@ def check_finite(chunks: Iterable[Tensor], name: str) -> None:
 
 
 def fingerprint(contents: Contents) -> str:
-    """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths."""
+    """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths.
+
+    Numbers of arrays and series in double precision count as the float32 that models see, unless that blurs them.
+    """
     digest = hashlib.sha256()
     for name, part in contents.parts().items():
         digest.update(name.encode())
-        _feed(digest, part.x)
+        _feed_examples(digest, part.x, as_read=contents.columns is not None)
         for tensor in part.rest:
             if tensor is not None:
                 _feed(digest, Dense(tensor))
@@ -102,6 +108,15 @@ def fingerprint(contents: Contents) -> str:
     if contents.columns is not None:  # categories are stored as numbers, but their names are content too
         digest.update(repr(contents.columns).encode())
     return digest.hexdigest()
+
+
+def _feed_examples(digest: hashlib._Hash, store: Store, *, as_read: bool) -> None:
+    if as_read or store.dtype != torch.float64 or find_blurred(store.chunks()) is not None:
+        _feed(digest, store)
+        return
+    digest.update(f"|{torch.float32}|{list(store.shape)}|".encode())
+    for chunk in store.chunks():
+        digest.update(narrowed(chunk).contiguous().numpy().data)
 
 
 def _feed(digest: hashlib._Hash, store: Store) -> None:

@@ -105,7 +105,7 @@ class DataModule(LightningDataModule):
         print_of_content = fingerprint(contents)
         splits = divide(contents, self.plan)
         if contents.columns is None:
-            splits = array_scaling.standardise(splits, contents.standardise)
+            splits = array_scaling.standardise(splits, contents.standardise, contents.feature_names)
         else:
             # Only tables need pandas, which is slow to import.
             from narrows.data.table_scaling_and_encoding import encode

@@ -68,7 +68,7 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
         splits["test"] = _whole(contents.test, contents.kind)
     elif contents.test_fraction is not None:
         chosen = _only(contents, rows, development) if contents.rest_to_test else rows
-        kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents.neighbours)
+        kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents)
         if contents.rest_to_test:
             held = rows[~torch.isin(rows, kept)]
         rows = kept
@@ -89,7 +89,7 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
         rows = torch.cat([rows, torch.arange(len(contents.validation)) + len(development)])
         development = pool(development, contents.validation)
     rows = _only(contents, rows, development)
-    train, validation = _train_and_validation(rows, plan, contents.neighbours)
+    train, validation = _train_and_validation(rows, plan, contents)
     cut = {"train": train, "validation": validation}
     return splits | {name: _take(development, chosen, contents.kind) for name, chosen in cut.items()}
 
@@ -123,37 +123,80 @@ def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
     return kept
 
 
-def _train_and_validation(rows: Tensor, plan: Plan, neighbours: int | None) -> tuple[Tensor, Tensor]:
+def _train_and_validation(rows: Tensor, plan: Plan, contents: Contents) -> tuple[Tensor, Tensor]:
     if plan.folds is None:
         assert plan.validation != "official"
-        return _hold_out(rows, plan.validation, "validation", plan.seed, neighbours)
-    require(
-        plan.folds <= len(rows),
-        f"folds={plan.folds} is more than the {len(rows)} development examples: lower it",
-    )
-    if neighbours is None:
-        rows = rows[torch.randperm(len(rows), generator=generator(plan.seed, "folds"))]
-    pieces = list(torch.tensor_split(rows, plan.folds))
-    before, held, after = pieces[: plan.fold], pieces[plan.fold], pieces[plan.fold + 1 :]
-    gap = neighbours or 0
-    earlier = torch.cat(before)[: -gap or None] if before else rows[:0]
-    later = torch.cat(after)[gap:] if after else rows[:0]
-    kept = torch.cat([earlier, later])
+        return _hold_out(rows, plan.validation, "validation", plan.seed, contents)
+    groups, neighbours = contents.groups, contents.neighbours
+    if groups is not None and neighbours is None:
+        units = _shuffled(groups[rows].unique(), plan.seed, "folds")
+        kept, held = (_members(rows, groups, chosen) for chosen in _fold(units, plan, 0, "series"))
+    elif groups is not None:
+        pairs = [_fold(own, plan, neighbours or 0, "examples of a series") for own in _by_group(rows, groups)]
+        kept, held = (torch.cat(list(parts)) for parts in zip(*pairs, strict=True))
+    else:
+        units = rows if neighbours is not None else _shuffled(rows, plan.seed, "folds")
+        kept, held = _fold(units, plan, neighbours or 0, "examples")
     require(len(kept) > 0, f"folds={plan.folds} leaves no training example of {len(rows)}: use fewer folds")
     return kept.sort().values, held.sort().values
 
 
-def _hold_out(rows: Tensor, fraction: float, name: str, seed: int, neighbours: int | None) -> tuple[Tensor, Tensor]:
+def _fold(units: Tensor, plan: Plan, gap: int, what: str) -> tuple[Tensor, Tensor]:
+    """The units outside fold `plan.fold`, without the `gap` nearest ones on either side, and those inside."""
+    assert plan.folds is not None
+    require(plan.folds <= len(units), f"folds={plan.folds} is more than the {len(units)} development {what}: lower it")
+    pieces = list(torch.tensor_split(units, plan.folds))
+    before, held, after = pieces[: plan.fold], pieces[plan.fold], pieces[plan.fold + 1 :]
+    earlier = torch.cat(before)[: -gap or None] if before else units[:0]
+    later = torch.cat(after)[gap:] if after else units[:0]
+    return torch.cat([earlier, later]), held
+
+
+def _hold_out(rows: Tensor, fraction: float, name: str, seed: int, contents: Contents) -> tuple[Tensor, Tensor]:
     """The rows that remain and the rows that are held out, both in ascending order."""
     require(0 < fraction < 1, f"{name}={fraction!r} is no fraction between 0 and 1")
-    count = max(1, round(len(rows) * fraction))
+    groups, neighbours = contents.groups, contents.neighbours
+    if groups is None:
+        return _some(rows, fraction, name, seed, neighbours, "examples")
+    if neighbours is None:
+        kept, held = _some(groups[rows].unique(), fraction, name, seed, None, "series")
+        return _members(rows, groups, kept), _members(rows, groups, held)
+    # A series that is too short to give up rows is trained on as a whole.
+    long = [len(own) > round(len(own) * fraction) + neighbours > neighbours for own in _by_group(rows, groups)]
+    pairs = [
+        _some(own, fraction, name, seed, neighbours, "examples") if enough else (own, own[:0])
+        for own, enough in zip(_by_group(rows, groups), long, strict=True)
+    ]
+    require(any(long), f"{name}={fraction} takes no example of any series: raise it, or bring longer series")
+    kept, held = (torch.cat(list(parts)) for parts in zip(*pairs, strict=True))
+    return kept.sort().values, held.sort().values
+
+
+def _some(
+    units: Tensor, fraction: float, name: str, seed: int, neighbours: int | None, what: str
+) -> tuple[Tensor, Tensor]:
+    """The units that remain and those that are held out: the last ones if they have neighbours, else drawn by seed."""
+    count = max(1, round(len(units) * fraction))
     gap = neighbours or 0
     require(
-        count + gap < len(rows),
-        f"{name}={fraction} takes {count} of {len(rows)} examples and leaves none to train on: lower it, or "
+        count + gap < len(units),
+        f"{name}={fraction} takes {count} of {len(units)} {what} and leaves none to train on: lower it, or "
         "bring more data",
     )
     if neighbours is not None:
-        return rows[: len(rows) - count - gap], rows[len(rows) - count :]
-    order = rows[torch.randperm(len(rows), generator=generator(seed, name))]
+        return units[: len(units) - count - gap], units[len(units) - count :]
+    order = _shuffled(units, seed, name)
     return order[count:].sort().values, order[:count].sort().values
+
+
+def _shuffled(units: Tensor, seed: int, name: str) -> Tensor:
+    return units[torch.randperm(len(units), generator=generator(seed, name))]
+
+
+def _members(rows: Tensor, groups: Tensor, chosen: Tensor) -> Tensor:
+    """The rows that belong to the chosen groups."""
+    return rows[torch.isin(groups[rows], chosen)]
+
+
+def _by_group(rows: Tensor, groups: Tensor) -> list[Tensor]:
+    return [rows[groups[rows] == group] for group in groups[rows].unique()]

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from narrows.data.contents import Contents, Part, Standardise
 from narrows.data.dataset_files import ArrayFile, existing, holds_keys, locate, read_arrays
+from narrows.data.float_precision import narrowed, refuse_blurred
 from narrows.data.memory_mapped import Mapped
-from narrows.data.stores import Store
+from narrows.data.stores import Store, cuts
 from narrows.errors import UserError, nearest, require
 
 ArrayKind = Literal["auto", "vector", "series", "image"]
@@ -50,8 +51,8 @@ class Arrays:
     `[N, C, H, W]`, served `[C, H, W]`. `auto`: two axes are vectors, four are images, and three are images
     where they are bytes or truth values and series otherwise.
 
-    Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are read as float32 and
-    standardised if `standardise` says so.
+    Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are standardised if
+    `standardise` says so, in double precision, and then rounded to float32.
 
     Mapped examples stay in their file, and memory holds only a batch of them; values, splits and fingerprint are the
     same as in memory. The file must be a .npy or an uncompressed .npz and must not change during the run; labels are
@@ -154,13 +155,16 @@ class Arrays:
     def _mapped(self, place: ArrayFile, where: str) -> tuple[str, Mapped]:
         x = place.opened()
         kind = resolve(self.kind, x, where)
-        lay_out(x, kind, self.channels_last, where)  # refuses what single rows do not show
+        laid = lay_out(x, kind, self.channels_last, where)  # refuses what single rows do not show
+        if laid.dtype.itemsize > 4:
+            wide = (to_tensor(laid[cut], kind, where) for cut in cuts(laid.shape, laid.dtype.itemsize))
+            refuse_blurred(wide, None, "take the offset off first, or standardise the file itself")
         return kind, Mapped([place], partial(arranged, kind=kind, channels_last=self.channels_last, where=where))
 
 
 def arranged(x: NumpyArray, kind: str, channels_last: bool, where: str) -> Tensor:
-    """Rows of a file as a tensor with channels first, not yet scaled."""
-    return to_tensor(lay_out(x, kind, channels_last, where), kind, where)
+    """Rows of a file as a tensor with channels first, as float32 where they are no bytes, not yet scaled."""
+    return narrowed(to_tensor(lay_out(x, kind, channels_last, where), kind, where))
 
 
 def resolve(kind: ArrayKind, x: NumpyArray, where: str) -> str:
@@ -193,7 +197,8 @@ def lay_out(x: NumpyArray, kind: str, channels_last: bool, where: str) -> NumpyA
 
 
 def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
-    """`x` as uint8 for images of bytes or truth values, else as float32."""
+    """`x` as uint8 for images of bytes or truth values, else as floats: in double precision if float32 could not hold
+    every value of its type."""
     require(
         x.dtype.kind in "biuf",
         f"{where} is of type {x.dtype}: numbers or truth values are needed",
@@ -202,8 +207,8 @@ def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(x))
     if kind == "image" and x.dtype == np.bool_:
         return torch.from_numpy(x.astype(np.uint8) * np.uint8(255))
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the checks then name
-        return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32)))
+    exact = np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32 if exact else np.float64)))
 
 
 def to_labels(label: NumpyArray, where: str) -> Tensor:
