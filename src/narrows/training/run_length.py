@@ -103,9 +103,11 @@ def _look_ahead(module: AutoencoderModule, job: Job, epochs: Any, done: int, cur
                 told = f"the scheduler cannot go on after epoch {epoch} ({first_line(error)})"
                 raise UserError(f"{told}: it was made for a shorter run; start a new one") from error
             rates.append(optimizer.param_groups[0]["lr"])
-    if cure and done and max(rates[done:]) > rates[done - 1] * (1 + 1e-6):
+    rest = rates[max(done, 1) - 1 :]
+    lowest = min(rest)
+    if cure and done and (highest := max(rest[rest.index(lowest) :])) > lowest * (1 + 1e-6):
         log.warning(
-            "the learning rate climbs again, from %.3g in epoch %s to %.3g later: for one curve over %s epochs start a "
-            "new run: narrows train from_config=%s into=DIR trainer.max_epochs=%s %s",
-            *(rates[done - 1], done, max(rates[done:]), epochs, job.directory / CONFIG, epochs, " ".join(cure)),
+            "the learning rate climbs again, from %.3g to %.3g: for one curve over %s epochs start a new run: narrows "
+            "train from_config=%s into=DIR trainer.max_epochs=%s %s",
+            *(lowest, highest, epochs, job.directory / CONFIG, epochs, " ".join(cure)),
         )
