@@ -84,8 +84,9 @@ class TorchvisionEncoder(Encoder):
         if weights is None or Path(weights).expanduser().is_file() or name not in models.list_models(module=models):
             return False
         published = {entry.name: entry.value.url for entry in models.get_model_weights(name)}
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        return weights in published and not (folder / published[weights].rpartition("/")[2]).is_file()
+        if weights not in published:
+            return False
+        return not Path(f"{torch.hub.get_dir()}/checkpoints/{published[weights].rpartition('/')[2]}").is_file()
 
     def _features(self, name: str) -> int:
         self.eval()

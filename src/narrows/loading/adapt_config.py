@@ -75,12 +75,12 @@ def require_no_download(config: DictConfig, given: Sequence[str] = ()) -> None:
     Raises:
         UserError: says how to name them.
     """
-    downloads = getattr(get_object(config.encoder._target_), "downloads", None)
-    weights = config.encoder.get("weights")
-    if downloads is None or any(key == "encoder.weights" for key, _, _ in map(split, given)):
+    node = config.get("encoder")
+    if not isinstance(node, DictConfig) or any(key == "encoder.weights" for key, _, _ in map(split, given)):
         return
+    downloads, weights = getattr(get_object(node._target_), "downloads", None), node.get("weights")
     require(
-        not downloads(config.encoder.get("name"), weights),
+        downloads is None or not downloads(node.get("name"), weights),
         f"encoder.weights={weights} would be downloaded, which a recorded config may not ask for: say so with "
         f"encoder.weights={weights}, or name a file of them",
     )

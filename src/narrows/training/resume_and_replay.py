@@ -78,7 +78,11 @@ def _resumed(directory: Path, overrides: list[str], allow: list[str], keep: bool
         "trainer.max_epochs=200",
     )
     _require_continuable(before, recorded, overrides)
-    config = recorded if own else _adapted(recorded, manifest, overrides, keep)
+    needed = {} if own else _needed(before, manifest, overrides, keep)
+    config = _overridden(recorded, [f"{key}={value}" for key, value in needed.items()])
+    # What the user's own data_dir= changes holds for good, what else is needed holds on this machine.
+    asked = [f"{key}={value}" for key, value in needed.items() if "data_dir" in _keys(overrides) and is_place(key)]
+    recorded = _overridden(recorded, asked)
     job = Job(
         directory=directory,
         overrides=overrides,
@@ -94,7 +98,7 @@ def _resumed(directory: Path, overrides: list[str], allow: list[str], keep: bool
 
 
 def _require_continuable(before: DictConfig, recorded: DictConfig, overrides: list[str]) -> None:
-    for key in map(_key, overrides):
+    for key in _keys(overrides):
         place = key.startswith("datamodule.") and (is_place(key) or key.endswith(".download"))
         require(
             place or any(key == part or key.startswith(f"{part}.") for part in CONTINUABLE),
@@ -107,27 +111,28 @@ def _require_continuable(before: DictConfig, recorded: DictConfig, overrides: li
 
 
 def _replayed(file: Path, into: Path, overrides: list[str], allow: list[str], keep: bool) -> tuple[DictConfig, Job]:
-    config = _overridden(read_config(file), overrides)
+    before = read_config(file)
+    config = _overridden(before, overrides)
     require_trusted(config, allow)
     manifest = read_manifest(file.parent) if (file.parent / MANIFEST).exists() else {}
-    config = _adapted(config, manifest, overrides, keep)
+    needed = _needed(before, manifest, overrides, keep)
+    config = _overridden(config, [f"{key}={value}" for key, value in needed.items()])
     require_no_download(config, overrides)
     notes = {"from_config": str(file.resolve())}
     job = Job(directory=into, overrides=overrides, choices=_choices(manifest), notes=notes, begun=_log_to(into))
     return config, job
 
 
-def _adapted(config: DictConfig, manifest: dict[str, Any], overrides: list[str], keep: bool) -> DictConfig:
-    """The config with what must change on this machine: where data lie, no downloads, no loggers that write elsewhere.
+def _needed(before: DictConfig, manifest: dict[str, Any], overrides: list[str], keep: bool) -> dict[str, str]:
+    """What must change on this machine, by key: where data lie, no downloads, no loggers that write elsewhere.
 
     Raises:
         UserError: the data are not on this machine.
     """
-    values, left_out = adapt(config, str(manifest.get("directory") or "."), overrides, "outputs", keep)
+    values, left_out = adapt(before, str(manifest.get("directory") or "."), overrides, "outputs", keep)
     for name in left_out:
         print(f"left out: logger '{printable(name)}' writes elsewhere; keep_loggers=true keeps it", file=sys.stderr)
-    wanted = [f"{key}={value}" for key, value in values.items() if key != "output_dir"]
-    return _overridden(config, wanted)
+    return {key: value for key, value in values.items() if key != "output_dir"}
 
 
 def _choices(manifest: dict[str, Any]) -> dict[str, str]:
@@ -144,8 +149,8 @@ def _overridden(config: DictConfig, overrides: list[str]) -> DictConfig:
     return changed
 
 
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+def _keys(overrides: list[str]) -> list[str]:
+    return [text.partition("=")[0].lstrip("+~") for text in overrides]
 
 
 class _RunLog(logging.FileHandler):

@@ -96,14 +96,14 @@ def _look_ahead(module: AutoencoderModule, job: Job, epochs: Any, done: int, cur
     rates = [optimizer.param_groups[0]["lr"]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimiser steps in between
-        for epoch in range(1, epochs):
+        for epoch in range(1, epochs + 1):
             try:
                 scheduler.step()
             except Exception as error:  # of any scheduler
-                told = f"the scheduler cannot go on after epoch {epoch} ({first_line(error)})"
+                told = f"the scheduler would fail at the end of epoch {epoch} ({first_line(error)})"
                 raise UserError(f"{told}: it was made for a shorter run; start a new one") from error
             rates.append(optimizer.param_groups[0]["lr"])
-    rest = rates[max(done, 1) - 1 :]
+    rest = rates[max(done, 1) - 1 : -1]
     lowest = min(rest)
     if cure and done and (highest := max(rest[rest.index(lowest) :])) > lowest * (1 + 1e-6):
         log.warning(
