@@ -46,9 +46,17 @@ def main() -> None:
         print(f"narrows: there is no command '{command}': {nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.stdout.flush()
-    # `train` imports the user's own classes from the current directory; commands that read strangers' runs must not.
-    options = [] if command == "train" else ["-P"]
-    os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments])
+    # `train` imports the user's own classes from the current directory; what reads a stranger's run must not. By the
+    # environment and not by -P, so that it holds for the processes that training starts for further devices too.
+    if command != "train" or _starts_from_record(arguments):
+        os.environ["PYTHONSAFEPATH"] = "1"
+    os.execv(sys.executable, [sys.executable, "-m", f"narrows.commands.{command}", *arguments])
+
+
+def _starts_from_record(arguments: list[str]) -> bool:
+    """Whether `train` starts from a recorded config without `allow=`, by which the user vouches for packages."""
+    keys = {argument.partition("=")[0] for argument in arguments}
+    return bool(keys & {"resume", "from_config"}) and "allow" not in keys
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def explained() -> Iterator[None]:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the nearest valid name, and all valid names."""
     valid = sorted(choices)
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}valid: {', '.join(valid)}" if valid else hint.strip()
 

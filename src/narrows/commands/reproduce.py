@@ -82,6 +82,7 @@ class Plan:
     overrides: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
     threads: int | None = None
+    keep_loggers: bool = False
 
 
 def plan(options: argparse.Namespace, out: Console) -> Plan:
@@ -117,6 +118,7 @@ def plan(options: argparse.Namespace, out: Console) -> Plan:
         overrides=arguments,
         allow=allow,
         threads=options.threads or recorded_threads(manifest),
+        keep_loggers=options.keep_loggers,
     )
 
 
@@ -147,6 +149,7 @@ def _new_directory(into: Path, run: Path | None) -> Path:
 def train(asked: Plan) -> int:
     """Run the plan in its own process, showing its output as it comes; returns the exit code."""
     allow = [f"allow={','.join(asked.allow)}"] if asked.allow else []
+    allow += ["keep_loggers=true"] if asked.keep_loggers else []
     adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
     command = [sys.executable, "-m", "narrows.commands.train", f"from_config={asked.file}", f"into={asked.into}"]
     # Its own process group, so that every signal reaches it exactly once, through this process.

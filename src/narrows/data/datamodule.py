@@ -209,6 +209,10 @@ class DataModule(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
+        self.require_state(state_dict)
+
+    def require_state(self, state_dict: dict[str, Any]) -> None:
+        """Refuse the state of a checkpoint that was trained on other batches; see `load_state_dict`."""
         now = self.state_dict()
         for name, value in state_dict.items():
             require(

@@ -173,7 +173,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def newest(run_dir: Path) -> Path | None:
-    """The newest undamaged checkpoint, from which a run resumes; None if none was written yet.
+    """The newest undamaged checkpoint, from which a run resumes; None if there is neither `last` nor `previous`.
+
+    It is `best` if the process ended within the very first `save`, between `best` and `last`.
 
     Raises:
         UserError: all checkpoints are damaged.
@@ -187,7 +189,20 @@ def newest(run_dir: Path) -> Path | None:
         log.warning("%s; the one before it is used", reasons[-1])
     if reasons:
         raise UserError("; ".join(reasons))
-    return None
+    best = run_dir / CHECKPOINTS / "best.ckpt"
+    unfinished = [path for path in best.parent.glob(f"{TEMPORARY}.*") if best.exists() and path.samefile(best)]
+    return best if unfinished and damage(best) is None else None
+
+
+def finish_save(run_dir: Path, start: Path | None) -> None:
+    """Do what a process that was killed within `save` has left: `last` beside the first `best`, no temporary files.
+
+    Args:
+        start: what `newest` found.
+    """
+    if start is not None and start.name == "best.ckpt":
+        _place(start, start.with_name("last.ckpt"))
+    clear_temporary(run_dir)
 
 
 def clear_temporary(run_dir: Path) -> None:

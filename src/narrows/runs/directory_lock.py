@@ -7,13 +7,23 @@ import fcntl
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from narrows.errors import UserError
 from narrows.runs.file_names import LOCK
 
-_held: dict[Path, int] = {}
-"""Directories whose lock this process holds, with the lock's open file.
+
+@dataclass
+class _Held:
+    handle: int
+    """The open lock file."""
+    before: bytes | None
+    """What the file held before; None if it was not there."""
+
+
+_held: dict[Path, _Held] = {}
+"""Directories whose lock this process holds.
 
 A POSIX lock ends with its process, however that ends, and is not inherited by loader workers. Closing any other handle
 of the file would release it, so a held lock file is never opened again here.
@@ -34,20 +44,33 @@ def hold(folder: Path, work: str, new: bool = False) -> None:
     folder = folder.resolve()
     if folder in _held:
         raise UserError(f"this process {work} {folder} already")
+    there = (folder / LOCK).exists()
     handle = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | (os.O_EXCL if new else 0), 0o644)
-    if not _lock_soon(handle):
+    if not _lock_soon(handle) or not _is_in_place(handle, folder):
         owner = os.read(handle, 200).decode(errors="replace").strip()
         os.close(handle)
         raise UserError(f"another process ({owner}) {work} {folder}: wait for it, or stop it first")
+    before = os.pread(handle, 1000, 0) if there else None
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
-    _held[folder] = handle
+    _held[folder] = _Held(handle, before)
 
 
-def release(folder: Path) -> None:
-    """Release the lock; the end of the process releases it too."""
-    if (handle := _held.pop(folder.resolve(), None)) is not None:
-        os.close(handle)
+def release(folder: Path, unused: bool = False) -> None:
+    """Release the lock; the end of the process releases it too.
+
+    Args:
+        unused: nothing was written in the directory: leave the lock file as it was found.
+    """
+    folder = folder.resolve()
+    if (held := _held.pop(folder, None)) is None:
+        return
+    if unused and held.before is None:
+        (folder / LOCK).unlink(missing_ok=True)
+    elif unused and held.before is not None:
+        os.ftruncate(held.handle, 0)
+        os.pwrite(held.handle, held.before, 0)
+    os.close(held.handle)
 
 
 def is_held(folder: Path) -> bool:
@@ -63,6 +86,14 @@ def is_held(folder: Path) -> bool:
         return not _lock(handle)
     finally:
         os.close(handle)
+
+
+def _is_in_place(handle: int, folder: Path) -> bool:
+    """Whether the open file is still the directory's lock: another process may have removed it when it released it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(folder / LOCK))
+    except FileNotFoundError:
+        return False
 
 
 def _lock(handle: int) -> bool:

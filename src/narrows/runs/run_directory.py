@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,29 @@ def read_manifest(run: Path) -> dict[str, Any]:
     return current_manifest(manifest)
 
 
+def _require_sound(manifest: dict[str, Any], path: Path) -> None:
+    """Refuse a manifest to which no attempt can be added."""
+    attempts, seconds = manifest.get("attempts", []), manifest.get("seconds", 0.0)
+    listed = isinstance(attempts, list) and all(isinstance(attempt, dict) for attempt in attempts)
+    require(listed, f"{path} is damaged: its attempts must be a list of mappings")
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    require(number, f"{path} is damaged: its seconds must be a number, not {type(seconds).__name__}")
+    names = manifest.get("nondeterministic", [])
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    require(texts, f"{path} is damaged: its nondeterministic operations must be a list of names")
+
+
 class RunDirectory:
-    """`outputs/<name>/<time>_<id>/`, claimed by this process."""
+    """`outputs/<name>/<time>_<id>/`, claimed by this process.
+
+    A run that is resumed is reclaimed and only read at first: what is to be written waits until `begin`, so that an
+    attempt that fails before then leaves every file as it was.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.manifest: dict[str, Any] = {}
+        self._waiting: list[Callable[[], object]] | None = None
 
     def claim(self) -> None:
         """Create the directory for a new run and lock it against other processes and runs.
@@ -51,21 +69,50 @@ class RunDirectory:
         for folder in (CHECKPOINTS, FIGURES):
             (self.path / folder).mkdir(exist_ok=True)
 
-    def reclaim(self) -> None:
-        """Lock the directory of a run that is to be resumed.
+    def reclaim(self, wait: bool = False) -> None:
+        """Lock the directory of a finished run, or of one that is to be resumed.
+
+        Args:
+            wait: write nothing before `begin`.
 
         Raises:
-            UserError: another process is writing it, or it cannot be written.
+            UserError: another process is writing it, it cannot be written, or its manifest is damaged.
         """
         try:
             directory_lock.hold(self.path, "is writing")
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
-        self.manifest = read_manifest(self.path) if (self.path / MANIFEST).exists() else {}
+        self._waiting = [] if wait else None
+        try:
+            self.manifest = read_manifest(self.path) if (self.path / MANIFEST).exists() else {}
+            _require_sound(self.manifest, self.path / MANIFEST)
+        except UserError:
+            directory_lock.release(self.path, unused=True)
+            raise
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing has been written yet, because the resumed run has not begun."""
+        return self._waiting is not None
+
+    def do(self, write: Callable[[], object]) -> None:
+        """Call `write`: now, or at `begin` if the directory waits for it."""
+        if self._waiting is None:
+            write()
+        else:
+            self._waiting.append(write)
+
+    def begin(self) -> None:
+        """Write the manifest and everything that waits, and from now on write at once."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self.update()
+            for write in waiting:
+                write()
 
     def release(self) -> None:
         """Release the lock; the end of the process releases it too."""
-        directory_lock.release(self.path)
+        directory_lock.release(self.path, unused=self.waits)
 
     def write_hydra(self, asked: DictConfig, job: DictConfig | None) -> None:
         """Write `.hydra/` as Hydra would, but only once this run owns the directory, because Hydra overwrites what is
@@ -78,9 +125,10 @@ class RunDirectory:
             write_atomically(folder / "overrides.yaml", OmegaConf.to_yaml(job.hydra.overrides.task))
 
     def update(self, **values: Any) -> None:
-        """Merge `values` into the manifest and write it."""
+        """Merge `values` into the manifest and write it, unless the directory waits."""
         self.manifest |= values
-        write_json(self.path / MANIFEST, self.manifest)
+        if self._waiting is None:
+            write_json(self.path / MANIFEST, self.manifest)
 
     def write_metrics(self, metrics: dict[str, float]) -> None:
         """Write the run's final figures, by name."""

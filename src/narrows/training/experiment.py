@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from narrows import os_signals
 from narrows.bottlenecks.base import Bottleneck
 from narrows.compare.run_summary import print_report
-from narrows.config.composition import build, build_later, checked, class_of
+from narrows.config.composition import build, build_later, checked, class_of, first_line
 from narrows.corruptions import Corruption
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
@@ -25,8 +25,8 @@ from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.loading import fitted_density, recorded_table_encoding
-from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained
+from narrows.loading import adapt_config, fitted_density, recorded_table_encoding
+from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained, without_start
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
@@ -34,13 +34,16 @@ from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job
 from narrows.runs.provenance import is_main_process
-from narrows.runs.run_directory import RunDirectory
+from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
+from narrows.training import run_length, starting_point
+from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.callbacks.write_checkpoints import is_out_of_memory
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
+from narrows.training.starting_point import StartingPoint
 from narrows.training.tensorboard import TensorBoard
 
 Figures = dict[str, float]
@@ -77,19 +80,24 @@ def run(config: DictConfig, job: Job) -> Figures:
 
 @contextmanager
 def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDirectory | None]:
-    """The run's directory, whose status is kept truthful; None in a process that writes nothing."""
+    """The run's directory, whose status is kept truthful; None in a process that writes nothing.
+
+    That of a resumed run is only read until its `begin`.
+    """
     if not is_main_process():
         yield None
         return
     record = RunDirectory(job.directory)
     if job.resume:
-        record.reclaim()
+        record.reclaim(wait=True)
     else:
         record.claim()
         record.write_hydra(asked, job.hydra)
     with recorded(record, job, config.seed):
+        if job.begun is not None:
+            record.do(job.begun)
         # After the manifest: a directory that has a config has all that a run needs to go on.
-        write_atomically(record.path / CONFIG, OmegaConf.to_yaml(config))
+        record.do(lambda: write_atomically(record.path / CONFIG, OmegaConf.to_yaml(job.recorded or config)))
         yield record
 
 
@@ -138,24 +146,26 @@ def train(
         Pruned: the sweep that this run belongs to gave up on it.
     """
     tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
-    start = _starting_point(job, record)
-    trainer = make_trainer(config, job)
+    start, begin = _starting_point(config, job, record)
+    trainer = make_trainer(config, job, begin)
+    starting_point.require_room(start, trainer, job)
     data = load_data(config, source)
     for line in data.reading:
         log.info("%s", line)
-    if record is not None:
-        record.update(data=data.spec.to_dict(), reading=data.reading)
-        recorded_table_encoding.save(data, record.path)
-    model = build_model(config, data.spec)
-    if record is not None:
-        record.update(parameters=_announced(job, data, model, trainer))
+    model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)
-    if start is None:
+    starting_point.require_fit(start, module, data, trainer)
+    run_length.keep(start, module, job)
+    if record is not None:
+        record.update(data=data.spec.to_dict(), reading=data.reading)
+        record.do(partial(recorded_table_encoding.save, data, record.path))
+        record.update(parameters=_announced(job, data, model, trainer))
+    if start.path is None:
         declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
     try:
-        _fit(trainer, module, data, start)
+        _fit(trainer, module, data, start, begin)
     except Pruned:
         if record is not None:
             record.write_metrics(module.validated)
@@ -185,29 +195,41 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
     return module
 
 
-def _starting_point(job: Job, record: RunDirectory | None) -> Path | None:
-    """The checkpoint to go on from, with the run's histories cut back to it."""
-    start = checkpoint_files.newest(job.directory) if job.resume else None
-    if record is None:
-        return start
+def _starting_point(
+    config: DictConfig, job: Job, record: RunDirectory | None
+) -> tuple[StartingPoint, BeginResumed | None]:
+    """Where training starts; of a resumed run also the callback that cuts its histories back to there and begins it."""
     if not job.resume:
-        began_at(record, 0, None)
-        return None
-    checkpoint_files.clear_temporary(record.path)
-    state: dict[str, Any] = {} if start is None else checkpoint_files.read(start)
-    rewind_histories.rewind(record.path, state.get("histories", {}))
-    began_at(record, state.get("global_step", 0), None if start is None else start.name)
-    log.info("going on with %s from step %s", record.path, state.get("global_step", 0))
-    return start
+        if record is not None:
+            began_at(record, 0, None)
+        return StartingPoint(None, {}), None
+    manifest = read_manifest(job.directory) if record is None else record.manifest
+    start = starting_point.find(job.directory, manifest, config)
+    if start.path is None:
+        adapt_config.require_no_download(config)
+    if record is not None:
+        began_at(record, start.step, None if start.path is None else start.path.name)
+        record.do(partial(checkpoint_files.finish_save, record.path, start.path))
+        record.do(partial(rewind_histories.rewind, record.path, start.histories))
+    log.info("going on with %s from step %s", job.directory, start.step)
+    return start, BeginResumed(job.directory, record, job.done)
 
 
-def _fit(trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: Path | None) -> None:
+def _fit(
+    trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: StartingPoint, begin: BeginResumed | None
+) -> None:
     try:
         with os_signals.deferred():
-            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
-    except RuntimeError as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        if begin is not None and not begin.restored and not is_out_of_memory(error):
+            told = f"{type(error).__name__}: {first_line(error)}"
+            where = start.path or trainer.default_root_dir
+            raise UserError(f"training cannot go on from {where} ({told})") from error
         if is_out_of_memory(error):
             raise UserError(
                 f"out of memory on {trainer.strategy.root_device} after step {trainer.global_step}: a smaller "

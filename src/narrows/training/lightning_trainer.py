@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build, is_chosen
+from narrows.config.composition import build, first_line, is_chosen
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, require
 from narrows.losses import Objective
 from narrows.runs.job import Job
 from narrows.tasks.base import Task
+from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.tensorboard import TensorBoard
 
@@ -52,8 +54,8 @@ def check_trainer(options: DictConfig) -> None:
         )
 
 
-def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
-    """The Trainer with the loggers and callbacks of the config.
+def make_trainer(config: DictConfig, job: Job, begin: BeginResumed | None = None) -> L.Trainer:
+    """The Trainer with the loggers and callbacks of the config; `begin` makes those of a resumed run wait.
 
     Raises:
         UserError: an option that Lightning refuses, or a logger whose extra is not installed.
@@ -61,22 +63,42 @@ def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
     # Deterministic mode would fill every new tensor with NaN, a safeguard against kernels that read uninitialised
     # memory; it costs several percent of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    loggers = [build(node, f"logger.{name}", save_dir=job.directory) for name, node in config.logger.items()]
-    callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
+    loggers = [_build_logger(node, f"logger.{name}", job.directory) for name, node in config.logger.items()]
+    named = {str(name): build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
+    callbacks = list(named.values())
+    if begin is not None:
+        loggers = begin.hold_back(loggers)
+        begin.keep_options({callback: config.callbacks[name] for name, callback in named.items()})
+        callbacks = [begin, *callbacks]
     if job.sweep is not None and job.sweep.trial is not None:
         from narrows.sweeps.pruning import Pruning
 
         callbacks.append(Pruning(job.sweep.trial))
-    trainer: L.Trainer = build(
+    return _build_trainer(
         config.trainer,
-        "trainer",
         logger=loggers,
         callbacks=callbacks,
         plugins=[CheckpointFiles()],
         default_root_dir=str(job.directory),
         enable_progress_bar="progress" in config.callbacks,
     )
+
+
+def _build_trainer(node: DictConfig, **parts: Any) -> L.Trainer:
+    try:
+        trainer: L.Trainer = build(node, "trainer", **parts)
+    except UserError:
+        raise
+    except Exception as error:  # Lightning refuses options with errors of many kinds
+        raise UserError(f"trainer: {first_line(error)}") from error
     return trainer
+
+
+def _build_logger(node: Any, path: str, directory: Path) -> Any:
+    # Without it a config would say itself where the logger writes.
+    partial = isinstance(node, DictConfig) and node.get("_partial_") is True
+    require(partial, f"{path} needs _partial_: true, because narrows itself says where a logger writes")
+    return build(node, path, save_dir=directory)
 
 
 def declare(

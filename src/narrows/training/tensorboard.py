@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from narrows.training.loggers import Waiting
 
-class TensorBoard(TensorBoardLogger):
+
+class _Later:
+    """Stands for the writer of a logger that waits: its methods are called at `begin`."""
+
+    def __init__(self, logger: TensorBoard) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def keep(*args: Any, **kwargs: Any) -> None:
+            self._logger._kept(lambda: getattr(self._logger.experiment, name)(*args, **kwargs))
+
+        return keep
+
+
+class TensorBoard(Waiting, TensorBoardLogger):
     """Writes TensorBoard events in the run directory itself, with one HParams row per run and no sub-runs."""
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__(save_dir=save_dir, name="", version="", default_hp_metric=False)
+
+    @property
+    def experiment(self) -> Any:
+        """The writer, whose file is opened at the first access; while the logger waits, none is."""
+        return super().experiment if self._waiting is None else _Later(self)
 
     @rank_zero_only
     def save(self) -> None:
@@ -40,6 +61,8 @@ class TensorBoard(TensorBoardLogger):
         The metric columns are named here, once at the start, because TensorBoard reads them from the first summary that
         it finds; their values are the scalars of the same names.
         """
+        if self._kept(partial(self.declare, hyperparameters, metrics)):
+            return
         from torch.utils.tensorboard.summary import hparams
 
         plain = {key: _plain(value) for key, value in hyperparameters.items() if value is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,6 +17,8 @@ from narrows.errors import UserError, nearest, require
 from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS
 from narrows.training.lightning_module import AutoencoderModule
+
+log = logging.getLogger(__name__)
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -68,10 +71,21 @@ class Checkpoint(CheckpointBase):
 
     def state_dict(self) -> dict[str, Any]:
         # Early stopping is decided before the checkpoint is written and takes effect after it.
-        return {"best": self.best, "stopped": self._trainer is not None and self._trainer.should_stop}
+        stopped = self._trainer is not None and self._trainer.should_stop
+        return {"best": self.best, "stopped": stopped, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self._stopped = state_dict["best"], state_dict["stopped"]
+        self._stopped = state_dict["stopped"]
+        now = (self.monitor, self.mode)
+        then = (state_dict.get("monitor", self.monitor), state_dict.get("mode", self.mode))
+        if now == then:
+            self.best = state_dict["best"]
+        else:
+            log.warning("the best checkpoint is chosen anew, by %s (%s) instead of %s (%s)", *now, *then)
+
+    def go_on(self) -> None:
+        """Forget that the run had been stopped early."""
+        self._stopped = False
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.is_global_zero:
