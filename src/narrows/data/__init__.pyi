@@ -10,7 +10,11 @@ from .contents import Source as Source
 from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
+from .image_files import Frame as Frame
+from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader
+from .image_files import Pictures as Pictures
+from .image_tree import Tree as Tree
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .sources.arrays import Arrays as Arrays

@@ -55,7 +55,7 @@ class CelebA:
 
     def _part(self, folder: Path, names: list[str], labels: dict[str, int] | None) -> Part:
         paths = [str(folder / "img_align_celeba" / name) for name in names]
-        x = Streamed(paths, self.reader, (3, self.reader.size, self.reader.size))
+        x = Streamed(paths, self.reader, self.reader.shape)
         return Part(x, _look_up(names, labels, folder) if labels is not None else None)
 
     def _folder(self) -> Path:
