@@ -1,3 +1,5 @@
+from .array_keys import Keys as Keys
+from .array_reading import Read as Read
 from .batch_loader import Loader as Loader
 from .batch_loader import Ordered as Ordered
 from .batch_loader import Process as Process

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,23 +13,28 @@ from narrows.errors import require
 from narrows.random import generator
 from narrows.types import Kind
 
+FRACTION = 0.1
+"""What `validation=auto` holds out of data without an official validation split."""
+
 
 @dataclass
 class Plan:
-    """How the development rows are divided into train and validation: by a fraction, by the official part, or as fold
-    `fold` of `folds`."""
+    """How the development rows are divided into train and validation: by a fraction or a number of rows, by the
+    official part, by that or else a tenth (`auto`), or as fold `fold` of `folds`."""
 
-    validation: float | Literal["official"]
+    validation: float | Literal["official", "auto"]
     folds: int | None
     fold: int
     seed: int
 
     def __post_init__(self) -> None:
-        fraction = self.validation
-        if fraction != "official":
+        held = self.validation
+        if held not in ("official", "auto"):
+            fraction = isinstance(held, float) and 0 < held < 1
+            rows = isinstance(held, int) and not isinstance(held, bool) and held >= 1
             require(
-                isinstance(fraction, int | float) and 0 < fraction < 1,
-                f"validation={fraction!r} is neither a fraction between 0 and 1 nor 'official'",
+                fraction or rows,
+                f"validation={held!r} is neither a fraction between 0 and 1, a number of rows, 'official' nor 'auto'",
             )
         if self.folds is not None:
             require(self.folds >= 2, f"folds={self.folds} leaves nothing to train on: it must be at least 2")
@@ -61,6 +66,8 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     Raises:
         UserError: a plan that leaves a split empty, or that these contents do not allow.
     """
+    if plan.validation == "auto":
+        plan = replace(plan, validation=FRACTION if contents.validation is None else "official")
     development = contents.train
     splits: dict[str, Split] = {}
     rows = torch.arange(len(development))
@@ -120,12 +127,19 @@ def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
         len(kept) > 0,
         f"train_labels={list(wanted)} matches no example: the labels that exist are {present}",
     )
+    trained = contents.train.label
+    lacking = [label for label in wanted if trained is not None and not bool((trained == label).any())]
+    require(
+        not lacking,
+        f"train_labels={list(wanted)}: no example has the label {', '.join(map(str, lacking))}: the labels that exist "
+        f"are {present}",
+    )
     return kept
 
 
 def _train_and_validation(rows: Tensor, plan: Plan, neighbours: int | None) -> tuple[Tensor, Tensor]:
     if plan.folds is None:
-        assert plan.validation != "official"
+        assert not isinstance(plan.validation, str)
         return _hold_out(rows, plan.validation, "validation", plan.seed, neighbours)
     require(
         plan.folds <= len(rows),
@@ -143,14 +157,16 @@ def _train_and_validation(rows: Tensor, plan: Plan, neighbours: int | None) -> t
     return kept.sort().values, held.sort().values
 
 
-def _hold_out(rows: Tensor, fraction: float, name: str, seed: int, neighbours: int | None) -> tuple[Tensor, Tensor]:
-    """The rows that remain and the rows that are held out, both in ascending order."""
-    require(0 < fraction < 1, f"{name}={fraction!r} is no fraction between 0 and 1")
-    count = max(1, round(len(rows) * fraction))
+def _hold_out(rows: Tensor, held: float, name: str, seed: int, neighbours: int | None) -> tuple[Tensor, Tensor]:
+    """The rows that remain and the rows that are held out, both in ascending order; `held` is a fraction of them, or of
+    the validation rows their number."""
+    rows_asked = name == "validation" and isinstance(held, int)
+    require(rows_asked or 0 < held < 1, f"{name}={held!r} is no fraction between 0 and 1")
+    count = int(held) if rows_asked else max(1, round(len(rows) * held))
     gap = neighbours or 0
     require(
         count + gap < len(rows),
-        f"{name}={fraction} takes {count} of {len(rows)} examples and leaves none to train on: lower it, or "
+        f"{name}={held} takes {count} of {len(rows)} examples and leaves none to train on: lower it, or "
         "bring more data",
     )
     if neighbours is not None:

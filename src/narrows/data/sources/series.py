@@ -145,7 +145,7 @@ def _example_part(path: Path, names: dict[str, str], suffix: str) -> Part:
     x = arrays[x_name]
     require(x.ndim in (2, 3), f"{where} has shape {list(x.shape)}, but series must be [N, T] or [N, C, T]")
     label = None if y_name is None else to_labels(arrays[y_name], f"array '{y_name}' of {path}")
-    return Part(to_tensor(lay_out(x, "series", False, where), "series", where), label)
+    return Part(to_tensor(lay_out(x, "series", None, where), "series", where), label)
 
 
 def _cut(length: int, test: float) -> int:
