@@ -88,7 +88,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert held(found.train)[found.train.label == 2].unique().tolist() == [120]
     assert found.class_names is not None
     assert (len(found.class_names), found.class_names[10]) == (11, "10")
-    assert found.reading == ["images: 16 of 4 classes (0, 1, 2, 10), 8x8 in colour"]
+    assert found.reading == ["images: 16 of 4 classes (0, 1, 2, 10), 8x8 in colour; trained on 2, 10 alone"]
     named = grey_files(tmp_path / "named", {"cat": 1, "dog": 2})
     assert loaded(named, train_labels=["dog"]).train_labels == loaded(named, train_labels=[1]).train_labels == [1]
     assert "there is no class 'dgo'; did you mean 'dog'?" in refused(named, train_labels=["dgo"])

@@ -56,10 +56,8 @@ def data_note(table: Table) -> str | None:
     """A note that no row is marked as best, where the runs are of different data; else None."""
     if table.data_sets < 2:
         return None
-    return (
-        f"the runs are of {table.data_sets} different data sets, by their fingerprints, so that none is marked as best: compare "
-        "those of one at a time"
-    )
+    sets = f"{table.data_sets} different data sets, by their fingerprints"
+    return f"the runs are of {sets}, so that none is marked as best: compare those of one at a time"
 
 
 def grouped(table: Table, keys: Sequence[str], differing: Mapping[str, Any]) -> Table:

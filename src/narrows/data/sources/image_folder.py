@@ -15,7 +15,7 @@ from narrows.data.image_files import Frame, Header, ImageReader, Pictures, read_
 from narrows.data.image_reading import describe, passed_over
 from narrows.data.image_tree import Tree, class_names, find_images, find_parts, number_classes
 from narrows.data.stores import Streamed
-from narrows.errors import nearest, require
+from narrows.errors import nearest, printable, require
 
 
 class ImageFolder:
@@ -72,6 +72,10 @@ class ImageFolder:
         parts = {name: _part(trees[name], files, numbers, self.reader, streamed) for name, files in examples.items()}
         seen = [header for several in headers.values() for header in several]
         line = describe({name: len(part) for name, part in parts.items()}, numbers, self.reader, seen)
+        trained = None if self.train_labels is None else _chosen(self.train_labels, numbers)
+        if trained is not None and numbers:
+            names = [printable(name) for name, number in numbers.items() if number in trained]
+            line += f"; trained on {', '.join(names)} alone"
         found = [root] if self.test_path is None else [root, trees["test"]]
         return Contents(
             "image",
@@ -79,7 +83,7 @@ class ImageFolder:
             validation=parts.get("validation"),
             test=parts.get("test"),
             test_fraction=self.test,
-            train_labels=None if self.train_labels is None else _chosen(self.train_labels, numbers),
+            train_labels=trained,
             class_names=_names(numbers),
             reading=[line, *filter(None, [passed_over(found)])],
         )
