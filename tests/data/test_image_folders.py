@@ -50,14 +50,16 @@ def test_what_is_hidden_is_passed_over_and_counted(tmp_path: Path) -> None:
     plain = loaded(grey_files(tmp_path / "plain", {"cat": 1, "dog": 2}))
     litter = grey_files(tmp_path / "litter", {"cat": 1, "dog": 2, ".ipynb_checkpoints": 3, "__MACOSX/cat": 4})
     (litter / "cat" / "._00.png").write_bytes(bytes.fromhex("00051607") + bytes(100))
+    (litter / "fish").mkdir()
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "notes.txt", "a.heic"):
         (litter / "dog" / name).write_bytes(b"no image")
     found = loaded(litter)
     assert found.class_names == plain.class_names == ["cat", "dog"]
     assert torch.equal(held(found.train), held(plain.train))
     assert plain.reading == ["images: 8 of 2 classes (0 cat, 1 dog), 8x8 in colour"]
-    assert found.reading[1].startswith("passed over: 6 hidden (")
-    assert {"1 .txt", "1 .heic"} < set(found.reading[1].split(", "))
+    (said,) = found.reading
+    assert said.startswith(f"{plain.reading[0]}; passed over: 6 hidden (")
+    assert {"1 .txt", "1 .heic", "1 folder without images (fish)"} < set(said.split(", "))
 
 
 def test_links_are_followed_and_a_loop_is_named(tmp_path: Path) -> None:
@@ -216,6 +218,16 @@ def test_fits(tmp_path: Path) -> None:
     assert said == ["images: 2 without classes, 2x4 in colour, scaled from 4x8, of the files 2 grey (height x width)"]
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_picture_on_its_side_is_said_as_it_stands(suffix: str, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (12, 8)).save(tmp_path / f"a{suffix}", exif=tags)
+    assert loaded(tmp_path).reading == [
+        "images: 1 without classes, 8x8 in colour, centre-cropped from 12x8 (height x width)"
+    ]
+
+
 def test_deep_grey_is_read_by_its_scale(tmp_path: Path) -> None:
     values = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
     Image.fromarray(values).save(tmp_path / "deep.png")
@@ -248,6 +260,7 @@ def test_transparent_pixels_stand_on_a_background(tmp_path: Path) -> None:
         ({"size": [4, 4, 4]}, "one whole number, or [height, width]"),
         ({"size": 8.5}, "one whole number"),
         ({"size": 10**9}, "at most 65535"),
+        ({"size": [20_000, 20_000]}, "larger than the largest picture that is read, of 179 megapixels"),
         ({"memory_limit_mb": -1}, "source.memory_limit_mb=-1 must be a number of at least 0"),
         ({"memory_limit_mb": float("nan")}, "must be a number of at least 0"),
     ],

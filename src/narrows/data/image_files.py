@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _listed(value: object, times: int) -> list[object]:
+def _listed(value: Any, times: int) -> list[Any]:
     """A sequence as a list, and anything else as often as is asked for."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * times
 
@@ -114,6 +114,11 @@ class ImageReader:
             len(sides) == 2 and all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides),
             f"size={self.size} must be at least 1 pixel and at most {LARGEST_SIDE}: one whole number, or [height, "
             "width]",
+        )
+        require(
+            sides[0] * sides[1] <= self.pictures.megapixels * 1e6,
+            f"size={self.size} is larger than the largest picture that is read, of {self.pictures.megapixels:g} "
+            "megapixels: set a smaller one",
         )
         require(self.channels in (1, 3), f"channels={self.channels} is neither 3 (colour) nor 1 (grey)")
         object.__setattr__(self, "size", sides[0] if sides[0] == sides[1] else tuple(sides))
@@ -177,8 +182,9 @@ def read_header(path: str, how: Pictures) -> Header:
     """
     with _opened(path, how) as image:
         height, width = image.height, image.width
-        # Of a PNG, `getexif` would read all pixels if the tags stood behind them.
-        if image.format != "PNG" and image.getexif().get(ORIENTATION) in UPRIGHT_ON_ITS_SIDE:
+        # Where there are no tags, `getexif` would look for them behind all pixels; of a TIFF, Pillow says it upright.
+        tagged = "exif" in image.info and image.format != "TIFF"
+        if tagged and image.getexif().get(ORIENTATION) in UPRIGHT_ON_ITS_SIDE:
             height, width = width, height
         return Header(height, width, image.mode, _count_frames(image))
 

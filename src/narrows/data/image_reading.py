@@ -97,14 +97,21 @@ def _frames(seen: Counter[Header], reader: ImageReader) -> str:
 
 
 def passed_over(trees: Iterable[Tree]) -> str | None:
-    """The line of what was passed over; None if nothing was."""
+    """The words on what was passed over; None if nothing was."""
     trees = list(trees)
     hidden = [name for tree in trees for name in tree.hidden]
+    empty = [name for tree in trees for name in tree.empty]
     said = []
     if hidden:
-        names = list(dict.fromkeys(hidden))
-        listed = ", ".join([*map(printable, names[:3]), *(["..."] if len(names) > 3 else [])])
-        said.append(f"{len(hidden)} hidden ({listed})")
+        said.append(f"{len(hidden)} hidden ({_some(hidden)})")
+    if empty:
+        said.append(f"{len(empty)} folder{'s' * (len(empty) != 1)} without images ({_some(empty)})")
     others = sum((tree.others for tree in trees), Counter[str]())
     said += [f"{count} {printable(suffix)}" for suffix, count in others.most_common(LISTED)]
     return f"passed over: {', '.join(said)}" if said else None
+
+
+def _some(names: Iterable[str]) -> str:
+    """A few of the names."""
+    first, *more = dict.fromkeys(map(printable, names))
+    return ", ".join([first, *more[:2], *(["..."] if len(more) > 2 else [])])

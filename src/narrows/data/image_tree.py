@@ -36,6 +36,8 @@ class Tree:
     files: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     """Names that start with a dot, or that systems leave behind."""
+    empty: list[str] = field(default_factory=list)
+    """Folders directly below the root in which there are no images."""
     others: Counter[str] = field(default_factory=Counter)
     """How many files were no images, by the ending of their names."""
 
@@ -56,6 +58,7 @@ def find_images(root: Path) -> Tree:
             in; something by the name of an image that is no file.
     """
     tree = Tree(str(root))
+    tops = []
     # The folders still to read, each with the identities of the folders that it lies in.
     waiting: list[tuple[str, dict[tuple[int, int], str]]] = [(str(root), {})]
     while waiting:
@@ -71,10 +74,14 @@ def find_images(root: Path) -> Tree:
                 tree.hidden.append(entry.name)
             elif _is_folder(entry):
                 waiting.append((entry.path, above | {identity: folder}))
+                if folder == tree.root:
+                    tops.append(entry.name)
             else:
                 _add(tree, entry)
     require(bool(tree.files), f"{root} holds no images: files ending in {', '.join(sorted(SUFFIXES))} are looked for")
     tree.files.sort()
+    filled = {tree.inside(file)[0] for file in tree.files}
+    tree.empty = sorted(name for name in tops if name not in filled)
     return tree
 
 
@@ -157,6 +164,7 @@ def class_names(tree: Tree) -> list[str]:
 def number_classes(names: Sequence[str]) -> dict[str, int]:
     """The number of each class: that of its folder if the names of all folders are whole numbers up to
     `LARGEST_CLASS`, each another one; else its place in the order of the names."""
-    whole = {name: int(name) for name in names if name.isascii() and name.isdigit()}
+    digits = [name for name in names if name.isascii() and name.isdigit()]
+    whole = {name: int(name) for name in sorted(digits, key=int)}
     kept = len(whole) == len(names) == len(set(whole.values())) and max(whole.values(), default=0) <= LARGEST_CLASS
     return whole if kept else {name: number for number, name in enumerate(names)}

@@ -85,7 +85,7 @@ class ImageFolder:
             test_fraction=self.test,
             train_labels=trained,
             class_names=_names(numbers),
-            reading=[line, *filter(None, [passed_over(found)])],
+            reading=["; ".join(filter(None, [line, passed_over(found)]))],
         )
 
     def _trees(self, root: Tree) -> dict[str, Tree]:
