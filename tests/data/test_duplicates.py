@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from narrows.data import DataModule, Digits, ImageFolder, Packed, Part, duplicates
+from narrows.data.array_reading import describe_contents
 from narrows.data.contents import Contents
 from narrows.data.duplicates import count_shared
 from narrows.data.splits import Plan, divide
@@ -55,6 +57,19 @@ def test_every_run_says_it(tmp_path: Path) -> None:
         data = DataModule(ImageFolder(str(tmp_path), size=4, memory_limit_mb=memory))
         data.setup()
         assert data.reading[1].endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "said"),
+    [
+        ("vector", (3,), "data: 20 vectors of 3 values"),
+        ("series", (1, 5), "data: 20 series of 1 channel x 5 time steps"),
+        ("tokens", (7,), "data: 20 examples of kind tokens and shape [7]"),
+        ("image", (7,), "data: 20 examples of kind image and shape [7]"),
+    ],
+)
+def test_data_whose_source_says_nothing(kind: Any, shape: Any, said: str) -> None:
+    assert describe_contents(Contents(kind, Part(torch.zeros(20, *shape)))) == said
 
 
 def test_what_is_held_as_bits_is_searched_and_what_is_large_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,6 +194,9 @@ def test_frames_are_refused_or_read_by_choice(suffix: str, tmp_path: Path) -> No
     assert every.train.label is not None
     assert every.train.label.tolist() == [0] * 4 + [1]
     assert "3 frames of 1 files, each an example" in every.reading[0]
+    source = ImageFolder(str(root), size=8, pictures=Pictures(frames="each"), test=None, memory_limit_mb=0)
+    data = DataModule(source, validation=1)
+    assert sum(map(len, data.ordered_loader("train"))) == 4
 
 
 def test_fits(tmp_path: Path) -> None:

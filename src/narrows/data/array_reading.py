@@ -11,6 +11,8 @@ from narrows.data.contents import Contents, Part
 from narrows.errors import printable
 from narrows.types import Kind, Shape
 
+AXES = {"vector": 1, "series": 2, "image": 3}
+"""Axes of an example, channels first."""
 USES = {"train": "", "validation": "to validate on", "test": "to test on"}
 
 
@@ -44,7 +46,7 @@ def describe(read: Mapping[str, Read], names: Sequence[str]) -> list[str]:
 def describe_contents(contents: Contents) -> str:
     """The line of data whose source says nothing of itself."""
     shape = tuple(contents.train.x.shape[1:])
-    known = contents.kind in ("vector", "series", "image")
+    known = AXES.get(contents.kind) == len(shape)
     words = in_words(shape, contents.kind) if known else f"examples of kind {contents.kind} and shape {list(shape)}"
     classes = count_classes(contents)
     return f"data: {len(contents.train)} {words}{'' if classes is None else ', ' + _count(classes, 'class')}"

@@ -74,5 +74,6 @@ def describe(splits: Mapping[str, Split]) -> str:
     if shared is None:
         return f"splits: {sizes}"
     found = [f"{count} of {name}" for name, count in shared.items() if count]
-    said = f"{' and '.join(found)} also stand in train" if found else "none of those held out also stands in train"
+    stand = "stands" if sum(shared.values()) == 1 else "stand"
+    said = f"{' and '.join(found)} also {stand} in train" if found else "none of those held out also stands in train"
     return f"splits: {sizes}; {said}"
