@@ -182,7 +182,7 @@ def refused(done: Finished) -> str:
     assert done.err.rstrip().splitlines()[-1] == sentence
     assert "Error executing job" not in done.err
     # What may stand before it is what the run says of its data and model.
-    assert len(done.err.splitlines()) <= 2, done.err
+    assert len(done.err.splitlines()) <= 5, done.err
     return sentence
 
 

@@ -23,7 +23,7 @@ from narrows.coding.model_codec import unit_range
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.image_files import open_image
-from narrows.data.sources.image_folder import SUFFIXES, image_files
+from narrows.data.image_tree import SUFFIXES, find_images
 from narrows.errors import UserError, require
 from narrows.files import replacing
 from narrows.types import DataSpec, Shape
@@ -87,7 +87,7 @@ def _picture(path: Path, spec: DataSpec) -> Tensor:
 
 
 def _read_folder(path: Path, spec: DataSpec) -> Examples:
-    files = [Path(file) for file in image_files(path)]
+    files = [Path(file) for file in find_images(path).files]
     names = [str(PurePosixPath(file.relative_to(path).with_suffix(PNG))) for file in files]
     doubled = sorted(name for name in set(names) if names.count(name) > 1)
     require(not doubled, f"{path} holds several pictures that would all be {''.join(doubled[:1])}: rename them")

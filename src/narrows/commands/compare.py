@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from narrows.commands.command_line import new_parser, run
-from narrows.compare.comparison_table import compare, default_sort, repeats, status_note
+from narrows.compare.comparison_table import compare, data_note, default_sort, repeats, status_note
 from narrows.compare.higher_is_better import choose_metrics, metric_names
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
@@ -74,6 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     if not usable:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
     table = _table(options, usable, options.group_by)
+    notes += filter(None, [data_note(table)])
     if not _write_files(options, table, notes):
         _print(table, usable, notes)
     if options.html:

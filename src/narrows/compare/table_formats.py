@@ -34,6 +34,8 @@ class Row:
     deviations: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    data: frozenset[str] = frozenset()
+    """The fingerprints of the data of its runs; empty if none is recorded."""
 
     @property
     def counted(self) -> bool:
@@ -43,7 +45,8 @@ class Row:
 
 @dataclass
 class Table:
-    """Runs as rows, differing config keys and metrics as columns; `best` has the positions of each metric's best rows.
+    """Runs as rows, differing config keys and metrics as columns; `best` has the positions of each metric's best rows,
+    among which none is if the rows are of different data.
 
     `metrics` are the metrics shown; `every` are all metrics of the runs.
     """
@@ -55,6 +58,8 @@ class Table:
     grouped: tuple[str, ...] = ()
     directions: dict[str, bool] = field(default_factory=dict)
     best: dict[str, set[int]] = field(default_factory=dict)
+    data_sets: int = 0
+    """The number of different data sets of the rows that may be marked as best, as far as they are recorded."""
 
     def higher(self, metric: str) -> bool | None:
         """Whether more of `metric` is better: as the user said, else by its name."""
@@ -68,7 +73,8 @@ class Table:
 
     def mark(self) -> None:
         """Find the best rows of every metric again."""
-        self.best = {name: self._best(name) for name in self.every}
+        self.data_sets = len({row.data for row in self.rows if row.counted and row.data})
+        self.best = {name: set() if self.data_sets > 1 else self._best(name) for name in self.every}
 
     def _best(self, metric: str) -> set[int]:
         higher = self.higher(metric)

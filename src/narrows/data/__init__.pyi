@@ -1,3 +1,5 @@
+from .array_keys import Keys as Keys
+from .array_reading import Read as Read
 from .batch_loader import Loader as Loader
 from .batch_loader import Ordered as Ordered
 from .batch_loader import Process as Process
@@ -11,7 +13,11 @@ from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
 from .float_precision import Blurred as Blurred
+from .image_files import Frame as Frame
+from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader
+from .image_files import Pictures as Pictures
+from .image_tree import Tree as Tree
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling
+from narrows.data import array_scaling, duplicates
+from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
@@ -52,8 +53,8 @@ class DataModule(LightningDataModule):
     Args:
         source: loads the examples; see `narrows.data`.
         batch_size: of the global batch: process r of w serves its rows r, r + w, ...
-        validation: fraction of the development rows, or `official` for the source's own validation split
-            (which a fraction or folds pool with the training rows).
+        validation: fraction or number of the development rows; `official` for the source's own validation split
+            (which a fraction or folds pool with the training rows); `auto` for that, or else a tenth.
         folds: number of parts into which the development rows are cut; part `fold` validates, and `validation` is
             ignored. The test split stays as it is.
         split_seed: of splits and of static binarisation; it is separate from the run's seed, so that runs with
@@ -72,7 +73,7 @@ class DataModule(LightningDataModule):
         self,
         source: Source,
         batch_size: int = 128,
-        validation: float | Literal["official"] = 0.1,
+        validation: float | Literal["official", "auto"] = 0.1,
         folds: int | None = None,
         fold: int = 0,
         split_seed: int = 0,
@@ -91,7 +92,7 @@ class DataModule(LightningDataModule):
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self.reading: list[str] = []
-        """Lines that say how the source read its files, for people; `setup` fills them."""
+        """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -99,11 +100,12 @@ class DataModule(LightningDataModule):
         if self._splits is not None:
             return
         contents = self.source.load()
-        self.reading = list(contents.reading)
+        self.reading = list(contents.reading) or [describe_contents(contents)]
         array_scaling.require_memory(contents, self.binarise)
         check(contents)
         print_of_content = fingerprint(contents)
         splits = divide(contents, self.plan)
+        self.reading.append(duplicates.describe(splits))
         if contents.columns is None:
             splits = array_scaling.standardise(splits, contents.standardise, contents.feature_names)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,23 +13,28 @@ from narrows.errors import require
 from narrows.random import generator
 from narrows.types import Kind
 
+FRACTION = 0.1
+"""What `validation=auto` holds out of data without an official validation split."""
+
 
 @dataclass
 class Plan:
-    """How the development rows are divided into train and validation: by a fraction, by the official part, or as fold
-    `fold` of `folds`."""
+    """How the development rows are divided into train and validation: by a fraction or a number of rows, by the
+    official part, by that or else a tenth (`auto`), or as fold `fold` of `folds`."""
 
-    validation: float | Literal["official"]
+    validation: float | Literal["official", "auto"]
     folds: int | None
     fold: int
     seed: int
 
     def __post_init__(self) -> None:
-        fraction = self.validation
-        if fraction != "official":
+        held = self.validation
+        if held not in ("official", "auto"):
+            fraction = isinstance(held, float) and 0 < held < 1
+            rows = isinstance(held, int) and not isinstance(held, bool) and held >= 1
             require(
-                isinstance(fraction, int | float) and 0 < fraction < 1,
-                f"validation={fraction!r} is neither a fraction between 0 and 1 nor 'official'",
+                fraction or rows,
+                f"validation={held!r} is neither a fraction between 0 and 1, a number of rows, 'official' nor 'auto'",
             )
         if self.folds is not None:
             require(self.folds >= 2, f"folds={self.folds} leaves nothing to train on: it must be at least 2")
@@ -61,6 +66,8 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     Raises:
         UserError: a plan that leaves a split empty, or that these contents do not allow.
     """
+    if plan.validation == "auto":
+        plan = replace(plan, validation=FRACTION if contents.validation is None else "official")
     development = contents.train
     splits: dict[str, Split] = {}
     rows = torch.arange(len(development))
@@ -120,12 +127,19 @@ def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
         len(kept) > 0,
         f"train_labels={list(wanted)} matches no example: the labels that exist are {present}",
     )
+    trained = contents.train.label
+    lacking = [label for label in wanted if trained is not None and not bool((trained == label).any())]
+    require(
+        not lacking,
+        f"train_labels={list(wanted)}: no example has the label {', '.join(map(str, lacking))}: the labels that exist "
+        f"are {present}",
+    )
     return kept
 
 
 def _train_and_validation(rows: Tensor, plan: Plan, contents: Contents) -> tuple[Tensor, Tensor]:
     if plan.folds is None:
-        assert plan.validation != "official"
+        assert not isinstance(plan.validation, str)
         return _hold_out(rows, plan.validation, "validation", plan.seed, contents)
     groups, neighbours = contents.groups, contents.neighbours
     if groups is not None and neighbours is None:
@@ -152,35 +166,38 @@ def _fold(units: Tensor, plan: Plan, gap: int, what: str) -> tuple[Tensor, Tenso
     return torch.cat([earlier, later]), held
 
 
-def _hold_out(rows: Tensor, fraction: float, name: str, seed: int, contents: Contents) -> tuple[Tensor, Tensor]:
-    """The rows that remain and the rows that are held out, both in ascending order."""
-    require(0 < fraction < 1, f"{name}={fraction!r} is no fraction between 0 and 1")
+def _hold_out(rows: Tensor, share: float, name: str, seed: int, contents: Contents) -> tuple[Tensor, Tensor]:
+    """The rows that remain and the rows that are held out, both in ascending order; `share` is a fraction of them, or
+    the number of validation rows."""
+    counted = name == "validation" and isinstance(share, int)
     groups, neighbours = contents.groups, contents.neighbours
+    require(counted or 0 < share < 1, f"{name}={share!r} is no fraction between 0 and 1")
+    require(not counted or groups is None, f"{name}={share}: of many series a fraction is held out, such as 0.1")
     if groups is None:
-        return _some(rows, fraction, name, seed, neighbours, "examples")
+        return _some(rows, share, name, seed, neighbours, "examples")
     if neighbours is None:
-        kept, held = _some(groups[rows].unique(), fraction, name, seed, None, "series")
+        kept, held = _some(groups[rows].unique(), share, name, seed, None, "series")
         return _members(rows, groups, kept), _members(rows, groups, held)
     # A series that is too short to give up rows is trained on as a whole.
-    long = [len(own) > round(len(own) * fraction) + neighbours > neighbours for own in _by_group(rows, groups)]
+    long = [len(own) > round(len(own) * share) + neighbours > neighbours for own in _by_group(rows, groups)]
     pairs = [
-        _some(own, fraction, name, seed, neighbours, "examples") if enough else (own, own[:0])
+        _some(own, share, name, seed, neighbours, "examples") if enough else (own, own[:0])
         for own, enough in zip(_by_group(rows, groups), long, strict=True)
     ]
-    require(any(long), f"{name}={fraction} takes no example of any series: raise it, or bring longer series")
+    require(any(long), f"{name}={share} takes no example of any series: raise it, or bring longer series")
     kept, held = (torch.cat(list(parts)) for parts in zip(*pairs, strict=True))
     return kept.sort().values, held.sort().values
 
 
 def _some(
-    units: Tensor, fraction: float, name: str, seed: int, neighbours: int | None, what: str
+    units: Tensor, share: float, name: str, seed: int, neighbours: int | None, what: str
 ) -> tuple[Tensor, Tensor]:
     """The units that remain and those that are held out: the last ones if they have neighbours, else drawn by seed."""
-    count = max(1, round(len(units) * fraction))
+    count = share if isinstance(share, int) else max(1, round(len(units) * share))
     gap = neighbours or 0
     require(
         count + gap < len(units),
-        f"{name}={fraction} takes {count} of {len(units)} {what} and leaves none to train on: lower it, or "
+        f"{name}={share} takes {count} of {len(units)} {what} and leaves none to train on: lower it, or "
         "bring more data",
     )
     if neighbours is not None:

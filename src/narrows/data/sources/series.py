@@ -46,7 +46,7 @@ class Series:
         standardise: per channel, fitted on the training rows.
         test: fraction held out for the test split, if the file has no test part; null for no test split.
         train_labels: only these labels are trained and validated on; the test split keeps all.
-        channels_last: the examples of a .npz are `[N, T, C]`.
+        channels_last: whether the examples of a .npz are `[N, T, C]`; null: no, but asks where it looks wrong.
         order: the columns of the table that order its rows.
         format: of the table, if it is a text.
 
@@ -65,7 +65,7 @@ class Series:
         standardise: Standardise = "standard",
         test: float | None = 0.1,
         train_labels: Sequence[int] | None = None,
-        channels_last: bool = False,
+        channels_last: bool | None = None,
         order: TimeOrder | None = None,
         format: Format | None = None,
     ) -> None:
