@@ -13,7 +13,7 @@ from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Scaling, Source
-from narrows.data.splits import Plan, Split, divide
+from narrows.data.splits import HOLD_OUT, Plan, Split, divide
 from narrows.errors import UserError, nearest, require
 from narrows.types import DataSpec
 
@@ -174,6 +174,12 @@ class DataModule(LightningDataModule):
 
     # Whole splits, for tasks.
 
+    def has(self, split: SplitName) -> bool:
+        """Whether these data have such a split; a source may hold no test rows out."""
+        self.setup()
+        assert self._splits is not None
+        return split in self._splits
+
     def revealed_loader(self, split: SplitName) -> Loader:
         """As `ordered_loader`, with the values that were hidden on purpose, by which imputation is judged."""
         return self.ordered_loader(split, revealed=True)
@@ -232,7 +238,7 @@ class DataModule(LightningDataModule):
         if name not in self._splits:
             raise UserError(
                 f"these data have no {name} split: {nearest(name, self._splits)}; a source without an official "
-                "test split takes a fraction for it, such as datamodule.source.test=0.1"
+                f"test split takes a fraction for it, {HOLD_OUT}"
             )
         self._splits[name] = _on(self._splits[name], self._device())
         return self._splits[name]

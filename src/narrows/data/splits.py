@@ -13,6 +13,9 @@ from narrows.errors import require
 from narrows.random import generator
 from narrows.types import Kind
 
+HOLD_OUT = "such as datamodule.source.test=0.1 (of arrays and tables datamodule.source.test.fraction=0.1)"
+"""How rows are held out for a test split, for error messages."""
+
 
 @dataclass
 class Plan:

@@ -39,15 +39,40 @@ def hold(folder: Path, work: str, new: bool = False) -> None:
         owner = os.read(handle, 200).decode(errors="replace").strip()
         os.close(handle)
         raise UserError(f"another process ({owner}) {work} {folder}: wait for it, or stop it first")
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
+    except OSError:
+        os.close(handle)
+        raise
     _held[folder] = handle
+
+
+def keep_room(folder: Path, size: int) -> None:
+    """Make the lock file of a held directory longer by so many bytes of disk, which `give_room` can give back.
+
+    So the status of a run can be written when the disk is full.
+
+    Raises:
+        OSError: there is not that much.
+    """
+    handle = _held[folder.resolve()]
+    give_room(folder)
+    with open(handle, "ab", closefd=False) as file:
+        file.write(b"\n" * size)
+
+
+def give_room(folder: Path) -> None:
+    """Give back to the disk what `keep_room` took."""
+    handle = _held[folder.resolve()]
+    os.ftruncate(handle, len(os.pread(handle, 200, 0).rstrip()) + 1)
 
 
 def release(folder: Path) -> None:
     """Release the lock; the end of the process releases it too."""
-    if (handle := _held.pop(folder.resolve(), None)) is not None:
-        os.close(handle)
+    if folder.resolve() in _held:
+        give_room(folder)
+        os.close(_held.pop(folder.resolve()))
 
 
 def is_held(folder: Path) -> bool:

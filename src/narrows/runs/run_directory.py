@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.errors import UserError, require
+from narrows.errors import FULL, UserError, naming, require
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
 from narrows.runs.old_names import current_manifest
+
+ROOM = 1 << 16
+"""Bytes by which the manifest may grow until the run ends."""
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -81,6 +85,28 @@ class RunDirectory:
         """Merge `values` into the manifest and write it."""
         self.manifest |= values
         write_json(self.path / MANIFEST, self.manifest)
+
+    def begin(self, **values: Any) -> None:
+        """`update` as the run starts, once there is room on the disk for `end`.
+
+        Raises:
+            OSError: there is none; the manifest is as it was.
+        """
+        with naming(self.path):
+            directory_lock.keep_room(self.path, len(json.dumps(self.manifest | values, indent=2)) + ROOM)
+        self.update(**values)
+
+    def end(self, **values: Any) -> None:
+        """`update` for the last time, also on a full disk, and release the lock."""
+        try:
+            self.update(**values)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            directory_lock.give_room(self.path)
+            self.update(**values)
+        finally:
+            self.release()
 
     def write_metrics(self, metrics: dict[str, float]) -> None:
         """Write the run's final figures, by name."""

@@ -27,7 +27,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         record |= {"started": attempt["started"]} | surroundings(job.overrides, job.choices, seed) | _notes(job)
     elif job.overrides:
         attempt["overrides"] = job.overrides
-    directory.update(**record, attempts=[*before, attempt])
+    directory.begin(**record, attempts=[*before, attempt])
     status, cause = "failed", None
     try:
         with os_signals.handled(), nondeterministic_operations() as operations:
@@ -47,7 +47,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         # `began_at` has added `step` and `checkpoint`, where this attempt began.
         attempt = directory.manifest["attempts"][-1] | {"status": status, "error": cause, "ended": _stamp(ended)}
         known = set(directory.manifest.get("nondeterministic", []))
-        directory.update(
+        directory.end(
             status=status,
             error=cause,
             ended=attempt["ended"],
@@ -55,7 +55,6 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
             nondeterministic=sorted(known | set(operations)),
             attempts=[*before, attempt],
         )
-        directory.release()
 
 
 def began_at(directory: RunDirectory, step: int, checkpoint: str | None) -> None:

@@ -105,6 +105,7 @@ class LatentFigures(Task):
     """
 
     name = "latent"
+    part_of_every_run = True
     figures = ("test/l0", "test/l0_fraction")
 
     def __init__(self, *, threshold: float = 0.01, mmd_rows: int = 0) -> None:

@@ -59,6 +59,7 @@ class Reconstruction(Task):
     """
 
     name = "reconstruction"
+    part_of_every_run = True
     figures = (
         "test/mse",
         "test/psnr",

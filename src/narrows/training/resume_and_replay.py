@@ -21,6 +21,7 @@ from narrows.loading.permitted_classes import read_config, require_trusted
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
 from narrows.runs.run_directory import read_manifest
+from narrows.runs.train_log import TrainLog
 
 OPTIONS = ("resume", "from_config", "into", "allow")
 CONTINUABLE = ("trainer", "callbacks", "logger", "tasks", "data_dir", "datamodule.loading", "checkpoint")
@@ -111,5 +112,5 @@ def _key(override: str) -> str:
 def _log_to(directory: Path) -> None:
     """Log to stderr and to the run's `train.log`, as Hydra does for other runs."""
     # The file is opened at the first message: the directory may not exist yet, or belong to another run.
-    record = logging.FileHandler(directory / LOG, delay=True)
+    record = TrainLog(directory / LOG)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stderr), record])
