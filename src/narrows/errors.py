@@ -12,6 +12,8 @@ from typing import NoReturn
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What writing to a disk fails with when it is full or broken."""
+OWN_CLASSES = 'see "Your own classes" in CONTRIBUTING.md'
+"""Where it is written what a class of the user must be, and what it is called with, for error messages."""
 
 
 class UserError(ValueError):

@@ -14,7 +14,7 @@ from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Scaling, Source
 from narrows.data.splits import HOLD_OUT, Plan, Split, divide
-from narrows.errors import UserError, nearest, require
+from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import DataSpec
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ class DataModule(LightningDataModule):
         choices = ("none", "static", "dynamic")
         require(binarise in choices, f"unknown binarise={binarise!r}: {nearest(str(binarise), choices)}")
         require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
+        require(
+            callable(getattr(source, "load", None)),
+            f"datamodule.source: {type(source).__name__} has no load(), which is called without arguments and returns "
+            f"the narrows.data.Contents of the data; {OWN_CLASSES}",
+        )
         self.source = source
         self.batch_size = batch_size
         self.plan = Plan(validation, folds, fold, split_seed)
@@ -99,6 +104,11 @@ class DataModule(LightningDataModule):
         if self._splits is not None:
             return
         contents = self.source.load()
+        require(
+            isinstance(contents, Contents),
+            f"source {type(self.source).__name__}: load() must return narrows.data.Contents, not "
+            f'{type(contents).__name__}; see "Your own classes" in CONTRIBUTING.md',
+        )
         self.reading = list(contents.reading)
         array_scaling.require_memory(contents, self.binarise)
         check(contents)

@@ -39,6 +39,7 @@ from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks, without_test_split
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.component_kinds import check_kinds
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
 from narrows.training.tensorboard import TensorBoard
@@ -105,6 +106,7 @@ def check_composition(config: DictConfig) -> Objective:
             does not fit the model's latent.
     """
     check_trainer(config.trainer)
+    check_kinds(config)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
