@@ -172,9 +172,8 @@ def _environment(asked: Plan) -> dict[str, str]:
                 environment[name] = str(recorded[name])
     if asked.threads is not None:
         environment["OMP_NUM_THREADS"] = str(asked.threads)
-    if not asked.allow:
-        # The current directory may come from a stranger and hold a torch.py.
-        environment["PYTHONSAFEPATH"] = "1"
+    # The current directory may come from a stranger and hold a torch.py.
+    environment["PYTHONSAFEPATH"] = "1"
     return environment
 
 
