@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from narrows.errors import UserError, nearest, require
+from narrows.files import require_no_pipe
 
 try:
     import fcntl
@@ -68,11 +69,12 @@ def existing(path: str | os.PathLike[str], setting: str) -> Path:
     """The file or folder at `path`, which must exist.
 
     Raises:
-        UserError: it does not exist; the message names `setting` as what to change.
+        UserError: it does not exist, and the message names `setting` as what to change; or it is a pipe.
     """
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"{found.absolute()} does not exist: set {setting} to where the data lie")
+    require_no_pipe(found)
     return found
 
 
@@ -202,6 +204,7 @@ def array_names(path: Path) -> list[str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    require_no_pipe(path)
     # Opened here, because numpy does not close a file that turns out to be broken.
     with _explained(path), path.open("rb") as handle:
         yield np.load(handle, allow_pickle=False)

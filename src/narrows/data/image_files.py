@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from narrows.errors import UserError, require
+from narrows.files import require_no_pipe
 
 EIGHT_BIT = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
 """Pillow's modes that convert to eight-bit grey or colour without loss."""
@@ -53,6 +55,7 @@ class ImageReader:
 
 def open_image(path: str) -> Image.Image:
     """The whole picture, upright; see `ImageReader` for what is refused."""
+    require_no_pipe(Path(path))
     try:
         with Image.open(path) as image:
             _check_mode(image, path)

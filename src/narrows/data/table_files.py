@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from narrows.data.dataset_files import array_names, read_arrays
 from narrows.errors import UserError, require
+from narrows.files import require_no_pipe
 
 ROWS = 20_000
 """Rows read at once."""
@@ -83,8 +84,9 @@ def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
     Arrays become columns: one of `[N]` is named by its key, those of `[N, D]` are `<key>0`, `<key>1`, ...
 
     Raises:
-        UserError: a file that cannot be read in the format of its suffix.
+        UserError: a pipe, or a file that cannot be read in the format of its suffix.
     """
+    require_no_pipe(path)
     if path.suffix == ".parquet":
         return _parquet(path, rows)
     if path.suffix in ARRAYS:

@@ -131,6 +131,8 @@ def _synchronise(folder: Path) -> None:
 
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file; None if its bytes are those that were written."""
+    if path.exists() and not path.is_file():
+        return "is not a file"
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
