@@ -106,8 +106,8 @@ class DataModule(LightningDataModule):
         contents = self.source.load()
         require(
             isinstance(contents, Contents),
-            f"source {type(self.source).__name__}: load() must return narrows.data.Contents, not "
-            f'{type(contents).__name__}; see "Your own classes" in CONTRIBUTING.md',
+            f"datamodule.source: load() of {type(self.source).__name__} returns {type(contents).__name__}, where "
+            f"narrows.data.Contents are due; {OWN_CLASSES}",
         )
         self.reading = list(contents.reading)
         array_scaling.require_memory(contents, self.binarise)

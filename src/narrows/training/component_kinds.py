@@ -29,7 +29,7 @@ from narrows.training.lightning_module import AutoencoderModule
 
 
 @dataclass(frozen=True)
-class Kind:
+class _Kind:
     """The base class of a component, and the arguments that narrows calls it with.
 
     `called_with` is empty where the config alone gives all arguments; else the config says `_partial_: true`.
@@ -43,26 +43,26 @@ class Kind:
 
 
 ONE = {
-    "datamodule": Kind(DataModule),
-    "corruption": Kind(Corruption, ("spec",)),
-    "input": Kind(Input, ("spec",)),
-    "encoder": Kind(Encoder, ("in_shape",)),
-    "bottleneck": Kind(Bottleneck, ("in_shape",)),
-    "decoder": Kind(Decoder, ("in_shape", "out_shape")),
-    "likelihood": Kind(Likelihood, ("spec",)),
-    "model": Kind(Autoencoder, ("spec", "stages")),
-    "density": Kind(Density, ("model",)),
-    "module": Kind(AutoencoderModule, ("model", "objective"), ("optimizer", "scheduler", "seed")),
-    "optimizer": Kind(torch.optim.Optimizer, ("params",), made_by_functions=True),
-    "scheduler": Kind(torch.optim.lr_scheduler.LRScheduler, ("optimizer",), made_by_functions=True),
-    "trainer": Kind(L.Trainer, (), ("logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar")),
+    "datamodule": _Kind(DataModule),
+    "corruption": _Kind(Corruption, ("spec",)),
+    "input": _Kind(Input, ("spec",)),
+    "encoder": _Kind(Encoder, ("in_shape",)),
+    "bottleneck": _Kind(Bottleneck, ("in_shape",)),
+    "decoder": _Kind(Decoder, ("in_shape", "out_shape")),
+    "likelihood": _Kind(Likelihood, ("spec",)),
+    "model": _Kind(Autoencoder, ("spec", "stages")),
+    "density": _Kind(Density, ("model",)),
+    "module": _Kind(AutoencoderModule, ("model", "objective"), ("optimizer", "scheduler", "seed")),
+    "optimizer": _Kind(torch.optim.Optimizer, ("params",), made_by_functions=True),
+    "scheduler": _Kind(torch.optim.lr_scheduler.LRScheduler, ("optimizer",), made_by_functions=True),
+    "trainer": _Kind(L.Trainer, (), ("logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar")),
 }
 """By key of the config."""
 NAMED = {
-    "loss": Kind(Term),
-    "tasks": Kind(Task),
-    "callbacks": Kind(L.Callback),
-    "logger": Kind(Logger, (), ("save_dir",), made_by_functions=True),
+    "loss": _Kind(Term),
+    "tasks": _Kind(Task),
+    "callbacks": _Kind(L.Callback),
+    "logger": _Kind(Logger, (), ("save_dir",), made_by_functions=True),
 }
 """By key of the config, below which components have names."""
 
@@ -83,7 +83,7 @@ def check_kinds(config: DictConfig) -> None:
         _check_call(path, node, target, kind)
 
 
-def _components(config: DictConfig) -> Iterator[tuple[str, DictConfig, Kind]]:
+def _components(config: DictConfig) -> Iterator[tuple[str, DictConfig, _Kind]]:
     for key, kind in ONE.items():
         if config.get(key) is not None:
             yield key, config[key], kind
@@ -92,7 +92,7 @@ def _components(config: DictConfig) -> Iterator[tuple[str, DictConfig, Kind]]:
             yield f"{key}.{name}", node, kind
 
 
-def _check_call(path: str, node: DictConfig, target: Any, kind: Kind) -> None:
+def _check_call(path: str, node: DictConfig, target: Any, kind: _Kind) -> None:
     """Refuse a class that cannot be called with what it is called with."""
     options = {str(key): None for key in node if key not in HYDRA_KEYS}
     options |= dict.fromkeys(kind.by_name)
@@ -106,7 +106,7 @@ def _check_call(path: str, node: DictConfig, target: Any, kind: Kind) -> None:
         return
 
 
-def _refusal(path: str, node: DictConfig, kind: Kind) -> str:
+def _refusal(path: str, node: DictConfig, kind: _Kind) -> str:
     given = [*kind.called_with, *(f"{name}=" for name in kind.by_name)]
     how = f"with _partial_: true, which is called with ({', '.join(given)})" if given else "without _partial_"
     what = f"{path} names a class of kind {kind.base.__name__}, {how}"
