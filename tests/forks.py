@@ -55,22 +55,31 @@ class Server:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, *arguments: str, cwd: Path, kill: KillAt | None = None, without: str | None = None) -> int:
+    def start(
+        self,
+        *arguments: str,
+        cwd: Path,
+        kill: KillAt | None = None,
+        without: str | None = None,
+        unread: str | None = None,
+    ) -> int:
         """Start `narrows train ARGUMENTS`; its process id.
 
         Args:
             without: a function (`module:name`) that does nothing in this process.
+            unread: `closed` or `pipe`: its outputs are closed, or pipes that nobody reads any more.
         """
         order = None if kill is None else vars(kill)
-        return self._ask({"arguments": arguments, "cwd": str(cwd), "kill": order, "without": without})["pid"]
+        asked = {"arguments": arguments, "cwd": str(cwd), "kill": order, "without": without, "unread": unread}
+        return self._ask(asked)["pid"]
 
     def wait(self, pid: int) -> Ended:
         """What became of it."""
         answer = self._ask({"wait": pid})
         return Ended(answer["code"], answer["out"])
 
-    def run(self, *arguments: str, cwd: Path, kill: KillAt | None = None, without: str | None = None) -> Ended:
-        return self.wait(self.start(*arguments, cwd=cwd, kill=kill, without=without))
+    def run(self, *arguments: str, cwd: Path, **how: Any) -> Ended:
+        return self.wait(self.start(*arguments, cwd=cwd, **how))
 
     def close(self) -> None:
         # In words: a process that was forked meanwhile (a loader's worker) may hold the pipe open for ever.
@@ -104,10 +113,26 @@ def _arm(kill: dict[str, Any]) -> None:
     setattr(owner, name, counted)
 
 
+def _unread(how: str) -> None:
+    """Outputs as a shell's `>&-` or a pipe to `true` leave them."""
+    if how == "closed":
+        os.close(1)
+        os.close(2)
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    os.close(writer)
+
+
 def _child(request: dict[str, Any], output: Path) -> None:
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    if request["unread"] is not None:
+        _unread(request["unread"])
     os.setsid()
     os.chdir(request["cwd"])
     sys.argv = ["narrows.commands.train", *request["arguments"]]
@@ -118,8 +143,9 @@ def _child(request: dict[str, Any], output: Path) -> None:
     from command import call
 
     code = call()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if request["unread"] is None:
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 

@@ -8,6 +8,7 @@ import sys
 from narrows import __version__
 from narrows.commands import COMMANDS
 from narrows.errors import nearest
+from narrows.standard_streams import make_dependable
 
 HELP = """\
 narrows {version}: autoencoders as compositions of configs
@@ -35,6 +36,7 @@ def main() -> None:
     By exec, so that Lightning's relaunch for several devices, which repeats the main module with the same
     arguments, finds the same command.
     """
+    make_dependable()
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help", "help"):
         print(help_text(), end="")

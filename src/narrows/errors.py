@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What writing to a disk fails with when it is full or broken."""
+OWN_CLASSES = 'see "Your own classes" in CONTRIBUTING.md'
+"""Where it is written what a class of the user must be, and what it is called with, for error messages."""
 
 
 class UserError(ValueError):
@@ -56,7 +62,24 @@ def _(error: UserError) -> str:
 
 @sentence.register
 def _(error: OSError) -> str | None:
-    return None if error.filename is None else f"cannot use {error.filename}: {error.strerror}"
+    if error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}"
+    return f"cannot write: {error.strerror}" if error.errno in FULL else None
+
+
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """Name `place`, into which is written, in the error of a full disk, which says of itself no file.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(place)) from error
 
 
 @contextmanager

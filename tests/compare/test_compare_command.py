@@ -137,6 +137,17 @@ def test_mistakes_are_one_sentence(
     assert sentence in refusal(capsys, sweep, *arguments)
 
 
+def test_no_result_is_written_over_another_or_over_a_run(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert "named for more than one result" in refusal(capsys, sweep, "--csv", out, "--html", out)
+    record = next(sweep.rglob("metrics.json"))
+    before = record.read_bytes()
+    assert "is a part of the run" in refusal(capsys, sweep, "--json", record)
+    assert record.read_bytes() == before
+
+
 def test_nothing_to_compare_is_one_sentence(
     tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,10 +114,10 @@ COMPOSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
         ("variant=conditional_vae", "bottleneck=topk", *NO_DATA),
         "reads a VariationalLatent, but bottleneck TopK returns a SparseLatent",
     ),
-    "no model": (("model._partial_=false", *NO_DATA), "missing 2 required positional arguments"),
+    "no model": (("model._partial_=false", *NO_DATA), "model names a class of kind Autoencoder, with _partial_: true"),
     "no bottleneck": (
         ("model._target_=narrows.encoders.mlp.MLPEncoder", "~model.init", *NO_DATA),
-        "model: 'narrows.encoders.mlp.MLPEncoder' is no Autoencoder, or lacks _partial_: true",
+        "model: 'narrows.encoders.mlp.MLPEncoder' cannot stand here: model names a class of kind Autoencoder",
     ),
     "masked": (("loss=masked", *NO_DATA), "but corruption NoCorruption hides none; use corruption=masking"),
     "map": (

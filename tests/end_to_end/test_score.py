@@ -77,6 +77,22 @@ def test_a_run_of_a_sweep_has_an_equals_sign_in_its_name(place: Path) -> None:
     assert len(pd.read_csv("out.csv")) == 9
 
 
+def test_daily_logs_keep_their_names_and_no_input_is_written_over(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for day in ("27", "28"):
+        rows(9).to_csv(f"log.2026-11-{day}.csv", index=False)
+        score.main(["run", f"log.2026-11-{day}.csv"])
+    assert capsys.readouterr().out.split() == ["log.2026-11-27.scored.csv", "log.2026-11-28.scored.csv"]
+    for target in ("log.2026-11-27.csv", "run/config.yaml"):
+        before = Path(target).read_bytes()
+        with pytest.raises(SystemExit) as end:
+            score.main(["run", "log.2026-11-27.csv", "-o", target])
+        assert end.value.code == 2
+        assert "would be overwritten" in capsys.readouterr().err
+        assert Path(target).read_bytes() == before
+
+
 def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new = rows(120).drop(columns="kind").iloc[:, ::-1]
     new.to_csv("new.csv", index=False)

@@ -13,8 +13,9 @@ from narrows.compare.higher_is_better import choose_metrics, metric_names
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
-from narrows.errors import UserError, nearest
+from narrows.errors import UserError, nearest, require
 from narrows.files import write_atomically
+from narrows.runs.run_directory import require_not_recorded
 
 DESCRIPTION = """\
 Compare runs: the config keys in which they differ, beside their figures.
@@ -73,6 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     notes = [_note(record) for record in records if record.notes]
     if not usable:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
+    _check_targets(options, [record.path for record in records])
     table = _table(options, usable, options.group_by)
     notes += filter(None, [data_note(table)])
     if not _write_files(options, table, notes):
@@ -83,6 +85,19 @@ def _run(options: argparse.Namespace) -> None:
         runs = _table(options, usable, []) if table.grouped else table
         write_report(Path(options.html), runs, table if table.grouped else None, usable, notes, options.sort)
         print(f"report  {options.html}", file=sys.stderr)
+
+
+def _check_targets(options: argparse.Namespace, runs: Sequence[Path]) -> None:
+    """Refuse two results in one file, and a result in the place of a file of a run.
+
+    Raises:
+        UserError: names the file.
+    """
+    targets = [target for target in (options.csv, options.json, options.markdown, options.html) if target is not None]
+    places = [target if target == "-" else Path(target).resolve() for target in targets]
+    for target, place in zip(targets, places, strict=True):
+        require(places.count(place) == 1, f"{target} is named for more than one result: name a file for each")
+        require_not_recorded(Path(target), *runs)
 
 
 def _note(record: Record) -> str:

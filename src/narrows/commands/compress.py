@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import require
+from narrows.files import require_other
 from narrows.runs.file_names import CODING
+from narrows.runs.run_directory import require_not_recorded
 
 if TYPE_CHECKING:
     from narrows.coding.coding_tables import Tables
@@ -77,6 +79,7 @@ def compress(options: argparse.Namespace) -> None:
 
     require_overrides(options.overrides, "IN and OUT are named already")
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
+    check_target(options)
     run = open_run(options)
     codec = Codec(run.model)
     spec = codec.model.spec
@@ -92,6 +95,16 @@ def compress(options: argparse.Namespace) -> None:
         *(options.target, len(data), len(data) / examples.count, 8 * len(data) / places),
         "pixel" if spec.kind == "image" else "value",
     )
+
+
+def check_target(options: argparse.Namespace) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        UserError: OUT is IN, or a file of the run.
+    """
+    require_other(options.target, options.source)
+    require_not_recorded(options.target, options.run)
 
 
 def open_run(options: argparse.Namespace) -> OpenRun:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from narrows.commands import command_line
 from narrows.commands.command_line import new_parser
-from narrows.commands.compress import add_places, open_run
+from narrows.commands.compress import add_places, check_target, open_run
+from narrows.files import require_no_pipe
 from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
@@ -45,6 +46,8 @@ def decompress(options: argparse.Namespace) -> None:
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import find_tables, rebuild_examples, unpack_examples
 
+    require_no_pipe(options.source)
+    check_target(options)
     data, name = options.source.read_bytes(), str(options.source)
     example_files.check_target(options.target, unpack(data, name)[0].layout)
     run = open_run(options)

@@ -163,6 +163,7 @@ def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
 
 def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     from narrows.config.composition import build
+    from narrows.data.splits import HOLD_OUT
     from narrows.loading.model_from_config import untrained
     from narrows.tasks.base import TaskContext
 
@@ -171,6 +172,10 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     tasks = {name: _configure(name, asked.options, run.config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
     data = run.data
+    require(
+        data.has("test"),
+        f"tasks judge the test split, and the data of {run.path} have none: train with rows held out, {HOLD_OUT}",
+    )
     with run.writing() as directory:
         context = TaskContext(
             model=model,

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from narrows import os_signals
 from narrows.commands.command_line import add_allow, packages, require_overrides
 from narrows.compare.bitwise_equality import judge, judge_weights, read_judged_history, read_judged_metrics
 from narrows.compare.reproduction_report import ARITHMETIC, Reproduction, differences, show
@@ -35,10 +36,10 @@ from narrows.errors import UserError, explained, require
 from narrows.files import read_json, write_json
 from narrows.loading.adapt_config import adapt, split
 from narrows.loading.permitted_classes import read_config
-from narrows.os_signals import ENDING
 from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
 from narrows.runs.recorded_threads import recorded_threads
 from narrows.runs.run_directory import read_manifest
+from narrows.standard_streams import make_dependable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,15 +175,14 @@ def _environment(asked: Plan) -> dict[str, str]:
                 environment[name] = str(recorded[name])
     if asked.threads is not None:
         environment["OMP_NUM_THREADS"] = str(asked.threads)
-    if not asked.allow:
-        # The current directory may come from a stranger and hold a torch.py.
-        environment["PYTHONSAFEPATH"] = "1"
+    # The current directory may come from a stranger and hold a torch.py.
+    environment["PYTHONSAFEPATH"] = "1"
     return environment
 
 
 @contextmanager
 def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in ENDING}
+    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in os_signals.ENDING}
     try:
         yield
     finally:
@@ -265,8 +265,11 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    with explained():
-        raise SystemExit(reproduce(sys.argv[1:]))
+    make_dependable()
+    with os_signals.handled(), explained():
+        code = reproduce(sys.argv[1:])
+        sys.stdout.flush()
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

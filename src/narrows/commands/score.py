@@ -28,7 +28,8 @@ from typing import IO, TYPE_CHECKING, Any
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
 from narrows.errors import nearest, require
-from narrows.files import replacing
+from narrows.files import replacing, require_no_pipe, require_other
+from narrows.runs.run_directory import require_not_recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,8 @@ examples
   narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
   narrows score RUN new.csv "datamodule.source.format.separator=';'"   a file that is written in another way
 """
+FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npy", ".npz", ".gz", ".xz", ".bz2", ".zip", ".zst")
+"""Endings of names of tables."""
 SHOWN = 20
 """Problems that are logged one by one."""
 SCORE, FLAG, PROBLEM, REBUILT = "score", "anomaly", "problem", "reconstruction_"
@@ -84,9 +87,11 @@ def score(options: argparse.Namespace) -> Path:
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
     run, new = OpenRun(places[0], packages(options.allow)), Path(places[1])
+    require_no_pipe(new)
     require(new.is_file(), f"there is no file {new}")
-    out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
-    require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
+    out: Path = options.out or default_target(new)
+    require_other(out, new)
+    require_not_recorded(out, run.path)
     out.parent.mkdir(parents=True, exist_ok=True)
     with as_recorded(run.path):
         scorer, how = _prepare_scorer(run, overrides, options.quantile)
@@ -94,6 +99,14 @@ def score(options: argparse.Namespace) -> Path:
             counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
     return out
+
+
+def default_target(new: Path) -> Path:
+    """The file for the scores of `new`, beside it: only endings that name a format are taken off its name."""
+    stem = Path(new.name)
+    while stem.suffix.lower() in FORMATS:
+        stem = stem.with_suffix("")
+    return new.with_name(f"{stem}.scored.csv")
 
 
 def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:

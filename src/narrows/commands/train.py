@@ -18,6 +18,7 @@ from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides
 from narrows.errors import explained, require
 from narrows.runs.job import Job, SweepJob
+from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
 
 if TYPE_CHECKING:
@@ -76,8 +77,23 @@ def _clear_leftovers(arguments: list[str]) -> list[str]:
     return [*arguments[:place], *found.overrides, *arguments[place:]]
 
 
+def _refuse_rerun(arguments: list[str]) -> None:
+    """Refuse Hydra's `--experimental-rerun`, which reads a pickle, and a pickle can run anything.
+
+    Raises:
+        UserError: it is given, whole or shortened.
+    """
+    options = [argument.partition("=")[0] for argument in arguments]
+    given = [option for option in options if len(option) > 2 and "--experimental-rerun".startswith(option)]
+    require(
+        not given,
+        f"{''.join(given[:1])} would execute what a file says: narrows reproduce RUN runs a run again from its record",
+    )
+
+
 def main() -> None:
     """Run the command line."""
+    make_dependable()
     # Hydra would report every error in its own text and with exit code 1; narrows reports it itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Spinning threads make a small network ten times slower as soon as anything else uses the cores.
@@ -85,16 +101,19 @@ def main() -> None:
     sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
     with explained():
+        _refuse_rerun(sys.argv[1:])
         check_overrides(sys.argv[1:])
     if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():
             resume_and_replay.main(sys.argv[1:])
+            sys.stdout.flush()
         return
     with explained():
         sys.argv[1:] = _clear_leftovers(sys.argv[1:])
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
         entry(task)()
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

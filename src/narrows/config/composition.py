@@ -156,19 +156,28 @@ def check_keys(config: DictConfig) -> None:
         check_types(target, node, path)
 
 
-def _locate(name: str, path: str) -> Any:
-    """The object of that name; used instead of Hydra's own import, whose error messages run over many lines."""
+def find_object(name: str) -> Any:
+    """The object of that name, by Hydra's own import, which also logs an error, over many lines, before it raises it.
+
+    Raises:
+        Exception: whatever importing it raises.
+    """
     logger = logging.getLogger("hydra.utils")
     disabled, logger.disabled = logger.disabled, True
     try:
         return get_object(name)
+    finally:
+        logger.disabled = disabled
+
+
+def _locate(name: str, path: str) -> Any:
+    try:
+        return find_object(name)
     except Exception as error:
         module, _, wanted = name.rpartition(".")
         if names := _public_names(module):
             raise UserError(f"{path}._target_: {module} has no '{wanted}': {nearest(wanted, names)}") from error
         raise UserError(f"{path}._target_: cannot import '{name}' ({first_line(error)})") from error
-    finally:
-        logger.disabled = disabled
 
 
 def _public_names(module: str) -> list[str]:

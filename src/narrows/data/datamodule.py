@@ -14,8 +14,8 @@ from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Scaling, Source
-from narrows.data.splits import Plan, Split, divide
-from narrows.errors import UserError, nearest, require
+from narrows.data.splits import HOLD_OUT, Plan, Split, divide
+from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import DataSpec
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ class DataModule(LightningDataModule):
         choices = ("none", "static", "dynamic")
         require(binarise in choices, f"unknown binarise={binarise!r}: {nearest(str(binarise), choices)}")
         require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
+        require(
+            callable(getattr(source, "load", None)),
+            f"datamodule.source: {type(source).__name__} has no load(), which is called without arguments and returns "
+            f"the narrows.data.Contents of the data; {OWN_CLASSES}",
+        )
         self.source = source
         self.batch_size = batch_size
         self.plan = Plan(validation, folds, fold, split_seed)
@@ -100,6 +105,11 @@ class DataModule(LightningDataModule):
         if self._splits is not None:
             return
         contents = self.source.load()
+        require(
+            isinstance(contents, Contents),
+            f"datamodule.source: load() of {type(self.source).__name__} returns {type(contents).__name__}, where "
+            f"narrows.data.Contents are due; {OWN_CLASSES}",
+        )
         self.reading = list(contents.reading) or [describe_contents(contents)]
         array_scaling.require_memory(contents, self.binarise)
         check(contents)
@@ -176,6 +186,12 @@ class DataModule(LightningDataModule):
 
     # Whole splits, for tasks.
 
+    def has(self, split: SplitName) -> bool:
+        """Whether these data have such a split; a source may hold no test rows out."""
+        self.setup()
+        assert self._splits is not None
+        return split in self._splits
+
     def revealed_loader(self, split: SplitName) -> Loader:
         """As `ordered_loader`, with the values that were hidden on purpose, by which imputation is judged."""
         return self.ordered_loader(split, revealed=True)
@@ -238,7 +254,7 @@ class DataModule(LightningDataModule):
         if name not in self._splits:
             raise UserError(
                 f"these data have no {name} split: {nearest(name, self._splits)}; a source without an official "
-                "test split takes a fraction for it, such as datamodule.source.test=0.1"
+                f"test split takes a fraction for it, {HOLD_OUT}"
             )
         self._splits[name] = _on(self._splits[name], self._device())
         return self._splits[name]

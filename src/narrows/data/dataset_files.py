@@ -15,6 +15,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from narrows.errors import UserError, nearest, require
+from narrows.files import require_no_pipe
 
 try:
     import fcntl
@@ -67,11 +68,12 @@ def existing(path: str | os.PathLike[str], setting: str) -> Path:
     """The file or folder at `path`, which must exist.
 
     Raises:
-        UserError: it does not exist; the message names `setting` as what to change.
+        UserError: it does not exist, and the message names `setting` as what to change; or it is a pipe.
     """
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"{found.absolute()} does not exist: set {setting} to where the data lie")
+    require_no_pipe(found)
     return found
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from narrows.errors import UserError, nearest, require
+from narrows.files import require_no_pipe
 
 EIGHT_BIT = {"1", "L", "P", "RGB", "LA", "PA", "RGBA"}
 """Pillow's modes that convert to eight-bit grey or colour without loss."""
@@ -205,6 +207,7 @@ def open_image(path: str | Frame, how: Pictures | None = None) -> Image.Image:
 
 @contextmanager
 def _opened(path: str | Frame, how: Pictures) -> Iterator[Image.Image]:
+    require_no_pipe(Path(path))
     guard = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # `_check_size` says it better, and by an option
     try:

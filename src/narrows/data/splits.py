@@ -15,6 +15,8 @@ from narrows.types import Kind
 
 FRACTION = 0.1
 """What `validation=auto` holds out of data without an official validation split."""
+HOLD_OUT = "such as datamodule.source.test=0.1 (of arrays and tables datamodule.source.test.fraction=0.1)"
+"""How rows are held out for a test split, for error messages."""
 
 
 @dataclass

@@ -66,7 +66,7 @@ def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
     Arrays become columns: one of `[N]` is named by its key, those of `[N, D]` are `<key>0`, `<key>1`, ...
 
     Raises:
-        UserError: a file that cannot be read in its format.
+        UserError: no regular file, or one that cannot be read in its format.
     """
     suffix = path.suffix.lower()
     begin = _first_bytes(path)

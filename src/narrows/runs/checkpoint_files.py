@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from narrows.errors import UserError
-from narrows.files import replacing
-from narrows.runs.file_names import CHECKPOINTS
+from narrows.files import clear_temporaries, replacing
+from narrows.runs.file_names import CHECKPOINTS, FOLDERS, HYDRA
 
 Name = Literal["best", "last"]
 TEMPORARY = ".writing"
@@ -34,22 +34,17 @@ log = logging.getLogger(__name__)
 
 
 class _Hashing(io.RawIOBase):
-    """Passes bytes on and hashes them; keeps the cause when writing fails, which torch's writer loses."""
+    """Passes bytes on and hashes them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.hash = hashlib.sha256()
-        self.failure: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
+        self._file.write(data)
         self.hash.update(data)
         return len(data)
 
@@ -107,12 +102,7 @@ def _write(state: Mapping[str, Any], file: BinaryIO) -> None:
     import torch
 
     stream = _Hashing(file)
-    try:
-        torch.save(state, stream)  # type: ignore[arg-type]
-    except Exception:
-        if stream.failure is not None:
-            raise stream.failure from None
-        raise
+    torch.save(state, stream)  # type: ignore[arg-type]
     file.seek(-len(_NO_COMMENT), os.SEEK_CUR)
     file.write(struct.pack("<H", _COMMENT) + _MARK + stream.hash.hexdigest().encode())
 
@@ -122,10 +112,13 @@ def _place(source: Path, target: Path) -> None:
     link = target.with_name(f"{TEMPORARY}.{target.name}")
     link.unlink(missing_ok=True)
     try:
-        os.link(source, link)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, link)
-    os.replace(link, target)
+        try:
+            os.link(source, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, link)
+        os.replace(link, target)
+    finally:
+        link.unlink(missing_ok=True)
 
 
 def _synchronise(folder: Path) -> None:
@@ -138,6 +131,8 @@ def _synchronise(folder: Path) -> None:
 
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file; None if its bytes are those that were written."""
+    if path.exists() and not path.is_file():
+        return "is not a file"
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -207,6 +202,7 @@ def finish_save(run_dir: Path, start: Path | None) -> None:
 
 def clear_temporary(run_dir: Path) -> None:
     """Remove the temporary files of a process that was killed while writing."""
-    for pattern in (f"{TEMPORARY}.*", ".*.tmp"):
-        for path in (run_dir / CHECKPOINTS).glob(pattern):
-            path.unlink()
+    for path in (run_dir / CHECKPOINTS).glob(f"{TEMPORARY}.*"):
+        path.unlink()
+    for folder in (run_dir, *(run_dir / name for name in FOLDERS), run_dir / HYDRA):
+        clear_temporaries(folder)

@@ -51,9 +51,32 @@ def hold(folder: Path, work: str, new: bool = False) -> None:
         os.close(handle)
         raise UserError(f"another process ({owner}) {work} {folder}: wait for it, or stop it first")
     before = os.pread(handle, 1000, 0) if there else None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
+    except OSError:
+        os.close(handle)
+        raise
     _held[folder] = _Held(handle, before)
+
+
+def keep_room(folder: Path, size: int) -> None:
+    """Make the lock file of a held directory longer by so many bytes of disk, which `give_room` can give back.
+
+    So the status of a run can be written when the disk is full.
+
+    Raises:
+        OSError: there is not that much.
+    """
+    give_room(folder)
+    with open(_held[folder.resolve()].handle, "ab", closefd=False) as file:
+        file.write(b"\n" * size)
+
+
+def give_room(folder: Path) -> None:
+    """Give back to the disk what `keep_room` took."""
+    handle = _held[folder.resolve()].handle
+    os.ftruncate(handle, len(os.pread(handle, 200, 0).rstrip()) + 1)
 
 
 def release(folder: Path, unused: bool = False) -> None:
@@ -63,8 +86,10 @@ def release(folder: Path, unused: bool = False) -> None:
         unused: nothing was written in the directory: leave the lock file as it was found.
     """
     folder = folder.resolve()
-    if (held := _held.pop(folder, None)) is None:
+    if folder not in _held:
         return
+    give_room(folder)
+    held = _held.pop(folder)
     if unused and held.before is None:
         (folder / LOCK).unlink(missing_ok=True)
     elif unused and held.before is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.errors import UserError, require
+from narrows.errors import FULL, UserError, naming, require
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
-from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
+from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS, RECORD
 from narrows.runs.old_names import current_manifest
+
+ROOM = 1 << 16
+"""Bytes by which the manifest may grow until the run ends."""
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -36,6 +40,19 @@ def _require_sound(manifest: dict[str, Any], path: Path) -> None:
     names = manifest.get("nondeterministic", [])
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     require(texts, f"{path} is damaged: its nondeterministic operations must be a list of names")
+
+
+def require_not_recorded(target: Path, *runs: Path) -> None:
+    """Refuse to write over a file of a run's record.
+
+    Raises:
+        UserError: names both.
+    """
+    place = target.resolve()
+    for run in (run.resolve() for run in runs):
+        first = place.relative_to(run).parts[:1] if place.is_relative_to(run) else ()
+        theirs = target.is_file() and any(name in RECORD or name.startswith("events.out.") for name in first)
+        require(not theirs, f"{target} is a part of the run {run}, and would be overwritten: name another file")
 
 
 class RunDirectory:
@@ -103,12 +120,18 @@ class RunDirectory:
             self._waiting.append(write)
 
     def begin(self) -> None:
-        """Write the manifest and everything that waits, and from now on write at once."""
+        """Write the manifest and everything that waits, and from now on write at once.
+
+        Raises:
+            OSError: there is no room on the disk; nothing has been written then.
+        """
+        if self._waiting is None:
+            return
+        self._keep_room(self.manifest)
         waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self.update()
-            for write in waiting:
-                write()
+        self.update()
+        for write in waiting:
+            write()
 
     def release(self) -> None:
         """Release the lock; the end of the process releases it too."""
@@ -129,6 +152,33 @@ class RunDirectory:
         self.manifest |= values
         if self._waiting is None:
             write_json(self.path / MANIFEST, self.manifest)
+
+    def start(self, **values: Any) -> None:
+        """`update` as an attempt starts, once there is room on the disk for `end`; of a directory that waits, at
+        `begin`.
+
+        Raises:
+            OSError: there is none; the manifest is as it was.
+        """
+        if self._waiting is None:
+            self._keep_room(self.manifest | values)
+        self.update(**values)
+
+    def _keep_room(self, manifest: dict[str, Any]) -> None:
+        with naming(self.path):
+            directory_lock.keep_room(self.path, len(json.dumps(manifest, indent=2)) + ROOM)
+
+    def end(self, **values: Any) -> None:
+        """`update` for the last time, also on a full disk, and release the lock."""
+        try:
+            self.update(**values)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            directory_lock.give_room(self.path)
+            self.update(**values)
+        finally:
+            self.release()
 
     def write_metrics(self, metrics: dict[str, float]) -> None:
         """Write the run's final figures, by name."""

@@ -30,7 +30,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         record |= {"started": attempt["started"]} | surroundings(job.overrides, job.choices, seed) | _notes(job)
     elif job.overrides:
         attempt["overrides"] = job.overrides
-    directory.update(**record, attempts=[*before, attempt])
+    directory.start(**record, attempts=[*before, attempt])
     status, cause = "failed", None
     try:
         with os_signals.handled(), nondeterministic_operations() as operations:
@@ -46,11 +46,10 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         cause = f"{type(error).__name__}: {error}"
         raise
     finally:
-        try:
-            if not directory.waits:
-                _end(directory, status, cause, started, operations)
-        finally:
+        if directory.waits:
             directory.release()
+        else:
+            _end(directory, status, cause, started, operations)
 
 
 def _end(directory: RunDirectory, status: str, cause: str | None, started: float, operations: list[str]) -> None:
@@ -59,7 +58,7 @@ def _end(directory: RunDirectory, status: str, cause: str | None, started: float
     *before, attempt = directory.manifest["attempts"]
     attempt |= {"status": status, "error": cause, "ended": _stamp(ended)}
     known = set(directory.manifest.get("nondeterministic", []))
-    directory.update(
+    directory.end(
         status=status,
         error=cause,
         ended=attempt["ended"],

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -22,7 +22,7 @@ from narrows.corruptions import Corruption
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
-from narrows.errors import Pruned, UserError, require
+from narrows.errors import Pruned, UserError, naming, require
 from narrows.files import write_atomically
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.loading import adapt_config, fitted_density, recorded_table_encoding
@@ -36,11 +36,12 @@ from narrows.runs.job import Job
 from narrows.runs.provenance import is_main_process
 from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.runs.status import began_at, recorded
-from narrows.tasks.base import Task, TaskContext, run_tasks
+from narrows.tasks.base import Task, TaskContext, run_tasks, without_test_split
 from narrows.training import run_length, starting_point
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.component_kinds import check_kinds
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
 from narrows.training.starting_point import StartingPoint
@@ -75,7 +76,11 @@ def run(config: DictConfig, job: Job) -> Figures:
     asked, config = config, checked(config)
     objective = check_composition(config)
     with recording(config, job, asked) as record:
-        return conclude(train(config, objective, job, record), job, record)
+        figures = conclude(train(config, objective, job, record), job, record)
+    if record is not None:
+        # Whatever becomes of what is printed, the run is completed.
+        print_report(figures, record.path, Path(config.output_dir))
+    return figures
 
 
 @contextmanager
@@ -93,7 +98,7 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
     else:
         record.claim()
         record.write_hydra(asked, job.hydra)
-    with recorded(record, job, config.seed):
+    with recorded(record, job, config.seed), naming(record.path):
         if job.begun is not None:
             record.do(job.begun)
         # After the manifest: a directory that has a config has all that a run needs to go on.
@@ -109,6 +114,7 @@ def check_composition(config: DictConfig) -> Objective:
             does not fit the model's latent.
     """
     check_trainer(config.trainer)
+    check_kinds(config)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
@@ -152,6 +158,8 @@ def train(
     data = load_data(config, source)
     for line in data.reading:
         log.info("%s", line)
+    if not data.has("test"):
+        tasks = without_test_split(tasks)
     model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
@@ -163,7 +171,8 @@ def train(
         record.do(partial(recorded_table_encoding.save, data, record.path))
         record.update(parameters=_announced(job, data, model, trainer))
     if start.path is None:
-        declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
+        others = () if density is None else density.figures()
+        declare(trainer, config, job, model, objective, tasks, others, judged_on(data))
     try:
         _fit(trainer, module, data, start, begin)
     except Pruned:
@@ -255,14 +264,15 @@ def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Traine
 
 
 def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures:
-    """Test the chosen checkpoint, fit the density, run the tasks, write and print the figures."""
+    """Judge the chosen checkpoint, fit the density, run the tasks and write the figures."""
     config, trainer, module, data = trained.config, trained.trainer, trained.module, trained.data
     device = trainer.strategy.root_device
     chosen = checkpoint_path(job.directory, config.checkpoint)
     module.load_state_dict(read_weights(chosen))
-    trainer.test(module, datamodule=data, verbose=False)
-    tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    figures: Figures = module.validated | tested
+    judge = trainer.test if judged_on(data) == "test" else trainer.validate
+    judge(module, datamodule=data, verbose=False)
+    judged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    figures: Figures = module.validated | judged
     if record is None:
         return figures
     module.model.to(device)
@@ -276,17 +286,21 @@ def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures
         device=device,
         untrained=partial(untrained, record.path, data.spec),
     )
-    judged = {name: value for name, value in figures.items() if name.startswith("density/")}
-    judged |= run_tasks(trained.tasks, context)
+    further = {name: value for name, value in figures.items() if name.startswith("density/")}
+    further |= run_tasks(trained.tasks, context)
     for logger in trainer.loggers:
-        logger.log_metrics(judged, step=trainer.global_step)
+        logger.log_metrics(further, step=trainer.global_step)
         logger.finalize("success")
         if isinstance(logger, TensorBoard):
             logger.close()
-    figures |= judged
+    figures |= further
     record.write_metrics(figures)
-    print_report(figures, record.path, Path(config.output_dir))
     return figures
+
+
+def judged_on(data: DataModule) -> Literal["test", "val"]:
+    """The split that the final figures are of, as their names begin."""
+    return "test" if data.has("test") else "val"
 
 
 def _fit_density(trained: Trained, density: Density, record: RunDirectory, chosen: Path) -> Figures:

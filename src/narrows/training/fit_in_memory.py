@@ -26,6 +26,7 @@ from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
 from narrows.data.float_precision import refuse_blurred
 from narrows.errors import UserError, require
+from narrows.files import replacing
 from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory
 from narrows.training.experiment import check_composition, recording, train
@@ -108,7 +109,8 @@ def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Iterat
     config.datamodule.source.path = str(job.directory / ROWS)
     with recording(config, job, config) as record:
         if record is not None:
-            np.savez_compressed(record.path / ROWS, x=rows)
+            with replacing(record.path / ROWS) as file:
+                np.savez_compressed(file, x=rows)
         yield record
 
 

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -109,10 +109,11 @@ def declare(
     objective: Objective,
     tasks: Mapping[str, Task],
     others: Sequence[str] = (),
+    split: Literal["test", "val"] = "test",
 ) -> None:
-    """Declare the run's hyper-parameters and final figures to TensorBoard before it starts."""
-    metrics = ["test/loss", *(f"test/{name}" for name in objective)]
-    metrics += [*(["test/elbo"] if model.variational else []), *others]
+    """Declare the run's hyper-parameters and final figures, of that split, to TensorBoard before it starts."""
+    metrics = [f"{split}/loss", *(f"{split}/{name}" for name in objective)]
+    metrics += [*([f"{split}/elbo"] if model.variational else []), *others]
     for task in tasks.values():
         metrics += task.figures if task.fits(model.spec, model) is None else ()
     for logger in trainer.loggers:

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from narrows.errors import UserError
+from narrows.errors import UserError, naming
 from narrows.runs.file_names import HISTORY
 
 
@@ -61,7 +61,7 @@ class CSVHistory(Waiting, Logger):
         if self._kept(partial(self.log_metrics, dict(metrics), step)):
             return
         new = not self.path.exists()
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(["step", "metric", "value"])

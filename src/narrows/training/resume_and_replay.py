@@ -26,6 +26,7 @@ from narrows.loading.permitted_classes import read_config, require_trusted
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
 from narrows.runs.run_directory import read_manifest
+from narrows.runs.train_log import TrainLog
 
 OPTIONS = ("resume", "from_config", "into", "allow", "keep_loggers")
 CONTINUABLE = ("trainer", "callbacks", "logger", "tasks", "data_dir", "datamodule.loading", "checkpoint")
@@ -153,12 +154,12 @@ def _keys(overrides: list[str]) -> list[str]:
     return [text.partition("=")[0].lstrip("+~") for text in overrides]
 
 
-class _RunLog(logging.FileHandler):
+class _RunLog(TrainLog):
     """Writes the run's `train.log`, from `begin` on: until then the directory may not exist yet, belong to another run,
     or be one that an attempt must leave as it is."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, delay=True)
+        super().__init__(path)
         self._kept: list[logging.LogRecord] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:

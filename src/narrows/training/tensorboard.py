@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from narrows.errors import naming
 from narrows.training.loggers import Waiting
 
 
@@ -32,6 +34,7 @@ class TensorBoard(Waiting, TensorBoardLogger):
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__(save_dir=save_dir, name="", version="", default_hp_metric=False)
+        threading.excepthook = _say_once
 
     @property
     def experiment(self) -> Any:
@@ -42,7 +45,13 @@ class TensorBoard(Waiting, TensorBoardLogger):
     def save(self) -> None:
         """Flush, without Lightning's `hparams.yaml`: `config.yaml` is the record."""
         if self._experiment is not None:
-            self._experiment.flush()
+            with naming(self.log_dir):
+                self._experiment.flush()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with naming(self.log_dir):
+            super().log_metrics(metrics, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -52,7 +61,8 @@ class TensorBoard(Waiting, TensorBoardLogger):
     @rank_zero_only
     def close(self) -> None:
         """End the event file."""
-        self.experiment.close()
+        with naming(self.log_dir):
+            self.experiment.close()
 
     @rank_zero_only
     def declare(self, hyperparameters: Mapping[str, Any], metrics: list[str]) -> None:
@@ -73,3 +83,12 @@ class TensorBoard(Waiting, TensorBoardLogger):
 
 def _plain(value: Any) -> bool | int | float | str:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+_usual = threading.excepthook
+
+
+def _say_once(failure: threading.ExceptHookArgs, /) -> None:
+    """Print nothing of a failure that TensorBoard's writing thread keeps: the next call to the writer raises it."""
+    if getattr(failure.thread, "exception", None) is not failure.exc_value:
+        _usual(failure)
