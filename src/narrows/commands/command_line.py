@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from narrows.config.old_words import refuse_old_words
-from narrows.errors import explained, require
+from narrows.errors import PrintableFormatter, explained, printable, require
 
 
 def new_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -53,6 +53,12 @@ def require_overrides(arguments: Iterable[str], otherwise: str) -> None:
         require("=" in argument, f"'{argument}' is no KEY=VALUE, and {otherwise}")
 
 
+def print_paths(*paths: Path) -> None:
+    """Print the paths of what was written, one a line."""
+    for path in paths:
+        print(printable(str(path)))
+
+
 def run(
     made: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
@@ -63,7 +69,7 @@ def run(
             if "=" in argument or argument.startswith("--"):
                 refuse_old_words(argument)
     options = made.parse_intermixed_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _log_to_stderr()
     try:
         with explained(), _naming_the_output():
             work(options)
@@ -71,6 +77,12 @@ def run(
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has closed it.
         _close_the_output()
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 @contextmanager

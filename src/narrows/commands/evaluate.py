@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, require
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def evaluate(asked: Asked) -> None:
     print_figures({str(place): figures for place, figures in found.items()})
     if len(asked.runs) > 1:
         for path in _draw_all_runs(tasks, asked.runs):
-            print(path)
+            print_paths(path)
 
 
 def _draw_all_runs(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:

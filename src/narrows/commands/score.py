@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, require
 from narrows.files import replacing
 
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: print(score(options)), arguments)
+    command_line.run(parser(), lambda options: print_paths(score(options)), arguments)
 
 
 def score(options: argparse.Namespace) -> Path:

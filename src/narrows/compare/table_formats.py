@@ -7,11 +7,12 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -121,9 +122,22 @@ def number(value: float | None, deviation: float | None = None) -> str:
     return f"{value:.{max(0, places)}f} ± {deviation:.{max(0, places)}f}"
 
 
+class PrintableConsole(Console):
+    """A console that replaces the control characters of all it prints: a run's names may be a stranger's."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control or text == "\n" else Segment(_lines(text), style)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def console(width: int = 160) -> Console:
     """The console for tables, `width` columns wide outside a terminal; text of runs is never read as markup."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
+    return PrintableConsole(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:

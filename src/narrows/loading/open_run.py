@@ -21,6 +21,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import MANIFEST
+from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.run_directory import RunDirectory
 from narrows.types import DataSpec
 
@@ -53,12 +54,13 @@ class OpenRun:
         checkpoint: `best` or `last`; by default the one that the run's figures belong to.
 
     Raises:
-        UserError: there is no such run, or its config is damaged.
+        UserError: there is no such run, it holds a link, or its config is damaged.
     """
 
     def __init__(self, path: str | Path, allow: Sequence[str] = (), checkpoint: str | None = None) -> None:
         self.path, self.allow = Path(path), allow
         require(self.path.is_dir(), f"there is no run directory {self.path}")
+        require_plain_entries(self.path)
         self._recorded = read_config(self.path)
         self.config = self._recorded.copy()
         """The recorded config, until `find_data` changes it; the model is always built from the recorded one."""

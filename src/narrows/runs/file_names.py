@@ -34,3 +34,5 @@ FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODIN
 
 SWEEP = "sweep.yaml"
 """The file that marks a directory as a sweep's; its runs lie below it."""
+LOGS = "logs"
+"""The logs and locks of a sweep's jobs."""

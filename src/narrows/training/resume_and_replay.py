@@ -16,10 +16,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from narrows.config.overrides import override
-from narrows.errors import UserError, require
+from narrows.errors import PrintableFormatter, UserError, require
 from narrows.loading.permitted_classes import read_config, require_trusted
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
+from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.run_directory import read_manifest
 
 OPTIONS = ("resume", "from_config", "into", "allow")
@@ -56,6 +57,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _resumed(directory: Path, overrides: list[str], allow: list[str]) -> tuple[DictConfig, Job]:
+    if directory.is_dir():
+        require_plain_entries(directory)
     config, sweep = _composed(directory / CONFIG, overrides), SweepJob.from_environment()
     if sweep is None or directory.resolve().parent != Path(sweep.sweep):
         require_trusted(config, allow)  # jobs of a sweep were composed by the sweep itself
@@ -111,5 +114,10 @@ def _key(override: str) -> str:
 def _log_to(directory: Path) -> None:
     """Log to stderr and to the run's `train.log`, as Hydra does for other runs."""
     # The file is opened at the first message: the directory may not exist yet, or belong to another run.
-    record = logging.FileHandler(directory / LOG, delay=True)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stderr), record])
+    handlers: list[logging.Handler] = [
+        logging.StreamHandler(sys.stderr),
+        logging.FileHandler(directory / LOG, delay=True),
+    ]
+    for handler in handlers:
+        handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
