@@ -222,3 +222,17 @@ def test_a_run_of_no_table_is_refused(place: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         score.main(["run", "new.csv"])
     assert "was not trained on a table" in capsys.readouterr().err
+
+
+def test_a_strangers_category_is_no_formula_and_the_users_own_cells_stay(place: Path) -> None:
+    encoding = Path("run/encoding.json")
+    encoding.write_text(
+        encoding.read_text().replace('"red"', '"=A1"').replace('"blue"', '"@x"').replace("green", "+1+1")
+    )
+    new = rows(60).drop(columns="kind").replace({"colour": {"red": "=A1", "blue": "@x", "green": "+1+1"}})
+    new.to_csv("new.csv", index=False)
+    own = {name: Path(name).read_bytes() for name in ("train.csv",)}
+    found = scored(place, "new.csv")
+    assert own == {name: Path(name).read_bytes() for name in own}
+    assert set(found["reconstruction_colour"].dropna()) <= {"'=A1", "'@x", "'+1+1"}
+    assert set(found["colour"].dropna()) == {"=A1", "@x", "+1+1"}

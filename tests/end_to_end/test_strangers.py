@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import NARROW, NO_TASKS, TINY, Finished, run_in_process
+from PIL import Image
 
 import narrows
 from narrows.coding.nrwz_file import digest, unpack
@@ -166,3 +167,72 @@ def test_a_record_holds_plain_files_alone(run: Path, kind: str, tmp_path: Path) 
     assert "metrics.csv is" in done.err
     assert not (copy / "nowhere").exists()
     assert json.loads((copy / "manifest.json").read_text())["status"] == "completed"
+
+
+HOSTILE = "a\x1b[2J\x07b\u202ec"
+
+
+def raised(call: Callable[[], object]) -> UserError | None:
+    try:
+        call()
+    except UserError as error:
+        return error
+    return None
+
+
+def plain(done: Finished) -> bool:
+    """Whether nothing that was printed could take over a terminal."""
+    return all(line.isprintable() for line in (done.out + done.err).split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("found", "becomes"),
+    [
+        ("_target_: narrows.encoders.MLPEncoder", f'_target_: "narrows.encoders.{HOSTILE}"'),
+        ("_target_: narrows.encoders.MLPEncoder", f'_target_: narrows.encoders.MLPEncoder\n  "{HOSTILE}": 1'),
+        ("seed: 0", f'seed: "${{{HOSTILE}}}"'),
+        ("seed: 0", f'seed: 0\n"{HOSTILE}'),
+        ("checkpoint: best", f'checkpoint: "{HOSTILE}"'),
+        ("activation: relu", f'activation: "{HOSTILE}"'),
+    ],
+)
+def test_no_command_prints_a_strangers_control_characters(run: Path, found: str, becomes: str, tmp_path: Path) -> None:
+    copy, out = shutil.copytree(run, tmp_path / HOSTILE), tmp_path / "out"
+    out.mkdir()
+    text = (copy / "config.yaml").read_text()
+    assert found in text
+    escaped = "".join(char if char.isprintable() or char == "\n" else f"\\u{ord(char):04x}" for char in becomes)
+    (copy / "config.yaml").write_text(text.replace(found, escaped, 1))
+    figures = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(figures | {f"test/{HOSTILE}": 1.0}))
+    for name, call in commands(copy, run.parent, out).items():
+        # A child of reproduce says what train says.
+        if name != "reproduce" or "${" in becomes:
+            done = ended(call)
+            assert plain(done), (name, done.out + done.err)
+            assert done.code in (0, 2), (name, done.err)
+    said = raised(lambda: narrows.load(copy))
+    assert said is None or (str(said).isprintable() and said.__suppress_context__)
+
+
+def test_a_hostile_directory_is_named_without_its_control_characters(run: Path, tmp_path: Path) -> None:
+    copy, out = shutil.copytree(run, tmp_path / HOSTILE), tmp_path / "out"
+    out.mkdir()
+    for name, call in commands(copy, run.parent, out).items():
+        if name != "reproduce":
+            done = ended(call)
+            assert plain(done), (name, done.out + done.err)
+            assert done.code == (2 if name in ("score", "decompress") else 0), (name, done.err)
+
+
+def test_the_log_of_a_run_has_no_control_characters(tmp_path: Path) -> None:
+    for number, name in enumerate((HOSTILE, "other")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            shade = np.full((8, 8), 10 * i + number, dtype=np.uint8)
+            Image.fromarray(shade).save(tmp_path / "pictures" / name / f"{i}.png")
+    data = ("datamodule=image_folder", "datamodule.source.path=pictures", "datamodule.source.size=8")
+    done = run_in_process(*SMALL, *data, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert plain(done), done.err
+    assert (tmp_path / "run" / "train.log").read_text().replace("\n", "").isprintable()

@@ -22,6 +22,8 @@ from narrows.compare.two_runs import MISSING
 from narrows.errors import printable
 
 MARK = "★"
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The characters with which a formula may begin, also in full width."""
 
 
 @dataclass
@@ -141,10 +143,28 @@ def console(width: int = 160) -> Console:
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, the same on every system."""
+    """Rows as CSV for people, the same on every system; no text in it is a spreadsheet's formula."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    safe = ([as_cell(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(out, lineterminator="\n").writerows(safe)
     return out.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """A text for a spreadsheet: one that would be a formula gets an apostrophe before it, and a number stays.
+
+    "CSV Injection" (OWASP), https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    begins = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in FORMULA
+    return f"'{text}" if begins and len(text) > 1 and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def row_label(table: Table) -> str:

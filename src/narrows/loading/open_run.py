@@ -42,7 +42,11 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
     Raises:
         UserError: no such run, it has no readable checkpoint, or its config names what is not allowed.
     """
-    return OpenRun(run_dir, allow, checkpoint).model
+    try:
+        return OpenRun(run_dir, allow, checkpoint).model
+    except UserError as error:
+        # Without its causes, whose texts may hold a stranger's control characters.
+        raise error from None
 
 
 class OpenRun:
