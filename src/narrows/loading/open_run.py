@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +25,10 @@ from narrows.runs.file_names import MANIFEST
 from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.run_directory import RunDirectory
 from narrows.types import DataSpec
+
+READ = ("data_dir", "datamodule", "tasks", "density", "seed")
+"""The keys of a run's config that are read after training."""
+log = logging.getLogger(__name__)
 
 
 def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
@@ -93,6 +98,8 @@ class OpenRun:
         """
         self._require_trusted()
         model = build_model(without_start(self._recorded.copy()), self._spec)
+        if self.checkpoint == "best" and self.weights.stem != "best":
+            log.warning("%s has no best checkpoint, so %s is used", self.path, self.weights.name)
         weights = read_weights(self.weights)
         model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
         fitted_density.attach(model, fitted_density.fitted_path(self.path), self.weights, self.allow)
@@ -113,8 +120,16 @@ class OpenRun:
         """Change the paths of data in the config to where they are found; the user's `overrides` come last.
 
         Raises:
-            UserError: data that are not on this machine, or a key that does not exist.
+            UserError: data that are not on this machine, a key that does not exist, or one that is read no more once
+                the run is trained.
         """
+        for text in overrides:
+            key = text.partition("=")[0].lstrip("+~")
+            require(
+                key.partition(".")[0] in READ,
+                f"'{text}': a trained run reads no '{key}' any more; what can be changed here begins with "
+                f"{', '.join(READ)}",
+            )
         started = str(self.manifest.get("directory") or ".")
         adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True)
         moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]

@@ -108,6 +108,14 @@ class Anomaly(Task):
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
         return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
+    def check(self, spec: DataSpec) -> None:
+        for label in self.normal_labels or ():
+            require(
+                spec.num_classes is None or 0 <= label < spec.num_classes,
+                f"task anomaly: normal_labels={self.normal_labels}, but no example has the label {label}: those of "
+                f"these data are 0 to {(spec.num_classes or 0) - 1}",
+            )
+
     def run(self, context: TaskContext) -> dict[str, float]:
         detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
         scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}

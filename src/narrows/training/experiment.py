@@ -39,6 +39,7 @@ from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.library_options import check_scheduler_options, late_milestones
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
 from narrows.training.tensorboard import TensorBoard
@@ -101,6 +102,7 @@ def check_composition(config: DictConfig) -> Objective:
             does not fit the model's latent.
     """
     check_trainer(config.trainer)
+    check_scheduler_options(config.scheduler)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
@@ -141,11 +143,13 @@ def train(
     start = _starting_point(job, record)
     trainer = make_trainer(config, job)
     data = load_data(config, source)
-    for line in data.reading:
+    for line in [*data.reading, *late_milestones(config)]:
         log.info("%s", line)
     if record is not None:
         record.update(data=data.spec.to_dict(), reading=data.reading)
         recorded_table_encoding.save(data, record.path)
+    for task in tasks.values():
+        task.check(data.spec)
     model = build_model(config, data.spec)
     if record is not None:
         record.update(parameters=_announced(job, data, model, trainer))

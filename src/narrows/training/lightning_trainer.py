@@ -13,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.composition import build, is_chosen
 from narrows.config.plain_yaml import flatten
-from narrows.errors import UserError, require
+from narrows.errors import UserError
 from narrows.losses import Objective
 from narrows.runs.job import Job
 from narrows.tasks.base import Task
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
+from narrows.training.library_options import check_trainer_options
 from narrows.training.tensorboard import TensorBoard
 
 CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
@@ -41,8 +42,7 @@ def check_trainer(options: DictConfig) -> None:
     Raises:
         UserError: names the option.
     """
-    every = options.get("check_val_every_n_epoch")
-    require(every is None or every >= 1, f"trainer.check_val_every_n_epoch must be at least 1, not {every}")
+    check_trainer_options(options)
     if options.get("accelerator") in ("gpu", "cuda") and not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     ):
