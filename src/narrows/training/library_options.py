@@ -48,10 +48,8 @@ def _check_least(where: str, node: DictConfig, least: dict[str, int]) -> None:
         value = node.get(option, bound)
         if value is None and option in OPTIONAL:
             continue
-        require(
-            _is_whole(value) and value >= bound,
-            f"{where}.{option} must be a whole number of at least {bound}, not {'null' if value is None else value}",
-        )
+        require(_is_whole(value), f"{where}.{option} must be a whole number, not {'null' if value is None else value}")
+        require(value >= bound, f"{where}.{option} must be at least {bound}, not {value}")
 
 
 def _check_milestones(epochs: Any) -> None:
