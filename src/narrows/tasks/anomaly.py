@@ -121,6 +121,7 @@ class Anomaly(Task):
         scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}
         held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
         test = self._judge("test", self._test(context), scores)
+        self._tell_absent(context, held, test)
         normal, anomalous = ~self._anomalous(held), self._anomalous(test)
         self._check(normal, anomalous)
         thresholds = {name: self._threshold(values[normal]) for name, values in held.scores.items()}
@@ -136,6 +137,15 @@ class Anomaly(Task):
         if self.normal_labels is None:
             return judged.outlier
         return judged.outlier | ~np.isin(judged.labels, self.normal_labels)
+
+    def _tell_absent(self, context: TaskContext, *judged: _Judged) -> None:
+        present = {label for split in judged for label in split.labels.tolist()}
+        absent = [label for label in self.normal_labels or () if label not in present]
+        if absent:
+            context.warn(
+                f"task anomaly: no validation or test example has the label {', '.join(map(str, absent))} of "
+                f"normal_labels={self.normal_labels}"
+            )
 
     def _check(self, normal: Flags, anomalous: Flags) -> None:
         if not normal.any():
