@@ -22,7 +22,7 @@ from narrows.coding.coding_tables import Fitted, Tables, load_tables, store
 from narrows.coding.example_files import Examples
 from narrows.coding.model_codec import Codec
 from narrows.coding.nrwz_file import LAYOUT, digest, pack, unpack
-from narrows.coding.packing import pack_examples, quantise, rebuild_examples, unpack_examples
+from narrows.coding.packing import find_tables, pack_examples, quantise, rebuild_examples, unpack_examples
 from narrows.errors import UserError
 
 ARRAY: dict[str, Any] = {"kind": "npz", "key": "x", "shape": [1, 8, 8], "dtype": "float32", "channel": True}
@@ -60,6 +60,7 @@ WRONG: dict[str, tuple[Any, int]] = {
     "no dtype": (without(ARRAY, "dtype"), 2),
     "objects": (ARRAY | {"dtype": "object"}, 2),
     "channel": (ARRAY | {"channel": "no"}, 2),
+    "an array of several shapes": (ARRAY | {"shapes": [[1, 8, 8], [1, 9, 9]]}, 2),
     "no axis of channels": (ARRAY | {"channel": False, "shape": [3, 8, 8]}, 2),
 }
 WRONG |= {
@@ -220,6 +221,13 @@ def test_a_damaged_default_step_is_refused_by_name(default: str, tmp_path: Path)
     )
     with pytest.raises(UserError, match=r"default\.json is damaged"):
         fit.step()
+
+
+def test_a_step_that_the_model_does_not_read_is_refused(coded: tuple[Codec, Tables, bytes], tmp_path: Path) -> None:
+    codec, tables, code = coded
+    store(Tables(tables.model, 0.5, tables.tables), tmp_path)
+    with pytest.raises(UserError, match=r"^f: .*latents are codes already"):
+        find_tables(codec, tmp_path, file_of(ARRAY, 2, code, step=0.5, model=tables.model), "f")
 
 
 def test_tables_of_another_number_of_streams_are_refused(coded: tuple[Codec, Tables, bytes]) -> None:

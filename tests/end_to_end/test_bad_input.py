@@ -89,6 +89,10 @@ VALUES: dict[str, tuple[tuple[str, ...], str]] = {
         ("datamodule.source.train_labels=[1,77]",),
         "no example has the label 77; the labels that exist are [0, 1, 2",
     ),
+    "memory": (
+        ("datamodule=image_folder", "datamodule.source.path=x", "datamodule.source.memory_limit_mb=-1"),
+        "source.memory_limit_mb must not be negative, but is -1",
+    ),
     "fold without folds": (("datamodule.fold=-1",), "fold=-1 is read with folds alone: set folds too"),
     "package": (("--package=nope",), "--package is of a config that is shown: add --cfg=job"),
     "fold": (("datamodule.folds=5", "datamodule.fold=5"), "must lie in 0 to 4"),

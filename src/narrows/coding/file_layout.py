@@ -86,6 +86,7 @@ def is_inside(name: Any) -> bool:
 
 def _check_array(layout: dict[str, Any]) -> None:
     dtype, channel = layout.get("dtype"), layout.get("channel", True)
+    require(layout.get("shapes") is None, "the file's header gives the examples of one array shapes of their own")
     require(dtype in DTYPES, f"the file says that it holds {_shown(dtype)}, which is none of {', '.join(DTYPES)}")
     require(isinstance(channel, bool), f"the file's header has channel {_shown(channel)}, which is no true or false")
     channels = {shape[0] for _, shape in shapes(layout, 1)} if not channel else {1}

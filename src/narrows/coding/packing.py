@@ -16,7 +16,7 @@ from narrows.coding.ans_entropy_coder import Whole
 from narrows.coding.coding_tables import Tables, file_of, load_tables
 from narrows.coding.example_files import Examples
 from narrows.coding.file_layout import shapes
-from narrows.coding.model_codec import Codec, fingerprint, rounded
+from narrows.coding.model_codec import Codec, check_step, fingerprint, rounded
 from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError, require
 
@@ -54,6 +54,10 @@ def find_tables(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
         header.model == own,
         f"{name} was written by another model ({header.model.hex()}) than this run's ({own.hex()}): name its run",
     )
+    try:
+        check_step(codec.model, header.step)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     tables = load_tables(folder, own, header.step)
     if tables is None or tables.checksum != header.tables:
         raise UserError(

@@ -46,7 +46,9 @@ def decompress(options: argparse.Namespace) -> None:
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import find_tables, rebuild_examples, unpack_examples
 
-    data, name = options.source.read_bytes(), str(options.source)
+    name = str(options.source)
+    require(not options.source.exists() or options.source.is_file(), f"{name} is no file: name what compress wrote")
+    data = options.source.read_bytes()
     header, _ = unpack(data, name)
     example_files.check_target(options.target, header.layout, header.count)
     run = open_run(options)

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
-from narrows.errors import nearest, require
+from narrows.errors import nearest, printable, require
 from narrows.files import replacing
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
 
     rows = flags = troubled = empty = 0
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=path.name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=1.0, desc=printable(path.name), bar_format=form, disable=not sys.stderr.isatty()) as bar:
         for chunk in read_chunks(path, how):
             if rows == 0:
                 scorer.check(chunk.frame, path)

@@ -123,13 +123,7 @@ class OpenRun:
             UserError: data that are not on this machine, a key that does not exist, or one that is read no more once
                 the run is trained.
         """
-        for text in overrides:
-            key = text.partition("=")[0].lstrip("+~")
-            require(
-                key.partition(".")[0] in READ,
-                f"'{text}': a trained run reads no '{key}' any more; what can be changed here begins with "
-                f"{', '.join(READ)}",
-            )
+        require_read(overrides)
         started = str(self.manifest.get("directory") or ".")
         adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True)
         moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]
@@ -169,3 +163,18 @@ class OpenRun:
     def checksum(self) -> str:
         """The checksum of the weights, which everything made from them records."""
         return checkpoint_files.checksum(self.weights)
+
+
+def require_read(overrides: Sequence[str]) -> None:
+    """Refuse overrides of what is no longer read once a run is trained: they would change nothing, without a word.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+~")
+        require(
+            key.partition(".")[0] in READ,
+            f"'{text}': a trained run reads no '{key}' any more; what can be changed here begins with "
+            f"{', '.join(READ)}",
+        )
