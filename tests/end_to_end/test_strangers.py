@@ -127,6 +127,16 @@ def test_a_users_own_links_above_a_run_work(run: Path, tmp_path: Path) -> None:
     assert json.loads((disk / "new" / "manifest.json").read_text())["status"] == "completed"
 
 
+def test_a_new_run_writes_nothing_through_a_link_in_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.log").symlink_to(tmp_path / "victim")
+    done = run_in_process(*SMALL, *CODES, cwd=tmp_path)
+    assert done.code == 2
+    assert "train.log is a link to" in done.err
+    assert not (tmp_path / "victim").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["train.log"]
+
+
 @pytest.mark.parametrize(
     ("changes", "count"),
     [

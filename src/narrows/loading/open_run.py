@@ -13,7 +13,7 @@ import torch
 
 from narrows.config.composition import build, check_keys
 from narrows.config.overrides import override
-from narrows.errors import UserError, require
+from narrows.errors import UserError, nearest, require
 from narrows.files import read_json
 from narrows.loading import fitted_density, permitted_classes
 from narrows.loading.adapt_config import adapt
@@ -173,8 +173,5 @@ def require_read(overrides: Sequence[str]) -> None:
     """
     for text in overrides:
         key = text.partition("=")[0].lstrip("+~")
-        require(
-            key.partition(".")[0] in READ,
-            f"'{text}': a trained run reads no '{key}' any more; what can be changed here begins with "
-            f"{', '.join(READ)}",
-        )
+        root = key.partition(".")[0]
+        require(root in READ, f"'{text}' changes nothing in a trained run: no '{key}' is read; {nearest(root, READ)}")
