@@ -7,7 +7,7 @@ import sys
 
 from narrows import __version__
 from narrows.commands import COMMANDS
-from narrows.errors import nearest
+from narrows.errors import nearest, printable
 from narrows.standard_streams import make_dependable
 
 HELP = """\
@@ -45,7 +45,7 @@ def main() -> None:
         print(__version__)
         return
     if command not in COMMANDS:
-        print(f"narrows: there is no command '{command}': {nearest(command, COMMANDS)}", file=sys.stderr)
+        print(f"narrows: there is no command '{printable(command)}': {nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.stdout.flush()
     # `train` imports the user's own classes from the current directory; what reads a stranger's run must not. By the

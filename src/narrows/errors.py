@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import functools
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,12 @@ OWN_CLASSES = 'see "Your own classes" in CONTRIBUTING.md'
 class UserError(ValueError):
     """A user's mistake: commands print its one sentence, without a traceback, and exit with code 2.
 
-    The sentence names what was wrong, where, and what would be right.
+    The sentence names what was wrong, where, and what would be right. It stands on one line and has no control
+    characters, because what it quotes (a key, a value, a file's name) may be a stranger's.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(printable(" ".join(sentence.splitlines())))
 
 
 class NonFiniteError(UserError):
@@ -44,6 +49,13 @@ def stop(sentence: str) -> NoReturn:
 def printable(text: str) -> str:
     """`text` without control characters, which could take over the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+class PrintableFormatter(logging.Formatter):
+    """The formatter of every log line: what it quotes may be a stranger's, so control characters are replaced."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 @functools.singledispatch
@@ -88,7 +100,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except Pruned as error:
-        print(f"narrows: {error}", file=sys.stderr)
+        print(f"narrows: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(0) from error
     except Exception as error:
         if (said := sentence(error)) is None:

@@ -70,6 +70,31 @@ VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     "epochs": (("trainer.max_epochs=-3",), "max_epochs"),
     "no epoch": (("trainer.max_epochs=0",), "nothing was trained"),
     "no validation": (("trainer.check_val_every_n_epoch=0",), "must be at least 1, not 0"),
+    "conversion": (("+bottleneck._convert_=foo",), "bottleneck._convert_: there is no 'foo': valid: all, none"),
+    "recursion": (("+bottleneck._recursive_=foo",), "bottleneck._recursive_ must be true or false, not foo"),
+    "letters as milestones": (
+        ("scheduler=milestones", "scheduler.milestones=abc"),
+        "must be a list of epochs that incre",
+    ),
+    "T_max": (("scheduler=cosine", "scheduler.T_max=0"), "scheduler.T_max must be at least 1, not 0"),
+    "noise": (
+        ("+task@tasks.denoising=denoising", "tasks.denoising.noises={gaussian: [-1]}"),
+        "sigma must be above 0, not -1",
+    ),
+    "labels of a task": (
+        ("+task@tasks.anomaly=anomaly", "tasks.anomaly.normal_labels=[77]"),
+        "no example has the label 77: those of these data are 0 to 9",
+    ),
+    "labels of training": (
+        ("datamodule.source.train_labels=[1,77]",),
+        "no example has the label 77; the labels that exist are [0, 1, 2",
+    ),
+    "memory": (
+        ("datamodule=image_folder", "datamodule.source.path=x", "datamodule.source.memory_limit_mb=-1"),
+        "source.memory_limit_mb must not be negative, but is -1",
+    ),
+    "fold without folds": (("datamodule.fold=-1",), "fold=-1 is read with folds alone: set folds too"),
+    "package": (("--package=nope",), "--package is of a config that is shown: add --cfg=job"),
     "fold": (("datamodule.folds=5", "datamodule.fold=5"), "must lie in 0 to 4"),
     "accumulate": (("module.accumulate=0",), "module.accumulate must be at least 1, not 0"),
     "lr": (("optimizer.lr=-1",), "optimizer: Invalid learning rate: -1"),

@@ -251,3 +251,17 @@ def test_the_example_of_another_separator_works_when_pasted(trained: Path, monke
     rows(20).to_csv("new.csv", index=False, sep=";")
     score.main(["run", "new.csv", override, "-o", "semicolons.csv"])
     assert Path("semicolons.csv").read_text() == Path("commas.csv").read_text()
+
+
+def test_a_strangers_category_is_no_formula_and_the_users_own_cells_stay(place: Path) -> None:
+    encoding = Path("run/encoding.json")
+    encoding.write_text(
+        encoding.read_text().replace('"red"', '"=A1"').replace('"blue"', '"@x"').replace("green", "+1+1")
+    )
+    new = rows(60).drop(columns="kind").replace({"colour": {"red": "=A1", "blue": "@x", "green": "+1+1"}})
+    new.to_csv("new.csv", index=False)
+    own = {name: Path(name).read_bytes() for name in ("train.csv",)}
+    found = scored(place, "new.csv")
+    assert own == {name: Path(name).read_bytes() for name in own}
+    assert set(found["reconstruction_colour"].dropna()) <= {"'=A1", "'@x", "'+1+1"}
+    assert set(found["colour"].dropna()) == {"=A1", "@x", "+1+1"}

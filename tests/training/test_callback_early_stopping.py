@@ -24,3 +24,8 @@ def test_patience_counts_from_the_start(start: int, epochs: int) -> None:
 def test_an_epoch_below_1_is_refused() -> None:
     with pytest.raises(UserError, match="start must be an epoch, at least 1, not 0"):
         EarlyStopping(start=0)
+
+
+def test_a_negative_patience_is_refused() -> None:
+    with pytest.raises(UserError, match="patience must not be negative, but is -1"):
+        EarlyStopping(patience=-1)

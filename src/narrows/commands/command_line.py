@@ -10,7 +10,7 @@ from pathlib import Path
 
 from narrows import os_signals
 from narrows.config.old_words import refuse_old_words
-from narrows.errors import explained, require
+from narrows.errors import PrintableFormatter, explained, printable, require
 from narrows.standard_streams import make_dependable
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,12 @@ def require_overrides(arguments: Iterable[str], otherwise: str) -> None:
         require("=" in argument, f"'{argument}' is no KEY=VALUE, and {otherwise}")
 
 
+def print_paths(*paths: Path) -> None:
+    """Print the paths of what was written, one a line."""
+    for path in paths:
+        print(printable(str(path)))
+
+
 def run(
     made: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
@@ -65,7 +71,7 @@ def run(
             if "=" in argument or argument.startswith("--"):
                 refuse_old_words(argument)
     options = made.parse_intermixed_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _log_to_stderr()
     # A signal ends the command as an exception does, so that no file is left half written.
     with os_signals.handled(), explained():
         try:
@@ -73,3 +79,9 @@ def run(
             sys.stdout.flush()
         except BrokenPipeError:
             log.debug("the reader of the output has closed it")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

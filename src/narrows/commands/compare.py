@@ -13,7 +13,7 @@ from narrows.compare.higher_is_better import choose_metrics, metric_names
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
-from narrows.errors import UserError, nearest, require
+from narrows.errors import UserError, nearest, printable, require
 from narrows.files import write_atomically
 from narrows.runs.run_directory import require_not_recorded
 
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:
 
         runs = _table(options, usable, []) if table.grouped else table
         write_report(Path(options.html), runs, table if table.grouped else None, usable, notes, options.sort)
-        print(f"report  {options.html}", file=sys.stderr)
+        print(f"report  {printable(options.html)}", file=sys.stderr)
 
 
 def _check_targets(options: argparse.Namespace, runs: Sequence[Path]) -> None:

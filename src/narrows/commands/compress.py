@@ -76,8 +76,10 @@ def compress(options: argparse.Namespace) -> None:
     from narrows.coding.model_codec import Codec
     from narrows.coding.packing import pack_examples, quantise
     from narrows.files import write_atomically
+    from narrows.loading.open_run import require_read
 
     require_overrides(options.overrides, "IN and OUT are named already")
+    require_read(options.overrides)
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
     check_target(options)
     run = open_run(options)

@@ -32,11 +32,12 @@ from narrows.compare.reproduction_report import ARITHMETIC, Reproduction, differ
 from narrows.compare.table_formats import console
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
-from narrows.errors import UserError, explained, require
+from narrows.errors import UserError, explained, printable, require
 from narrows.files import read_json, write_json
 from narrows.loading.adapt_config import adapt, split
 from narrows.loading.permitted_classes import read_config
 from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
+from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.recorded_threads import recorded_threads
 from narrows.runs.run_directory import read_manifest
 from narrows.standard_streams import make_dependable
@@ -125,6 +126,7 @@ def plan(options: argparse.Namespace, out: Console) -> Plan:
 
 def _judgeable(run: Path) -> dict[str, Any]:
     require(run.is_dir(), f"there is no run directory {run}")
+    require_plain_entries(run)
     manifest = read_manifest(run)
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
@@ -252,7 +254,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     code = train(asked)
     if code != 0:
         if code != 2:
-            print(f"narrows: the run in {asked.into} ended with exit code {code}", file=sys.stderr)
+            print(f"narrows: the run in {printable(str(asked.into))} ended with exit code {code}", file=sys.stderr)
         return code if code == 2 or code > 128 else 1
     if asked.against is None:
         return 0

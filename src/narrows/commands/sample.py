@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
+from narrows.commands.command_line import add_allow, new_parser, packages, print_paths, require_overrides
 from narrows.errors import UserError, nearest, require
 from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES
 from narrows.runs.run_directory import require_not_recorded
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: print(*sample(options), sep="\n"), arguments)
+    command_line.run(parser(), lambda options: print_paths(*sample(options)), arguments)
 
 
 def sample(options: argparse.Namespace) -> list[Path]:

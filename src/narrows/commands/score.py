@@ -9,6 +9,7 @@ columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in or
 - `anomaly`: 1 where the score is above the threshold, else 0. The threshold is a quantile of the scores of the run's
   normal validation rows; these are kept in the run's `calibration.json`, so that later calls need no training data;
 - `reconstruction_<column>`: in the data's own units; for a category the likeliest one, for a truth value the likelier;
+  a category that a spreadsheet would compute (`=A1`) gets an apostrophe before it, because the run may be a stranger's;
 - `problem`: why a row could not be scored (its other new cells are then empty), or which of its categories no training
   row has (it is scored as "other").
 
@@ -26,8 +27,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
-from narrows.errors import nearest, require
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
+from narrows.errors import nearest, printable, require
 from narrows.files import replacing, require_no_pipe, require_other
 from narrows.runs.run_directory import require_not_recorded
 
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: print(score(options)), arguments)
+    command_line.run(parser(), lambda options: print_paths(score(options)), arguments)
 
 
 def score(options: argparse.Namespace) -> Path:
@@ -191,9 +192,14 @@ class Scorer:
         """Score, flag and reconstruction of rows without problems, as Python objects `[N, added - 1]`."""
         import numpy as np
 
+        from narrows.compare.table_formats import as_cell
+
         x, observed = self.encoding.encode(values, missing)
         rebuilt, scores = self.calibration.judge(self.model, x, observed)
         decoded = self.encoding.decode(rebuilt.double().numpy())
+        for name in decoded.select_dtypes(exclude="number"):
+            # The levels are the run's, which may be a stranger's.
+            decoded[name] = [as_cell(cell) if isinstance(cell, str) else cell for cell in decoded[name]]
         found = np.empty((len(x), len(self.added) - 1), dtype=object)
         found[:, 0], found[:, 1] = scores, (scores > self.threshold).astype(int)
         found[:, 2:] = decoded.to_numpy(dtype=object)
@@ -208,7 +214,7 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
 
     rows = flags = troubled = empty = 0
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=path.name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=1.0, desc=printable(path.name), bar_format=form, disable=not sys.stderr.isatty()) as bar:
         for chunk in read_chunks(path, how):
             if rows == 0:
                 scorer.check(chunk.frame, path)

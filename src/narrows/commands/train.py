@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -91,6 +92,32 @@ def _refuse_rerun(arguments: list[str]) -> None:
     )
 
 
+def _shows_config(arguments: list[str]) -> bool:
+    return any(text in ("--cfg", "-c", "--help", "-h") or text.startswith(("--cfg=", "-c=")) for text in arguments)
+
+
+def _check_display_options(arguments: list[str]) -> None:
+    """Refuse options that only change how a config is shown, where none is shown.
+
+    Raises:
+        UserError: names the option.
+    """
+    for text in arguments:
+        option = text.partition("=")[0]
+        displays = option in ("--package", "-p", "--resolve")
+        require(not displays or _shows_config(arguments), f"{option} is of a config that is shown: add --cfg=job")
+
+
+def _run_or_show(entry: Callable[[], None]) -> None:
+    try:
+        entry()
+    except SystemExit as end:
+        # Hydra itself ends so for a --package that the config does not have.
+        if end.code == 1 and _shows_config(sys.argv[1:]):
+            raise SystemExit(2) from end
+        raise
+
+
 def main() -> None:
     """Run the command line."""
     make_dependable()
@@ -102,6 +129,7 @@ def main() -> None:
     register_resolvers()
     with explained():
         _refuse_rerun(sys.argv[1:])
+        _check_display_options(sys.argv[1:])
         check_overrides(sys.argv[1:])
     if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():
@@ -112,7 +140,7 @@ def main() -> None:
         sys.argv[1:] = _clear_leftovers(sys.argv[1:])
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
-        entry(task)()
+        _run_or_show(entry(task))
         sys.stdout.flush()
 
 

@@ -7,11 +7,12 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -21,6 +22,8 @@ from narrows.compare.two_runs import MISSING
 from narrows.errors import printable
 
 MARK = "★"
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The characters with which a formula may begin, also in full width."""
 
 
 @dataclass
@@ -127,16 +130,47 @@ def number(value: float | None, deviation: float | None = None) -> str:
     return f"{value:.{max(0, places)}f} ± {deviation:.{max(0, places)}f}"
 
 
+class PrintableConsole(Console):
+    """A console that replaces the control characters of all it prints: a run's names may be a stranger's."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control or text == "\n" else Segment(_lines(text), style)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def console(width: int = 160) -> Console:
     """The console for tables, `width` columns wide outside a terminal; text of runs is never read as markup."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
+    return PrintableConsole(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, the same on every system."""
+    """Rows as CSV for people, the same on every system; no text in it is a spreadsheet's formula."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    safe = ([as_cell(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(out, lineterminator="\n").writerows(safe)
     return out.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """A text for a spreadsheet: one that would be a formula gets an apostrophe before it, and a number stays.
+
+    "CSV Injection" (OWASP), https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    begins = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in FORMULA
+    return f"'{text}" if begins and len(text) > 1 and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def row_label(table: Table) -> str:

@@ -153,7 +153,17 @@ def check_keys(config: DictConfig) -> None:
         for key in node:
             if known is not None and key not in known and key not in HYDRA_KEYS:
                 raise UserError(f"{path} has no option '{key!s}': {nearest(str(key), known)}")
+        _check_hydra_keys(node, path)
         check_types(target, node, path)
+
+
+def _check_hydra_keys(node: DictConfig, path: str) -> None:
+    """Refuse values of Hydra's own keys that Hydra ignores, or on which it fails later."""
+    convert, choices = node.get("_convert_", "none"), ("none", "partial", "object", "all")
+    require(convert in choices, f"{path}._convert_: there is no '{convert}': {nearest(str(convert), choices)}")
+    for key in ("_partial_", "_recursive_"):
+        value = node.get(key, True)
+        require(isinstance(value, bool), f"{path}.{key} must be true or false, not {value}")
 
 
 def find_object(name: str) -> Any:

@@ -38,6 +38,7 @@ class Plan:
                 fraction or rows,
                 f"validation={held!r} is neither a fraction between 0 and 1, a number of rows, 'official' nor 'auto'",
             )
+        require(self.folds is not None or self.fold == 0, f"fold={self.fold} is read with folds alone: set folds too")
         if self.folds is not None:
             require(self.folds >= 2, f"folds={self.folds} leaves nothing to train on: it must be at least 2")
             require(
@@ -71,6 +72,7 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     if plan.validation == "auto":
         plan = replace(plan, validation=FRACTION if contents.validation is None else "official")
     development = contents.train
+    _require_labels(contents)
     splits: dict[str, Split] = {}
     rows = torch.arange(len(development))
     if contents.test is not None:
@@ -109,6 +111,24 @@ def _whole(part: Part, kind: Kind) -> Split:
 
 def _take(part: Part, rows: Tensor, kind: Kind) -> Split:
     return _whole(part, kind) if len(rows) == len(part) else Split(part.select(rows), rows, kind)
+
+
+def _require_labels(contents: Contents) -> None:
+    """Refuse a label in `train_labels` that no example has.
+
+    Raises:
+        UserError: names it.
+    """
+    labels = [part.label for part in contents.parts().values() if part.label is not None and part.label.ndim == 1]
+    if contents.train_labels is None or not labels:
+        return
+    present = set(torch.cat(labels).unique().tolist())
+    absent = [label for label in contents.train_labels if label not in present]
+    require(
+        not absent,
+        f"train_labels={list(contents.train_labels)}: no example has the label {', '.join(map(str, absent))}; "
+        f"the labels that exist are {sorted(present)}",
+    )
 
 
 def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:

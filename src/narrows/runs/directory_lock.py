@@ -38,14 +38,14 @@ def hold(folder: Path, work: str, new: bool = False) -> None:
         new: refuse a directory that was ever locked.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or the lock is a link, which could lead to any file.
         OSError: it cannot be written (`FileExistsError`: `new`, but it was locked before).
     """
     folder = folder.resolve()
     if folder in _held:
         raise UserError(f"this process {work} {folder} already")
     there = (folder / LOCK).exists()
-    handle = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | (os.O_EXCL if new else 0), 0o644)
+    handle = _open(folder, os.O_CREAT | os.O_RDWR | (os.O_EXCL if new else 0))
     if not _lock_soon(handle) or not _is_in_place(handle, folder):
         owner = os.read(handle, 200).decode(errors="replace").strip()
         os.close(handle)
@@ -104,8 +104,8 @@ def is_held(folder: Path) -> bool:
     if folder in _held:
         return False
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR)
-    except OSError:
+        handle = _open(folder, os.O_RDWR)
+    except (OSError, UserError):
         return False
     try:
         return not _lock(handle)
@@ -119,6 +119,15 @@ def _is_in_place(handle: int, folder: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.stat(folder / LOCK))
     except FileNotFoundError:
         return False
+
+
+def _open(folder: Path, flags: int) -> int:
+    try:
+        return os.open(folder / LOCK, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{folder / LOCK} is a link, and a lock must be a file: take it away") from error
+        raise
 
 
 def _lock(handle: int) -> bool:

@@ -40,3 +40,5 @@ RECORD = (
 
 SWEEP = "sweep.yaml"
 """The file that marks a directory as a sweep's; its runs lie below it."""
+LOGS = "logs"
+"""The logs and locks of a sweep's jobs."""

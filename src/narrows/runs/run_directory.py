@@ -14,6 +14,7 @@ from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS, RECORD
 from narrows.runs.old_names import current_manifest
+from narrows.runs.plain_entries import require_plain_entries
 
 ROOM = 1 << 16
 """Bytes by which the manifest may grow until the run ends."""
@@ -71,10 +72,11 @@ class RunDirectory:
         """Create the directory for a new run and lock it against other processes and runs.
 
         Raises:
-            UserError: the directory cannot be written, or already holds a run.
+            UserError: the directory cannot be written, already holds a run, or holds a link.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            require_plain_entries(self.path)
             directory_lock.hold(self.path, "is writing", new=True)
         except FileExistsError as error:
             raise UserError(
@@ -93,8 +95,9 @@ class RunDirectory:
             wait: write nothing before `begin`.
 
         Raises:
-            UserError: another process is writing it, it cannot be written, or its manifest is damaged.
+            UserError: another process is writing it, it cannot be written, its manifest is damaged, or it holds a link.
         """
+        require_plain_entries(self.path)
         try:
             directory_lock.hold(self.path, "is writing")
         except OSError as error:

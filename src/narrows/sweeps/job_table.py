@@ -12,7 +12,7 @@ from typing import Any
 from narrows.compare.table_formats import csv_text
 from narrows.config.old_words import current_override
 from narrows.files import write_atomically, write_json
-from narrows.runs.file_names import CONFIG, MANIFEST, METRICS
+from narrows.runs.file_names import CONFIG, LOGS, MANIFEST, METRICS
 from narrows.runs.old_names import current_figures
 from narrows.sweeps.proposals import ENDED, Proposal, State
 
@@ -152,10 +152,10 @@ class Table:
         return self.sweep / row.directory
 
     def log(self, row: Row) -> Path:
-        return self.sweep / "logs" / f"{row.number:03d}.log"
+        return self.sweep / LOGS / f"{row.number:03d}.log"
 
     def lock(self, row: Row) -> Path:
-        return self.sweep / "logs" / f"{row.number:03d}.lock"
+        return self.sweep / LOGS / f"{row.number:03d}.lock"
 
     def figures(self, row: Row) -> dict[str, float]:
         """The final figures of a job's run."""

@@ -120,6 +120,13 @@ class Task:
         """None if this task can judge that model on such data, else the reason why not."""
         return None
 
+    def check(self, spec: DataSpec) -> None:
+        """Refuse options that can give no figures on such data, before anything is trained.
+
+        Raises:
+            UserError: names the option.
+        """
+
     def run(self, context: TaskContext) -> FigureTable:
         raise NotImplementedError
 

@@ -42,6 +42,7 @@ from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.callbacks.write_checkpoints import is_out_of_memory
 from narrows.training.component_kinds import check_kinds
+from narrows.training.library_options import check_scheduler_options, late_milestones
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
 from narrows.training.starting_point import StartingPoint
@@ -115,6 +116,7 @@ def check_composition(config: DictConfig) -> Objective:
     """
     check_trainer(config.trainer)
     check_kinds(config)
+    check_scheduler_options(config.scheduler)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
@@ -156,10 +158,12 @@ def train(
     trainer = make_trainer(config, job, begin)
     starting_point.require_room(start, trainer, job)
     data = load_data(config, source)
-    for line in data.reading:
+    for line in [*data.reading, *late_milestones(config)]:
         log.info("%s", line)
     if not data.has("test"):
         tasks = without_test_split(tasks)
+    for task in tasks.values():
+        task.check(data.spec)
     model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)

@@ -20,6 +20,7 @@ from narrows.runs.job import Job
 from narrows.tasks.base import Task
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
+from narrows.training.library_options import check_trainer_options
 from narrows.training.tensorboard import TensorBoard
 
 CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
@@ -43,8 +44,7 @@ def check_trainer(options: DictConfig) -> None:
     Raises:
         UserError: names the option.
     """
-    every = options.get("check_val_every_n_epoch")
-    require(every is None or every >= 1, f"trainer.check_val_every_n_epoch must be at least 1, not {every}")
+    check_trainer_options(options)
     if options.get("accelerator") in ("gpu", "cuda") and not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     ):

@@ -20,11 +20,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.composition import checked
 from narrows.config.overrides import override
-from narrows.errors import UserError, printable, require
+from narrows.errors import PrintableFormatter, UserError, printable, require
 from narrows.loading.adapt_config import adapt, is_place, made_absolute, require_no_download
 from narrows.loading.permitted_classes import read_config, require_trusted
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
+from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.run_directory import read_manifest
 from narrows.runs.train_log import TrainLog
 
@@ -66,6 +67,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _resumed(directory: Path, overrides: list[str], allow: list[str], keep: bool) -> tuple[DictConfig, Job]:
+    if directory.is_dir():
+        require_plain_entries(directory)
     before, overrides = read_config(directory / CONFIG), [made_absolute(text) for text in overrides]
     recorded, sweep = _overridden(before, overrides), SweepJob.from_environment()
     own = sweep is not None and directory.resolve().parent == Path(sweep.sweep)
@@ -178,5 +181,8 @@ def _log_to(directory: Path) -> Callable[[], None]:
     """Log to stderr and, once the returned function is called, to the run's `train.log`, as Hydra does for other
     runs."""
     record = _RunLog(directory / LOG)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[logging.StreamHandler(sys.stderr), record])
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), record]
+    for handler in handlers:
+        handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=handlers)
     return record.begin

@@ -58,6 +58,7 @@ class ImageFolder:
         )
         self.test = test
         self.test_path = test_path
+        require(memory_limit_mb >= 0, f"source.memory_limit_mb must not be negative, but is {memory_limit_mb}")
         self.memory_limit_mb = memory_limit_mb
         self.train_labels = train_labels
 
