@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+MANY = 60
+"""More names than this are not listed in a sentence."""
+
 
 class UserError(ValueError):
     """A user's mistake: commands print its one sentence, without a traceback, and exit with code 2.
@@ -74,10 +77,14 @@ def explained() -> Iterator[None]:
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the nearest valid name, and all valid names."""
+    """The end of an error message about an unknown name: the nearest valid name, and all valid names; of very many, the
+    three nearest alone."""
     valid = sorted(choices)
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
+    if len(valid) > MANY:
+        near = difflib.get_close_matches(name, valid, n=3, cutoff=0.3)
+        return hint + (f"nearest of {len(valid)}: {', '.join(near)}" if near else f"none of {len(valid)} is like it")
     return f"{hint}valid: {', '.join(valid)}" if valid else hint.strip()
 
 
