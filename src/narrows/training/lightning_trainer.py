@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.compare.varied_keys import BOOKKEEPING, WHOLE
+from narrows.compare.varied_keys import BOOKKEEPING
 from narrows.config.composition import build, is_chosen
 from narrows.errors import UserError, require
 from narrows.losses import Objective
@@ -96,12 +96,12 @@ def declare(
 
 
 def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
-    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else what was asked for, and on which
-    data. TensorBoard sorts them by name and shows the first five."""
+    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else the variant, the latent's size and
+    what was asked for. They are few, because TensorBoard sorts them by name and shows the first five."""
     if job.sweep is not None:
         keys = list(job.sweep.varied)
     else:
         asked = [override.partition("=")[0].lstrip("+~") for override in job.overrides]
-        keys = [*WHOLE, *(key for key in asked if not BOOKKEEPING.fullmatch(key))]
+        keys = ["variant", "bottleneck.dim", *(key for key in asked if not BOOKKEEPING.fullmatch(key))]
     values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in keys}
     return {key: value for key, value in values.items() if is_chosen(value)}
