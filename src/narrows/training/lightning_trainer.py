@@ -96,7 +96,7 @@ def declare(
 
 
 def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
-    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else the variant, the latent's size and
+    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else variant, size of the latent and
     what was asked for. They are few, because TensorBoard sorts them by name and shows the first five."""
     if job.sweep is not None:
         keys = list(job.sweep.varied)
