@@ -75,8 +75,8 @@ def _serve(folder: str, host: str, port: int | None) -> str:
     """
     from tensorboard import program
 
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for talkative in ("tensorboard", "absl", "werkzeug"):
+        logging.getLogger(talkative).setLevel(logging.ERROR)
     server = program.TensorBoard()
     asked = [] if port is None else ["--port", str(port)]
     server.configure(argv=[None, "--logdir", folder, "--host", host, "--reload_multifile", "true", *asked])
