@@ -35,7 +35,7 @@ def sweep(tmp_path: Path, make_run: MakeRun) -> Path:
     return write_sweep(tmp_path / "sweep", make_run)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless browser; the test is skipped where there is none."""
     binary = next((found for name in BROWSERS if (found := shutil.which(name))), None)
