@@ -10,6 +10,7 @@ from pathlib import Path
 from narrows.commands.command_line import new_parser, run
 from narrows.compare.comparison_table import compare, data_note, default_sort, repeats, status_note
 from narrows.compare.higher_is_better import choose_metrics, metric_names
+from narrows.compare.run_filter import HELP, choose
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     options = new_parser("compare", DESCRIPTION, EPILOG)
     add = options.add_argument
     add("places", nargs="+", metavar="RUNS_OR_SWEEPS", help="run directories, sweeps, or folders with runs below")
+    add("--where", metavar="CONDITIONS", help=HELP)
     add("--metrics", type=_names, default=[], metavar="A,B", help="metrics to show: names or globs")
     add("--sort", metavar="COLUMN", help="a metric (best first) or a key; default val/loss")
     add("--top", type=_positive, metavar="N", help="only the first N rows")
@@ -69,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     asked = (options.metrics, options.group_by, options.maximize, options.minimize, [options.sort or ""])
     refuse_old_names(name for names in asked for name in names)
-    records = read_runs(options.places)
+    records = choose(read_runs(options.places), options.where)
     usable = [record for record in records if record.usable]
     notes = [_note(record) for record in records if record.notes]
     if not usable:

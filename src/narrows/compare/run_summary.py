@@ -22,7 +22,7 @@ def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> 
     out = console(120)
     out.print(figure_table(figures))
     out.print(f"run          {shortest(run_dir)}", soft_wrap=True)
-    out.print(f"TensorBoard  tensorboard --logdir {shortest(output_dir)}", soft_wrap=True)
+    out.print(f"TensorBoard  narrows tensorboard {shortest(output_dir)}", soft_wrap=True)
 
 
 def print_figures(found: Mapping[str, dict[str, float]]) -> None:

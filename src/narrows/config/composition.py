@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from narrows.config.option_types import check_types
 from narrows.config.plain_yaml import flatten
+from narrows.config.run_names import asked_name, plain
 from narrows.errors import UserError, nearest, require
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ OPTIONAL = ("density",)
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
+NOTES = ("name", "tags", "notes")
+"""Words of the user about a run, which change nothing; configs recorded before they existed lack them."""
 
 
 def config_dir() -> Path:
@@ -60,15 +63,28 @@ def title(choices: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def run_dir(root: str, experiment: str | None, variant: str | None) -> str:
-    """`<root>/<experiment or variant>/<time>_<short id>`, the same however often one process asks."""
-    name = title({"experiment": experiment, "variant": variant})
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return str(Path(root) / name / f"{stamp}_{uuid.uuid4().hex[:8]}")
+def run_dir(
+    root: str,
+    experiment: str | None,
+    variant: str | None,
+    overrides: tuple[str, ...] = (),
+    name: str | None = None,
+) -> str:
+    """`<root>/<experiment or variant>/<name, or what was asked>_<time>_<short id>`, the same however often one process
+    asks."""
+    stamp = f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{uuid.uuid4().hex[:8]}"
+    words = plain(str(name), also="_") if name is not None else asked_name(overrides)
+    folder = Path(root) / title({"experiment": experiment, "variant": variant})
+    return str(folder / (f"{words}_{stamp}" if words else stamp))
 
 
 def register_resolvers() -> None:
-    OmegaConf.register_new_resolver("narrows.run_dir", run_dir, replace=True)
+    def resolve(
+        root: str, experiment: str | None, variant: str | None, overrides: Sequence[str] = (), name: str | None = None
+    ) -> str:
+        return run_dir(root, experiment, variant, tuple(overrides or ()), name)
+
+    OmegaConf.register_new_resolver("narrows.run_dir", resolve, replace=True)
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -111,7 +127,7 @@ def check_layout(config: DictConfig, text: str) -> None:
         UserError: names the key and the nearest valid one.
     """
     needed = (*PARTS, *COLLECTIONS, *SETTINGS)
-    known = (*needed, *OPTIONAL)
+    known = (*needed, *OPTIONAL, *NOTES)
     for key in map(str, config):
         require(
             key in known or f"${{{key}" in text,
@@ -131,8 +147,18 @@ def check_layout(config: DictConfig, text: str) -> None:
         "callbacks has no 'checkpoint', from which a run is tested and loaded; callbacks=none keeps nothing else",
     )
     require(isinstance(config.seed, int), f"seed must be a whole number, not {config.seed!r}")
+    _check_notes(config)
     choices = ("best", "last")
     require(config.checkpoint in choices, f"no checkpoint '{config.checkpoint}': {nearest(config.checkpoint, choices)}")
+
+
+def _check_notes(config: DictConfig) -> None:
+    for key in ("name", "notes"):
+        words = config.get(key)
+        require(words is None or isinstance(words, str), f"{key} must be a text, not {words!r}")
+    tags = config.get("tags") or []
+    listed = isinstance(tags, ListConfig) and all(isinstance(tag, str) for tag in tags)
+    require(not tags or listed, f"tags must be a list of texts, such as tags=[baseline,small], not {tags}")
 
 
 def _require_component(node: Any, path: str, others: Sequence[str] = ()) -> None:

@@ -12,8 +12,8 @@ import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from narrows.compare.varied_keys import BOOKKEEPING
 from narrows.config.composition import build, first_line, is_chosen
-from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, require
 from narrows.losses import Objective
 from narrows.runs.job import Job
@@ -22,9 +22,6 @@ from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.library_options import check_trainer_options
 from narrows.training.tensorboard import TensorBoard
-
-CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
-"""The config groups whose choices are hyper-parameters."""
 
 
 def quieten() -> None:
@@ -118,18 +115,16 @@ def declare(
         metrics += task.figures if task.fits(model.spec, model) is None else ()
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoard):
-            logger.declare(hyperparameters(config, job), list(dict.fromkeys(metrics)))
+            logger.declare(hyperparameters(config, job), dict.fromkeys(metrics), objective)
 
 
 def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
-    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else choices and numbers."""
+    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else variant, size of the latent and
+    what was asked for. They are few, because TensorBoard sorts them by name and shows the first five."""
     if job.sweep is not None:
-        values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in job.sweep.varied}
-        return {key: value for key, value in values.items() if value is not None}
-    named = {key: job.choices[key] for key in CHOSEN if is_chosen(job.choices.get(key))}
-    parts = {
-        key: OmegaConf.to_container(config[key]) for key in ("bottleneck", "loss", "corruption", "encoder", "decoder")
-    }
-    numbers = {k: v for k, v in flatten(parts).items() if not k.split(".")[-1].startswith("_")}
-    chosen = {"seed": config.seed, "lr": config.optimizer.get("lr"), "batch_size": config.datamodule.get("batch_size")}
-    return named | numbers | chosen
+        keys = list(job.sweep.varied)
+    else:
+        asked = [override.partition("=")[0].lstrip("+~") for override in job.overrides]
+        keys = ["variant", "bottleneck.dim", *(key for key in asked if not BOOKKEEPING.fullmatch(key))]
+    values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in keys}
+    return {key: value for key, value in values.items() if is_chosen(value)}

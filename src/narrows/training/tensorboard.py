@@ -1,10 +1,11 @@
-"""The TensorBoard logger of a run, with its HParams row."""
+"""The TensorBoard logger of a run: the order of its groups, and the run's HParams row."""
 
 from __future__ import annotations
 
 import math
+import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from narrows.compare.tensorboard_groups import STAGES, tag_of
 from narrows.errors import naming
 from narrows.training.loggers import Waiting
 
@@ -50,8 +52,9 @@ class TensorBoard(Waiting, TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write each figure under its `tag_of`."""
         with naming(self.log_dir):
-            super().log_metrics(metrics, step)
+            super().log_metrics({tag_of(name): value for name, value in metrics.items()}, step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -65,20 +68,24 @@ class TensorBoard(Waiting, TensorBoardLogger):
             self.experiment.close()
 
     @rank_zero_only
-    def declare(self, hyperparameters: Mapping[str, Any], metrics: list[str]) -> None:
-        """Write the run's one HParams row into its own event file.
+    def declare(self, hyperparameters: Mapping[str, Any], metrics: Iterable[str], terms: Iterable[str]) -> None:
+        """Write the run's one HParams row into its own event file, and the charts of Custom Scalars: for the loss and
+        each term, training and validation in one.
 
         The metric columns are named here, once at the start, because TensorBoard reads them from the first summary that
         it finds; their values are the scalars of the same names.
         """
-        if self._kept(partial(self.declare, hyperparameters, metrics)):
+        if self._kept(partial(self.declare, hyperparameters, list(metrics), list(terms))):
             return
-        from torch.utils.tensorboard.summary import hparams
+        from torch.utils.tensorboard.summary import custom_scalars, hparams
 
         plain = {key: _plain(value) for key, value in hyperparameters.items() if value is not None}
         writer = self.experiment._get_file_writer()
-        for summary in hparams(plain, dict.fromkeys(metrics, math.nan)):
+        for summary in hparams(plain, dict.fromkeys(map(tag_of, metrics), math.nan)):
             writer.add_summary(summary)
+        pairs = {term: [tag_of(f"{stage}/{term}") for stage in STAGES] for term in ("loss", *terms)}
+        charts = {term: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for term, tags in pairs.items()}
+        writer.add_summary(custom_scalars({"training and validation": charts}))
 
 
 def _plain(value: Any) -> bool | int | float | str:
