@@ -13,7 +13,6 @@ from narrows.data.float_precision import find_blurred, narrowed
 from narrows.data.stores import Dense, Store
 from narrows.errors import UserError, require
 
-
 MOST_CLASSES = 1_000_000
 """Labels below this number classes; a larger one is a name or a number of something else."""
 
