@@ -178,7 +178,7 @@ def resolve(kind: ArrayKind, x: NumpyArray, where: str) -> str:
     return found
 
 
-def lay_out(x: NumpyArray, kind: str, channels_last: bool, where: str) -> NumpyArray:
+def lay_out(x: NumpyArray, kind: str, channels_last: bool | None, where: str) -> NumpyArray:
     """`x` with channels first, and with a channel axis added where it has none."""
     if kind == "vector":
         require(not channels_last, f"channels_last=true, but {where} holds vectors, which have no channels")

@@ -46,7 +46,7 @@ class Series:
         standardise: per channel, fitted on the training rows.
         test: fraction held out for the test split, if the file has no test part; null for no test split.
         train_labels: only these labels are trained and validated on; the test split keeps all.
-        channels_last: the examples of a .npz are `[N, T, C]`.
+        channels_last: the examples of a .npz are `[N, T, C]`; null is false.
         order: the columns of the table that order its rows.
         format: of the table, if it is a text.
 
@@ -65,7 +65,7 @@ class Series:
         standardise: Standardise = "standard",
         test: float | None = 0.1,
         train_labels: Sequence[int] | None = None,
-        channels_last: bool = False,
+        channels_last: bool | None = None,
         order: TimeOrder | None = None,
         format: Format | None = None,
     ) -> None:
@@ -93,7 +93,7 @@ class Series:
             return self._examples(path)
         if path.suffix == ".npy":
             raise UserError(f"{path} is neither a .npz of examples X nor a table of signals: convert it to one of them")
-        self._refuse("a table has a column for each channel", channels_last=self.channels_last or None)
+        self._refuse("a table has a column for each channel", channels_last=self.channels_last)
         # Tables need pandas, which is slow to import.
         from narrows.data.signal_table import Columns, read_recordings
         from narrows.data.table_format import Format
