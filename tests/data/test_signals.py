@@ -139,6 +139,18 @@ def test_time_orders_the_rows_and_no_window_crosses_a_gap(tmp_path: Path) -> Non
     assert len(as_they_come.reading) == 1
 
 
+def test_a_clock_that_was_set_back_cuts_the_signal_and_leaves_the_rows_as_they_are(tmp_path: Path) -> None:
+    steps = np.arange(1000)
+    clock = pd.Series(pd.date_range("2026-10-25", periods=1000, freq="15min"))
+    clock[500:] -= pd.Timedelta("1h")
+    read = load(pd.DataFrame({"when": clock, "number": steps}), tmp_path, columns=["number"], stride=4)
+    assert read.reading[1].endswith("the time does not go forward in 1 place, where no window goes on")
+    assert bool((served(read)[:, 0].diff(dim=1) == 1).all())
+    starts = set(served(read)[:, 0, 0].int().tolist())
+    assert {480, 500} <= starts
+    assert not starts & set(range(481, 500))
+
+
 def test_times_that_order_nothing(tmp_path: Path) -> None:
     twice = FRAME.assign(when=[STAMPS[row // 2] for row in range(STEPS)])
     sentence = refusal(twice, tmp_path)

@@ -31,6 +31,11 @@ def prepared(path: Path, **options: Any) -> DataModule:
     return module
 
 
+def told(module: DataModule) -> list[str]:
+    """What the source said of its files."""
+    return [line for line in module.reading if line.startswith("table: ")]
+
+
 def refusal(path: Path, **options: Any) -> str:
     with pytest.raises(UserError) as caught:
         prepared(path, **options)
@@ -66,7 +71,7 @@ def test_a_column_of_numbers_stays_one_whatever_a_few_of_its_cells_hold(tmp_path
     outs = ways_out(sentence)
     module = prepared(path, **outs[0])
     assert [(c.name, c.kind) for c in module.spec.columns or []] == [("a", "numeric"), ("b", "numeric")]
-    assert module.reading == ["table: 2 numeric (a, b); 60 rows, 4 missing cells"]
+    assert told(module) == ["table: 2 numeric (a, b); 60 rows, 4 missing cells"]
     for other in outs[1:]:
         assert prepared(path, **other).reading[0].startswith("table: 1 numeric (b), 1 categorical (a: ")
 
@@ -140,7 +145,7 @@ def test_another_separator_is_seen_in_the_header(tmp_path: Path, separator: str,
     (way_out,) = ways_out(sentence)
     assert way_out["format"].separator == separator
     assert word in sentence
-    assert prepared(path, **way_out).reading == ["table: 2 numeric (a, b); 60 rows"]
+    assert told(prepared(path, **way_out)) == ["table: 2 numeric (a, b); 60 rows"]
     assert "is one cell" in refusal(path, format=Format(header=False)) or separator == " "
     assert "separator=comma" in refusal(written(tmp_path, WIDTH), format=Format(";"))
 
@@ -178,7 +183,7 @@ def test_columns_that_name_rows(tmp_path: Path) -> None:
             continue
         sentence = refusal(path)
         assert said in sentence
-        assert prepared(path, **ways_out(sentence)[0]).reading == [
+        assert told(prepared(path, **ways_out(sentence)[0])) == [
             "table: 1 numeric (b); 60 rows",
             f"table: left out: {name or 'one without a name'}",
         ]
@@ -195,7 +200,7 @@ def test_dates_by_choice(tmp_path: Path) -> None:
     kinds = ["when: date", "own: date %d.%m.%Y %H:%M"]
     for name in ("a.csv", "a.parquet"):
         module = prepared(tmp_path / name, kinds=kinds)
-        assert module.reading == ["table: 1 numeric (b), 2 date (when, own); 60 rows, 2 missing cells"]
+        assert told(module) == ["table: 1 numeric (b), 2 date (when, own); 60 rows, 2 missing cells"]
         (rows,) = (batch.index for batch in module.ordered_loader("test"))
         (x,) = (batch.x for batch in module.ordered_loader("test"))
         assert module.encoding is not None
@@ -238,7 +243,7 @@ def test_parquet(tmp_path: Path) -> None:
         assert prepared(tmp_path / "a.parquet", **ways_out(sentence)[0]).spec.shape == (2,)
     for name in ("a.pq", "A.PARQUET", "table"):
         plain.to_parquet(tmp_path / name)
-        assert prepared(tmp_path / name).reading == ["table: 2 numeric (a, b); 60 rows"]
+        assert told(prepared(tmp_path / name)) == ["table: 2 numeric (a, b); 60 rows"]
     plain.assign(a=plain["a"].where(plain.index != 5, np.inf)).to_parquet(tmp_path / "b.parquet")
     assert "row 6 of" in (said := refusal(tmp_path / "b.parquet"))
     assert "'inf' in column 'a' is no finite number; mend the file" in said
@@ -247,7 +252,7 @@ def test_parquet(tmp_path: Path) -> None:
     plain[:0].to_parquet(tmp_path / "d.parquet")
     assert "holds no rows" in refusal(tmp_path / "d.parquet")
     plain.set_index("a").to_parquet(tmp_path / "e.parquet")
-    assert prepared(tmp_path / "e.parquet").reading[1] == "table: left out: the index a"
+    assert told(prepared(tmp_path / "e.parquet"))[1] == "table: left out: the index a"
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
@@ -270,7 +275,7 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
     np.savez(tmp_path / "complex.npz", x=np.zeros(3, complex))
     assert "is of type complex128" in refusal(tmp_path / "complex.npz")
     (tmp_path / "b.csv").write_bytes("a,b\n1,2\n3,5\n4,6\n".encode("utf-16"))
-    assert prepared(tmp_path / "b.csv").reading == ["table: 2 numeric (a, b); 3 rows"]
+    assert told(prepared(tmp_path / "b.csv")) == ["table: 2 numeric (a, b); 3 rows"]
     for wrong in ("\n", '"', "ab", "x"):
         with pytest.raises(UserError, match="must be one character, or one of"):
             Format(wrong)
@@ -283,7 +288,7 @@ def test_labels_are_told_and_huge_ones_are_names(tmp_path: Path) -> None:
     frame = pd.DataFrame({"kind": colours, "code": codes, "a": WIDTH, "b": HEIGHT})
     frame.to_csv(tmp_path / "a.csv", index=False)
     module = prepared(tmp_path / "a.csv", label=Label("kind"), ignore=["code"])
-    assert module.reading == [
+    assert told(module) == [
         "table: 2 numeric (a, b); 60 rows; label: kind (0 is blue, 1 is red)",
         "table: left out: code",
     ]

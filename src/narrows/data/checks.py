@@ -13,6 +13,9 @@ from narrows.data.float_precision import find_blurred, narrowed
 from narrows.data.stores import Dense, Store
 from narrows.errors import UserError, require
 
+MOST_CLASSES = 1_000_000
+"""Labels below this number classes; a larger one is a name or a number of something else."""
+
 
 def check(contents: Contents) -> None:
     """Refuse contents that no model can be trained on.
@@ -127,11 +130,12 @@ def _feed(digest: hashlib._Hash, store: Store) -> None:
 
 def count_classes(contents: Contents) -> int | None:
     """One more than the largest label, so that labels index a table of this size; None if there are no labels, some are
-    negative, or they are factors."""
+    negative or at least `MOST_CLASSES`, which names no class, or they are factors."""
     labels = [part.label for part in contents.parts().values() if part.label is not None]
     if not labels or labels[0].ndim != 1 or min(int(label.min()) for label in labels) < 0:
         return None
-    return 1 + max(int(label.max()) for label in labels)
+    largest = max(int(label.max()) for label in labels)
+    return 1 + largest if largest < MOST_CLASSES else None
 
 
 def name_factors(contents: Contents) -> list[str] | None:

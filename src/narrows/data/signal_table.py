@@ -27,6 +27,8 @@ FEWEST = 8
 """Rows below which no column is called a clock."""
 GAP = 1.5
 """A step in time longer than so many usual ones is a gap."""
+CLOCK_SET_BACK = 0.01
+"""Up to this share of times may stand twice in a series: a clock was set back. More are rows of several series."""
 HERE = "datamodule.source"
 
 
@@ -59,7 +61,8 @@ def read_recordings(path: Path, how: Format, wanted: Columns, order: TimeOrder) 
     notes += said
     usual = _usual_step(seconds, ranks)
     found = [_recording(name, rows, values, label, seconds, usual) for name, rows in zip(names, ranks, strict=True)]
-    gaps = sum(len(one.stretches) - 1 for one in found)
+    back = 0 if seconds is None else sum(int((np.diff(seconds[rows]) <= 0).sum()) for rows in ranks)
+    gaps = sum(len(one.stretches) - 1 for one in found) - back
     notes += [f"{gaps:,} gap{'s' if gaps > 1 else ''}, which no window crosses"] if gaps else []
     notes += [f"left out: {shortened(out)}"] if out else []
     return Recordings(found, channels, notes)
@@ -224,17 +227,34 @@ def _require_columns(table: _Table, wanted: Columns, order: TimeOrder) -> None:
 def _sorted_rows(
     table: _Table, codes: NDArray[np.int64], seconds: NDArray[np.float64] | None, time: str | None
 ) -> tuple[list[NDArray[np.int64]], list[str]]:
-    """The rows of each series in the order of time, and a note where they came in another."""
-    found, moved = [], 0
+    """The rows of each series in the order of time, and a note where they came in another.
+
+    A series in which a few times stand twice keeps its order: its clock was set back, as at the end of summer time, and
+    sorting would mix the two hours. Wherever the time does not go forward the series is then cut.
+
+    Raises:
+        UserError: many times stand twice.
+    """
+    found, moved, back = [], 0, 0
     for code in range(codes.max() + 1):
         rows = np.flatnonzero(codes == code)
         if seconds is not None and time is not None:
-            moved += int((np.diff(seconds[rows]) < 0).sum())
-            rows = rows[np.argsort(seconds[rows], kind="stable")]
-            for place in np.flatnonzero(np.diff(seconds[rows]) == 0)[:1]:
-                raise UserError(table.two_of_one_time(int(rows[place]), int(rows[place + 1]), time))
+            order = rows[np.argsort(seconds[rows], kind="stable")]
+            twice = np.flatnonzero(np.diff(seconds[order]) == 0)
+            if len(twice) > CLOCK_SET_BACK * len(rows):
+                raise UserError(table.two_of_one_time(int(order[twice[0]]), int(order[twice[0] + 1]), time))
+            disorder = int((np.diff(seconds[rows]) <= 0).sum())
+            moved, back = (moved, back + disorder) if len(twice) else (moved + disorder, back)
+            rows = rows if len(twice) else order
         found.append(rows)
-    return found, [f"the rows were out of order in {moved:,} place{'s' if moved > 1 else ''}"] if moved else []
+    notes = [f"the rows were out of order in {_places(moved)}"] if moved else []
+    return found, notes + (
+        [f"the time does not go forward in {_places(back)}, where no window goes on"] if back else []
+    )
+
+
+def _places(count: int) -> str:
+    return f"{count:,} place{'s' if count > 1 else ''}"
 
 
 def _usual_step(seconds: NDArray[np.float64] | None, ranks: Sequence[NDArray[np.int64]]) -> float | None:
@@ -255,7 +275,8 @@ def _recording(
 ) -> Recording:
     cuts: list[int] = []
     if seconds is not None and usual is not None:
-        cuts = (np.flatnonzero(np.diff(seconds[rows]) > GAP * usual) + 1).tolist()
+        steps = np.diff(seconds[rows])
+        cuts = (np.flatnonzero((steps > GAP * usual) | (steps <= 0)) + 1).tolist()
     bounds = zip([0, *cuts], [*cuts, len(rows)], strict=True)
     stretches = [
         Stretch(

@@ -93,7 +93,7 @@ class Series:
             return self._examples(path)
         if path.suffix == ".npy":
             raise UserError(f"{path} is neither a .npz of examples X nor a table of signals: convert it to one of them")
-        self._refuse("a table has a column for each channel", channels_last=self.channels_last or None)
+        self._refuse("a table has a column for each channel", channels_last=self.channels_last)
         # Tables need pandas, which is slow to import.
         from narrows.data.signal_table import Columns, read_recordings
         from narrows.data.table_format import Format

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from narrows.data.checks import MOST_CLASSES
 from narrows.data.contents import Contents, Part, Scaling, shortened
 from narrows.data.dataset_files import existing
 from narrows.data.table_columns import Cells, TableColumn, complaint, numbers_of, to_cells
@@ -21,8 +22,6 @@ from narrows.errors import UserError, nearest, require
 
 Name = str | int
 """The name of a column, or its position from 0."""
-MOST_CLASSES = 1_000_000
-"""Whole numbers below this are labels as they stand; larger ones are names, and are numbered in order."""
 
 
 @dataclass
