@@ -141,9 +141,9 @@ def train(
     start = _starting_point(job, record)
     trainer = make_trainer(config, job)
     data = load_data(config, source)
-    for line in data.reading:
-        log.info("%s", line)
     if record is not None:
+        for line in data.reading:
+            log.info("%s", line)
         record.update(data=data.spec.to_dict(), reading=data.reading)
         recorded_table_encoding.save(data, record.path)
     model = build_model(config, data.spec)
