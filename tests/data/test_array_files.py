@@ -50,7 +50,7 @@ def test_examples_and_labels_are_found(names: tuple[str, str | None], label: str
     found = Arrays(saved(tmp_path, **({x: ROWS} if y is None else {x: ROWS, y: LABELS}))).load()
     assert held(found.train).tolist() == ROWS.tolist()
     assert (None if found.train.label is None else found.train.label.tolist()) == (y and LABELS.tolist())
-    told = "no labels" if label is None else f"labels from '{label}'"
+    told = "no labels" if label is None else f"labels from '{label}' (2 classes)"
     assert found.reading == [f"arrays: 8 vectors of 3 values, float64 from '{x}', {told}"]
 
 

@@ -34,8 +34,8 @@ def describe(read: Mapping[str, Read], names: Sequence[str]) -> list[str]:
     """The line of a file of arrays, by split; `names` are the keys of the training file."""
     train = read["train"]
     shape = tuple(train.part.x.shape[1:])
-    said = [f"arrays: {len(train.part)} {in_words(shape, train.kind)}, {train.dtype}{_from(train.keys, names)}"]
-    said += [f"{len(one.part)} {USES[name]}{_from(one.keys, names)}" for name, one in read.items() if name != "train"]
+    said = [f"arrays: {len(train.part)} {in_words(shape, train.kind)}, {train.dtype}{_from(train, names)}"]
+    said += [f"{len(one.part)} {USES[name]}{_from(one, names)}" for name, one in read.items() if name != "train"]
     said += [one.left_out for one in read.values() if one.left_out]
     used = {key for one in read.values() for key in (one.keys.x, one.keys.label)}
     rest = [f"'{printable(name)}'" for name in names if name not in used]
@@ -52,10 +52,14 @@ def describe_contents(contents: Contents) -> str:
     return f"data: {len(contents.train)} {words}{'' if classes is None else ', ' + _count(classes, 'class')}"
 
 
-def _from(keys: Keys, names: Sequence[str]) -> str:
+def _from(read: Read, names: Sequence[str]) -> str:
     if not names:
         return ""
-    labels = "no labels" if keys.label is None else f"labels from '{printable(keys.label)}'"
+    label, keys = read.part.label, read.keys
+    labels = "no labels"
+    if keys.label is not None and label is not None:
+        number = _count(len(label.unique()), "class") if label.ndim == 1 else _count(label.shape[1], "factor")
+        labels = f"labels from '{printable(keys.label)}' ({number})"
     return f" from '{printable(keys.x)}', {labels}"
 
 

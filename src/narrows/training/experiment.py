@@ -158,8 +158,9 @@ def train(
     trainer = make_trainer(config, job, begin)
     starting_point.require_room(start, trainer, job)
     data = load_data(config, source)
-    for line in [*data.reading, *late_milestones(config)]:
-        log.info("%s", line)
+    if record is not None:
+        for line in [*data.reading, *late_milestones(config)]:
+            log.info("%s", line)
     if not data.has("test"):
         tasks = without_test_split(tasks)
     for task in tasks.values():
