@@ -152,7 +152,8 @@ def train(
     if record is not None:
         record.update(data=data.spec.to_dict(), reading=data.reading)
         recorded_table_encoding.save(data, record.path)
-    if not data.has("test"):
+    # A `source` is given where no task is run.
+    if source is None and not data.has("test"):
         tasks = without_test_split(tasks)
     model = build_model(config, data.spec)
     if record is not None:
