@@ -211,7 +211,7 @@ REFUSALS: dict[tuple[str, ...], str] = {
     ("nowhere", "new.csv"): "there is no run directory nowhere",
     ("run", "missing.csv"): "there is no file missing.csv",
     ("run", "new.csv", "--quantile", "1"): r"--quantile must be in \(0, 1\), not 1",
-    ("run", "new.csv", "-o", "new.csv"): "is the file to be scored",
+    ("run", "new.csv", "-o", "new.csv"): "new.csv is what is read, and would be overwritten",
     ("run", "less.csv"): "less.csv has no column 'paid, colour'",
     ("run", "again.csv"): "has a column 'score' already",
     ("run", "empty.csv"): "empty.csv holds no rows",

@@ -16,7 +16,7 @@ from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, c
 from narrows.config.old_words import refuse_old_names
 from narrows.errors import UserError, nearest, printable, require
 from narrows.files import write_atomically
-from narrows.runs.run_directory import require_not_recorded
+from narrows.runs.overwriting import require_not_recorded
 
 DESCRIPTION = """\
 Compare runs: the config keys in which they differ, beside their figures.

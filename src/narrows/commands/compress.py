@@ -20,7 +20,7 @@ from narrows.commands.command_line import add_allow, new_parser, packages, requi
 from narrows.errors import require
 from narrows.files import require_other
 from narrows.runs.file_names import CODING
-from narrows.runs.run_directory import require_not_recorded
+from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     from narrows.coding.coding_tables import Tables

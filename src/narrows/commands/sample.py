@@ -20,7 +20,7 @@ from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, print_paths, require_overrides
 from narrows.errors import UserError, nearest, require
 from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES
-from narrows.runs.run_directory import require_not_recorded
+from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     from torch import Tensor

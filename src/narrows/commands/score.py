@@ -30,7 +30,7 @@ from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, printable, require
 from narrows.files import replacing, require_no_pipe, require_other
-from narrows.runs.run_directory import require_not_recorded
+from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     import pandas as pd

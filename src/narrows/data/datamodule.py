@@ -84,14 +84,14 @@ class DataModule(LightningDataModule):
         choices = ("none", "static", "dynamic")
         require(binarise in choices, f"unknown binarise={binarise!r}: {nearest(str(binarise), choices)}")
         require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
+        self.source = source
+        self.batch_size = batch_size
+        self.plan = Plan(validation, folds, fold, split_seed)
         require(
             callable(getattr(source, "load", None)),
             f"datamodule.source: {type(source).__name__} has no load(), which is called without arguments and returns "
             f"the narrows.data.Contents of the data; {OWN_CLASSES}",
         )
-        self.source = source
-        self.batch_size = batch_size
-        self.plan = Plan(validation, folds, fold, split_seed)
         self.binarise = binarise
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None

@@ -155,6 +155,7 @@ class OpenRun:
         directory = RunDirectory(self.path)
         directory.reclaim()
         try:
+            checkpoint_files.clear_temporary(self.path)
             yield directory
         finally:
             directory.release()

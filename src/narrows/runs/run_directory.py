@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.errors import FULL, UserError, naming, require
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
-from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS, RECORD
+from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
 from narrows.runs.old_names import current_manifest
 from narrows.runs.plain_entries import require_plain_entries
 
@@ -41,19 +41,6 @@ def _require_sound(manifest: dict[str, Any], path: Path) -> None:
     names = manifest.get("nondeterministic", [])
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     require(texts, f"{path} is damaged: its nondeterministic operations must be a list of names")
-
-
-def require_not_recorded(target: Path, *runs: Path) -> None:
-    """Refuse to write over a file of a run's record.
-
-    Raises:
-        UserError: names both.
-    """
-    place = target.resolve()
-    for run in (run.resolve() for run in runs):
-        first = place.relative_to(run).parts[:1] if place.is_relative_to(run) else ()
-        theirs = target.is_file() and any(name in RECORD or name.startswith("events.out.") for name in first)
-        require(not theirs, f"{target} is a part of the run {run}, and would be overwritten: name another file")
 
 
 class RunDirectory:

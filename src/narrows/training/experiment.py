@@ -161,7 +161,8 @@ def train(
     if record is not None:
         for line in [*data.reading, *late_milestones(config)]:
             log.info("%s", line)
-    if not data.has("test"):
+    # A `source` is given where no task is run.
+    if source is None and not data.has("test"):
         tasks = without_test_split(tasks)
     for task in tasks.values():
         task.check(data.spec)
