@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class StartingPoint:
         """Epochs trained to their end."""
         loops = self.state.get("loops")
         return 0 if loops is None else int(loops["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+    def release(self) -> dict[str, Any]:
+        """The content, which is not kept here any longer, because it is as large as model and optimiser."""
+        state, self.state = self.state, {}
+        return state
 
     @property
     def histories(self) -> dict[str, int]:
@@ -147,7 +153,7 @@ def _require_history(directory: Path, sizes: dict[str, int], path: Path) -> None
     require(there >= size, f"{history} has lost rows: {there} bytes of the {size} that {path.name} knows of; {cure}")
     with open(history, "rb") as file:
         text = file.read(size).decode(errors="replace")
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
+    for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
         header = number == 1 and row == ["step", "metric", "value"]
         require(header or (number > 1 and _is_point(row)), f"{history} is damaged in line {number}; {cure}")
 
