@@ -48,11 +48,12 @@ def main() -> None:
         print(f"narrows: there is no command '{printable(command)}': {nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.stdout.flush()
-    # `train` imports the user's own classes from the current directory; what reads a stranger's run must not. By the
-    # environment and not by -P, so that it holds for the processes that training starts for further devices too.
-    if command != "train" or _starts_from_record(arguments):
+    # `train` imports the user's own classes from the current directory; what reads a stranger's run must not.
+    options = [] if command == "train" else ["-P"]
+    if command == "train" and _starts_from_record(arguments):
+        # Unlike -P it holds for the processes that training starts for further devices too.
         os.environ["PYTHONSAFEPATH"] = "1"
-    os.execv(sys.executable, [sys.executable, "-m", f"narrows.commands.{command}", *arguments])
+    os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments])
 
 
 def _starts_from_record(arguments: list[str]) -> bool:

@@ -89,6 +89,7 @@ class BeginResumed(L.Callback):
             f"{self.directory} is completed, and what is asked for leaves no step to take: ask for more, such as "
             "trainer.max_epochs=200 or, where it was stopped early, callbacks.early_stopping.patience=20",
         )
+        self.restored = True
         self._begin(trainer)
 
     def _begin(self, trainer: L.Trainer) -> None:

@@ -40,7 +40,7 @@ from narrows.tasks.base import Task, TaskContext, run_tasks, without_test_split
 from narrows.training import run_length, starting_point
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
-from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.callbacks.write_checkpoints import CheckpointFiles, is_out_of_memory
 from narrows.training.component_kinds import check_kinds
 from narrows.training.library_options import check_scheduler_options, late_milestones
 from narrows.training.lightning_module import AutoencoderModule
@@ -233,24 +233,24 @@ def _starting_point(
 def _fit(
     trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: StartingPoint, begin: BeginResumed | None
 ) -> None:
+    files = trainer.strategy.checkpoint_io
+    if isinstance(files, CheckpointFiles):
+        files.ready = start.release()
     try:
         with os_signals.deferred():
             trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        if begin is not None and not begin.restored and not is_out_of_memory(error):
-            told = f"{type(error).__name__}: {first_line(error)}"
-            where = start.path or trainer.default_root_dir
-            raise UserError(f"training cannot go on from {where} ({told})") from error
         if is_out_of_memory(error):
             raise UserError(
                 f"out of memory on {trainer.strategy.root_device} after step {trainer.global_step}: a smaller "
                 "datamodule.batch_size (module.accumulate makes up for it) or trainer.precision=bf16-mixed needs less"
             ) from error
-        raise
+        if isinstance(error, UserError) or begin is None or begin.restored:
+            raise
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"training cannot go on from {start.path or begin.directory} ({told})") from error
 
 
 def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Trainer) -> int:

@@ -134,7 +134,7 @@ def _needed(before: DictConfig, manifest: dict[str, Any], overrides: list[str], 
         UserError: the data are not on this machine.
     """
     values, left_out = adapt(before, str(manifest.get("directory") or "."), overrides, "outputs", keep)
-    for name in left_out:
+    for name in left_out if "logger" in values else ():
         print(f"left out: logger '{printable(name)}' writes elsewhere; keep_loggers=true keeps it", file=sys.stderr)
     return {key: value for key, value in values.items() if key != "output_dir"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ class StartingPoint:
         """Epochs trained to their end."""
         loops = self.state.get("loops")
         return 0 if loops is None else int(loops["fit_loop"]["epoch_progress"]["current"]["processed"])
+
+    def release(self) -> dict[str, Any]:
+        """The content, which is not kept here any longer, because it is as large as model and optimiser."""
+        state, self.state = self.state, {}
+        return state
 
     @property
     def histories(self) -> dict[str, int]:
@@ -128,7 +134,7 @@ def _require_progress(path: Path, loops: dict[str, Any]) -> None:
     try:
         loop = loops["fit_loop"]
         epochs, batches = loop["epoch_progress"]["current"], loop["epoch_loop.batch_progress"]["total"]
-        counts = [epochs["processed"], epochs["completed"], batches["processed"]]
+        counts = [epochs["ready"], epochs["processed"], epochs["completed"], batches["processed"]]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not say how far training was: its 'loops' lack {error}") from error
     sound = all(type(count) is int and count >= 0 for count in counts)
@@ -147,9 +153,13 @@ def _require_history(directory: Path, sizes: dict[str, int], path: Path) -> None
     require(there >= size, f"{history} has lost rows: {there} bytes of the {size} that {path.name} knows of; {cure}")
     with open(history, "rb") as file:
         text = file.read(size).decode(errors="replace")
-    for number, row in enumerate(csv.reader(text.splitlines()), 1):
-        header = number == 1 and row == ["step", "metric", "value"]
-        require(header or (number > 1 and _is_point(row)), f"{history} is damaged in line {number}; {cure}")
+    number = 0
+    try:
+        for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
+            header = number == 1 and row == ["step", "metric", "value"]
+            require(header or (number > 1 and _is_point(row)), f"{history} is damaged in line {number}; {cure}")
+    except csv.Error as error:
+        raise UserError(f"{history} is damaged after line {number} ({error}); {cure}") from error
 
 
 def _is_point(row: list[str]) -> bool:
@@ -161,23 +171,22 @@ def _is_point(row: list[str]) -> bool:
 
 
 def require_room(start: StartingPoint, trainer: L.Trainer, job: Job) -> None:
-    """Refuse limits that a resumed run has passed, or has reached although more is asked for.
+    """Refuse limits that a resumed run has passed, or has reached if it was completed.
 
     Raises:
         UserError: says what the run has and what to ask for.
     """
     directory, epochs, steps = job.directory, start.epochs, start.step
-    more = job.done or any(text.startswith("trainer.max_") for text in job.overrides)
     if start.path is None:
         return
-    begun = start.state["loops"]["fit_loop"]["epoch_progress"]["current"].get("ready", epochs) > epochs
+    begun = start.state["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"] > epochs
     most = trainer.max_epochs
     if most is not None and most >= 0:
-        few = epochs > most or (epochs == most and (more or begun))
+        few = epochs > most or (epochs == most and (job.done or begun))
         plural = "epoch" if epochs == 1 else "epochs"
         require(not few, f"{directory} has {epochs} {plural} already: ask for more than {epochs} (trainer.max_epochs)")
     if trainer.max_steps >= 0:
-        few = steps > trainer.max_steps or (steps == trainer.max_steps and more)
+        few = steps > trainer.max_steps or (steps == trainer.max_steps and job.done)
         require(not few, f"{directory} has {steps} steps already: ask for more than {steps} (trainer.max_steps)")
 
 

@@ -24,11 +24,15 @@ log = logging.getLogger(__name__)
 class CheckpointFiles(TorchCheckpointIO):
     """Makes Lightning read and write checkpoints through `narrows.runs.checkpoint_files`, with checksums."""
 
+    ready: dict[str, Any] | None = None
+    """A checkpoint that was read already, which is given instead of the file, once."""
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.save(checkpoint, Path(path).parent, storage_options or ["last"])
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return checkpoint_files.read(Path(path))
+        state, self.ready = self.ready, None
+        return state or checkpoint_files.read(Path(path))
 
 
 class Checkpoint(CheckpointBase):
