@@ -235,6 +235,6 @@ def test_validation_may_be_a_number_of_rows(tmp_path: Path) -> None:
 
 def test_a_label_to_train_on_must_exist(tmp_path: Path) -> None:
     contents = Arrays(saved(tmp_path, x=np.zeros((100, 2)), y=np.arange(100) % 3), train_labels=[0, 7]).load()
-    with pytest.raises(UserError, match=r"train_labels=\[0, 7\]: no example has the label 7: the labels that exist"):
+    with pytest.raises(UserError, match=r"train_labels=\[0, 7\]: no example has the label 7; the labels that exist"):
         split_sizes(contents, 0.1)
     assert torch.equal(contents.train.label, torch.arange(100) % 3)  # type: ignore[arg-type]
