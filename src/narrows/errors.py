@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
+
+TRACEBACK = "NARROWS_TRACEBACK"
+"""The environment variable that shows, before the one sentence, where the error came from: for those who write
+components of their own."""
 
 
 class UserError(ValueError):
@@ -56,7 +63,49 @@ def _(error: UserError) -> str:
 
 @sentence.register
 def _(error: OSError) -> str | None:
-    return None if error.filename is None else f"cannot use {error.filename}: {error.strerror}"
+    if error.filename is not None:
+        return f"cannot use {error.filename}: {error.strerror}"
+    # The end of a pipe is no mistake: commands end quietly.
+    known = error.strerror is not None and not isinstance(error, BrokenPipeError)
+    return f"the system refused to read or write: {error.strerror}" if known else None
+
+
+@sentence.register(MemoryError)
+@sentence.register(RuntimeError)
+def _(error: Exception) -> str | None:
+    if not is_out_of_memory(error):
+        return None
+    return f"out of memory ({first_line(error) or 'no more is free'}): this asks for more than the machine has"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the host ran out of memory for a tensor or an array."""
+    # torch's own exception is known by its name, because importing torch takes seconds.
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The message of an error in one line of at most 400 characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) < 400 else text[:400] + " ..."
+
+
+def _of_users_code(error: BaseException) -> str | None:
+    """The sentence for an error that arose in code which is neither narrows' nor installed; None for any other.
+
+    A bug of narrows keeps its traceback. Whoever wrote a component gets the line, and the traceback on demand.
+    """
+    libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    known = (*libraries, os.path.dirname(os.path.abspath(__file__)), "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [
+        frame for frame in frames if not frame.filename.startswith(known) and "site-packages" not in frame.filename
+    ]
+    if not theirs:
+        return None
+    place = f"{theirs[-1].filename}, line {theirs[-1].lineno}"
+    return f"{place}, raised {type(error).__name__}: {first_line(error)} ({TRACEBACK}=1 shows where it was called)"
 
 
 @contextmanager
@@ -68,8 +117,10 @@ def explained() -> Iterator[None]:
         print(f"narrows: {error}", file=sys.stderr)
         raise SystemExit(0) from error
     except Exception as error:
-        if (said := sentence(error)) is None:
+        if (said := sentence(error) or _of_users_code(error)) is None:
             raise
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
         stop(printable(" ".join(said.splitlines())))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from narrows.config.composition import build
+from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError
 from narrows.loading import permitted_classes
 from narrows.models.autoencoder import Autoencoder
@@ -81,4 +83,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         UserError: the file is damaged, or holds anything but tensors and plain values.
     """
-    return checkpoint_files.read(path)["state_dict"]
+    state = checkpoint_files.read(path)
+    require_fits(dict[str, Any], state, str(path))
+    require_fits(dict[str, torch.Tensor], state.get("state_dict"), f"{path}, state_dict,")
+    return state["state_dict"]

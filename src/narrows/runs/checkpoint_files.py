@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from narrows.errors import UserError
+from narrows.errors import UserError, first_line
 from narrows.files import replacing
 from narrows.runs.file_names import CHECKPOINTS
 
@@ -170,6 +170,21 @@ def read(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+
+
+def restore(module: Any, weights: Any, path: Path) -> None:
+    """Load the weights of a checkpoint into a torch module.
+
+    Raises:
+        UserError: they are not of this module; the message names `path`, where they were read.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} does not fit the {type(module).__name__} that the run's config describes; has either been "
+            f"exchanged? ({first_line(error)})"
+        ) from error
 
 
 def newest(run_dir: Path) -> Path | None:

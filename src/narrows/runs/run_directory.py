@@ -7,11 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.errors import UserError, require
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
-from narrows.runs.old_names import current_manifest
+from narrows.runs.old_names import current_figures, current_manifest
+from narrows.runs.record_types import Figures, Manifest
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -21,8 +23,21 @@ def read_manifest(run: Path) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     manifest = read_json(run / MANIFEST)
-    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    require_fits(Manifest, manifest, str(run / MANIFEST))
     return current_manifest(manifest)
+
+
+def read_metrics(run: Path) -> dict[str, float]:
+    """The figures of a run under today's names; empty if none are recorded yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not (run / METRICS).exists():
+        return {}
+    figures = read_json(run / METRICS)
+    require_fits(Figures, figures, str(run / METRICS))
+    return current_figures(figures)
 
 
 class RunDirectory:
