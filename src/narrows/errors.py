@@ -17,6 +17,13 @@ TRACEBACK = "NARROWS_TRACEBACK"
 components of their own."""
 
 
+LONGEST = 800
+"""Most letters of a sentence."""
+
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
+
+
 class UserError(ValueError):
     """A user's mistake: commands print its one sentence, without a traceback, and exit with code 2.
 
@@ -45,6 +52,11 @@ def stop(sentence: str) -> NoReturn:
 def printable(text: str) -> str:
     """`text` without control characters, which could take over the terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def shortened(text: str) -> str:
+    """`text` without its middle where it is too long to be read: what it begins and ends with says most."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-200:]}"
 
 
 @functools.singledispatch
@@ -97,7 +109,7 @@ def _of_users_code(error: BaseException) -> str | None:
     A bug of narrows keeps its traceback. Whoever wrote a component gets the line, and the traceback on demand.
     """
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    known = (*libraries, os.path.dirname(os.path.abspath(__file__)), "<")
+    known = (*libraries, PACKAGE, "<")
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [
         frame for frame in frames if not frame.filename.startswith(known) and "site-packages" not in frame.filename
@@ -121,7 +133,7 @@ def explained() -> Iterator[None]:
             raise
         if os.environ.get(TRACEBACK):
             traceback.print_exception(error)
-        stop(printable(" ".join(said.splitlines())))
+        stop(shortened(printable(" ".join(said.splitlines()))))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -214,9 +214,29 @@ def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
         UserError: the value of an option was refused, an option is missing, or the constructor failed.
         OSError: a file cannot be used; the error names it.
     """
-    try:
+    with _explaining(node, path):
         built = instantiate(node, _convert_="object")
-        return built(*args, **kwargs) if args or kwargs else built
+        if args or kwargs:
+            return built(*args, **kwargs)
+    return Waiting(built, node, path) if isinstance(built, functools.partial) else built
+
+
+class Waiting:
+    """A partial of a config, which explains what its constructor raises wherever it is called."""
+
+    def __init__(self, partial: functools.partial[Any], node: Any, path: str) -> None:
+        self._partial, self._node, self._path = partial, node, path
+        self.func, self.keywords = partial.func, partial.keywords
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _explaining(self._node, self._path):
+            return self._partial(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _explaining(node: Any, path: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):

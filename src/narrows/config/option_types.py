@@ -25,6 +25,16 @@ MAPPINGS = (dict, Mapping)
 LIBRARIES = ("narrows", "torch", "lightning", "torchvision")
 """The packages whose components have no option that may be NaN or infinite."""
 LARGEST = 2**63
+RANGES = {
+    "torch.optim.lr_scheduler": {
+        "factor": (0, False),
+        "gamma": (0, False),
+        "total_iters": (0, True),
+        "eta_min": (0, True),
+    }
+    | {"step_size": (1, True), "T_0": (1, True), "T_mult": (1, True), "patience": (0, True), "cooldown": (0, True)},
+}
+"""By module, the least value of options that a library does not check, and whether it is itself allowed."""
 
 
 def check_types(target: Any, node: DictConfig, path: str) -> None:
@@ -42,6 +52,15 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
         # have one.
         if ours and (bad := _unusable(node[key])) is not None:
             raise UserError(f"{path}.{key!s} must hold finite numbers below 2^63, not {_shown(bad)}")
+        _check_range(target, str(key), node[key], path)
+
+
+def _check_range(target: Any, key: str, value: Any, path: str) -> None:
+    least, allowed = RANGES.get(str(getattr(target, "__module__", "")), {}).get(key, (None, True))
+    if least is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    if value < least or (value == least and not allowed):
+        raise UserError(f"{path}.{key} must be {'at least' if allowed else 'above'} {least}, not {value}")
 
 
 def _home(target: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.utils import get_object
@@ -84,6 +83,5 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         UserError: the file is damaged, or holds anything but tensors and plain values.
     """
     state = checkpoint_files.read(path)
-    require_fits(dict[str, Any], state, str(path))
     require_fits(dict[str, torch.Tensor], state.get("state_dict"), f"{path}, state_dict,")
     return state["state_dict"]

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line
 from narrows.files import replacing
 from narrows.runs.file_names import CHECKPOINTS
@@ -167,9 +168,11 @@ def read(path: Path) -> dict[str, Any]:
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} {reason}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+    require_fits(dict[str, Any], state, str(path))
+    return state
 
 
 def restore(module: Any, weights: Any, path: Path) -> None:

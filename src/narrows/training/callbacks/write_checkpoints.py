@@ -11,9 +11,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointBase
 
 from narrows import os_signals
+from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, nearest, require
 from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS
+from narrows.runs.record_types import Progress
 from narrows.training.lightning_module import AutoencoderModule
 
 
@@ -24,7 +26,9 @@ class CheckpointFiles(TorchCheckpointIO):
         checkpoint_files.save(checkpoint, Path(path).parent, storage_options or ["last"])
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return checkpoint_files.read(Path(path))
+        state = checkpoint_files.read(Path(path))
+        require_fits(Progress, state, str(path))
+        return state
 
 
 class Checkpoint(CheckpointBase):
