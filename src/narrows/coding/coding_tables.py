@@ -23,11 +23,9 @@ import torch
 from narrows.coding.ans_entropy_coder import Table, decode, encode, fit_table
 from narrows.coding.model_codec import Codec, Source, check_step, discrete, fingerprint, rounded
 from narrows.coding.nrwz_file import digest
-from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, subset
 from narrows.files import read_json, write_json
-from narrows.runs.record_types import DefaultStep
 
 DEFAULT = "default.json"
 VERSION = 1
@@ -131,12 +129,9 @@ class Fitted:
         if model.bottleneck.step is not None:
             return model.bottleneck.step
         path = None if self.folder is None else self.folder / DEFAULT
-        if path is not None and path.is_file():
-            found = read_json(path)
-            require_fits(DefaultStep, found, str(path))
-            require(0 < found["step"] < math.inf, f"{path} is damaged: step must be above 0, not {found['step']}")
-            if found["model"] == self.model.hex():
-                return float(found["step"])
+        found = read_json(path) if path is not None and path.is_file() else {}
+        if found.get("model") == self.model.hex():
+            return float(found["step"])
         step = default_step(self.sources)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

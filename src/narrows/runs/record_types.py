@@ -47,10 +47,3 @@ class Calibration(TypedDict):
     score: str
     scores: list[float]
     usual: list[float] | None
-
-
-class DefaultStep(TypedDict):
-    """`coding/default.json`."""
-
-    model: str
-    step: float

@@ -22,7 +22,7 @@ class EarlyStopping(LightningEarlyStopping):
             uses up no patience.
 
     Raises:
-        UserError: `start` below 1.
+        UserError: `start` below 1, or a negative `min_delta`.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class EarlyStopping(LightningEarlyStopping):
         start: int = 1,
     ) -> None:
         require(start >= 1, f"callbacks.early_stopping.start must be an epoch, at least 1, not {start}")
+        require(min_delta >= 0, f"callbacks.early_stopping.min_delta must not be negative, but it is {min_delta}")
         super().__init__(monitor, mode=mode, patience=patience, min_delta=min_delta)
         self.start = start
 
