@@ -166,11 +166,12 @@ def check_keys(config: DictConfig) -> None:
 
 
 def _check_hydra_keys(node: DictConfig, path: str) -> None:
-    """Refuse values of Hydra's own keys on which it would fail with a message of many lines."""
+    """Refuse values of Hydra's own keys that Hydra ignores, or on which it fails later."""
+    convert, choices = node.get("_convert_", "none"), ("none", "partial", "object", "all")
+    require(convert in choices, f"{path}._convert_: there is no '{convert}': {nearest(str(convert), choices)}")
     for key in ("_partial_", "_recursive_"):
-        require(isinstance(node.get(key, True), bool), f"{path}.{key} must be true or false, not {node.get(key)!r}")
-    arguments = node.get("_args_", ListConfig([]))
-    require(isinstance(arguments, ListConfig), f"{path}._args_ must be a list, not {arguments!r}")
+        value = node.get(key, True)
+        require(isinstance(value, bool), f"{path}.{key} must be true or false, not {value}")
 
 
 def _locate(name: Any, path: str) -> Any:

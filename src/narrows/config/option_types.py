@@ -44,6 +44,8 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
         UserError: names the option, its value, and what it must be.
     """
     hints, ours = type_hints(target), _home(target) in LIBRARIES
+    if not isinstance(node.get("_args_", ListConfig([])), ListConfig):
+        raise UserError(f"{path}._args_ must be a list, not {_shown(node['_args_'])}")
     for key in node:
         if key in hints and not accepts(hints[str(key)], node[key]):
             wanted = describe(hints[str(key)])

@@ -31,7 +31,6 @@ class Plan:
                 isinstance(fraction, int | float) and 0 < fraction < 1,
                 f"validation={fraction!r} is neither a fraction between 0 and 1 nor 'official'",
             )
-        require(self.fold >= 0, f"fold={self.fold} must be at least 0")
         if self.folds is not None:
             require(self.folds >= 2, f"folds={self.folds} leaves nothing to train on: it must be at least 2")
             require(

@@ -61,9 +61,8 @@ class Anomaly(Task):
         outliers: a datamodule of the same shape, whose test split is added as anomalies to that of the run.
 
     Raises:
-        UserError: no normal label, or one that no row has, a rate outside (0, 1), an unknown score or classic, no
-            normal in the validation split, too few for `false_alarms`, a test split without both kinds, or outliers
-            of another shape.
+        UserError: no normal label, a rate outside (0, 1), an unknown score or classic, no normal in the validation
+            split, too few for `false_alarms`, a test split without both kinds, or outliers of another shape.
     """
 
     name = "anomaly"
@@ -107,10 +106,6 @@ class Anomaly(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None and self.normal_labels is not None:
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
-        count = spec.num_classes or 0
-        for label in self.normal_labels or ():
-            known = f"labels are from 0 to {count - 1}"
-            require(0 <= label < count, f"task anomaly: no row has the normal label {label}: {known}")
         return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
     def run(self, context: TaskContext) -> dict[str, float]:
