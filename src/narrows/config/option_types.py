@@ -26,13 +26,7 @@ LIBRARIES = ("narrows", "torch", "lightning", "torchvision")
 """The packages whose components have no option that may be NaN or infinite."""
 LARGEST = 2**63
 RANGES = {
-    "torch.optim.lr_scheduler": {
-        "factor": (0, False),
-        "gamma": (0, False),
-        "total_iters": (0, True),
-        "eta_min": (0, True),
-    }
-    | {"step_size": (1, True), "T_0": (1, True), "T_mult": (1, True), "patience": (0, True), "cooldown": (0, True)},
+    "torch.optim.lr_scheduler": {"factor": (0, False), "gamma": (0, False), "eta_min": (0, True)},
 }
 """By module, the least value of options that a library does not check, and whether it is itself allowed."""
 
