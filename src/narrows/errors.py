@@ -106,7 +106,8 @@ def first_line(error: BaseException) -> str:
 def _of_users_code(error: BaseException) -> str | None:
     """The sentence for an error that arose in code which is neither narrows' nor installed; None for any other.
 
-    A bug of narrows keeps its traceback. Whoever wrote a component gets the line, and the traceback on demand.
+    A bug of narrows keeps its traceback, and so does an assertion that does not hold. Whoever wrote a component gets
+    the line, and the traceback on demand.
     """
     libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     known = (*libraries, PACKAGE, "<")
@@ -114,7 +115,7 @@ def _of_users_code(error: BaseException) -> str | None:
     theirs = [
         frame for frame in frames if not frame.filename.startswith(known) and "site-packages" not in frame.filename
     ]
-    if not theirs:
+    if not theirs or isinstance(error, AssertionError):
         return None
     place = f"{theirs[-1].filename}, line {theirs[-1].lineno}"
     return f"{place}, raised {type(error).__name__}: {first_line(error)} ({TRACEBACK}=1 shows where it was called)"

@@ -73,5 +73,5 @@ def test_a_number_that_is_none_is_refused_of_every_library_but_not_of_the_user(v
 def test_options_of_an_inherited_constructor_are_checked_too() -> None:
     from narrows.losses import NegativeLogLikelihood
 
-    with pytest.raises(UserError, match=r"^loss.reconstruction.weight must be a number or a component"):
+    with pytest.raises(UserError, match=r"^loss.reconstruction.weight must be a number or a schedule"):
         check_types(NegativeLogLikelihood, OmegaConf.create({"weight": [1]}), "loss.reconstruction")

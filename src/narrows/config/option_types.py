@@ -130,7 +130,9 @@ def describe(hint: Any) -> str:
         return "names and values"
     if _is_component(origin):
         # A tensor or a span of time cannot be written in a config.
-        return f"a component ({getattr(origin, '__name__', origin)})" if _home(origin) == "narrows" else ""
+        name = getattr(origin, "__name__", "component")
+        word = name.lower() if name[1:].islower() else f"component of class {name}"
+        return "a component" if origin is Callable else f"a {word}" if _home(origin) == "narrows" else ""
     return PLAIN[origin][0] if origin in PLAIN else ""
 
 

@@ -185,8 +185,8 @@ def restore(module: Any, weights: Any, path: Path) -> None:
         module.load_state_dict(weights)
     except (RuntimeError, TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
         raise UserError(
-            f"{path} does not fit the {type(module).__name__} that the run's config describes; has either been "
-            f"exchanged? ({first_line(error)})"
+            f"{path} does not fit its model, the {type(module).__name__} that the run's config describes: "
+            f"{first_line(error)}"
         ) from error
 
 
