@@ -29,6 +29,10 @@ RANGES = {
     "torch.optim.lr_scheduler": {"factor": (0, False), "gamma": (0, False), "eta_min": (0, True)},
 }
 """By module, the least value of options that a library does not check, and whether it is itself allowed."""
+REPEATED = ("depth", "layers", "levels", "transforms")
+"""Options of narrows that count parts which are built one after another."""
+MOST = 1000
+"""More of them is a slip, which would take memory until none is left."""
 
 
 def check_types(target: Any, node: DictConfig, path: str) -> None:
@@ -52,6 +56,8 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
 
 
 def _check_range(target: Any, key: str, value: Any, path: str) -> None:
+    if key in REPEATED and isinstance(value, int) and value > MOST and _home(target) == "narrows":
+        raise UserError(f"{path}.{key} must be at most {MOST:,}, not {value:,}")
     least, allowed = RANGES.get(str(getattr(target, "__module__", "")), {}).get(key, (None, True))
     if least is None or isinstance(value, bool) or not isinstance(value, (int, float)):
         return

@@ -133,7 +133,8 @@ def _text(path: Path, how: Format, rows: int) -> Iterator[Chunk]:
     try:
         with path.open("rb") as raw, _opened(raw, path.suffix, how.encoding) as file:
             for _ in range(how.skip_rows):
-                file.readline()
+                if not file.readline():
+                    break
             reader = csv.reader(file, delimiter=how.separator, skipinitialspace=True)
             names, first = _names(reader, how, path)
             filled = itertools.chain(first, ((reader.line_num + how.skip_rows, row) for row in reader if row))
