@@ -6,8 +6,9 @@ from typing import Literal
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+from torch import Tensor
 
-from narrows.errors import require
+from narrows.errors import nearest, require
 
 
 class EarlyStopping(LightningEarlyStopping):
@@ -22,7 +23,7 @@ class EarlyStopping(LightningEarlyStopping):
             uses up no patience.
 
     Raises:
-        UserError: `start` below 1, or a negative `min_delta`.
+        UserError: `start` below 1, a negative `min_delta`, or (at the first validation) an unknown figure.
     """
 
     def __init__(
@@ -46,6 +47,11 @@ class EarlyStopping(LightningEarlyStopping):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._counts(trainer):
             super().on_validation_end(trainer, pl_module)
+
+    def _validate_condition_metric(self, logs: dict[str, Tensor]) -> bool:
+        known = nearest(self.monitor, logs)
+        require(self.monitor in logs, f"callbacks.early_stopping.monitor: there is no figure '{self.monitor}': {known}")
+        return super()._validate_condition_metric(logs)
 
     def _counts(self, trainer: L.Trainer) -> bool:
         return trainer.current_epoch + 1 >= self.start
