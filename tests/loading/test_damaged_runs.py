@@ -67,11 +67,10 @@ def first_weight(state: dict[str, Any], value: Any) -> dict[str, Any]:
 
 
 CASES: dict[str, tuple[Change, str]] = {
-    "list": (
-        lambda run: (run / "manifest.json").write_text("[]") and None,
-        r"manifest.json is damaged: it must be names",
-    ),
-    "digits": (lambda run: (run / "manifest.json").write_text("9" * 5000) and None, "is not valid JSON"),
+    "list": (as_manifest("[]"), r"manifest.json is damaged: it must be names"),
+    "digits": (as_manifest("9" * 5000), "is not valid JSON"),
+    "nested": (as_manifest("[" * 100_000), "is not valid JSON"),
+    "empty manifest": (as_manifest(""), "is not valid JSON"),
     "attempts": (in_manifest(attempts=3), "attempts must be a list of names and values"),
     "seconds": (in_manifest(seconds="abc"), "seconds must be a number"),
     "evaluated": (in_manifest(evaluated={"a": 1}), "evaluated must be a list of texts or null"),

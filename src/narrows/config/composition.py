@@ -19,7 +19,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from narrows.config.option_types import LARGEST, check_types
 from narrows.config.plain_yaml import flatten
-from narrows.errors import TRACEBACK, UserError, first_line, is_out_of_memory, nearest, require
+from narrows.errors import TRACEBACK, UserError, is_out_of_memory, nearest, require
+from narrows.errors import first_line as first_line
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]

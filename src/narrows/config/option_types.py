@@ -25,12 +25,13 @@ MAPPINGS = (dict, Mapping)
 LIBRARIES = ("narrows", "torch", "lightning", "torchvision")
 """The packages whose components have no option that may be NaN or infinite."""
 LARGEST = 2**63
-RANGES = {
+RANGES: dict[str, dict[str, tuple[float, bool]]] = {
     "torch.optim.lr_scheduler": {"factor": (0, False), "gamma": (0, False), "eta_min": (0, True)},
+    "lightning.pytorch.trainer.trainer": {"devices": (1, True), "max_steps": (-1, True)},
 }
 """By module, the least value of options that a library does not check, and whether it is itself allowed."""
-REPEATED = ("depth", "layers", "levels", "transforms")
-"""Options of narrows that count parts which are built one after another."""
+REPEATED = {"narrows": ("depth", "layers", "levels", "transforms"), "lightning": ("devices",)}
+"""By library, options that count parts which are built, or processes which are started, one after another."""
 MOST = 1000
 """More of them is a slip, which would take memory until none is left."""
 
@@ -56,7 +57,7 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
 
 
 def _check_range(target: Any, key: str, value: Any, path: str) -> None:
-    if key in REPEATED and isinstance(value, int) and value > MOST and _home(target) == "narrows":
+    if key in REPEATED.get(_home(target), ()) and isinstance(value, int) and value > MOST:
         raise UserError(f"{path}.{key} must be at most {MOST:,}, not {value:,}")
     least, allowed = RANGES.get(str(getattr(target, "__module__", "")), {}).get(key, (None, True))
     if least is None or isinstance(value, bool) or not isinstance(value, (int, float)):

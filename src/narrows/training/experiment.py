@@ -22,7 +22,7 @@ from narrows.corruptions import Corruption
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
-from narrows.errors import Pruned, UserError, is_out_of_memory, require
+from narrows.errors import Pruned, UserError, require
 from narrows.files import write_atomically
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.loading import fitted_density, recorded_table_encoding
@@ -38,6 +38,7 @@ from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import began_at, recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
+from narrows.training.callbacks.write_checkpoints import is_out_of_memory
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
 from narrows.training.tensorboard import TensorBoard

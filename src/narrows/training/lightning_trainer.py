@@ -20,8 +20,6 @@ from narrows.tasks.base import Task
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.tensorboard import TensorBoard
 
-MOST_DEVICES = 1024
-"""A larger number is a slip, and would start as many processes."""
 CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
 """The config groups whose choices are hyper-parameters."""
 
@@ -45,12 +43,6 @@ def check_trainer(options: DictConfig) -> None:
     """
     every = options.get("check_val_every_n_epoch")
     require(every is None or every >= 1, f"trainer.check_val_every_n_epoch must be at least 1, not {every}")
-    devices = options.get("devices")
-    require(
-        not isinstance(devices, int) or 1 <= devices <= MOST_DEVICES,
-        f"trainer.devices must be from 1 to {MOST_DEVICES:,}, a list of numbers of GPUs, or auto, not {devices}",
-    )
-    _require_end(options)
     if options.get("accelerator") in ("gpu", "cuda") and not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     ):
@@ -58,16 +50,7 @@ def check_trainer(options: DictConfig) -> None:
             f"trainer.accelerator={options.accelerator}, but torch {torch.__version__} finds no GPU here; use "
             "trainer=cpu, trainer=auto, or a build of torch that fits the machine's driver"
         )
-
-
-def _require_end(options: DictConfig) -> None:
-    """Refuse limits below 0, of which Lightning takes -1 for none at all."""
-    epochs, steps, time = (options.get(name) for name in ("max_epochs", "max_steps", "max_time"))
-    require(steps is None or steps >= -1, f"trainer.max_steps must be at least 0, or -1 for no limit, not {steps}")
-    require(
-        epochs is None or epochs >= 0 or (epochs == -1 and (steps not in (None, -1) or time is not None)),
-        f"trainer.max_epochs must be at least 0, not {epochs}: -1 is for runs that max_steps or max_time ends",
-    )
+    _require_end(options)
 
 
 def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
@@ -128,3 +111,12 @@ def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
     numbers = {k: v for k, v in flatten(parts).items() if not k.split(".")[-1].startswith("_")}
     chosen = {"seed": config.seed, "lr": config.optimizer.get("lr"), "batch_size": config.datamodule.get("batch_size")}
     return named | numbers | chosen
+
+
+def _require_end(options: DictConfig) -> None:
+    """Refuse a run that would train for ever: Lightning takes -1 epochs for no limit."""
+    epochs, others = options.get("max_epochs"), (options.get("max_steps"), options.get("max_time"))
+    require(
+        epochs is None or epochs >= 0 or (epochs == -1 and others not in ((-1, None), (None, None))),
+        f"trainer.max_epochs must be at least 0, not {epochs}: -1 is for runs that max_steps or max_time ends",
+    )
