@@ -193,10 +193,14 @@ def typed(workshop: Workshop, chosen: tuple[tuple[str, ...], str, Any], number: 
 
 # What may have happened to a run.
 
+MAY_CHANGE = ("trainer.", "callbacks.", "logger.", "tasks.", "datamodule.loading.", "data_dir", "checkpoint")
+"""The keys of a run that may change when it goes on."""
 COMMANDS = {
     "load": 6, "evaluate": 4, "sample": 3, "use": 3, "compare": 2, "diff": 2, "resume": 4, "reproduce": 1,
 }  # fmt: skip
 """How often each meets a damaged run."""
+UNCHANGED = ("load", "evaluate", "sample", "score", "compress", "decompress", "compare", "diff", "reproduce")
+"""Those that leave a run as it was when they refuse."""
 
 
 def damaged_run(workshop: Workshop, number: int, draw: random.Random) -> Case:
@@ -212,6 +216,21 @@ def damaged_run(workshop: Workshop, number: int, draw: random.Random) -> Case:
     made = Case(f"{command} {name}: {file.relative_to(run)} {said}", "", [], folder)
     _ask(made, command, name, workshop, draw)
     return made
+
+
+def mistaken_resume(workshop: Workshop, number: int, draw: random.Random) -> Case:
+    """A finished run that is to go on with a wrong value of a key that may change."""
+    folder, name = workshop.place(number), draw.choice(list(RUNS))
+    run = fuzz_values.copy_of(workshop.runs / name, folder / "run")
+    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    values = {key: value for key, value in flatten(config).items() if key.startswith(MAY_CHANGE)}
+    key = draw.choice(list(values))
+    _, override = fuzz_values.override(key, values[key], draw)
+    more = [] if key == "trainer.max_epochs" else ["trainer.max_epochs=2"]
+    finished = run if "resume" in UNCHANGED else None
+    return Case(
+        f"resume {name}: {override}", "fuzz_api:train", ["resume=run", *more, override], folder, finished=finished
+    )
 
 
 def _is_record(path: Path) -> bool:
@@ -245,7 +264,7 @@ def _ask(case: Case, command: str, name: str, workshop: Workshop, draw: random.R
         case.codes |= {3, 4} if command == "reproduce" else set()
         module = "fuzz_api:reproduce" if command == "reproduce" else module
     case.main, case.arguments = module, arguments
-    case.finished = run if command != "resume" else None
+    case.finished = run if command in UNCHANGED else None
 
 
 # What may have happened to data.
@@ -275,14 +294,16 @@ def damaged_input(workshop: Workshop, number: int, draw: random.Random) -> Case:
 
 
 def draw_cases(workshop: Workshop, count: int, seed: int, everything: bool) -> Iterator[Case]:
-    """`count` cases; the same for the same seed. Half of them are wrong values, so that every key has its turn."""
+    """`count` cases; the same for the same seed. Half of them are wrong values, each key in its turn."""
     draw = random.Random(seed)
     keys = knobs(workshop, everything, draw)
     draw.shuffle(keys)
     for number in range(count):
         turn = number % 10
-        if turn < 5:
-            yield typed(workshop, keys[(number // 10 * 5 + turn) % len(keys)], number, draw)
+        if turn < 4:
+            yield typed(workshop, keys[(number // 10 * 4 + turn) % len(keys)], number, draw)
+        elif turn == 4:
+            yield mistaken_resume(workshop, number, draw)
         elif turn < 8:
             yield damaged_run(workshop, number, draw)
         else:

@@ -43,16 +43,16 @@ def test_what_counts_as_a_fault(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_draws_the_same_mistakes(tmp_path: Path) -> None:
-    def drawn(seed: int) -> list[str]:
+    def drawn(seed: int, folder: Path) -> list[str]:
+        folder.mkdir()
         draw = random.Random(seed)
         said = [fuzz_values.override("bottleneck.dim", 8, draw)[1] for _ in range(20)]
         for number in range(20):
-            file = tmp_path / f"{number}.json"
-            file.unlink(missing_ok=True)
-            if file.is_dir():
-                file.rmdir()
+            file = folder / f"{number}.json"
             file.write_text('{"status": "completed", "data": {"shape": [1, 8, 8]}}')
             said.append(fuzz_values.damage(file, draw))
         return said
 
-    assert drawn(0) == drawn(0) != drawn(1)
+    first = drawn(0, tmp_path / "first")
+    assert first == drawn(0, tmp_path / "again")
+    assert first != drawn(1, tmp_path / "other")
