@@ -22,10 +22,11 @@ def require_examples(values: Any, shape: Shape, name: str) -> None:
     Raises:
         UserError: says what was given, and what would be right.
     """
-    wanted = f"{name} must be a tensor [B, {', '.join(map(str, shape))}]"
-    require(isinstance(values, Tensor), f"{wanted}, not a {type(values).__name__}")
-    fits = values.ndim == len(shape) + 1 and (len(shape) < 2 or values.shape[1] == shape[0])
-    require(fits, f"{wanted}, not of shape {list(values.shape)}")
+    tensor = isinstance(values, Tensor)
+    if tensor and values.ndim == len(shape) + 1 and (len(shape) < 2 or values.shape[1] == shape[0]):
+        return
+    given = f"of shape {list(values.shape)}" if tensor else f"a {type(values).__name__}"
+    raise UserError(f"{name} must be a tensor [B, {', '.join(map(str, shape))}], not {given}")
 
 
 def require_count(n: Any) -> None:
