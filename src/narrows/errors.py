@@ -6,7 +6,10 @@ import difflib
 import errno
 import functools
 import logging
+import os
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -17,6 +20,12 @@ OWN_CLASSES = 'see "Your own classes" in CONTRIBUTING.md'
 """Where it is written what a class of the user must be, and what it is called with, for error messages."""
 MANY = 60
 """More names than this are not listed in a sentence."""
+TRACEBACK = "NARROWS_TRACEBACK"
+"""The environment variable that shows, before the one sentence, where the error came from: for those who write
+components of their own."""
+LONGEST = 800
+"""Most letters of a sentence."""
+PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
 class UserError(ValueError):
@@ -60,6 +69,11 @@ class PrintableFormatter(logging.Formatter):
         return "\n".join(map(printable, super().format(record).split("\n")))
 
 
+def shortened(text: str) -> str:
+    """`text` without its middle where it is too long to be read: what it begins and ends with says most."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-200:]}"
+
+
 @functools.singledispatch
 def sentence(error: Exception) -> str | None:
     """The sentence for an error that the user can mend; None for an error of the program.
@@ -78,7 +92,11 @@ def _(error: UserError) -> str:
 def _(error: OSError) -> str | None:
     if error.filename is not None:
         return f"cannot use {error.filename}: {error.strerror}"
-    return f"cannot write: {error.strerror}" if error.errno in FULL else None
+    if error.errno in FULL:
+        return f"cannot write: {error.strerror}"
+    # The end of a pipe is no mistake: commands end quietly.
+    known = error.strerror is not None and not isinstance(error, BrokenPipeError)
+    return f"the system refused to read or write: {error.strerror}" if known else None
 
 
 @contextmanager
@@ -96,6 +114,45 @@ def naming(place: object) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(place)) from error
 
 
+@sentence.register(MemoryError)
+@sentence.register(RuntimeError)
+def _(error: Exception) -> str | None:
+    if not is_out_of_memory(error):
+        return None
+    return f"out of memory ({first_line(error) or 'no more is free'}): this asks for more than the machine has"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the host ran out of memory for a tensor or an array."""
+    # torch's own exception is known by its name, because importing torch takes seconds.
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The message of an error in one line of at most 400 characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) < 400 else text[:400] + " ..."
+
+
+def _of_users_code(error: BaseException) -> str | None:
+    """The sentence for an error that arose in code which is neither narrows' nor installed; None for any other.
+
+    A bug of narrows keeps its traceback, and so does an assertion that does not hold. Whoever wrote a component gets
+    the line, and the traceback on demand.
+    """
+    libraries = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    known = (*libraries, PACKAGE, "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [
+        frame for frame in frames if not frame.filename.startswith(known) and "site-packages" not in frame.filename
+    ]
+    if not theirs or isinstance(error, AssertionError):
+        return None
+    place = f"{theirs[-1].filename}, line {theirs[-1].lineno}"
+    return f"{place}, raised {type(error).__name__}: {first_line(error)} ({TRACEBACK}=1 shows where it was called)"
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """End with one sentence and exit code 2 after a user's mistake or an unusable file, and with 0 after pruning."""
@@ -105,9 +162,11 @@ def explained() -> Iterator[None]:
         print(f"narrows: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(0) from error
     except Exception as error:
-        if (said := sentence(error)) is None:
+        if (said := sentence(error) or _of_users_code(error)) is None:
             raise
-        stop(printable(" ".join(said.splitlines())))
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
+        stop(shortened(printable(" ".join(said.splitlines()))))
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

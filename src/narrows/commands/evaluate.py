@@ -170,6 +170,7 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     from narrows.config.composition import build
     from narrows.data.splits import HOLD_OUT
     from narrows.loading.model_from_config import untrained
+    from narrows.runs.run_directory import read_metrics
     from narrows.tasks.base import TaskContext
 
     model = run.model
@@ -185,6 +186,7 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
         if not asked.every:
             task.check(data.spec)
     with run.writing() as directory:
+        read_metrics(directory.path)  # here, to refuse a damaged file before anything is written
         context = TaskContext(
             model=model,
             datamodule=data,
@@ -222,10 +224,10 @@ def record(
     """Write `tasks/NAME.json`, and merge the figures into the run's own."""
     from omegaconf import OmegaConf
 
-    from narrows.files import read_json, write_json
-    from narrows.runs.file_names import METRICS, TASKS
-    from narrows.runs.old_names import current_figures
+    from narrows.files import write_json
+    from narrows.runs.file_names import TASKS
     from narrows.runs.provenance import versions
+    from narrows.runs.run_directory import read_metrics
 
     folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)
@@ -242,9 +244,8 @@ def record(
             "versions": versions(),
         },
     )
-    before = read_json(directory.path / METRICS) if (directory.path / METRICS).exists() else {}
-    directory.write_metrics(current_figures(before) | figures)
-    directory.update(evaluated=sorted({*directory.manifest.get("evaluated", []), *figures}))
+    directory.write_metrics(read_metrics(directory.path) | figures)
+    directory.update(evaluated=sorted({*(directory.manifest.get("evaluated") or []), *figures}))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> None:
         require(
             bool(shown), f"none of these {len(records)} runs has TensorBoard events (logger=tensorboard writes them)"
         )
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         try:
             address = _serve(folder, options.host, options.port)

@@ -52,12 +52,11 @@ def short_names(records: Sequence[Record], columns: Mapping[str, Sequence[Any]])
         asked = ",".join(f"{key}={plain(str(value), also='_')}" for key, value in pairs)[:LIMIT]
         given = record.config.get("name")
         found.append(plain(given, also="_") if isinstance(given, str) else asked or plain(record.path.name, also="_"))
-    seen: Counter[str] = Counter()
-    for place, name in enumerate(found):
+    total, seen, names = Counter(found), Counter[str](), []
+    for name in found:
         seen[name] += 1
-        if found.count(name) > 1:
-            found[place] = f"{name}_{seen[name]}"
-    return found
+        names.append(f"{name}_{seen[name]}" if total[name] > 1 else name)
+    return names
 
 
 def _experiment(columns: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> Summary:

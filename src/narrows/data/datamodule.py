@@ -42,7 +42,7 @@ class Loading:
 
     def __post_init__(self) -> None:
         require(self.device in ("auto", "cpu"), f"loading.device={self.device!r} is neither 'auto' nor 'cpu'")
-        require(self.num_workers >= 0, f"loading.num_workers={self.num_workers} must not be negative")
+        require(0 <= self.num_workers <= 1024, f"loading.num_workers={self.num_workers} must be from 0 to 1,024")
         require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
 
 

@@ -137,7 +137,8 @@ def _text(path: Path, begin: bytes, how: Format, rows: int) -> Iterator[Chunk]:
     try:
         with path.open("rb") as raw, _opened(raw, path, begin, encoding) as file:
             for _ in range(how.skip_rows):
-                file.readline(LONGEST)
+                if not file.readline(LONGEST):
+                    break
             reader = csv.reader(_lines(file, path), delimiter=how.separator, skipinitialspace=True)
             filled: Iterator[tuple[int, list[str]]] = ((reader.line_num + how.skip_rows, row) for row in reader if row)
             first = list(itertools.islice(filled, 2))

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from narrows.config.composition import build, check_keys
+from narrows.config.composition import build, check_keys, check_layout
 from narrows.config.overrides import override
-from narrows.errors import UserError, nearest, require
-from narrows.files import read_json
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError, first_line, nearest, require
 from narrows.loading import fitted_density, permitted_classes
 from narrows.loading.adapt_config import adapt
 from narrows.loading.model_from_config import build_model, checkpoint_path, read_config, read_weights, without_start
@@ -23,7 +23,7 @@ from narrows.random import seed_default
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import MANIFEST
 from narrows.runs.plain_entries import require_plain_entries
-from narrows.runs.run_directory import RunDirectory
+from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.types import DataSpec
 
 READ = ("data_dir", "datamodule", "tasks", "density", "seed")
@@ -54,6 +54,20 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
         raise error from None
 
 
+def recorded_spec(values: dict[str, Any], where: str) -> DataSpec:
+    """The description of the data that a manifest holds.
+
+    Raises:
+        UserError: a field that is missing, unknown, of the wrong type or out of range; `where` begins the message.
+    """
+    try:
+        spec = DataSpec.from_dict(values)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{where} is damaged: its data are no description of data ({first_line(error)})") from error
+    require_fits(DataSpec, spec, f"{where}, data,")
+    return spec
+
+
 class OpenRun:
     """A finished run whose config, model and data are each read when first used.
 
@@ -77,7 +91,7 @@ class OpenRun:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.path / MANIFEST)
+        return read_manifest(self.path)
 
     @property
     def weights(self) -> Path:
@@ -101,12 +115,14 @@ class OpenRun:
         if self.checkpoint == "best" and self.weights.stem != "best":
             log.warning("%s has no best checkpoint, so %s is used", self.path, self.weights.name)
         weights = read_weights(self.weights)
-        model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
+        own = {key.removeprefix("model."): values for key, values in weights.items() if key.startswith("model.")}
+        checkpoint_files.restore(model, own, self.weights)
         fitted_density.attach(model, fitted_density.fitted_path(self.path), self.weights, self.allow)
         return model.eval()
 
     def _require_trusted(self) -> None:
         permitted_classes.require_trusted(self._recorded, self.allow)
+        check_layout(self._recorded)
         check_keys(self._recorded)
 
     @property
@@ -114,7 +130,7 @@ class OpenRun:
         data = self.manifest.get("data")
         if data is None:
             raise UserError(f"{self.path} stopped before its data were read: there is no model to load")
-        return DataSpec.from_dict(data)
+        return recorded_spec(data, str(self.path / MANIFEST))
 
     def find_data(self, overrides: Sequence[str] = ()) -> None:
         """Change the paths of data in the config to where they are found; the user's `overrides` come last.

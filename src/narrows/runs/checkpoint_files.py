@@ -20,7 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from narrows.errors import UserError
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError, first_line
 from narrows.files import clear_temporaries, replacing
 from narrows.runs.file_names import CHECKPOINTS, FOLDERS, HYDRA
 
@@ -162,9 +163,26 @@ def read(path: Path) -> dict[str, Any]:
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} {reason}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+    require_fits(dict[str, Any], state, str(path))
+    return state
+
+
+def restore(module: Any, weights: Any, path: Path) -> None:
+    """Load the weights of a checkpoint into a torch module.
+
+    Raises:
+        UserError: they are not of this module; the message names `path`, where they were read.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} does not fit its model, the {type(module).__name__} that the run's config describes: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def newest(run_dir: Path) -> Path | None:

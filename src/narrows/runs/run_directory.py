@@ -9,12 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.errors import FULL, UserError, naming, require
+from narrows.config.plain_schema import require_fits
+from narrows.errors import FULL, UserError, naming
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
-from narrows.runs.old_names import current_manifest
+from narrows.runs.old_names import current_figures, current_manifest
 from narrows.runs.plain_entries import require_plain_entries
+from narrows.runs.record_types import Figures, Manifest
 
 ROOM = 1 << 16
 """Bytes by which the manifest may grow until the run ends."""
@@ -27,20 +29,21 @@ def read_manifest(run: Path) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     manifest = read_json(run / MANIFEST)
-    require(isinstance(manifest, dict), f"{run / MANIFEST} is damaged: it must hold names and values")
+    require_fits(Manifest, manifest, str(run / MANIFEST))
     return current_manifest(manifest)
 
 
-def _require_sound(manifest: dict[str, Any], path: Path) -> None:
-    """Refuse a manifest to which no attempt can be added."""
-    attempts, seconds = manifest.get("attempts", []), manifest.get("seconds", 0.0)
-    listed = isinstance(attempts, list) and all(isinstance(attempt, dict) for attempt in attempts)
-    require(listed, f"{path} is damaged: its attempts must be a list of mappings")
-    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-    require(number, f"{path} is damaged: its seconds must be a number, not {type(seconds).__name__}")
-    names = manifest.get("nondeterministic", [])
-    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    require(texts, f"{path} is damaged: its nondeterministic operations must be a list of names")
+def read_metrics(run: Path) -> dict[str, float]:
+    """The figures of a run under today's names; empty if none are recorded yet.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not (run / METRICS).exists():
+        return {}
+    figures = read_json(run / METRICS)
+    require_fits(Figures, figures, str(run / METRICS))
+    return current_figures(figures)
 
 
 class RunDirectory:
@@ -92,7 +95,6 @@ class RunDirectory:
         self._waiting = [] if wait else None
         try:
             self.manifest = read_manifest(self.path) if (self.path / MANIFEST).exists() else {}
-            _require_sound(self.manifest, self.path / MANIFEST)
         except UserError:
             directory_lock.release(self.path, unused=True)
             raise

@@ -49,6 +49,7 @@ def check_trainer(options: DictConfig) -> None:
             f"trainer.accelerator={options.accelerator}, but torch {torch.__version__} finds no GPU here; use "
             "trainer=cpu, trainer=auto, or a build of torch that fits the machine's driver"
         )
+    _require_end(options)
 
 
 def make_trainer(config: DictConfig, job: Job, begin: BeginResumed | None = None) -> L.Trainer:
@@ -128,3 +129,12 @@ def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
         keys = ["variant", "bottleneck.dim", *(key for key in asked if not BOOKKEEPING.fullmatch(key))]
     values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in keys}
     return {key: value for key, value in values.items() if is_chosen(value)}
+
+
+def _require_end(options: DictConfig) -> None:
+    """Refuse a run that would train for ever: Lightning takes -1 epochs for no limit."""
+    epochs, others = options.get("max_epochs"), (options.get("max_steps"), options.get("max_time"))
+    require(
+        epochs is None or epochs >= 0 or (epochs == -1 and others not in ((-1, None), (None, None))),
+        f"trainer.max_epochs must be at least 0, not {epochs}: -1 is for runs that max_steps or max_time ends",
+    )

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointBase
 
 from narrows import os_signals
+from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, nearest, require
+from narrows.errors import is_out_of_memory as is_out_of_memory
 from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS
+from narrows.runs.record_types import Progress
 from narrows.training.lightning_module import AutoencoderModule
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         state, self.ready = self.ready, None
-        return state or checkpoint_files.read(Path(path))
+        if state is None:
+            state = checkpoint_files.read(Path(path))
+            require_fits(Progress, state, str(path))
+        return state
 
 
 class Checkpoint(CheckpointBase):
@@ -188,8 +193,3 @@ def before_validation(state: dict[str, Any]) -> None:
         # Lightning takes this as "the first batch has started" and validates before it trains on.
         progress[counter] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     progress["is_last_batch"] = False
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host ran out of memory for a tensor."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
