@@ -54,6 +54,7 @@ def network(name: str = "entropy") -> Autoencoder:
 def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
     net = network(name)
     found = Compression(factors=[0.25]).run(judged(net, tmp_path)).named()
+    assert set(Compression.figures) <= found.keys()
     bytes_ = 23 * found["test/compression/bytes_per_example"]
     assert bytes_ == pytest.approx(round(bytes_))
     assert found["test/compression/bpp"] == pytest.approx(8 * bytes_ / (23 * 64))

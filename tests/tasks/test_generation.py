@@ -142,6 +142,7 @@ def test_the_nearest_row_by_brute_force() -> None:
 def test_copies_are_found_out_and_new_data_is_not(tmp_path: Path) -> None:
     source = data()
     copies = judged(source.splits["train"].x, source, tmp_path)
+    assert set(Generation.figures) <= copies.keys()
     fresh = judged(bars(240).x, source)
     assert copies["test/memorisation"] < 0.01
     assert fresh["test/memorisation"] == pytest.approx(1, abs=0.15)

@@ -100,7 +100,7 @@ class Compression(Task):
     """
 
     name = "compression"
-    canvas = declared(("bpp", "bytes_per_example", "entropy_bpp", "psnr"), heading="compression")
+    figures = declared(("bpp", "bytes_per_example", "entropy_bpp", "psnr"), heading="compression")
 
     def __init__(
         self, *, step: float | None = None, factors: Sequence[float] = (0.5, 0.71, 1.41, 2.0), max_examples: int = 1000

@@ -60,7 +60,7 @@ class Generation(Task):
     """
 
     name = "generation"
-    canvas = declared(("fid", "kid", "kid_std", "precision", "recall", "memorisation"))
+    figures = declared(("fid", "kid", "kid_std", "precision", "recall", "memorisation"))
 
     def __init__(self, *, samples: int = 10_000, neighbours: int = 2_000) -> None:
         require(samples >= 2 * NEIGHBOURS, f"task generation: samples must be at least 6, not {samples}")
