@@ -44,7 +44,9 @@ class FigureTable:
         }
 
 
-def declared(figures: Iterable[str], methods: Iterable[str] = (MODEL,), heading: str = "") -> tuple[str, ...]:
-    """The full names of figures that a task reports of each of these methods, for `Task.figures`."""
+def declared(
+    figures: Iterable[str], methods: Iterable[str] = (MODEL,), heading: str = "", condition: str = ""
+) -> tuple[str, ...]:
+    """The full names of figures that a task reports of each of these methods under a condition, for `Task.figures`."""
     wanted = list(figures)
-    return tuple(figure_name(figure, method, heading) for method in methods for figure in wanted)
+    return tuple(figure_name(figure, method, heading, condition) for method in methods for figure in wanted)

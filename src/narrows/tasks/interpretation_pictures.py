@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from narrows.compare.figure_names import MODEL
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture, Row
 from narrows.drawing.embeddings_and_error_bars import Curve, curves
@@ -94,7 +95,7 @@ def _traversal(
     steps = np.linspace(-REACH, REACH, STEPS)
     rows: list[Row] = []
     for unit, name in zip(order, names, strict=True):
-        way = np.repeat(test["model"][:1], STEPS, axis=0)
+        way = np.repeat(test[MODEL][:1], STEPS, axis=0)
         way[:, unit] = mean[unit] + steps * spread[unit]
         rows.append((name, decoded(context, way, _repeated(test, 0, STEPS))))
     title = "One test example, one latent moved from -2.5 to 2.5 standard deviations about its mean (share)"
@@ -106,7 +107,7 @@ def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
     # Curves and heat maps have a panel for each path, images a row.
     pairs = PAIRS if layout_of(context.spec) in ("image", "roll") else 1
     for first, last in _pairs(test, context.seed)[:pairs]:
-        start, end = (torch.from_numpy(test["model"][place]) for place in (first, last))
+        start, end = (torch.from_numpy(test[MODEL][place]) for place in (first, last))
         ends = f" {test['label'][first]} to {test['label'][last]}" if "label" in test else ""
         told = _repeated(test, first, STEPS)
         for name, way in (("linear", latent_paths.linear), ("spherical", latent_paths.spherical)):

@@ -95,9 +95,9 @@ class Probe(Task):
         self.sizes, self.draws = sorted(set(sizes)), draws
         self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
         self.max_rows = max_rows
-        everything = f"{self.name}/{_condition(ALL)}"
-        tuned = declared(("finetuned",), heading=everything) if networks else ()
-        self.figures = (*declared(("probe",), (MODEL, "raw", "pca"), everything), *tuned)
+        every = _condition(ALL)
+        tuned = declared(("finetuned",), heading=self.name, condition=every) if networks else ()
+        self.figures = (*declared(("probe",), (MODEL, "raw", "pca"), self.name, every), *tuned)
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None:

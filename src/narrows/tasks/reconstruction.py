@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from narrows.compare.figure_names import MODEL
+from narrows.compare.figure_names import MODEL, figure_name
 from narrows.errors import require, require_at_least
 from narrows.evaluation import subset
 from narrows.likelihoods.elementwise import Likelihood
@@ -96,8 +96,7 @@ class Reconstruction(Task):
     def _compare(self, context: TaskContext, sums: dict[Row, ErrorSums], components: int) -> None:
         judged = HIDDEN if (MODEL, HIDDEN) in sums else ""
         model, mean = (sums[method, judged].mse for method in (MODEL, "mean"))
-        name = f"{'/'.join(filter(None, ('test', judged)))} MSE"
-        worse = context.warn_if_worse_than_mean("the model is", name, model, mean)
+        worse = context.warn_if_worse_than_mean("the model is", f"{figure_name(judged)} MSE", model, mean)
         model, pca = (sums[method, ""].mse for method in (MODEL, "pca"))
         if not worse and pca < model:
             log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, model)
@@ -122,7 +121,7 @@ def _judge(
     for method, values in closer.figures().items() if sums else ():
         figures[method, ""] |= values
     for (method, condition), values in figures.items():
-        table.add(values, method, "/".join(filter(None, (heading, condition))))
+        table.add(values, method, f"{heading}/{condition}".strip("/"))
     return sums
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
+from narrows.compare.figure_names import figure_name
 from narrows.errors import require
 from narrows.evaluation import by_label
 from narrows.losses import Objective
@@ -25,6 +26,9 @@ from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
+
+TESTED = ("test", figure_name(OTHER_LABELS))
+"""What figures of the trained labels stand under, and those of the others."""
 
 
 class AutoencoderModule(L.LightningModule):
@@ -284,11 +288,11 @@ class AutoencoderModule(L.LightningModule):
         self._sums = {}
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        for stage, part in zip(("test", f"test/{OTHER_LABELS}"), by_label(batch, self.model.spec), strict=True):
+        for stage, part in zip(TESTED, by_label(batch, self.model.spec), strict=True):
             self._evaluate(stage, part, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        self._conclude("test", f"test/{OTHER_LABELS}")
+        self._conclude(*TESTED)
 
 
 def _mean_elbo(out: Output) -> Tensor:
