@@ -12,7 +12,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,7 @@ def run_in_process(*arguments: str, cwd: Path) -> Finished:
     """`narrows train ARGUMENTS` in `cwd`, without a new process; a traceback stands in `err`, as in a shell."""
     out, err = io.StringIO(), io.StringIO()
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    # Hydra composes everything once more to learn a mode that only `hydra.mode` could set: half of a tiny run.
-    once = patch.object(Hydra, "get_mode", _no_mode)
-    with _as_new_process(cwd, ["narrows.commands.train", *arguments]), streams[0], streams[1], once:
+    with _as_new_process(cwd, ["narrows.commands.train", *arguments]), streams[0], streams[1], COMPOSED_ONCE:
         code = call()
     return Finished(code, out.getvalue(), err.getvalue())
 
@@ -75,10 +73,14 @@ def _no_mode(*_: Any, **__: Any) -> None:
     return None
 
 
-def call() -> int:
-    """`train.main()` on `sys.argv`; the exit code as a shell sees it."""
+COMPOSED_ONCE = patch.object(Hydra, "get_mode", _no_mode)
+"""Hydra would compose everything once more to learn a mode that only `hydra.mode` could set: half of a tiny run."""
+
+
+def call(main: Callable[[], Any] = train.main) -> int:
+    """A command's `main()` on `sys.argv`; the exit code as a shell sees it."""
     try:
-        train.main()
+        main()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +31,16 @@ class KillAt:
 
 
 @dataclass
+class Limits:
+    """What a process may use before it ends."""
+
+    seconds: int
+    """Of the wall clock; the end is SIGALRM, code 142."""
+    memory: int
+    """Bytes that it may allocate beyond what was imported; more is refused by the system."""
+
+
+@dataclass
 class Ended:
     code: int
     """As a shell says it: 137 after SIGKILL."""
@@ -37,11 +48,15 @@ class Ended:
 
 
 class Server:
-    """Forks `narrows train` runs."""
+    """Forks `narrows train` runs.
 
-    def __init__(self) -> None:
+    Args:
+        imports: further modules that it imports before it forks.
+    """
+
+    def __init__(self, *imports: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *imports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -55,22 +70,36 @@ class Server:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, *arguments: str, cwd: Path, kill: KillAt | None = None, without: str | None = None) -> int:
+    def start(
+        self,
+        *arguments: str,
+        cwd: Path,
+        kill: KillAt | None = None,
+        without: str | None = None,
+        unread: str | None = None,
+        main: str = "narrows.commands.train:main",
+        limits: Limits | None = None,
+    ) -> int:
         """Start `narrows train ARGUMENTS`; its process id.
 
         Args:
             without: a function (`module:name`) that does nothing in this process.
+            unread: `closed` or `pipe`: its outputs are closed, or pipes that nobody reads any more.
+            main: the function (`module:name`) that reads the arguments from `sys.argv`; by default that of `train`.
+            limits: what the process may use.
         """
         order = None if kill is None else vars(kill)
-        return self._ask({"arguments": arguments, "cwd": str(cwd), "kill": order, "without": without})["pid"]
+        allowed = None if limits is None else vars(limits)
+        asked = {"arguments": arguments, "cwd": str(cwd), "kill": order, "without": without, "unread": unread}
+        return self._ask(asked | {"main": main, "limits": allowed})["pid"]
 
     def wait(self, pid: int) -> Ended:
         """What became of it."""
         answer = self._ask({"wait": pid})
         return Ended(answer["code"], answer["out"])
 
-    def run(self, *arguments: str, cwd: Path, kill: KillAt | None = None, without: str | None = None) -> Ended:
-        return self.wait(self.start(*arguments, cwd=cwd, kill=kill, without=without))
+    def run(self, *arguments: str, cwd: Path, **how: Any) -> Ended:
+        return self.wait(self.start(*arguments, cwd=cwd, **how))
 
     def close(self) -> None:
         # In words: a process that was forked meanwhile (a loader's worker) may hold the pipe open for ever.
@@ -104,10 +133,32 @@ def _arm(kill: dict[str, Any]) -> None:
     setattr(owner, name, counted)
 
 
+def _unread(how: str) -> None:
+    """Outputs as a shell's `>&-` or a pipe to `true` leave them."""
+    if how == "closed":
+        os.close(1)
+        os.close(2)
+        sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    os.close(writer)
+
+
+def _limit(seconds: int, memory: int) -> None:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
+    signal.alarm(seconds)
+
+
 def _child(request: dict[str, Any], output: Path) -> None:
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
+    if request["unread"] is not None:
+        _unread(request["unread"])
     os.setsid()
     os.chdir(request["cwd"])
     sys.argv = ["narrows.commands.train", *request["arguments"]]
@@ -115,11 +166,14 @@ def _child(request: dict[str, Any], output: Path) -> None:
         _arm(request["kill"])
     if request["without"] is not None:
         setattr(*_found(request["without"]), lambda *_: None)
+    if request["limits"] is not None:
+        _limit(**request["limits"])
     from command import call
 
-    code = call()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    code = call(getattr(*_found(request["main"])))
+    if request["unread"] is None:
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
@@ -128,6 +182,8 @@ def _serve() -> None:
     # isort: split
     import command  # noqa: F401
 
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     outputs: dict[int, Path] = {}
     for line in sys.stdin:
         request = json.loads(line)

@@ -7,7 +7,8 @@ import sys
 
 from narrows import __version__
 from narrows.commands import COMMANDS
-from narrows.errors import nearest
+from narrows.errors import nearest, printable
+from narrows.standard_streams import make_dependable
 
 HELP = """\
 narrows {version}: autoencoders as compositions of configs
@@ -35,6 +36,7 @@ def main() -> None:
     By exec, so that Lightning's relaunch for several devices, which repeats the main module with the same
     arguments, finds the same command.
     """
+    make_dependable()
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help", "help"):
         print(help_text(), end="")
@@ -43,12 +45,21 @@ def main() -> None:
         print(__version__)
         return
     if command not in COMMANDS:
-        print(f"narrows: there is no command '{command}': {nearest(command, COMMANDS)}", file=sys.stderr)
+        print(f"narrows: there is no command '{printable(command)}': {nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     sys.stdout.flush()
-    # `train` imports the user's own classes from the current directory; commands that read strangers' runs must not.
+    # `train` imports the user's own classes from the current directory; what reads a stranger's run must not.
     options = [] if command == "train" else ["-P"]
+    if command == "train" and _starts_from_record(arguments):
+        # Unlike -P it holds for the processes that training starts for further devices too.
+        os.environ["PYTHONSAFEPATH"] = "1"
     os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments])
+
+
+def _starts_from_record(arguments: list[str]) -> bool:
+    """Whether `train` starts from a recorded config without `allow=`, by which the user vouches for packages."""
+    keys = {argument.partition("=")[0] for argument in arguments}
+    return bool(keys & {"resume", "from_config"}) and "allow" not in keys
 
 
 if __name__ == "__main__":

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from narrows.errors import UserError
+from narrows.errors import UserError, require
+
+TEMPORARIES = ".*.tmp"
+"""What `replacing` calls a file until it is complete."""
+
+
+class _Output(io.RawIOBase):
+    """Passes bytes on to a file, and keeps the error when writing fails, because numpy, Pillow and torch raise another
+    one that does not say why."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def write(self, data: Any) -> int:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+        return memoryview(data).nbytes
+
+    def seek(self, position: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 @contextmanager
@@ -25,13 +58,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
+            with path.open("wb") as file, _written(file) as output:
+                yield output
             return
         try:
             with temporary.open("wb") as file:
-                yield file
-                file.flush()
+                with _written(file) as output:
+                    yield output
                 os.fsync(file.fileno())
             temporary.replace(target)
         finally:
@@ -40,6 +73,48 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _written(file: BinaryIO) -> Iterator[BinaryIO]:
+    """What writes into `file`, which holds all of it afterwards; the cause of a failure is raised itself."""
+    output = _Output(file)
+    try:
+        yield cast(BinaryIO, output)
+    except Exception:
+        if output.failure is not None:
+            raise output.failure from None
+        raise
+    file.flush()
+
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed while writing left in this folder, which nobody else may be writing."""
+    for path in folder.glob(TEMPORARIES):
+        path.unlink()
+
+
+def require_other(target: Path, *read: Path) -> None:
+    """Refuse to write a file that is read too, or that is part of a folder that is read.
+
+    Raises:
+        UserError: names both.
+    """
+    for source in read:
+        same = source.exists() and target.exists() and target.samefile(source)
+        require(not same, f"{target} is what is read, and would be overwritten: name another file for the result")
+        inside = source.is_dir() and target.is_file() and target.resolve().is_relative_to(source.resolve())
+        require(not inside, f"{target} is a file of {source}, which is read: name another file for the result")
+
+
+def require_no_pipe(path: Path) -> None:
+    """Refuse a pipe, a socket or a device, for which a reader would wait.
+
+    Raises:
+        UserError: names it.
+    """
+    plain = not path.exists() or path.is_file() or path.is_dir()
+    require(plain, f"{path} is a pipe or a device, not a file: write what it gives to a file, and name that")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -62,11 +137,14 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: it is missing or not JSON.
     """
+    require_no_pipe(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path.parent} is not a run directory: it has no {path.name}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # the first also of a number of thousands of digits
         raise UserError(f"{path} is not valid JSON ({error})") from error
 
 

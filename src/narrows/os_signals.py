@@ -1,7 +1,8 @@
 """Operating-system signals that end a run, such as SIGTERM: noted at once, obeyed when the run's state is consistent.
 
 In training the run first finishes the batch and writes a checkpoint; elsewhere there is nothing to save and the process
-exits at once. A second signal ends it immediately. The exit code is the conventional 128 + signal number.
+exits at once. A second signal ends it immediately. The exit code is the conventional 128 + signal number. A signal that
+whoever started the process has told it to ignore, as `nohup` does with SIGHUP, stays ignored.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def noted() -> int | None:
 def install() -> None:
     """Install the handlers of the ending signals; call it again after Lightning has installed its own."""
     for number in ENDING:
-        signal.signal(number, _handle)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
 
 
 @contextmanager

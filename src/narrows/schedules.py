@@ -32,15 +32,21 @@ class Constant:
 
 class Timed:
     """A schedule whose lengths may be shares of the run. `span` gives it the run's length, once, before the first
-    step."""
+    step; one that was given its `run` keeps that."""
 
     name: ClassVar[str]
 
-    def __init__(self, **lengths: int | float) -> None:
+    def __init__(self, *, run: int | None = None, **lengths: int | float) -> None:
         self.lengths = lengths
-        self.run: int | None = None
+        self.run, self._given = run, run is not None
+        require(run is None or run >= 1, f"schedule {self.name}: run must be at least 1 or null, not {run}")
         for option, length in lengths.items():
             self._check(option, length)
+
+    @property
+    def shares(self) -> list[str]:
+        """The lengths that are shares of the run, as `option=length`."""
+        return [f"{option}={length}" for option, length in self.lengths.items() if isinstance(length, float)]
 
     def _check(self, option: str, length: int | float) -> None:
         least = 0 if option == "delay" else 1
@@ -57,10 +63,11 @@ class Timed:
         Raises:
             UserError: a length is a share, and that of the run is not known.
         """
-        shares = [f"{option}={length}" for option, length in self.lengths.items() if isinstance(length, float)]
+        if self._given:
+            return
         require(
-            run is not None or not shares,
-            f"schedule {self.name}: {', '.join(shares)} is a share of the run, which has no known length; give a "
+            run is not None or not self.shares,
+            f"schedule {self.name}: {', '.join(self.shares)} is a share of the run, which has no known length; give a "
             "whole number of steps, or limit trainer.max_epochs or trainer.max_steps",
         )
         self.run = run
@@ -80,14 +87,24 @@ class Linear(Timed):
     KL warm-up: "Ladder Variational Autoencoders" (Sonderby et al., 2016, https://arxiv.org/abs/1602.02282),
     section 2.3.
 
+    Args:
+        run: optimiser steps of the run of which shares are taken; None: those of the run itself.
+
     Raises:
         UserError: `steps` below 1 or `delay` below 0, or a share above 1.0.
     """
 
     name = "linear"
 
-    def __init__(self, start: float = 0.0, end: float = 1.0, steps: int | float = 1000, delay: int | float = 0) -> None:
-        super().__init__(steps=steps, delay=delay)
+    def __init__(
+        self,
+        start: float = 0.0,
+        end: float = 1.0,
+        steps: int | float = 1000,
+        delay: int | float = 0,
+        run: int | None = None,
+    ) -> None:
+        super().__init__(steps=steps, delay=delay, run=run)
         self.start, self.end = float(start), float(end)
 
     def __call__(self, step: int) -> float:
@@ -103,6 +120,9 @@ class Cyclical(Timed):
 
     "Cyclical Annealing Schedule" (Fu et al., 2019, https://arxiv.org/abs/1903.10145), equation 6.
 
+    Args:
+        run: optimiser steps of the run of which shares are taken; None: those of the run itself.
+
     Raises:
         UserError: `period` or `cycles` below 1, a share above 1.0, or `ramp` outside (0, 1].
     """
@@ -110,9 +130,15 @@ class Cyclical(Timed):
     name = "cyclical"
 
     def __init__(
-        self, start: float = 0.0, end: float = 1.0, period: int | float = 1000, cycles: int = 4, ramp: float = 0.5
+        self,
+        start: float = 0.0,
+        end: float = 1.0,
+        period: int | float = 1000,
+        cycles: int = 4,
+        ramp: float = 0.5,
+        run: int | None = None,
     ) -> None:
-        super().__init__(period=period)
+        super().__init__(period=period, run=run)
         require(cycles >= 1, f"schedule cyclical: cycles must be at least 1, not {cycles}")
         require(0 < ramp <= 1, f"schedule cyclical: ramp must be in (0, 1], not {ramp}")
         self.start, self.end, self.cycles, self.ramp = float(start), float(end), cycles, ramp

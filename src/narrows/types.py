@@ -21,8 +21,11 @@ from narrows.batches import Batch as Batch
 from narrows.batches import Given as Given
 from narrows.batches import row_sums as row_sums
 from narrows.batches import within as within
+from narrows.errors import require
 
 Shape = tuple[int, ...]
+LARGEST = 2**40
+"""Most values of one example."""
 Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
 
 
@@ -95,7 +98,25 @@ class DataSpec:
             values["totals"] = tuple(values["totals"])
         if values.get("columns") is not None:
             values["columns"] = [Column(**column) for column in values["columns"]]
-        return cls(**values)
+        found = cls(**values)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Refuse numbers that describe no data.
+
+        Raises:
+            UserError: names the field.
+        """
+        require(
+            len(self.shape) > 0 and all(axis >= 1 for axis in self.shape) and prod(self.shape) <= LARGEST,
+            f"shape {list(self.shape)} must have axes of at least 1, of at most 2^40 values together",
+        )
+        require(self.size >= 0, f"size must not be negative, but it is {self.size}")
+        counts = [self.num_classes or 0, *(column.width for column in self.columns or [])]
+        require(all(count >= 0 for count in counts), f"numbers of classes or categories must not be negative: {counts}")
+        low, high = self.value_range or (0, 1)
+        require(low <= high, f"value_range must go from the smallest to the largest, but is {self.value_range}")
 
 
 @dataclass

@@ -125,11 +125,11 @@ def test_bytes_that_no_table_wrote_are_refused() -> None:
 # ── the file ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-HEADER = Header(b"modelmod", b"tablesta", 0.25, 3, {"kind": "npy", "shape": [1, 2, 2]})
+HEADER = Header(b"modelmod", b"tablesta", 0.25, 3, {"kind": "npy", "shape": [1, 2, 2], "dtype": "uint8"})
 
 
 def test_a_header_and_a_code_come_back() -> None:
-    for header in (HEADER, Header(b"m" * 8, b"t" * 8, None, 2**32 - 1, {})):
+    for header in (HEADER, Header(b"m" * 8, b"t" * 8, None, 2**32 - 1, HEADER.layout)):
         assert unpack(pack(header, b"code"), "f") == (header, b"code")
 
 

@@ -30,6 +30,7 @@ CONV = {
     "encoder": partial(ConvEncoder, channels=[3, 4], flatten=False),
     "decoder": partial(ConvDecoder, channels=[4, 3]),
 }
+ARRAY = {"kind": "npy", "shape": [1, 8, 8], "dtype": "float32", "channel": True}
 PHOTO = DataSpec(shape=(3, 16, 24), kind="image", size=20, value_range=(0.0, 1.0))
 
 
@@ -63,7 +64,7 @@ def test_the_numbers_come_back_and_the_latent_is_what_the_decoder_reads(name: st
     net = network(name)
     fit = fitted(net)
     tables = fit.tables(fit.step())
-    examples = Examples({"kind": "npy", "shape": [1, 8, 8]}, [batch(n=9).x])
+    examples = Examples(ARRAY, [batch(n=9).x])
     header, streams = unpack_examples(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
     for found, sent in zip(streams, quantise(fit.codec, examples, tables.step), strict=True):
         np.testing.assert_array_equal(found, sent)
@@ -81,7 +82,10 @@ def test_a_series_is_coded_like_a_picture() -> None:
     fit = fitted(net)
     x = batch(SERIES, 4).x
     header, streams = unpack_examples(
-        fit.codec, fit.tables(0.01), compressed(fit.codec, fit.tables(0.01), Examples({"shape": [2, 12]}, [x])), "f"
+        fit.codec,
+        fit.tables(0.01),
+        compressed(fit.codec, fit.tables(0.01), Examples(ARRAY | {"shape": [2, 12]}, [x])),
+        "f",
     )
     with torch.no_grad():
         torch.testing.assert_close(
@@ -129,7 +133,7 @@ def test_other_sizes_are_refused_where_a_stage_has_a_size(stages: dict[str, Any]
 
 
 def test_a_finer_step_costs_more_and_loses_less() -> None:
-    fit, examples = fitted(network("deterministic")), Examples({"shape": [1, 8, 8]}, [batch(n=300).x])
+    fit, examples = fitted(network("deterministic")), Examples(ARRAY, [batch(n=300).x])
     with torch.no_grad():
         exact = fit.codec.model.reconstruct(examples.groups[0])
     sizes, errors = [], []
@@ -148,7 +152,7 @@ def test_codes_never_need_an_escape_and_an_unseen_code_still_comes_back() -> Non
     net = network("vq")
     codec = Codec(net)
     tables = Tables(fingerprint(net), None, tuple(Table(0, (*[2] * 6, 2**24 - 13, 1)) for _ in codec.alphabets or ()))
-    examples = Examples({"shape": [1, 8, 8]}, [batch(n=30).x])
+    examples = Examples(ARRAY, [batch(n=30).x])
     _, streams = unpack_examples(codec, tables, compressed(codec, tables, examples), "f")
     np.testing.assert_array_equal(streams[0], codec.sources(examples.groups[0])[0])
     assert fitted(net).tables(None).tables[0].escape == 7
@@ -192,7 +196,7 @@ def test_damaged_tables_and_those_of_another_version_are_refused(tmp_path: Path)
 def test_files_of_another_model_or_other_tables_are_refused(tmp_path: Path) -> None:
     net, other = network("fsq"), network("lfq")
     fit = fitted(net, tmp_path)
-    data = compressed(fit.codec, fit.tables(None), Examples({"shape": [1, 8, 8]}, [batch().x]))
+    data = compressed(fit.codec, fit.tables(None), Examples(ARRAY, [batch().x]))
     assert find_tables(fit.codec, tmp_path, data, "f") == fit.tables(None)
     with pytest.raises(UserError, match="f was written by another model"):
         find_tables(Codec(other), tmp_path, data, "f")
@@ -202,9 +206,8 @@ def test_files_of_another_model_or_other_tables_are_refused(tmp_path: Path) -> N
     foreign = pack(type(header)(header.model, b"tablesta", None, header.count, header.layout), code)
     with pytest.raises(UserError, match=r"codes\.json holds others"):
         find_tables(fit.codec, tmp_path, foreign, "f")
-    sizeless = pack(type(header)(header.model, header.tables, None, 6, {"shape": ["a"]}), code)
     with pytest.raises(UserError, match="how large its examples are"):
-        unpack_examples(fit.codec, fit.tables(None), sizeless, "f")
+        pack(type(header)(header.model, header.tables, None, 6, ARRAY | {"shape": ["a"]}), code)
     torn = pack(header, code[:-1])
     with pytest.raises(UserError, match="f: the code is cut short"):
         unpack_examples(fit.codec, fit.tables(None), torn, "f")

@@ -52,6 +52,32 @@ def test_the_table_names_the_best_and_what_to_do_next(sweep: Path, capsys: pytes
     assert "--group-by seed gives mean" in out
 
 
+def test_no_run_is_best_among_runs_of_different_data(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prints = {"a": "1", "b": "1", "c": "2", "d": "2"}
+    for place, (name, fingerprint) in enumerate(prints.items()):
+        keys = {"seed": place % 2, "bottleneck.dim": 2 + place // 2}
+        make_run(tmp_path / name, keys, {"val/loss": float(place)}, data={"fingerprint": fingerprint})
+    make_run(tmp_path / "unrecorded", {"seed": 9}, {"val/loss": 9.0}, data=None)
+    said = "the runs are of 2 different data sets, by their fingerprints, so that none is marked as best"
+    for options in ([], ["--top", 1], ["--group-by", "seed"], ["--html", tmp_path / "report.html"]):
+        run(*(tmp_path / name for name in prints), *options)
+        out = capsys.readouterr().out
+        assert said in out
+        assert "★" not in out
+    assert said in (tmp_path / "report.html").read_text()
+    run(*(tmp_path / name for name in prints), "--json", "-")
+    table = json.loads(capsys.readouterr().out)
+    assert [row["best"] for row in table["rows"]] == [[]] * 4
+    assert said in table["notes"][-1]
+    for names in (["a", "b"], ["a", "b", "unrecorded"]):
+        run(*(tmp_path / name for name in names))
+        out = capsys.readouterr().out
+        assert "★ 0" in out
+        assert "different data" not in out
+
+
 def test_marks_are_those_of_all_runs_and_not_of_the_first(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(sweep, "--top", 2, "--sort", "val/loss", "--json", "-")
     first, second = json.loads(capsys.readouterr().out)["rows"]
@@ -109,6 +135,17 @@ def test_mistakes_are_one_sentence(
     sweep: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     assert sentence in refusal(capsys, sweep, *arguments)
+
+
+def test_no_result_is_written_over_another_or_over_a_run(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert "named for more than one result" in refusal(capsys, sweep, "--csv", out, "--html", out)
+    record = next(sweep.rglob("metrics.json"))
+    before = record.read_bytes()
+    assert "is a part of the run" in refusal(capsys, sweep, "--json", record)
+    assert record.read_bytes() == before
 
 
 def test_nothing_to_compare_is_one_sentence(

@@ -15,7 +15,7 @@ from run_copies import MakeRun
 from narrows.compare.comparison_table import compare, repeats
 from narrows.compare.higher_is_better import choose_metrics, headline_metrics, higher_is_better
 from narrows.compare.run_records import read_runs
-from narrows.compare.table_formats import as_csv, as_json, as_markdown, number, terminal
+from narrows.compare.table_formats import as_cell, as_csv, as_json, as_markdown, number, terminal
 from narrows.errors import UserError
 
 
@@ -172,3 +172,36 @@ def test_a_terminal_is_told_nothing_by_a_run(tmp_path: Path, make_run: MakeRun) 
 )
 def test_numbers_as_a_person_reads_them(value: float | None, deviation: float | None, text: str) -> None:
     assert number(value, deviation) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t=1"),
+        ("\rx", "'\rx"),
+        (" =1+1", "' =1+1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("-0.5", "-0.5"),
+        ("+1e-5", "+1e-5"),
+        ("-inf", "-inf"),
+        ("-", "-"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_no_cell_is_a_formula_and_numbers_stay(text: str, safe: str) -> None:
+    assert as_cell(text) == safe
+
+
+def test_names_of_strangers_are_no_formulas_in_a_csv(tmp_path: Path, make_run: MakeRun) -> None:
+    for name, loss in (("=1+1", -2.5), ("@x", 1e-7)):
+        make_run(tmp_path / name, {"encoder.activation": f"+{name}"}, {"=test/loss": loss, "test/\x1b[31mkl": 1.0})
+    lines = list(csv.reader(io.StringIO(as_csv(table := compare(read_runs([tmp_path])), table.every))))
+    cells = [cell for line in lines for cell in line]
+    assert {"'=1+1", "'@x", "'+=1+1", "'=test/loss", "-2.5", "1e-07"} <= {*cells}
+    assert not any(cell[:1] in ("=", "@") for cell in cells)
+    assert "".join(cells).isprintable()

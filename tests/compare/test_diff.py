@@ -138,4 +138,30 @@ def test_a_damaged_run_is_said_to_be(tmp_path: Path, make_run: MakeRun, capsys: 
     a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     (b / "metrics.json").write_text("{")
     diff.main([str(a), str(b)])
-    assert "note: metrics.json is not valid JSON" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "note: metrics.json is not valid JSON" in out
+    assert "metrics: not compared" in out
+    assert "metrics: no difference" not in out
+    with pytest.raises(SystemExit) as end:
+        diff.main([str(b), str(b), "--exit-code"])
+    assert end.value.code == 1
+
+
+@pytest.mark.parametrize("content", [None, b"a: [1", b"\x00\xff", b"", b"- 1"])
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])
+def test_a_run_without_a_readable_record_is_never_without_difference(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str], name: str, content: bytes | None
+) -> None:
+    a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    for run in (a, b):
+        (run / "checkpoints").mkdir()
+        (run / name).unlink()
+        if content is not None:
+            (run / name).write_bytes(content)
+    with pytest.raises(SystemExit) as end:
+        diff.main([str(a), str(b)])
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    assert "no difference" not in said.out
+    (line,) = said.err.splitlines()
+    assert f"cannot be compared: {name}" in line

@@ -96,9 +96,8 @@ def test_a_directory_a_pipe_and_a_giant_in_place_of_a_file(tmp_path: Path, make_
     (run / "config.yaml").unlink()
     (run / "config.yaml").mkdir()
     (run / "metrics.json").unlink()
-    os.mkfifo(run / "metrics.json")
+    (run / "metrics.json").mkdir()
     (run / "metrics.csv").unlink()
-    os.mkfifo(run / "metrics.csv")
     with open(run / "manifest.json", "ab") as file:
         file.truncate(17 * 2**20)
     record = read_run(run)
@@ -107,7 +106,11 @@ def test_a_directory_a_pipe_and_a_giant_in_place_of_a_file(tmp_path: Path, make_
         "config.yaml is not a file",
         "metrics.json is not a file",
     ]
+    os.mkfifo(run / "metrics.csv")
     assert read_history(run) == {}
+    record = read_run(run)
+    assert record.notes == [f"{run / 'metrics.csv'} is neither a file nor a folder, which no record holds"]
+    assert not record.usable
 
 
 def test_a_torn_history_keeps_its_whole_rows(tmp_path: Path) -> None:

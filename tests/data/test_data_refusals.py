@@ -51,7 +51,7 @@ def setup(source: Any, **settings: Any) -> str:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"validation": 0}, "validation=0 is neither a fraction between 0 and 1 nor 'official'"),
+        ({"validation": 0}, "validation=0 is neither a fraction between 0 and 1, a number of rows"),
         ({"validation": 1.5}, "validation=1.5 is neither"),
         ({"validation": "offical"}, "validation='offical' is neither"),
         ({"folds": 1}, "folds=1 leaves nothing to train on: it must be at least 2"),
@@ -207,7 +207,7 @@ def save(path: Path, **arrays: Any) -> str:
 @pytest.mark.parametrize(
     ("arrays", "settings", "said"),
     [
-        ({"X": np.zeros((4, 2))}, {}, "has no array 'x'"),
+        ({"X": np.zeros((4, 2))}, {"x_key": "x"}, "has no array 'x'"),
         ({"x": np.zeros((4, 2))}, {"label_key": "y"}, "has no array 'y'"),
         ({"x": np.zeros(4)}, {}, "shape [4], but auto data must be [N, D], [N, T] or"),
         ({"x": np.zeros((4, 2, 2))}, {"kind": "vector"}, "shape [4, 2, 2], but vector data must be [N, D]"),
@@ -231,7 +231,7 @@ def save(path: Path, **arrays: Any) -> str:
         ({"x": np.full((4, 2), 1e300)}, {}, "8 values that are NaN or infinite"),
         ({"x": np.zeros((4, 2))}, {"standardise": "robust"}, "standardise='robust' is none of"),
         ({"x": np.zeros((4, 2))}, {"test": HeldOut(x_key="t")}, "has no array 't'"),
-        ({"x": np.zeros((4, 2)), "t": np.zeros((4, 2, 2))}, {"test": HeldOut(x_key="t")}, "holds series data, but"),
+        ({"x": np.zeros((4, 2)), "t": np.zeros((4, 2, 3))}, {"test": HeldOut(x_key="t")}, "holds series data, but"),
     ],
 )
 def test_arrays(arrays: dict[str, Any], settings: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -275,8 +275,8 @@ def test_series_files(tmp_path: Path) -> None:
     assert "has neither X nor X_train and X_test" in setup(Series(path))
     assert "source.window=3 cannot be used" in setup(Series(path, window=3))
     assert "source.columns=['a'] cannot be used" in setup(Series(columns=["a"]))
-    (tmp_path / "s.txt").write_text("1")
-    assert "neither a .npz nor a .csv" in setup(Series(str(tmp_path / "s.txt")))
+    np.save(tmp_path / "s.npy", np.zeros((4, 5)))
+    assert "neither a .npz of examples X nor a table" in setup(Series(str(tmp_path / "s.npy")))
     assert "must be [N, T] or [N, C, T]" in setup(Series(save(tmp_path, X=np.zeros(4))))
     assert "source.test=2 is no fraction" in refusal(lambda: Series(test=2))
 

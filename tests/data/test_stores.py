@@ -192,7 +192,7 @@ def test_a_target_is_in_the_fingerprint_and_must_fit() -> None:
         ("tokens", torch.uint8, torch.int64),
         ("tokens", torch.int16, torch.int64),
         ("counts", torch.uint8, torch.float32),
-        ("vector", torch.float64, torch.float64),
+        ("vector", torch.float64, torch.float32),
     ],
 )
 def test_scaling_goes_by_the_kind(kind: Any, stored: torch.dtype, expected: torch.dtype) -> None:

@@ -17,7 +17,8 @@ from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, RobustScale
 from narrows.data.contents import Scaling
 from narrows.data.datamodule import DataModule
 from narrows.data.sources.table import HeldOutRows, Label, Table
-from narrows.data.table_files import Format, read_chunks
+from narrows.data.table_files import read_chunks
+from narrows.data.table_format import Format
 from narrows.data.table_scaling_and_encoding import Encoding
 from narrows.errors import UserError
 from narrows.types import Column, DataSpec
@@ -280,6 +281,6 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
         "a.csv": "as text",
         "a.npz": "numpy",
     }.items():
-        (tmp_path / name).write_bytes(b"\xff\xfe\x00nonsense\xff")
+        (tmp_path / name).write_bytes(b"\xfe\xfe\x00nonsense\xff")
         with pytest.raises(UserError, match=f"{name} cannot be read.*{reason}"):
             prepared(tmp_path / name)

@@ -9,7 +9,7 @@ import torch
 
 from narrows.data.datamodule import DataModule
 from narrows.data.sources.table import HeldOutRows, Label, Table
-from narrows.data.table_files import Format
+from narrows.data.table_format import Format
 
 
 def test_adult(real_data: Path) -> None:

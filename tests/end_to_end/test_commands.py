@@ -28,6 +28,7 @@ from command import (
 from omegaconf import OmegaConf
 
 import narrows
+from narrows.commands import evaluate
 from narrows.config.composition import config_dir
 
 # ── help and completion ─────────────────────────────────────────────────────────────────────────────────
@@ -160,6 +161,25 @@ def test_a_users_own_class_trains_and_loads(own_run: tuple[Path, Finished], monk
     assert torch.equal(model.reconstruct(x), model.reconstruct(x))
     with pytest.raises(narrows.errors.UserError, match="Mine has no prior to sample from"):
         model.sample(2)
+
+
+def test_another_command_finds_it_in_the_working_directory_where_it_is_allowed(
+    own_run: tuple[Path, Finished], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = own_run
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(folder))])
+    monkeypatch.delitem(sys.modules, "my_classes", raising=False)
+    (folder / "my_neighbour.py").write_text("raise SystemExit('imported')\n")
+    run = str(only_run(folder))
+    for allow in ((), ("--allow", "my_neighbour")):
+        with pytest.raises(SystemExit) as end:
+            evaluate.main([run, "task=reconstruction", *allow])
+        assert end.value.code == 2
+        assert "my_classes.Mine" in capsys.readouterr().err
+    evaluate.main([run, "task=reconstruction", "--allow", "my_classes"])
+    assert "MSE per value" in capsys.readouterr().out
+    assert sys.modules.pop("my_classes").__file__ == str(folder / "my_classes.py")
 
 
 # ── sweeps and interruptions ────────────────────────────────────────────────────────────────────────────

@@ -146,6 +146,7 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(
         (good, out, "--run", run, "--step", "0.5"): "latents are codes already",
         (good, out, "--run", other, "--step", "0"): "step must be a number above 0",
         (good, out, "--run", run, "another"): "'another' is no KEY=VALUE",
+        (good, out, "--run", run, "bottleneck.dim=5"): "changes nothing in a trained run",
         (good, tmp_path, "--run", run): "is a folder, and OUT is to be one file",
     }
     for arguments, sentence in cases.items():

@@ -164,3 +164,44 @@ def test_what_makes_digits_differ_is_said(one: Path, caplog: pytest.LogCaptureFi
     (said,) = [record.message for record in caplog.records]
     assert re.search(r"last digits: processor '\\x1b\[2Jx+, now .*; GPUs 'none', now .*; torch '1.0', now '2", said)
     assert len(said) < 600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["task="], "'task=' leaves out the name of a task"),
+        (["task=latent,"], "'task=latent,' leaves out the name of a task"),
+        (["+task=latent"], "'+task=latent': options of a task are changed, not added; write task=latent"),
+        (["task=latent", "+task.max_rows=9"], "write task.max_rows=9"),
+        (["task=latent", "bottleneck.dim=5"], "changes nothing in a trained run"),
+        (["task=latent", "checkpoint=last"], "changes nothing in a trained run"),
+        (["task=latent", "+nothing=1"], "changes nothing in a trained run"),
+        (["task=latent", "+"], "there is no run directory +"),
+        (["task=anomaly", "task.normal_labels=[77]"], "no example has the label 77"),
+        (["task=anomaly", f"task.normal_labels={list(range(10))}"], "the test split is all normal"),
+        (["task=denoising", "task.noises={gaussian: [-1]}"], "sigma must be above 0, not -1"),
+    ],
+)
+def test_what_would_give_no_figures_is_refused_and_nothing_is_recorded(
+    one: Path, arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (one / "metrics.json").read_bytes()
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([str(one), *(argument.replace(" ", "") for argument in arguments)])
+    assert end.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("narrows: ")]
+    assert len(lines) == 1
+    assert sentence in lines[0]
+    assert (one / "metrics.json").read_bytes() == before
+    assert not (one / "tasks").exists()
+
+
+def test_the_last_checkpoint_in_place_of_the_best_is_said(one: Path, caplog: pytest.LogCaptureFixture) -> None:
+    open_run.load(one)
+    assert "best checkpoint" not in caplog.text
+    (one / "checkpoints" / "best.ckpt").unlink()
+    open_run.load(one)
+    assert "has no best checkpoint, so last.ckpt is used" in caplog.text
+    caplog.clear()
+    open_run.load(one, "last")
+    assert caplog.text == ""

@@ -44,6 +44,9 @@ def test_a_denoiser_of_digits_is_judged_and_taken_elsewhere(tmp_path: Path, caps
     assert figures["test/denoising/gaussian_0.2/seen"] == 1
     assert figures["test/denoising/salt_and_pepper_0.2/seen"] == 0
     assert "non-local means" in printed
-    evaluate.main([str(run), "task=transfer", "task.others=[bundled]"])
-    (warning,) = json.loads((run / "tasks" / "transfer.json").read_text())["warnings"]
-    assert "bundled has examples of kind vector and shape [13], but the model reads image" in warning
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([str(run), "task=transfer", "task.others=[bundled]"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert "bundled has examples of kind vector and shape [13], but the model reads image" in said
+    assert not (run / "tasks" / "transfer.json").exists()

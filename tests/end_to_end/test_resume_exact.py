@@ -117,6 +117,21 @@ def test_a_finished_run_can_be_made_longer(server: Server, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_killed_within_the_first_save(server: Server, tmp_path: Path) -> None:
+    """`best` is in place and `last` has never been: the run goes on from what was saved."""
+    settings = [text for text in SETTINGS if not text.startswith("callbacks.checkpoint.every_n_steps")]
+    assert server.run(*settings, "hydra.run.dir=whole", cwd=tmp_path).code == 0
+    second = KillAt(f"{FILES}:_place", 2)
+    assert server.run(*settings, "hydra.run.dir=run", cwd=tmp_path, kill=second).code == 137
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").glob("[a-z]*")}
+    assert names == {"best.ckpt"}
+    ended = server.run("resume=run", cwd=tmp_path)
+    assert ended.code == 0, ended.out
+    assert manifest(tmp_path / "run")["attempts"][1]["checkpoint"] == "best.ckpt"
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
 def test_twenty_random_kills(server: Server, tmp_path: Path) -> None:
     """One training, killed twenty times whenever it happened to be; and twenty, killed once each."""
     settings = [setting for setting in SETTINGS if not setting.startswith("callbacks.early_stopping")]

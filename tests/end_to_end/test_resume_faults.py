@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -96,3 +97,14 @@ def test_a_directory_without_a_run(server: Server, tmp_path: Path) -> None:
     assert ended.code == 2
     assert "nowhere" in ended.out
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_killed_before_its_first_step_nothing_has_changed(server: Server, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    step = KillAt(STEP, 1)
+    more = ("callbacks.early_stopping.patience=9", "trainer.max_epochs=9")
+    assert server.run("resume=run", *more, cwd=tmp_path, kill=step).code == 137
+    after = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    lock = tmp_path / "run" / ".lock"  # which names the process that was killed
+    assert before | {lock: after[lock]} == after

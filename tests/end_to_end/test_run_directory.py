@@ -80,6 +80,7 @@ def hparams_summary(accumulator: Any, name: str) -> Any:
 
 def test_tensorboard_shows_one_row_and_no_sub_runs(finished_run: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
     (events,) = finished_run.rglob("events.out.tfevents.*")
     assert events.parent == finished_run
@@ -92,11 +93,16 @@ def test_tensorboard_shows_one_row_and_no_sub_runs(finished_run: Path) -> None:
     columns = [info.name.tag for info in experiment.metric_infos]
     assert len(columns) == len(set(columns))
     assert {"test/loss", "test/elbo", "test/mse"} <= set(columns) <= set(figures)
+    layout = Layout.FromString(accumulator.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts["kl"] == ["^terms/kl/train$", "^terms/kl/val$"]
     scalars = accumulator.Tags()["scalars"]
     for column in columns:
         assert column in scalars
         assert accumulator.Scalars(column)[-1].value == pytest.approx(figures[column], rel=1e-6)
-    assert {"train/loss", "val/loss", "lr", "throughput/examples_per_s"} <= set(scalars)
+    assert {"loss/train", "loss/val", "terms/kl/val", "watch/lr", "watch/throughput/examples_per_s"} <= set(scalars)
+    groups = {tag.partition("/")[0] for tag in [*scalars, *accumulator.Tags()["images"]]}
+    assert groups == {"loss", "terms", "test", "views", "watch"}
     assert accumulator.Tags()["images"]
 
 

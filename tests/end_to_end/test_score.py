@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from command import NARROW, NO_TASKS, run_in_process
 import narrows
 from narrows.commands import score
 from narrows.data.table_columns import to_cells
-from narrows.data.table_files import Format, read_chunks
+from narrows.data.table_files import read_chunks
+from narrows.data.table_format import Format
 from narrows.loading import OpenRun, recorded_table_encoding
 from narrows.tasks.measures.reconstruction_errors import example_mse
 
@@ -73,6 +75,22 @@ def test_a_run_of_a_sweep_has_an_equals_sign_in_its_name(place: Path) -> None:
     (place / "run").rename("000_seed=0")
     score.main(["000_seed=0", "new.csv", "-o", "out.csv"])
     assert len(pd.read_csv("out.csv")) == 9
+
+
+def test_daily_logs_keep_their_names_and_no_input_is_written_over(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for day in ("27", "28"):
+        rows(9).to_csv(f"log.2026-11-{day}.csv", index=False)
+        score.main(["run", f"log.2026-11-{day}.csv"])
+    assert capsys.readouterr().out.split() == ["log.2026-11-27.scored.csv", "log.2026-11-28.scored.csv"]
+    for target in ("log.2026-11-27.csv", "run/config.yaml"):
+        before = Path(target).read_bytes()
+        with pytest.raises(SystemExit) as end:
+            score.main(["run", "log.2026-11-27.csv", "-o", target])
+        assert end.value.code == 2
+        assert "would be overwritten" in capsys.readouterr().err
+        assert Path(target).read_bytes() == before
 
 
 def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,7 +211,7 @@ REFUSALS: dict[tuple[str, ...], str] = {
     ("nowhere", "new.csv"): "there is no run directory nowhere",
     ("run", "missing.csv"): "there is no file missing.csv",
     ("run", "new.csv", "--quantile", "1"): r"--quantile must be in \(0, 1\), not 1",
-    ("run", "new.csv", "-o", "new.csv"): "is the file to be scored",
+    ("run", "new.csv", "-o", "new.csv"): "new.csv is what is read, and would be overwritten",
     ("run", "less.csv"): "less.csv has no column 'paid, colour'",
     ("run", "again.csv"): "has a column 'score' already",
     ("run", "empty.csv"): "empty.csv holds no rows",
@@ -222,3 +240,28 @@ def test_a_run_of_no_table_is_refused(place: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         score.main(["run", "new.csv"])
     assert "was not trained on a table" in capsys.readouterr().err
+
+
+def test_the_example_of_another_separator_works_when_pasted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    (line,) = (line for line in score.EPILOG.splitlines() if "separator" in line)
+    override = shlex.split(line)[4]
+    rows(20).to_csv("new.csv", index=False)
+    score.main(["run", "new.csv", "-o", "commas.csv"])
+    rows(20).to_csv("new.csv", index=False, sep=";")
+    score.main(["run", "new.csv", override, "-o", "semicolons.csv"])
+    assert Path("semicolons.csv").read_text() == Path("commas.csv").read_text()
+
+
+def test_a_strangers_category_is_no_formula_and_the_users_own_cells_stay(place: Path) -> None:
+    encoding = Path("run/encoding.json")
+    encoding.write_text(
+        encoding.read_text().replace('"red"', '"=A1"').replace('"blue"', '"@x"').replace("green", "+1+1")
+    )
+    new = rows(60).drop(columns="kind").replace({"colour": {"red": "=A1", "blue": "@x", "green": "+1+1"}})
+    new.to_csv("new.csv", index=False)
+    own = {name: Path(name).read_bytes() for name in ("train.csv",)}
+    found = scored(place, "new.csv")
+    assert own == {name: Path(name).read_bytes() for name in own}
+    assert set(found["reconstruction_colour"].dropna()) <= {"'=A1", "'@x", "'+1+1"}
+    assert set(found["colour"].dropna()) == {"=A1", "@x", "+1+1"}

@@ -28,6 +28,24 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "option": (("seed=0,1", "sweep.trails=3"), "there is no config key 'trails' in 'sweep': did you mean 'trials'"),
     "workers": (("seed=0,1", "sweep.workers.jobs=0"), "sweep.workers.jobs must be at least 1, not 0"),
     "workers' type": (("seed=0,1", "sweep.workers.jobs=many"), "sweep.workers.jobs must be a whole number"),
+    "objective": (
+        ("seed=0,1", "sweep.objective=val/los"),
+        "no run will have the figure 'val/los': did you mean 'val/loss'",
+    ),
+    "objective without a stage": (
+        ("sweep=optuna", "sweep.objective=nope"),
+        "no run will have the figure 'nope': valid: ",
+    ),
+    "objective of training": (
+        ("seed=0,1", "sweep.objective=train/loss"),
+        "figure 'train/loss': did you mean 'val/loss'",
+    ),
+    "objective of a task": (
+        ("seed=0,1", "sweep.objective=test/anomaly/auroc"),
+        "it is one of task anomaly, which these runs do not have: +task@tasks.anomaly=anomaly",
+    ),
+    "objective of no task": (("seed=0,1", "sweep.objective=test/pnsr"), "did you mean 'test/psnr'"),
+    "objective of a density": (("seed=0,1", "sweep.objective=density/log_prob_val"), "no density is fitted"),
     "nothing to resume": (("seed=0,1", "sweep.resume=true"), "no sweep with these arguments in outputs/sweeps/vae"),
     "no sweep": (("seed=0,1", "sweep.resume=true", "sweep.dir=nowhere"), "nowhere is not the directory of a sweep"),
     "hydra's place": (("seed=0,1", "hydra.sweeper.max_batch_size=2"), "hydra.sweeper.max_batch_size is not read"),

@@ -67,6 +67,18 @@ def test_data_that_cannot_be_judged() -> None:
         Anomaly(normal_labels=[0, 1]).run(context(model, data))
 
 
+def test_a_normal_label_that_no_example_has_is_refused_or_said() -> None:
+    data = _data()
+    with pytest.raises(UserError, match="no example has the label 7: those of these data are 0 to 1"):
+        Anomaly(normal_labels=[1, 7]).check(data.spec)
+    data.spec.num_classes = 3
+    task = Anomaly(normal_labels=[1, 2], classics=[])
+    task.check(data.spec)
+    judged = context(zero_model(data), data)
+    task.run(judged)
+    assert "no validation or test example has the label 2 of normal_labels=[1, 2]" in judged.warnings[0]
+
+
 def test_conformal_thresholds_and_their_promise() -> None:
     data = _data()
     model = zero_model(data)

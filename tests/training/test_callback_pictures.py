@@ -193,7 +193,7 @@ def test_the_callback_draws_every_n_epochs_and_at_the_end(tmp_path: Path) -> Non
         log_every_n_steps=1,
     )
     trainer.fit(_Module(_model(KINDS["image"])), datamodule=_Data(_data(KINDS["image"])))
-    assert [step for tag, step, _ in gallery.shown if tag == "samples"] == [20, 30]
+    assert [step for tag, step, _ in gallery.shown if tag == "views/samples"] == [20, 30]
     assert {form for *_, form in gallery.shown} == {"HWC"}
     files = sorted((tmp_path / "figures").iterdir())
     assert [file.name for file in files] == ["latent_map.png", "reconstruction.png", "samples.png", "traversal.png"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from narrows.errors import UserError
 from narrows.training.callbacks import progress
 from narrows.training.callbacks.progress import Progress
 
@@ -134,3 +135,9 @@ def test_a_file_gets_a_line_per_tenth(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_disabled_shows_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     _fit(Progress(enable=False), tmp_path)
     assert "epoch" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("refresh", [0, -1])
+def test_a_bar_that_is_never_updated_is_refused(refresh: int) -> None:
+    with pytest.raises(UserError, match="refresh must be at least 1 batch"):
+        Progress(refresh=refresh)

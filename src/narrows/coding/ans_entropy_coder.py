@@ -27,8 +27,12 @@ Whole = NDArray[np.int64]
 PRECISION = 24
 """Bits of a frequency, as `constriction` prescribes."""
 TOTAL = 2**PRECISION
+WORDS = 2**53
+"""Whole numbers up to here have a double each."""
 LARGEST = 2**16
 """Most values that a table may span; values outside are escaped."""
+AT_ONCE = 2**20
+"""Symbols decoded together: memory for all of them is claimed by numpy, which can refuse it, before any is decoded."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ class Table:
     frequencies: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        right = len(self.frequencies) >= 2 and min(self.frequencies) >= 1 and sum(self.frequencies) == TOTAL
+        right = 2 <= len(self.frequencies) <= LARGEST + 1 and min(self.frequencies) >= 1
+        right = right and sum(self.frequencies) == TOTAL
         require(right, f"a coding table needs two or more frequencies of at least 1 that sum to {TOTAL}")
+        require(abs(self.low) <= WORDS, f"a coding table cannot begin at {self.low:.3g}")
 
     @property
     def escape(self) -> int:
@@ -116,18 +122,25 @@ def decode(code: bytes, lengths: Sequence[int], tables: Sequence[Table]) -> list
 
     Raises:
         UserError: the bytes are recognisably not from these tables; a checksum must detect other damage.
+        MemoryError: so many values do not fit into memory.
     """
     size, start = _read_varint(code, 0)
     rest = len(code) - start - size
     require(rest >= 0 and rest % 4 == 0, "the code is cut short")
-    coder = stream.stack.AnsCoder(np.frombuffer(code, dtype="<u4", offset=start + size).astype(np.uint32))
+    words = np.frombuffer(code, dtype="<u4", offset=start + size).astype(np.uint32)
+    require(not len(words) or words[-1] != 0, "the code ends in a zero word, which no encoder writes")
+    coder = stream.stack.AnsCoder(words)
     place, found = start, []
     for length, table in zip(lengths, tables, strict=True):
-        symbols = coder.decode(table.model, length) if length else np.empty(0, dtype=np.int32)
-        values = symbols.astype(np.int64) + table.low
-        for away in np.flatnonzero(symbols == table.escape):
+        values = np.empty(length, dtype=np.int64)
+        for begin in range(0, length, AT_ONCE):
+            part = values[begin : begin + AT_ONCE]
+            part[:] = coder.decode(table.model, len(part))
+        away = np.flatnonzero(values == table.escape)
+        values += table.low
+        for position in away:
             value, place = _read_varint(code, place)
-            values[away] = _from_zigzag(value)
+            values[position] = _from_zigzag(value)
         found.append(values)
     require(place == start + size and coder.is_empty(), "the code does not end where its values do")
     return found
@@ -157,5 +170,6 @@ def _read_varint(code: bytes, place: int) -> tuple[int, int]:
         value |= (code[place] & 127) << shift
         place, shift = place + 1, shift + 7
         if code[place - 1] < 128:
+            require(value < 2**64, "the code holds a number of more than 64 bits")
             return value, place
     raise UserError("the code is cut short")

@@ -55,10 +55,22 @@ class Tables:
         return digest(json.dumps(self.content, separators=(",", ":")).encode())
 
     def encode(self, streams: Sequence[Any]) -> bytes:
+        self._require_of(len(streams))
         return encode(streams, self.tables)
 
     def decode(self, code: bytes, lengths: Sequence[int]) -> list[Any]:
+        self._require_of(len(lengths))
         return decode(code, lengths, self.tables)
+
+    def least_bits(self, lengths: Sequence[int]) -> float:
+        """The fewest bits that streams of these lengths take, if every value is the likeliest one."""
+        self._require_of(len(lengths))
+        each = zip(lengths, self.tables, strict=True)
+        return sum(length * float(table.costs.min()) for length, table in each)
+
+    def _require_of(self, streams: int) -> None:
+        has = len(self.tables)
+        require(has == streams, f"the coding tables are of {has} streams of numbers, and the model has {streams}")
 
 
 def file_of(step: float | None) -> str:
@@ -90,9 +102,9 @@ def load_tables(folder: Path, model: bytes, step: float | None) -> Tables | None
         tables = tuple(Table(int(part["low"]), tuple(map(int, part["frequencies"]))) for part in content["tables"])
         found = Tables(bytes.fromhex(content["model"]), content["step"], tables)
         fits = found.checksum.hex() == content["checksum"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise damaged from error
-    if not fits:
+    if not fits or not (found.step is None or _is_step(found.step)):
         raise damaged
     return found if (found.model, found.step) == (model, step) else None
 
@@ -130,7 +142,9 @@ class Fitted:
             return model.bottleneck.step
         path = None if self.folder is None else self.folder / DEFAULT
         found = read_json(path) if path is not None and path.is_file() else {}
+        require(isinstance(found, dict), f"{path} is damaged: it holds no names and values; take it away")
         if found.get("model") == self.model.hex():
+            require(_is_step(found.get("step")), f"{path} is damaged: it holds no step above 0; take it away")
             return float(found["step"])
         step = default_step(self.sources)
         if path is not None:
@@ -152,6 +166,10 @@ class Fitted:
         if sizes is None:
             return tuple(fit_table(values) for values in whole)
         return tuple(fit_table(values, 0, size - 1) for values, size in zip(whole, sizes, strict=True))
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def default_step(sources: Sequence[Source]) -> float:

@@ -1,8 +1,6 @@
 """The files that are compressed and restored: a picture, a folder of pictures, or examples in a .npy or .npz.
 
-The layout in a compressed file describes them: `kind` ("image", "folder", "npy", "npz"), `shape` of an example (or
-`shapes`, one for each picture of a folder), and, depending on the kind, `names`, `key`, `dtype` and whether the array
-had a `channel` axis.
+The layout in a compressed file describes them; see `narrows.coding.file_layout`.
 """
 
 from __future__ import annotations
@@ -19,18 +17,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from narrows.coding.file_layout import DTYPES, PNG, check_key, check_layout, check_pictures, shapes
 from narrows.coding.model_codec import unit_range
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.image_files import open_image
-from narrows.data.sources.image_folder import SUFFIXES, image_files
-from narrows.errors import UserError, require
+from narrows.data.image_tree import SUFFIXES, find_images
+from narrows.errors import require
 from narrows.files import replacing
-from narrows.types import DataSpec, Shape
+from narrows.types import DataSpec
 
 ARRAYS = {".npy": "npy", ".npz": "npz"}
-DTYPES = ("uint8", "bool", "float32")
-PNG = ".png"
 
 
 @dataclass
@@ -43,21 +40,6 @@ class Examples:
     @property
     def count(self) -> int:
         return sum(map(len, self.groups))
-
-
-def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
-    """The number and shape of examples in each group of equal shapes.
-
-    Raises:
-        UserError: the layout does not have them.
-    """
-    listed = [tuple(shape) for shape in layout.get("shapes", ())]
-    groups = [(len(list(same)), shape) for shape, same in itertools.groupby(listed)]
-    groups = groups or [(count, tuple(layout.get("shape", ())))]
-    whole = all(shape and all(isinstance(side, int) and side > 0 for side in shape) for _, shape in groups)
-    right = whole and sum(number for number, _ in groups) == count
-    require(right, "the file's header does not say how large its examples are")
-    return groups
 
 
 def read(path: Path, spec: DataSpec) -> Examples:
@@ -87,7 +69,7 @@ def _picture(path: Path, spec: DataSpec) -> Tensor:
 
 
 def _read_folder(path: Path, spec: DataSpec) -> Examples:
-    files = [Path(file) for file in image_files(path)]
+    files = [Path(file) for file in find_images(path).files]
     names = [str(PurePosixPath(file.relative_to(path).with_suffix(PNG))) for file in files]
     doubled = sorted(name for name in set(names) if names.count(name) > 1)
     require(not doubled, f"{path} holds several pictures that would all be {''.join(doubled[:1])}: rename them")
@@ -103,6 +85,7 @@ def _read_arrays(path: Path, spec: DataSpec) -> Examples:
     values = read_arrays(path, [key])[key]
     layout: dict[str, Any] = {"kind": ARRAYS[path.suffix.lower()]}
     if names:
+        check_key(key)
         layout["key"] = key
     # Grey pictures often lack a channel axis.
     channel = values.ndim == len(spec.shape) + 1
@@ -131,19 +114,20 @@ def _scaled(values: NDArray[Any], dtype: str, spec: DataSpec, path: Path) -> Ten
     return unit(x)
 
 
-def check_target(path: Path, layout: dict[str, Any]) -> None:
+def check_target(path: Path, layout: dict[str, Any], count: int) -> None:
     """Refuse a target to which the restored examples cannot be written.
 
     Raises:
-        UserError: the wrong suffix, or a folder that is not empty.
+        UserError: the wrong suffix, a folder that is not empty, or pictures that are none.
     """
-    kind = layout.get("kind")
+    kind = layout["kind"]
+    if kind in ("folder", "image"):
+        check_pictures(shapes(layout, count))
     if kind == "folder":
         free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         require(free, f"a folder of pictures comes back, and {path} is no new or empty folder")
         return
-    wanted = {"image": PNG, "npy": ".npy", "npz": ".npz"}.get(str(kind))
-    require(wanted is not None, f"the file says that it is of the kind {kind!r}, which this narrows does not know")
+    wanted = PNG if kind == "image" else f".{kind}"
     what = "a picture, which must not lose anything again," if kind == "image" else f"a {wanted} file"
     require(
         path.suffix.lower() == wanted and not path.is_dir(), f"{what} comes back: let OUT end in {wanted}, not {path}"
@@ -154,12 +138,14 @@ def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
     """Write the examples in the format from which they were read, pictures as PNG, each file whole or not at all.
 
     Raises:
-        UserError: see `check_target`; a name that leads out of the folder.
+        UserError: see `check_layout` and `check_target`.
     """
-    check_target(path, layout)
+    count = sum(map(len, groups))
+    check_layout(layout, count)
+    check_target(path, layout, count)
     if layout["kind"] == "folder":
         pictures = itertools.chain.from_iterable(groups)
-        targets = [path / _inside(name) for name in layout.get("names", ())]
+        targets = [path / name for name in layout["names"]]
         for target, picture in zip(targets, pictures, strict=True):
             target.parent.mkdir(parents=True, exist_ok=True)
             _save_picture(target, picture)
@@ -167,15 +153,6 @@ def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
         _save_picture(path, groups[0][0])
     else:
         _save_array(path, layout, torch.cat(list(groups)))
-
-
-def _inside(name: Any) -> str:
-    """A file name from a compressed file that may come from a stranger, checked."""
-    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
-    plain = bool(parts) and not any(part in ("..", "/") or "\\" in part or "\0" in part for part in parts)
-    if not plain or not parts[-1].endswith(PNG):
-        raise UserError(f"the file names a picture {name!r}, which leads out of its folder or is no {PNG}")
-    return name
 
 
 def eight_bits(x: Tensor) -> NDArray[np.uint8]:
@@ -194,7 +171,7 @@ def _save_picture(path: Path, picture: Tensor) -> None:
 
 
 def _save_array(path: Path, layout: dict[str, Any], x: Tensor) -> None:
-    dtype = layout.get("dtype")
+    dtype = layout["dtype"]
     if dtype == "uint8":
         values: NDArray[Any] = eight_bits(x)
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,7 +46,6 @@ class Codec:
         reason = unfit(model)
         require(reason is None, f"this run cannot compress: {reason}")
         self.model = model
-        self._probes: dict[Shape, Latent] = {}
         self._multiple = _multiple(model)
 
     @property
@@ -77,7 +77,14 @@ class Codec:
 
     @torch.no_grad()
     def rebuild(self, streams: Sequence[Whole], count: int, shape: Shape, step: float | None) -> Tensor:
-        """Decode S streams to the means of p(x|z), `[count, *shape]`, on the CPU."""
+        """Decode S streams to the means of p(x|z), `[count, *shape]`, on the CPU.
+
+        Raises:
+            UserError: codes that no codebook has, or means that are not finite.
+        """
+        for values, size in zip(streams, self.alphabets or (), strict=bool(self.alphabets)):
+            inside = not len(values) or (values.min() >= 0 and values.max() < size)
+            require(inside, f"a code is none of the {size} of this model's codebook")
         positions = self._positions(shape)
         parts = [
             torch.from_numpy(values).reshape(count, *place) for values, place in zip(streams, positions, strict=True)
@@ -85,13 +92,14 @@ class Codec:
         rows = max(1, PIXELS // math.prod(shape))
         chunks = ([part[start : start + rows] for part in parts] for start in range(0, count, rows))
         found = torch.cat([self.model.point_at(self._latent(chunk, step)).cpu() for chunk in chunks])
+        require(bool(found.isfinite().all()), "the latents are so far from 0 that the model gives no finite numbers")
         return found[..., : shape[1], : shape[2]] if len(shape) == 3 else found
 
     def _latent(self, parts: list[Tensor], step: float | None) -> Tensor:
         """The latent that the decoder reads."""
         if step is not None:
             return (torch.stack(parts, dim=1).double() * step).float().to(self.device)
-        (probe,) = list(self._probes.values())[:1]
+        probe = self._probe
         assert isinstance(probe, QuantizedLatent)
         codes = torch.stack(parts, dim=1) if probe.maps is None else torch.cat([part.flatten(1) for part in parts], 1)
         return self.model.bottleneck.decode_codes(codes.to(self.device))
@@ -99,29 +107,41 @@ class Codec:
     @property
     def alphabets(self) -> list[int] | None:
         """The number of values of every stream; None if the values are unbounded."""
-        probe = self._probe(tuple(self.model.spec.shape))
+        probe = self._probe
         return [size for size, _ in probe.books.values()] if isinstance(probe, QuantizedLatent) else None
 
     def _positions(self, shape: Shape) -> list[Shape]:
-        """The shape of one example in every stream."""
-        latent = self._probe(shape)
-        if isinstance(latent, QuantizedLatent):
-            return [tuple(codes.shape[1:]) for _, codes in latent.books.values()]
-        return [tuple(latent.point.shape[2:])] * latent.point.shape[1]
+        """The shape of one example of that shape in every stream.
 
+        Raises:
+            UserError: a shape that the model does not read.
+        """
+        steps = self._require_fits(shape)
+        if isinstance(self._probe, QuantizedLatent):
+            own = [tuple(codes.shape[1:]) for _, codes in self._probe.books.values()]
+        else:
+            own = [tuple(self._probe.point.shape[2:])] * self._probe.point.shape[1]
+        return own if steps is None else [(*place[:-2], *steps) for place in own]
+
+    @cached_property
     @torch.no_grad()
-    def _probe(self, shape: Shape) -> Latent:
-        """The latent of one example of zeros of that shape, which shows how many numbers are coded."""
-        if shape not in self._probes:
-            self._probes[shape] = self.model.encode(self._padded(torch.zeros(1, *shape)).to(self.device))
-        return self._probes[shape]
+    def _probe(self) -> Latent:
+        """The latent of one example of zeros, which shows how many numbers are coded."""
+        return self.model.encode(torch.zeros(1, *self.model.spec.shape, device=self.device))
 
-    def _padded(self, x: Tensor) -> Tensor:
-        shape, own = tuple(x.shape[1:]), tuple(self.model.spec.shape)
+    def _require_fits(self, shape: Shape) -> Shape | None:
+        """The positions of a picture of another size than the model's own; None for an example of its own shape."""
+        own = tuple(self.model.spec.shape)
         if shape == own:
-            return x
+            return None
         if self._multiple is None or len(shape) != 3 or shape[0] != own[0]:
             raise UserError(_refusal(shape, own, self._multiple is not None))
+        return tuple(-(-side // each) for side, each in zip(shape[1:], self._multiple, strict=True))
+
+    def _padded(self, x: Tensor) -> Tensor:
+        shape = tuple(x.shape[1:])
+        if self._require_fits(shape) is None or self._multiple is None:
+            return x
         (down, right) = (-side % each for side, each in zip(shape[1:], self._multiple, strict=True))
         return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 

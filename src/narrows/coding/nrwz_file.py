@@ -18,16 +18,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from narrows.coding.file_layout import check_layout
 from narrows.errors import UserError, require
 
 MAGIC, VERSION = b"NRWZ", 1
 _FIXED = struct.Struct("<4sB8s8sdII")
 DIGEST = 8
+LAYOUT = 2**20
+"""Largest size of a layout in bytes, before it is deflated: about 20,000 pictures."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Header:
     count: int
     """Examples."""
     layout: dict[str, Any]
-    """The layout of the examples; see `narrows.coding.example_files`."""
+    """The layout of the examples; see `narrows.coding.file_layout`."""
 
 
 def digest(*parts: bytes) -> bytes:
@@ -55,8 +59,19 @@ def digest(*parts: bytes) -> bytes:
 
 
 def pack(header: Header, code: bytes) -> bytes:
-    """A whole file."""
-    layout = zlib.compress(json.dumps(header.layout, separators=(",", ":")).encode(), 9)
+    """A whole file.
+
+    Raises:
+        UserError: `unpack` would refuse its layout.
+    """
+    check_layout(header.layout, header.count)
+    text = json.dumps(header.layout, separators=(",", ":")).encode()
+    require(
+        len(text) <= LAYOUT,
+        f"the names and sizes of {header.count} pictures take {len(text):,} bytes, and a file holds {LAYOUT:,}: "
+        "compress them in several parts",
+    )
+    layout = zlib.compress(text, 9)
     fixed = _FIXED.pack(MAGIC, VERSION, header.model, header.tables, header.step or 0.0, header.count, len(layout))
     body = fixed + layout + code
     return body + digest(body)
@@ -66,7 +81,8 @@ def unpack(data: bytes, name: str) -> tuple[Header, bytes]:
     """Header and code of a file.
 
     Raises:
-        UserError: it is another kind of file, of another version, cut short, or damaged; `name` is used in the message.
+        UserError: it is another kind of file, of another version, cut short, or damaged, or its layout is none; `name`
+            is used in the message.
     """
     require(data[: len(MAGIC)] == MAGIC, f"{name} was not written by narrows compress, or its first bytes are damaged")
     body, found = data[:-DIGEST], data[-DIGEST:]
@@ -80,13 +96,26 @@ def unpack(data: bytes, name: str) -> tuple[Header, bytes]:
         "wrote it",
     )
     start = _FIXED.size + length
-    return Header(model, tables, step or None, count, _layout(body[_FIXED.size : start], name)), body[start:]
-
-
-def _layout(packed: bytes, name: str) -> dict[str, Any]:
+    layout = _layout(body[_FIXED.size : start], name)
+    require(math.isfinite(step) and step >= 0, f"{name} has a header that cannot be read: its step is {step}")
     try:
-        found = json.loads(zlib.decompress(packed))
+        check_layout(layout, count)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+    return Header(model, tables, step or None, count, layout), body[start:]
+
+
+def _layout(packed: bytes, name: str) -> Any:
+    """The values of a layout, of which no more is inflated than one may hold."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(packed, LAYOUT + 1)
+        require(len(text) <= LAYOUT, f"{name} has a header of more than {LAYOUT:,} bytes, which no file has")
+        require(inflater.eof, f"{name} has a header that is cut short")
+        return json.loads(text)
+    except UserError:
+        raise
+    except RecursionError as error:
+        raise UserError(f"{name} has a header that is nested too deeply") from error
     except (zlib.error, ValueError) as error:
         raise UserError(f"{name} has a header that cannot be read ({error})") from error
-    require(isinstance(found, dict), f"{name} has a header that cannot be read")
-    return found

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,14 @@ from torch import Tensor
 
 from narrows.coding.ans_entropy_coder import Whole
 from narrows.coding.coding_tables import Tables, file_of, load_tables
-from narrows.coding.example_files import Examples, shapes
-from narrows.coding.model_codec import Codec, fingerprint, rounded
+from narrows.coding.example_files import Examples
+from narrows.coding.file_layout import shapes
+from narrows.coding.model_codec import Codec, check_step, fingerprint, rounded
 from narrows.coding.nrwz_file import Header, pack, unpack
 from narrows.errors import UserError, require
+
+FREE = 2**24
+"""Values that a file may hold however short its code is: examples that are all alike cost nothing."""
 
 
 def quantise(codec: Codec, examples: Examples, step: float | None) -> list[Whole]:
@@ -24,8 +31,13 @@ def quantise(codec: Codec, examples: Examples, step: float | None) -> list[Whole
 
 
 def pack_examples(tables: Tables, streams: list[Whole], examples: Examples) -> bytes:
-    """The bytes of the compressed file of the examples, whose quantised latents are `streams`."""
+    """The bytes of the compressed file of the examples, whose quantised latents are `streams`.
+
+    Raises:
+        UserError: a file that `unpack_examples` would refuse.
+    """
     code = tables.encode(streams)
+    _require_room(tables, code, [len(stream) for stream in streams], sum(group.numel() for group in examples.groups))
     header = Header(tables.model, tables.checksum, tables.step, examples.count, examples.layout)
     return pack(header, code)
 
@@ -42,6 +54,10 @@ def find_tables(codec: Codec, folder: Path, data: bytes, name: str) -> Tables:
         header.model == own,
         f"{name} was written by another model ({header.model.hex()}) than this run's ({own.hex()}): name its run",
     )
+    try:
+        check_step(codec.model, header.step)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     tables = load_tables(folder, own, header.step)
     if tables is None or tables.checksum != header.tables:
         raise UserError(
@@ -58,15 +74,40 @@ def unpack_examples(codec: Codec, tables: Tables, data: bytes, name: str) -> tup
         UserError: a file that is damaged, or that these tables did not write.
     """
     header, code = unpack(data, name)
-    each = [codec.lengths(count, shape) for count, shape in shapes(header.layout, header.count)]
+    groups = shapes(header.layout, header.count)
     try:
-        return header, tables.decode(code, [sum(lengths) for lengths in zip(*each, strict=True)])
+        each = [codec.lengths(count, shape) for count, shape in groups]
+        lengths = [sum(parts) for parts in zip(*each, strict=True)]
+        _require_room(tables, code, lengths, sum(count * math.prod(shape) for count, shape in groups))
+        return header, tables.decode(code, lengths)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 
 
+def _require_room(tables: Tables, code: bytes, lengths: Sequence[int], values: int) -> None:
+    """Refuse more examples than the code can hold, or than fit into memory, before any is decoded.
+
+    Args:
+        lengths: of the streams.
+        values: of all examples together.
+    """
+    # The coder's state adds up to 64 bits, and its rounding up to 0.4% of every value's cost.
+    possible = values <= FREE or 0.99 * tables.least_bits(lengths) <= 8 * len(code) + 64
+    require(possible, f"{len(code)} bytes of code cannot hold {values:,} values: its header is wrong")
+    bytes_due, memory = 8 * (values + sum(lengths)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    require(
+        bytes_due < memory,
+        f"{values:,} values take {bytes_due / 1e9:.0f} GB of memory, and this machine has {memory / 1e9:.0f}: "
+        "compress them in several parts",
+    )
+
+
 def rebuild_examples(codec: Codec, header: Header, streams: list[Whole]) -> list[Tensor]:
-    """The examples in groups of equal shape, means of p(x|z)."""
+    """The examples in groups of equal shape, means of p(x|z).
+
+    Raises:
+        UserError: values that the model cannot decode.
+    """
     groups: list[tuple[int, Any]] = shapes(header.layout, header.count)
     ends = [
         list(itertools.accumulate(column)) for column in zip(*(codec.lengths(*group) for group in groups), strict=True)

@@ -3,6 +3,7 @@
 COMMANDS = {
     "train": "train an autoencoder; -m sweeps",
     "compare": "config keys in which runs differ, beside their figures; --html writes a report",
+    "tensorboard": "TensorBoard on chosen runs, with what they differ in as HParams",
     "diff": "what differs between two runs",
     "reproduce": "run a run again from its own record, and judge every figure",
     "evaluate": "judge finished runs by a task, beside the classic answer",

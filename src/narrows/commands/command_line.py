@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from narrows import os_signals
 from narrows.config.old_words import refuse_old_words
-from narrows.errors import explained, require
+from narrows.errors import PrintableFormatter, explained, printable, require
+from narrows.standard_streams import make_dependable
+
+log = logging.getLogger(__name__)
 
 
 def new_parser(name: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -53,38 +54,34 @@ def require_overrides(arguments: Iterable[str], otherwise: str) -> None:
         require("=" in argument, f"'{argument}' is no KEY=VALUE, and {otherwise}")
 
 
+def print_paths(*paths: Path) -> None:
+    """Print the paths of what was written, one a line."""
+    for path in paths:
+        print(printable(str(path)))
+
+
 def run(
     made: argparse.ArgumentParser, work: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
 ) -> None:
     """Parse the command line and do `work`; a user's mistake is one sentence and exit code 2."""
+    make_dependable()
     given = sys.argv[1:] if arguments is None else arguments
     with explained():
         for argument in given:
             if "=" in argument or argument.startswith("--"):
                 refuse_old_words(argument)
     options = made.parse_intermixed_args(given)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        with explained(), _naming_the_output():
+    _log_to_stderr()
+    # A signal ends the command as an exception does, so that no file is left half written.
+    with os_signals.handled(), explained():
+        try:
             work(options)
             sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has closed it.
-        _close_the_output()
+        except BrokenPipeError:
+            log.debug("the reader of the output has closed it")
 
 
-@contextmanager
-def _naming_the_output() -> Iterator[None]:
-    """Name standard output in an error of writing that names no file."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
-            raise
-        _close_the_output()
-        raise OSError(error.errno, error.strerror, "standard output") from error
-
-
-def _close_the_output() -> None:
-    """Discard what is still to be printed, so that the interpreter does not fail on it when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

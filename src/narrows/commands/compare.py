@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from narrows.commands.command_line import new_parser, run
-from narrows.compare.comparison_table import compare, default_sort, repeats, status_note
+from narrows.compare.comparison_table import compare, data_note, default_sort, repeats, status_note
 from narrows.compare.higher_is_better import choose_metrics, metric_names
+from narrows.compare.run_filter import HELP, choose
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
-from narrows.errors import UserError, nearest
+from narrows.errors import UserError, nearest, printable, require
 from narrows.files import write_atomically
+from narrows.runs.overwriting import require_not_recorded
 
 DESCRIPTION = """\
 Compare runs: the config keys in which they differ, beside their figures.
@@ -37,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     options = new_parser("compare", DESCRIPTION, EPILOG)
     add = options.add_argument
     add("places", nargs="+", metavar="RUNS_OR_SWEEPS", help="run directories, sweeps, or folders with runs below")
+    add("--where", metavar="CONDITIONS", help=HELP)
     add("--metrics", type=_names, default=[], metavar="A,B", help="metrics to show: names or globs")
     add("--sort", metavar="COLUMN", help="a metric (best first) or a key; default val/loss")
     add("--top", type=_positive, metavar="N", help="only the first N rows")
@@ -68,12 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     asked = (options.metrics, options.group_by, options.maximize, options.minimize, [options.sort or ""])
     refuse_old_names(name for names in asked for name in names)
-    records = read_runs(options.places)
+    records = choose(read_runs(options.places), options.where)
     usable = [record for record in records if record.usable]
     notes = [_note(record) for record in records if record.notes]
     if not usable:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
+    _check_targets(options, [record.path for record in records])
     table = _table(options, usable, options.group_by)
+    notes += filter(None, [data_note(table)])
     if not _write_files(options, table, notes):
         _print(table, usable, notes)
     if options.html:
@@ -81,7 +86,20 @@ def _run(options: argparse.Namespace) -> None:
 
         runs = _table(options, usable, []) if table.grouped else table
         write_report(Path(options.html), runs, table if table.grouped else None, usable, notes, options.sort)
-        print(f"report  {options.html}", file=sys.stderr)
+        print(f"report  {printable(options.html)}", file=sys.stderr)
+
+
+def _check_targets(options: argparse.Namespace, runs: Sequence[Path]) -> None:
+    """Refuse two results in one file, and a result in the place of a file of a run.
+
+    Raises:
+        UserError: names the file.
+    """
+    targets = [target for target in (options.csv, options.json, options.markdown, options.html) if target is not None]
+    places = [target if target == "-" else Path(target).resolve() for target in targets]
+    for target, place in zip(targets, places, strict=True):
+        require(places.count(place) == 1, f"{target} is named for more than one result: name a file for each")
+        require_not_recorded(Path(target), *runs)
 
 
 def _note(record: Record) -> str:

@@ -6,6 +6,7 @@ import sys
 
 from narrows.commands import COMMANDS
 from narrows.errors import nearest
+from narrows.standard_streams import make_dependable
 
 BASH = """\
 _narrows() {{
@@ -37,6 +38,7 @@ def script(shell: str) -> str:
 
 
 def main() -> None:
+    make_dependable()
     shell = sys.argv[1] if len(sys.argv) > 1 else "bash"
     try:
         print(script(shell), end="")

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import require
+from narrows.files import require_other
 from narrows.runs.file_names import CODING
+from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     from narrows.coding.coding_tables import Tables
@@ -74,9 +76,12 @@ def compress(options: argparse.Namespace) -> None:
     from narrows.coding.model_codec import Codec
     from narrows.coding.packing import pack_examples, quantise
     from narrows.files import write_atomically
+    from narrows.loading.open_run import require_read
 
     require_overrides(options.overrides, "IN and OUT are named already")
+    require_read(options.overrides)
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
+    check_target(options)
     run = open_run(options)
     codec = Codec(run.model)
     spec = codec.model.spec
@@ -92,6 +97,16 @@ def compress(options: argparse.Namespace) -> None:
         *(options.target, len(data), len(data) / examples.count, 8 * len(data) / places),
         "pixel" if spec.kind == "image" else "value",
     )
+
+
+def check_target(options: argparse.Namespace) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        UserError: OUT is IN, or a file of the run.
+    """
+    require_other(options.target, options.source)
+    require_not_recorded(options.target, options.run)
 
 
 def open_run(options: argparse.Namespace) -> OpenRun:

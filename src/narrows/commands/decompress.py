@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from narrows.commands import command_line
 from narrows.commands.command_line import new_parser
-from narrows.commands.compress import add_places, open_run
+from narrows.commands.compress import add_places, check_target, open_run
+from narrows.errors import require
+from narrows.files import require_no_pipe
 from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
@@ -41,14 +43,21 @@ def decompress(options: argparse.Namespace) -> None:
         UserError: a file that is damaged or of another run, or a target that cannot be written.
     """
     from narrows.coding import example_files
-    from narrows.coding.model_codec import Codec
+    from narrows.coding.model_codec import Codec, unit_range
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import find_tables, rebuild_examples, unpack_examples
 
-    data, name = options.source.read_bytes(), str(options.source)
-    example_files.check_target(options.target, unpack(data, name)[0].layout)
+    name = str(options.source)
+    require(not options.source.exists() or not options.source.is_dir(), f"{name} is no file: name what compress wrote")
+    require_no_pipe(options.source)
+    check_target(options)
+    data = options.source.read_bytes()
+    header, _ = unpack(data, name)
+    example_files.check_target(options.target, header.layout, header.count)
     run = open_run(options)
     codec = Codec(run.model)
+    pictures = header.layout["kind"] in ("image", "folder") or header.layout["dtype"] == "uint8"
+    require(not pictures or unit_range(codec.model.spec), f"{name} holds pictures, and the data of {run.path} are none")
     tables = find_tables(codec, run.path / CODING, data, name)
     header, streams = unpack_examples(codec, tables, data, name)
     example_files.write(options.target, header.layout, rebuild_examples(codec, header, streams))

@@ -15,11 +15,13 @@ from narrows.commands.command_line import new_parser, run
 from narrows.compare.run_records import Record, is_run, read_run
 from narrows.compare.table_formats import console, shown
 from narrows.compare.two_runs import MISSING, Pair, pairs, surroundings_differences
-from narrows.errors import UserError, printable
+from narrows.errors import UserError, printable, require
+from narrows.runs.file_names import METRICS
 
 DESCRIPTION = """\
 What differs between two runs: config, command, code, versions, hardware, data, status and figures.
 Nothing that is equal is shown. Exit code 0 either way, unless --exit-code asks for 1 where something differs.
+A run whose config or manifest cannot be read is refused (exit code 2).
 """
 WALL_CLOCK = "throughput/"
 """Figures of speed, which differ between any two runs."""
@@ -53,7 +55,10 @@ def _read(place: str) -> Record:
         raise UserError(f"there is no directory '{printable(place)}'")
     if not is_run(path):
         raise UserError(f"{printable(place)} is not a run directory: it has no manifest.json and config.yaml")
-    return read_run(path.absolute())
+    record = read_run(path.absolute())
+    unread = [note for note in record.notes if not note.startswith(METRICS)]
+    require(not unread, f"{path} cannot be compared: {'; '.join(unread)}")
+    return record
 
 
 def sections(a: Record, b: Record) -> dict[str, dict[str, Pair]]:
@@ -95,15 +100,23 @@ def _print(a: Record, b: Record, patch: bool) -> bool:
         out.print(f"{mark}  {printable(str(record.path))}", soft_wrap=True)
         for note in _notes(record):
             out.print(f"   note: {note}", soft_wrap=True)
+    unread = {"metrics": [record.path for record in (a, b) if _without_figures(record)]}
     for name, differing in found.items():
         out.print()
+        if missing := unread.get(name):
+            out.print(f"{name}: not compared, because those of {' and '.join(map(str, missing))} cannot be read")
+            continue
         out.print(Text(name, style="bold") if differing else f"{name}: no difference")
         if differing:
             out.print(_metrics(differing) if name == "metrics" else _table(differing))
     if patch and "uncommitted changes" in found["code"]:
         for line in patch_lines(a, b):
             out.print(printable(line), soft_wrap=True)
-    return any(found.values())
+    return any(found.values()) or any(unread.values())
+
+
+def _without_figures(record: Record) -> bool:
+    return any(note.startswith(METRICS) for note in record.notes)
 
 
 def _notes(record: Record) -> list[str]:

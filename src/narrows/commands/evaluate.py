@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, require
 
 if TYPE_CHECKING:
@@ -76,12 +76,17 @@ def parse_arguments(arguments: Sequence[str], allow: Sequence[str] = ()) -> Aske
     """
     places, overrides = places_and_overrides(arguments)
     runs, pairs = [Path(place) for place in places], [override.partition("=") for override in overrides]
+    for key, _, value in pairs:
+        bare = key.lstrip("+~")
+        mistaken = bare != key and (bare == "task" or bare.startswith("task."))
+        require(not mistaken, f"'{key}={value}': options of a task are changed, not added; write {bare}={value}")
     known = choices()
     named = [value for key, _, value in pairs if key == "task"]
     require(bool(runs), "name the runs to evaluate: narrows evaluate RUN task=NAME")
     require(len(named) == 1, f"say which task once: task=NAME ({', '.join(known)}) or task=all")
-    tasks = list(known) if named[0] == ALL else [name for name in named[0].split(",") if name]
+    tasks = list(known) if named[0] == ALL else named[0].split(",")
     for name in tasks:
+        require(bool(name), f"'task={named[0]}' leaves out the name of a task: {', '.join(known)}, or all")
         require(name in known, f"there is no task '{name}': {nearest(name, [*known, ALL])}")
     for place in runs:
         require(place.is_dir(), f"there is no run directory {place}")
@@ -114,7 +119,7 @@ def evaluate(asked: Asked) -> None:
     print_figures({str(place): figures for place, figures in found.items()})
     if len(asked.runs) > 1:
         for path in _draw_all_runs(tasks, asked.runs):
-            print(path)
+            print_paths(path)
 
 
 def _draw_all_runs(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
@@ -163,7 +168,9 @@ def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
 
 def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     from narrows.config.composition import build
+    from narrows.data.splits import HOLD_OUT
     from narrows.loading.model_from_config import untrained
+    from narrows.runs.run_directory import read_metrics
     from narrows.tasks.base import TaskContext
 
     model = run.model
@@ -171,7 +178,15 @@ def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
     tasks = {name: _configure(name, asked.options, run.config) for name in asked.tasks}
     built: dict[str, Task] = {name: build(node, f"task {name}") for name, node in tasks.items()}
     data = run.data
+    require(
+        data.has("test"),
+        f"tasks judge the test split, and the data of {run.path} have none: train with rows held out, {HOLD_OUT}",
+    )
+    for task in built.values():
+        if not asked.every:
+            task.check(data.spec)
     with run.writing() as directory:
+        read_metrics(directory.path)  # here, to refuse a damaged file before anything is written
         context = TaskContext(
             model=model,
             datamodule=data,
@@ -194,7 +209,13 @@ def _run_tasks(tasks: dict[str, Task], context: TaskContext, every: bool) -> Ite
         reason = task.fits(context.spec, context.model)
         require(reason is None or every, f"task {name} does not fit {context.directory}: {reason}")
         context.warnings.clear()
-        yield from run_each({name: task}, context)
+        for _, figures in run_each({name: task}, context):
+            # What was recorded before stays.
+            if figures:
+                yield name, figures
+            else:
+                reasons = context.warnings or [f"task {name} gave no figures"]
+                require(every, f"{context.directory}: {reasons[-1]}")
 
 
 def record(
@@ -203,10 +224,10 @@ def record(
     """Write `tasks/NAME.json`, and merge the figures into the run's own."""
     from omegaconf import OmegaConf
 
-    from narrows.files import read_json, write_json
-    from narrows.runs.file_names import METRICS, TASKS
-    from narrows.runs.old_names import current_figures
+    from narrows.files import write_json
+    from narrows.runs.file_names import TASKS
     from narrows.runs.provenance import versions
+    from narrows.runs.run_directory import read_metrics
 
     folder = directory.path / TASKS
     folder.mkdir(exist_ok=True)
@@ -223,9 +244,8 @@ def record(
             "versions": versions(),
         },
     )
-    before = read_json(directory.path / METRICS) if (directory.path / METRICS).exists() else {}
-    directory.write_metrics(current_figures(before) | figures)
-    directory.update(evaluated=sorted({*directory.manifest.get("evaluated", []), *figures}))
+    directory.write_metrics(read_metrics(directory.path) | figures)
+    directory.update(evaluated=sorted({*(directory.manifest.get("evaluated") or []), *figures}))
 
 
 if __name__ == "__main__":

@@ -25,20 +25,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from narrows import os_signals
 from narrows.commands.command_line import add_allow, packages, require_overrides
 from narrows.compare.bitwise_equality import judge, judge_weights, read_judged_history, read_judged_metrics
 from narrows.compare.reproduction_report import ARITHMETIC, Reproduction, differences, show
 from narrows.compare.table_formats import console
 from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
-from narrows.errors import UserError, explained, require
+from narrows.errors import UserError, explained, printable, require
 from narrows.files import read_json, write_json
 from narrows.loading.adapt_config import adapt, split
 from narrows.loading.permitted_classes import read_config
-from narrows.os_signals import ENDING
 from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
+from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.recorded_threads import recorded_threads
 from narrows.runs.run_directory import read_manifest
+from narrows.standard_streams import make_dependable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +84,7 @@ class Plan:
     overrides: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
     threads: int | None = None
+    keep_loggers: bool = False
 
 
 def plan(options: argparse.Namespace, out: Console) -> Plan:
@@ -117,11 +120,13 @@ def plan(options: argparse.Namespace, out: Console) -> Plan:
         overrides=arguments,
         allow=allow,
         threads=options.threads or recorded_threads(manifest),
+        keep_loggers=options.keep_loggers,
     )
 
 
 def _judgeable(run: Path) -> dict[str, Any]:
     require(run.is_dir(), f"there is no run directory {run}")
+    require_plain_entries(run)
     manifest = read_manifest(run)
     status = manifest.get("status")
     cure = f"; finish it with: narrows train resume={run}" if status in ("running", "interrupted", "failed") else ""
@@ -147,6 +152,7 @@ def _new_directory(into: Path, run: Path | None) -> Path:
 def train(asked: Plan) -> int:
     """Run the plan in its own process, showing its output as it comes; returns the exit code."""
     allow = [f"allow={','.join(asked.allow)}"] if asked.allow else []
+    allow += ["keep_loggers=true"] if asked.keep_loggers else []
     adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
     command = [sys.executable, "-m", "narrows.commands.train", f"from_config={asked.file}", f"into={asked.into}"]
     # Its own process group, so that every signal reaches it exactly once, through this process.
@@ -171,15 +177,14 @@ def _environment(asked: Plan) -> dict[str, str]:
                 environment[name] = str(recorded[name])
     if asked.threads is not None:
         environment["OMP_NUM_THREADS"] = str(asked.threads)
-    if not asked.allow:
-        # The current directory may come from a stranger and hold a torch.py.
-        environment["PYTHONSAFEPATH"] = "1"
+    # The current directory may come from a stranger and hold a torch.py.
+    environment["PYTHONSAFEPATH"] = "1"
     return environment
 
 
 @contextmanager
 def _forwarding(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in ENDING}
+    previous = {n: signal.signal(n, lambda number, _: child.send_signal(number)) for n in os_signals.ENDING}
     try:
         yield
     finally:
@@ -249,7 +254,7 @@ def reproduce(arguments: Sequence[str]) -> int:
     code = train(asked)
     if code != 0:
         if code != 2:
-            print(f"narrows: the run in {asked.into} ended with exit code {code}", file=sys.stderr)
+            print(f"narrows: the run in {printable(str(asked.into))} ended with exit code {code}", file=sys.stderr)
         return code if code == 2 or code > 128 else 1
     if asked.against is None:
         return 0
@@ -262,8 +267,11 @@ def reproduce(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    with explained():
-        raise SystemExit(reproduce(sys.argv[1:]))
+    make_dependable()
+    with os_signals.handled(), explained():
+        code = reproduce(sys.argv[1:])
+        sys.stdout.flush()
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

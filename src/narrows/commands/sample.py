@@ -9,15 +9,18 @@ the run's `densities/`, so that it is fitted only once. The samples go to `sampl
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
+from narrows.commands.command_line import add_allow, new_parser, packages, print_paths, require_overrides
 from narrows.errors import UserError, nearest, require
 from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES
+from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: print(*sample(options), sep="\n"), arguments)
+    command_line.run(parser(), lambda options: print_paths(*sample(options)), arguments)
 
 
 def sample(options: argparse.Namespace) -> list[Path]:
@@ -78,11 +81,14 @@ def sample(options: argparse.Namespace) -> list[Path]:
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
     run, overrides = _open_run(options)
+    out = options.out or run.path / SAMPLES
+    for name in ("samples.npy", "samples.png"):
+        require_not_recorded(out / name, run.path)
     with as_recorded(run.path):
         _prepare(run, overrides, options)
         model = run.model
+        _require_memory(model, options.number)
         drawn = draw(model, options.number, options.label, options.seed).float().numpy()
-    out = options.out or run.path / SAMPLES
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "samples.npy") as file:
         np.save(file, drawn)
@@ -91,6 +97,22 @@ def sample(options: argparse.Namespace) -> list[Path]:
     title = f"Samples: means of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
     canvas.save(sheet(drawn[:MOST_SHOWN], model.spec, title), out / "samples.png")
     return [out / "samples.npy", out / "samples.png"]
+
+
+def _require_memory(model: Autoencoder, number: int) -> None:
+    """Refuse more samples than this machine can hold.
+
+    Raises:
+        UserError: says how much memory they take.
+    """
+    # Latents and samples are float32, and the samples exist twice for a moment.
+    needed = 4 * number * (math.prod(model.latent_shape) + 2 * math.prod(model.spec.shape))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    require(
+        needed < there,
+        f"-n {number} samples would take {needed >> 30:,} GiB of memory, and this machine has "
+        f"{there >> 30:,} GiB: draw fewer, each time with another --seed",
+    )
 
 
 def _open_run(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:

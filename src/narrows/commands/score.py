@@ -9,6 +9,7 @@ columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in or
 - `anomaly`: 1 where the score is above the threshold, else 0. The threshold is a quantile of the scores of the run's
   normal validation rows; these are kept in the run's `calibration.json`, so that later calls need no training data;
 - `reconstruction_<column>`: in the data's own units; for a category the likeliest one, for a truth value the likelier;
+  a category that a spreadsheet would compute (`=A1`) gets an apostrophe before it, because the run may be a stranger's;
 - `problem`: why a row could not be scored (its other new cells are then empty), or which of its categories no training
   row has (it is scored as "other").
 
@@ -26,9 +27,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides
-from narrows.errors import nearest, require
-from narrows.files import replacing
+from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
+from narrows.errors import nearest, printable, require
+from narrows.files import replacing, require_no_pipe, require_other
+from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +48,10 @@ examples
   narrows score RUN new.csv                            writes new.scored.csv
   narrows score RUN new.csv -o out.csv --quantile 0.99 asks for 1% false alarms
   narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
-  narrows score RUN new.csv datamodule.source.format.separator=';'    a file that is written in another way
+  narrows score RUN new.csv "datamodule.source.format.separator=';'"   a file that is written in another way
 """
+FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npy", ".npz", ".gz", ".xz", ".bz2", ".zip", ".zst")
+"""Endings of names of tables."""
 SHOWN = 20
 """Problems that are logged one by one."""
 SCORE, FLAG, PROBLEM, REBUILT = "score", "anomaly", "problem", "reconstruction_"
@@ -68,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: print(score(options)), arguments)
+    command_line.run(parser(), lambda options: print_paths(score(options)), arguments)
 
 
 def score(options: argparse.Namespace) -> Path:
@@ -84,9 +88,11 @@ def score(options: argparse.Namespace) -> Path:
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
     run, new = OpenRun(places[0], packages(options.allow)), Path(places[1])
+    require_no_pipe(new)
     require(new.is_file(), f"there is no file {new}")
-    out: Path = options.out or new.with_name(f"{new.name.split('.')[0]}.scored.csv")
-    require(out.resolve() != new.resolve(), f"{out} is the file to be scored: write to another one with -o")
+    out: Path = options.out or default_target(new)
+    require_other(out, new)
+    require_not_recorded(out, run.path)
     out.parent.mkdir(parents=True, exist_ok=True)
     with as_recorded(run.path):
         scorer, how = _prepare_scorer(run, overrides, options.quantile)
@@ -94,6 +100,14 @@ def score(options: argparse.Namespace) -> Path:
             counts = _stream(scorer, new, how, file)
     log.info("%s", counts)
     return out
+
+
+def default_target(new: Path) -> Path:
+    """The file for the scores of `new`, beside it: only endings that name a format are taken off its name."""
+    stem = Path(new.name)
+    while stem.suffix.lower() in FORMATS:
+        stem = stem.with_suffix("")
+    return new.with_name(f"{stem}.scored.csv")
 
 
 def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
@@ -150,7 +164,7 @@ class Scorer:
         from narrows.data.table_columns import to_cells
 
         known = chunk.known
-        cells = to_cells(known, self.encoding.columns)
+        cells = to_cells(known, self.encoding.columns, chunk.marks)
         unfit = np.any(cells.bad, axis=1) | np.all(cells.missing, axis=1)
         unfit[list(chunk.broken)] = True
         table = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)
@@ -178,9 +192,14 @@ class Scorer:
         """Score, flag and reconstruction of rows without problems, as Python objects `[N, added - 1]`."""
         import numpy as np
 
+        from narrows.compare.table_formats import as_cell
+
         x, observed = self.encoding.encode(values, missing)
         rebuilt, scores = self.calibration.judge(self.model, x, observed)
         decoded = self.encoding.decode(rebuilt.double().numpy())
+        for name in decoded.select_dtypes(exclude="number"):
+            # The levels are the run's, which may be a stranger's.
+            decoded[name] = [as_cell(cell) if isinstance(cell, str) else cell for cell in decoded[name]]
         found = np.empty((len(x), len(self.added) - 1), dtype=object)
         found[:, 0], found[:, 1] = scores, (scores > self.threshold).astype(int)
         found[:, 2:] = decoded.to_numpy(dtype=object)
@@ -195,7 +214,7 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
 
     rows = flags = troubled = empty = 0
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=path.name, bar_format=form, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=1.0, desc=printable(path.name), bar_format=form, disable=not sys.stderr.isatty()) as bar:
         for chunk in read_chunks(path, how):
             if rows == 0:
                 scorer.check(chunk.frame, path)

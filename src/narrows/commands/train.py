@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides
 from narrows.errors import explained, require
 from narrows.runs.job import Job, SweepJob
+from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
 
 if TYPE_CHECKING:
@@ -76,8 +78,49 @@ def _clear_leftovers(arguments: list[str]) -> list[str]:
     return [*arguments[:place], *found.overrides, *arguments[place:]]
 
 
+def _refuse_rerun(arguments: list[str]) -> None:
+    """Refuse Hydra's `--experimental-rerun`, which reads a pickle, and a pickle can run anything.
+
+    Raises:
+        UserError: it is given, whole or shortened.
+    """
+    options = [argument.partition("=")[0] for argument in arguments]
+    given = [option for option in options if len(option) > 2 and "--experimental-rerun".startswith(option)]
+    require(
+        not given,
+        f"{''.join(given[:1])} would execute what a file says: narrows reproduce RUN runs a run again from its record",
+    )
+
+
+def _shows_config(arguments: list[str]) -> bool:
+    return any(text in ("--cfg", "-c", "--help", "-h") or text.startswith(("--cfg=", "-c=")) for text in arguments)
+
+
+def _check_display_options(arguments: list[str]) -> None:
+    """Refuse options that only change how a config is shown, where none is shown.
+
+    Raises:
+        UserError: names the option.
+    """
+    for text in arguments:
+        option = text.partition("=")[0]
+        displays = option in ("--package", "-p", "--resolve")
+        require(not displays or _shows_config(arguments), f"{option} is of a config that is shown: add --cfg=job")
+
+
+def _run_or_show(entry: Callable[[], None]) -> None:
+    try:
+        entry()
+    except SystemExit as end:
+        # Hydra itself ends so for a --package that the config does not have.
+        if end.code == 1 and _shows_config(sys.argv[1:]):
+            raise SystemExit(2) from end
+        raise
+
+
 def main() -> None:
     """Run the command line."""
+    make_dependable()
     # Hydra would report every error in its own text and with exit code 1; narrows reports it itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Spinning threads make a small network ten times slower as soon as anything else uses the cores.
@@ -85,16 +128,20 @@ def main() -> None:
     sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
     with explained():
+        _refuse_rerun(sys.argv[1:])
+        _check_display_options(sys.argv[1:])
         check_overrides(sys.argv[1:])
     if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():
             resume_and_replay.main(sys.argv[1:])
+            sys.stdout.flush()
         return
     with explained():
         sys.argv[1:] = _clear_leftovers(sys.argv[1:])
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
-        entry(task)()
+        _run_or_show(entry(task))
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

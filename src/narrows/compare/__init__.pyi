@@ -3,7 +3,9 @@ from .bitwise_equality import Judgement as Judgement
 from .bitwise_equality import Verdict as Verdict
 from .key_importance import Importance as Importance
 from .reproduction_report import Reproduction as Reproduction
+from .run_filter import Condition as Condition
 from .run_records import Record as Record
+from .table_formats import PrintableConsole as PrintableConsole
 from .table_formats import Row as Row
 from .table_formats import Table as Table
 from .two_runs import Missing as Missing

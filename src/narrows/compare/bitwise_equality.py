@@ -142,7 +142,7 @@ def read_judged_metrics(path: Path) -> dict[str, float]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): there are no figures to judge") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(values, dict) or not all(_is_number(value) for value in values.values()):
         raise UserError(f"{path} is damaged: it must hold one number for each metric")
@@ -161,8 +161,11 @@ def read_judged_history(path: Path) -> dict[Row, float]:
     """
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        lines = list(csv.reader(file))
+    try:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            lines = list(csv.reader(file))
+    except csv.Error as error:
+        raise UserError(f"{path} is damaged: {error}") from error
     if not lines or lines[0] != CSV_FIELDS:
         raise UserError(f"{path} is damaged: its first line must be {','.join(CSV_FIELDS)}")
     return _history(lines[1:], path)

@@ -35,6 +35,7 @@ def compare(
             status=record.status,
             keys={key: values[i] for key, values in columns.items()},
             metrics=record.metrics,
+            data=_data(record),
         )
         for i, record in enumerate(records)
     ]
@@ -43,6 +44,20 @@ def compare(
         table = grouped(table, group_by, differing_columns(records, everything=True))
     table.mark()
     return table
+
+
+def _data(record: Record) -> frozenset[str]:
+    recorded = record.manifest.get("data")
+    fingerprint = recorded.get("fingerprint") if isinstance(recorded, dict) else None
+    return frozenset([fingerprint]) if isinstance(fingerprint, str) and fingerprint else frozenset()
+
+
+def data_note(table: Table) -> str | None:
+    """A note that no row is marked as best, where the runs are of different data; else None."""
+    if table.data_sets < 2:
+        return None
+    sets = f"{table.data_sets} different data sets, by their fingerprints"
+    return f"the runs are of {sets}, so that none is marked as best: compare those of one at a time"
 
 
 def grouped(table: Table, keys: Sequence[str], differing: Mapping[str, Any]) -> Table:
@@ -74,6 +89,7 @@ def _mean(members: Sequence[Row], keys: Sequence[str], metrics: Sequence[str]) -
         keys={key: first.keys[key] for key in keys},
         metrics={},
         runs=[member.name for member in members],
+        data=frozenset().union(*(member.data for member in members)),
     )
     for metric in metrics:
         values = [member.metrics[metric] for member in members if metric in member.metrics]

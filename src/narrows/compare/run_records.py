@@ -18,6 +18,7 @@ from narrows.errors import UserError, printable
 from narrows.runs.directory_lock import is_held
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FOLDERS, HISTORY, MANIFEST, METRICS, SWEEP
 from narrows.runs.old_names import current_config, current_figures, current_manifest
+from narrows.runs.plain_entries import what_is_no_plain_entry
 
 STATUSES = ("completed", "running", "killed", "failed", "interrupted", "pruned", "unknown")
 LARGEST = 16 * 2**20
@@ -124,6 +125,9 @@ def read_runs(places: Iterable[Path | str]) -> list[Record]:
 def read_run(path: Path) -> Record:
     """The record of one run; its notes name the files that could not be read."""
     record = Record(path, name=printable(path.name))
+    if (found := _foreign(path)) is not None:
+        record.notes.append(f"{printable(found)}, which no record holds")
+        return record
     record.manifest = current_manifest(_noted(record, MANIFEST, _json_mapping) or {})
     record.status = _status(record)
     record.config = _noted(record, CONFIG, _config) or {}
@@ -134,6 +138,13 @@ def read_run(path: Path) -> Record:
         record.final = False
         record.metrics = {name: values[-1] for name, (_, values) in read_history(path).items()}
     return record
+
+
+def _foreign(path: Path) -> str | None:
+    try:
+        return what_is_no_plain_entry(path)
+    except OSError as error:
+        return f"{error.filename} cannot be read ({error.strerror})"
 
 
 def _noted(record: Record, name: str, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:

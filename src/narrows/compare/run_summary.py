@@ -22,7 +22,7 @@ def print_report(figures: dict[str, float], run_dir: Path, output_dir: Path) -> 
     out = console(120)
     out.print(figure_table(figures))
     out.print(f"run          {shortest(run_dir)}", soft_wrap=True)
-    out.print(f"TensorBoard  tensorboard --logdir {shortest(output_dir)}", soft_wrap=True)
+    out.print(f"TensorBoard  narrows tensorboard {shortest(output_dir)}", soft_wrap=True)
 
 
 def print_figures(found: Mapping[str, dict[str, float]]) -> None:
@@ -51,6 +51,8 @@ def table_of_runs(found: Mapping[str, dict[str, float]]) -> Table:
 def figure_table(figures: dict[str, float]) -> Table:
     """The test figures of a run beside those of the classics: a column for each, or one cell for all, best first, if
     there are too many. Figures better than the run's are marked."""
+    if not any(key.startswith("test/") for key in figures):
+        return _validation_table(figures)
     rows = _labelled(figures)
     kinds = [kind for kind in CLASSICS if any(of_classic(key, kind) in figures for key in rows)]
     many = len(kinds) > MOST_COLUMNS
@@ -64,6 +66,18 @@ def figure_table(figures: dict[str, float]) -> Table:
         table.add_row(label, _number(figures, key), *([_beside(figures, key, kinds)] if many else beside))
     if any(_marked(figures, key, kind) for key in rows for kind in kinds):
         table.caption, table.caption_justify = f"{BETTER}better than this run", "left"
+    return table
+
+
+def _validation_table(figures: dict[str, float]) -> Table:
+    """The figures of a run whose data have no test split, and which says so."""
+    own = [key for key in figures if key.startswith(("val/", "density/"))]
+    table = Table(header_style="bold", caption="these data have no test split", caption_justify="left")
+    table.add_column("on the validation split")
+    table.add_column("this run", justify="right", no_wrap=True)
+    for key in own:
+        name = key.removeprefix("val/")
+        table.add_row(ROWS.get(key, ROWS.get(f"test/{name}", name)), _number(figures, key))
     return table
 
 

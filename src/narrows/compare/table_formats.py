@@ -7,11 +7,12 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -21,6 +22,8 @@ from narrows.compare.two_runs import MISSING
 from narrows.errors import printable
 
 MARK = "★"
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The characters with which a formula may begin, also in full width."""
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Row:
     deviations: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    data: frozenset[str] = frozenset()
+    """The fingerprints of the data of its runs; empty if none is recorded."""
 
     @property
     def counted(self) -> bool:
@@ -43,7 +48,8 @@ class Row:
 
 @dataclass
 class Table:
-    """Runs as rows, differing config keys and metrics as columns; `best` has the positions of each metric's best rows.
+    """Runs as rows, differing config keys and metrics as columns; `best` has the positions of each metric's best rows,
+    among which none is if the rows are of different data.
 
     `metrics` are the metrics shown; `every` are all metrics of the runs.
     """
@@ -55,6 +61,8 @@ class Table:
     grouped: tuple[str, ...] = ()
     directions: dict[str, bool] = field(default_factory=dict)
     best: dict[str, set[int]] = field(default_factory=dict)
+    data_sets: int = 0
+    """The number of different data sets of the rows that may be marked as best, as far as they are recorded."""
 
     def higher(self, metric: str) -> bool | None:
         """Whether more of `metric` is better: as the user said, else by its name."""
@@ -68,7 +76,8 @@ class Table:
 
     def mark(self) -> None:
         """Find the best rows of every metric again."""
-        self.best = {name: self._best(name) for name in self.every}
+        self.data_sets = len({row.data for row in self.rows if row.counted and row.data})
+        self.best = {name: set() if self.data_sets > 1 else self._best(name) for name in self.every}
 
     def _best(self, metric: str) -> set[int]:
         higher = self.higher(metric)
@@ -121,16 +130,47 @@ def number(value: float | None, deviation: float | None = None) -> str:
     return f"{value:.{max(0, places)}f} ± {deviation:.{max(0, places)}f}"
 
 
+class PrintableConsole(Console):
+    """A console that replaces the control characters of all it prints: a run's names may be a stranger's."""
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control or text == "\n" else Segment(_lines(text), style)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def console(width: int = 160) -> Console:
     """The console for tables, `width` columns wide outside a terminal; text of runs is never read as markup."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
+    return PrintableConsole(highlight=False, markup=False, emoji=False, width=None if os.isatty(1) else width)
 
 
 def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as CSV, the same on every system."""
+    """Rows as CSV for people, the same on every system; no text in it is a spreadsheet's formula."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    safe = ([as_cell(printable(cell)) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(out, lineterminator="\n").writerows(safe)
     return out.getvalue()
+
+
+def as_cell(text: str) -> str:
+    """A text for a spreadsheet: one that would be a formula gets an apostrophe before it, and a number stays.
+
+    "CSV Injection" (OWASP), https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    begins = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in FORMULA
+    return f"'{text}" if begins and len(text) > 1 and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def row_label(table: Table) -> str:

@@ -10,7 +10,7 @@ from narrows.compare.run_records import Record
 from narrows.compare.two_runs import MISSING
 
 BOOKKEEPING = re.compile(
-    r"output_dir|data_dir|.*\.data_dir|logger(\..*)?|sweep|callbacks|callbacks\.(progress|pictures)(\..*)?"
+    r"name|tags(\..*)?|notes|output_dir|data_dir|.*\.data_dir|logger(\..*)?|sweep|callbacks|callbacks\.(progress|pictures)(\..*)?"
     r"|tasks(\..*)?|trainer\.(enable_.*|log_every_n_steps)|.*\._partial_"
 )
 """Keys of places and displays, on which no figure depends."""

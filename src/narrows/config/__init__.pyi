@@ -1,2 +1,3 @@
 from .compose_in_process import Composition as Composition
+from .composition import Waiting as Waiting
 from .leftovers import Cleared as Cleared

@@ -17,9 +17,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from narrows.config.option_types import check_types
+from narrows.config.option_types import LARGEST, check_types
 from narrows.config.plain_yaml import flatten
-from narrows.errors import UserError, nearest, require
+from narrows.config.run_names import asked_name, plain
+from narrows.errors import TRACEBACK, UserError, is_out_of_memory, nearest, require
+from narrows.errors import first_line as first_line
 
 T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -34,6 +36,8 @@ OPTIONAL = ("density",)
 COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 """The keys that hold components by name."""
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
+NOTES = ("name", "tags", "notes")
+"""Words of the user about a run, which change nothing; configs recorded before they existed lack them."""
 
 
 def config_dir() -> Path:
@@ -60,15 +64,28 @@ def title(choices: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def run_dir(root: str, experiment: str | None, variant: str | None) -> str:
-    """`<root>/<experiment or variant>/<time>_<short id>`, the same however often one process asks."""
-    name = title({"experiment": experiment, "variant": variant})
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return str(Path(root) / name / f"{stamp}_{uuid.uuid4().hex[:8]}")
+def run_dir(
+    root: str,
+    experiment: str | None,
+    variant: str | None,
+    overrides: tuple[str, ...] = (),
+    name: str | None = None,
+) -> str:
+    """`<root>/<experiment or variant>/<name, or what was asked>_<time>_<short id>`, the same however often one process
+    asks."""
+    stamp = f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{uuid.uuid4().hex[:8]}"
+    words = plain(str(name), also="_") if name is not None else asked_name(overrides)
+    folder = Path(root) / title({"experiment": experiment, "variant": variant})
+    return str(folder / (f"{words}_{stamp}" if words else stamp))
 
 
 def register_resolvers() -> None:
-    OmegaConf.register_new_resolver("narrows.run_dir", run_dir, replace=True)
+    def resolve(
+        root: str, experiment: str | None, variant: str | None, overrides: Sequence[str] = (), name: str | None = None
+    ) -> str:
+        return run_dir(root, experiment, variant, tuple(overrides or ()), name)
+
+    OmegaConf.register_new_resolver("narrows.run_dir", resolve, replace=True)
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -100,21 +117,22 @@ def checked(config: DictConfig) -> DictConfig:
     return resolved
 
 
-def check_layout(config: DictConfig, text: str) -> None:
+def check_layout(config: DictConfig, text: str | None = None) -> None:
     """Refuse keys that nothing reads, and missing components.
 
     Args:
         config: with every reference resolved.
-        text: of the config before its references were resolved; a key that it refers to is accepted.
+        text: of the config before its references were resolved; a key that it refers to is accepted. A recorded config
+            no longer says which keys those were, so None accepts all.
 
     Raises:
         UserError: names the key and the nearest valid one.
     """
     needed = (*PARTS, *COLLECTIONS, *SETTINGS)
-    known = (*needed, *OPTIONAL)
-    for key in map(str, config):
+    known = (*needed, *OPTIONAL, *NOTES)
+    for key in map(str, config if text is not None else ()):
         require(
-            key in known or f"${{{key}" in text,
+            key in known or f"${{{key}" in str(text),
             f"there is no config key '{key}': {nearest(key, known)}",
         )
     for key in needed:
@@ -126,13 +144,30 @@ def check_layout(config: DictConfig, text: str) -> None:
         require(isinstance(group, DictConfig), f"{key} must hold components by name, not {group}")
         for name in map(str, group):
             _require_component(group[name], f"{key}.{name}", [str(other) for other in group if other != name])
+            # Loggers wait for the directory that they write to.
+            whole = key == "logger" or group[name].get("_partial_") is not True
+            require(whole, f"{key}.{name}._partial_ must be false: there is nothing that it waits for")
     require(
         "checkpoint" in config.callbacks,
         "callbacks has no 'checkpoint', from which a run is tested and loaded; callbacks=none keeps nothing else",
     )
-    require(isinstance(config.seed, int), f"seed must be a whole number, not {config.seed!r}")
-    choices = ("best", "last")
-    require(config.checkpoint in choices, f"no checkpoint '{config.checkpoint}': {nearest(config.checkpoint, choices)}")
+    seed, choices = config.seed, ("best", "last")
+    whole = isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < LARGEST
+    require(whole, f"seed must be a whole number below 2^63, not {seed!r}")
+    for key in ("data_dir", "output_dir"):
+        require(isinstance(config[key], str), f"{key} must be the name of a folder, not {config[key]!r}")
+    _check_notes(config)
+    chosen = str(config.checkpoint)
+    require(chosen in choices, f"no checkpoint '{chosen}': {nearest(chosen, choices)}")
+
+
+def _check_notes(config: DictConfig) -> None:
+    for key in ("name", "notes"):
+        words = config.get(key)
+        require(words is None or isinstance(words, str), f"{key} must be a text, not {words!r}")
+    tags = config.get("tags") or []
+    listed = isinstance(tags, ListConfig) and all(isinstance(tag, str) for tag in tags)
+    require(not tags or listed, f"tags must be a list of texts, such as tags=[baseline,small], not {tags}")
 
 
 def _require_component(node: Any, path: str, others: Sequence[str] = ()) -> None:
@@ -153,22 +188,42 @@ def check_keys(config: DictConfig) -> None:
         for key in node:
             if known is not None and key not in known and key not in HYDRA_KEYS:
                 raise UserError(f"{path} has no option '{key!s}': {nearest(str(key), known)}")
+        _check_hydra_keys(node, path)
         check_types(target, node, path)
 
 
-def _locate(name: str, path: str) -> Any:
-    """The object of that name; used instead of Hydra's own import, whose error messages run over many lines."""
+def _check_hydra_keys(node: DictConfig, path: str) -> None:
+    """Refuse values of Hydra's own keys that Hydra ignores, or on which it fails later."""
+    convert, choices = node.get("_convert_", "none"), ("none", "partial", "object", "all")
+    require(convert in choices, f"{path}._convert_: there is no '{convert}': {nearest(str(convert), choices)}")
+    for key in ("_partial_", "_recursive_"):
+        value = node.get(key, True)
+        require(isinstance(value, bool), f"{path}.{key} must be true or false, not {value}")
+
+
+def find_object(name: str) -> Any:
+    """The object of that name, by Hydra's own import, which also logs an error, over many lines, before it raises it.
+
+    Raises:
+        Exception: whatever importing it raises.
+    """
     logger = logging.getLogger("hydra.utils")
     disabled, logger.disabled = logger.disabled, True
     try:
         return get_object(name)
+    finally:
+        logger.disabled = disabled
+
+
+def _locate(name: Any, path: str) -> Any:
+    require(isinstance(name, str) and bool(name), f"{path}._target_ must be the name of a class, not {name!r}")
+    try:
+        return find_object(name)
     except Exception as error:
         module, _, wanted = name.rpartition(".")
         if names := _public_names(module):
             raise UserError(f"{path}._target_: {module} has no '{wanted}': {nearest(wanted, names)}") from error
         raise UserError(f"{path}._target_: cannot import '{name}' ({first_line(error)})") from error
-    finally:
-        logger.disabled = disabled
 
 
 def _public_names(module: str) -> list[str]:
@@ -190,33 +245,53 @@ def _arguments(target: Any) -> set[str] | None:
 
 
 def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-    """`hydra.utils.instantiate`, with a `ValueError` turned into one sentence that names `path`.
+    """`hydra.utils.instantiate`, with whatever the constructor raises turned into one sentence that names `path`.
 
     Raises:
-        UserError: the value of an option was refused, or an option is missing.
+        UserError: the value of an option was refused, an option is missing, or the constructor failed.
+        OSError: a file cannot be used; the error names it.
     """
-    try:
+    with _explaining(node, path):
         built = instantiate(node, _convert_="object")
-        return built(*args, **kwargs) if args or kwargs else built
-    except UserError:
-        raise
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from error
-        if cause is not None and (_is_refusal(cause) or isinstance(cause, (TypeError, ArithmeticError))):
-            raise UserError(f"{path}: {first_line(cause)}") from error
-        raise
+        if args or kwargs:
+            return built(*args, **kwargs)
+    return Waiting(built, node, path) if isinstance(built, functools.partial) else built
+
+
+class Waiting:
+    """A partial of a config, which explains what its constructor raises wherever it is called."""
+
+    def __init__(self, partial: functools.partial[Any], node: Any, path: str) -> None:
+        self._partial, self._node, self._path = partial, node, path
+        self.func, self.keywords = partial.func, partial.keywords
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _explaining(self._node, self._path):
+            return self._partial(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _explaining(node: Any, path: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
-        if _is_refusal(error):
-            raise UserError(f"{path}: {first_line(error)}") from error
-        raise
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
+            raise cause from error
+        raise UserError(f"{path}: {_reason(cause, node)}") from error
 
 
-def _is_refusal(error: BaseException) -> bool:
-    """Whether a constructor refused a value. Lightning's exception is recognised by its name, because importing
-    Lightning takes seconds."""
-    return isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException"
+def _reason(error: BaseException, node: Any) -> str:
+    """Why a constructor failed: its own words where it refused a value; else also what it raised, and how to see
+    where."""
+    if is_out_of_memory(error):
+        return f"out of memory ({first_line(error)})"
+    # Lightning's exception is recognised by its name, because importing Lightning takes seconds.
+    refusal = isinstance(error, (ValueError, TypeError)) or type(error).__name__ == "MisconfigurationException"
+    if refusal and str(error):
+        return first_line(error)
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    return f"{target or node} raised {type(error).__name__}: {first_line(error)} ({TRACEBACK}=1 shows where)"
 
 
 def class_of(node: Any, path: str, base: type[T]) -> type[T]:
@@ -234,12 +309,6 @@ def class_of(node: Any, path: str, base: type[T]) -> type[T]:
 def build_later(node: Any, path: str) -> Callable[..., Any]:
     """`build` a partial; when it is called with its remaining arguments, a `ValueError` becomes one sentence too."""
     return functools.partial(build, node, path)
-
-
-def first_line(error: BaseException) -> str:
-    """The message of an error in one line of at most 400 characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) < 400 else text[:400] + " ..."
 
 
 def choice_files(group: str) -> dict[str, Path]:

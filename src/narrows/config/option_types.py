@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from narrows.errors import UserError
 
@@ -20,43 +21,105 @@ PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
 }
 """By type hint, its name in messages and the types that satisfy it."""
 LISTS = (list, tuple, Sequence, Iterable)
+MAPPINGS = (dict, Mapping)
+LIBRARIES = ("narrows", "torch", "lightning", "torchvision")
+"""The packages whose components have no option that may be NaN or infinite."""
+LARGEST = 2**63
+RANGES: dict[str, dict[str, tuple[float, bool]]] = {
+    "torch.optim.lr_scheduler": {"factor": (0, False), "gamma": (0, False), "eta_min": (0, True)},
+    "lightning.pytorch.trainer.trainer": {"devices": (1, True), "max_steps": (-1, True)},
+}
+"""By module, the least value of options that a library does not check, and whether it is itself allowed."""
+REPEATED = {"narrows": ("depth", "layers", "levels", "transforms"), "lightning": ("devices",)}
+"""By library, options that count parts which are built, or processes which are started, one after another."""
+MOST = 1000
+"""More of them is a slip, which would take memory until none is left."""
 
 
 def check_types(target: Any, node: DictConfig, path: str) -> None:
-    """Refuse values of the wrong type, such as a number where a list is expected.
+    """Refuse values of the wrong type, such as a number where a list is expected, and numbers that are none.
 
     Raises:
         UserError: names the option, its value, and what it must be.
     """
-    hints = type_hints(target)
+    hints, ours = type_hints(target), _home(target) in LIBRARIES
+    if not isinstance(node.get("_args_", ListConfig([])), ListConfig):
+        raise UserError(f"{path}._args_ must be a list, not {_shown(node['_args_'])}")
     for key in node:
         if key in hints and not accepts(hints[str(key)], node[key]):
             wanted = describe(hints[str(key)])
             raise UserError(f"{path}.{key!s} must be {wanted}, not {_shown(node[key])}")
+        # A user's own component may give NaN and infinity a meaning; those of the libraries have no option where they
+        # have one.
+        if ours and (bad := _unusable(node[key])) is not None:
+            raise UserError(f"{path}.{key!s} must hold finite numbers below 2^63, not {_shown(bad)}")
+        _check_range(target, str(key), node[key], path)
+
+
+def _check_range(target: Any, key: str, value: Any, path: str) -> None:
+    if key in REPEATED.get(_home(target), ()) and isinstance(value, int) and value > MOST:
+        raise UserError(f"{path}.{key} must be at most {MOST:,}, not {value:,}")
+    least, allowed = RANGES.get(str(getattr(target, "__module__", "")), {}).get(key, (None, True))
+    if least is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    if value < least or (value == least and not allowed):
+        raise UserError(f"{path}.{key} must be {'at least' if allowed else 'above'} {least}, not {value}")
+
+
+def _home(target: Any) -> str:
+    return str(getattr(target, "__module__", "")).partition(".")[0]
+
+
+def _unusable(value: Any) -> float | None:
+    """The first number in `value` that is not finite, or too large for a machine's integers; components inside it are
+    judged by themselves."""
+    if isinstance(value, DictConfig):
+        items = [] if "_target_" in value else [value[key] for key in value]
+        return next((bad for item in items if (bad := _unusable(item)) is not None), None)
+    if isinstance(value, ListConfig):
+        return next((bad for item in value if (bad := _unusable(item)) is not None), None)
+    if isinstance(value, int):
+        return value if abs(value) >= LARGEST else None
+    return value if isinstance(value, float) and not math.isfinite(value) else None
 
 
 def type_hints(target: Any) -> dict[str, Any]:
     """The type hints of a callable's arguments; empty if they cannot be evaluated."""
     try:
-        return typing.get_type_hints(vars(target).get("__init__", target) if isinstance(target, type) else target)
+        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     except (NameError, TypeError, AttributeError):
         return {}
 
 
 def accepts(hint: Any, value: Any) -> bool:
-    """Whether `value` satisfies `hint`; hints of classes that configs cannot write are left to the constructor."""
-    if isinstance(value, DictConfig):
-        return True
+    """Whether `value` satisfies `hint`; what a hint of a user's own class takes is left to the constructor."""
     origin = get_origin(hint) or hint
     if origin in (Union, types.UnionType):
         return any(accepts(part, value) for part in get_args(hint))
     if origin in LISTS:
-        inner = get_args(hint)[:1]
-        return isinstance(value, ListConfig) and all(accepts(inner[0], item) for item in value if inner)
+        return isinstance(value, ListConfig) and _fits_items(origin, get_args(hint), value)
+    if origin in MAPPINGS:
+        inner = get_args(hint)[1:]
+        return isinstance(value, DictConfig) and all(accepts(inner[0], value[key]) for key in value if inner)
     if origin in PLAIN:
         return isinstance(value, PLAIN[origin][1]) and (origin is bool or not isinstance(value, bool))
-    # A tensor cannot be written in a config: as a member of a union it must not let text pass.
-    return getattr(origin, "__module__", "") != "torch"
+    if origin is Literal:
+        # Of an unknown word the constructor says the nearest one that it knows.
+        return isinstance(value, str) or value in get_args(hint)
+    if isinstance(value, DictConfig) and "_target_" in value:
+        return True
+    return not _is_component(origin)
+
+
+def _fits_items(origin: Any, inner: tuple[Any, ...], value: ListConfig) -> bool:
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        return len(value) == len(inner) and all(map(accepts, inner, value))
+    return all(accepts(inner[0], item) for item in value if inner)
+
+
+def _is_component(hint: Any) -> bool:
+    """Whether a hint asks for an object that no plain value of a config stands for."""
+    return hint is Callable or (isinstance(hint, type) and _home(hint) in (*LIBRARIES, "datetime"))
 
 
 def describe(hint: Any) -> str:
@@ -67,7 +130,16 @@ def describe(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, get_args(hint)))
     if origin in LISTS:
-        return " of ".join(["a list", *map(_plural, get_args(hint)[:1])])
+        inner = [part for part in get_args(hint) if part is not Ellipsis]
+        count = f"{len(inner)} " if origin is tuple and len(inner) == len(get_args(hint)) > 1 else ""
+        return " of ".join(["a list", *(count + _plural(part) for part in inner[:1])])
+    if origin in MAPPINGS:
+        return "names and values"
+    if _is_component(origin):
+        # A tensor or a span of time cannot be written in a config.
+        name = getattr(origin, "__name__", "component")
+        word = name.lower() if name[1:].islower() else f"component of class {name}"
+        return "a component" if origin is Callable else f"a {word}" if _home(origin) == "narrows" else ""
     return PLAIN[origin][0] if origin in PLAIN else ""
 
 
@@ -76,4 +148,6 @@ def _plural(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else repr(list(value) if isinstance(value, ListConfig) else value)
+    plain = OmegaConf.to_container(value) if isinstance(value, (DictConfig, ListConfig)) else value
+    shown = "null" if value is None else repr(plain)
+    return shown if len(shown) <= 100 else f"{shown[:100]}..."

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names, known_keys
 from narrows.config.old_words import current_choice, refuse_old_words
+from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, nearest, require, sentence
 
 
@@ -71,6 +72,24 @@ def check_overrides(arguments: Iterable[str]) -> None:
             raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group))}")
 
 
+def _refuse_choice(config: DictConfig, key: str, value: Any) -> None:
+    """Refuse a choice from a config group (`trainer=gpu`), of which a recorded config has only the values.
+
+    Raises:
+        UserError: says the values that this choice would change.
+    """
+    files = choice_files(key) if re.fullmatch(r"[a-z_]+", key) and isinstance(value, str) else {}
+    if not files or not isinstance(config.get(key), Mapping):
+        return
+    require(value in files, f"there is no {key} '{value}': {nearest(str(value), files)}")
+    own: Any = OmegaConf.to_container(OmegaConf.load(files[value]))
+    own.pop("defaults", None)
+    known = known_keys(config)
+    wanted = [f"{key}.{name}={plain}" for name, plain in flatten(own).items() if f"{key}.{name}" in known]
+    how = f"write {' '.join(wanted)}" if wanted else "write the values themselves, KEY=VALUE"
+    raise UserError(f"{key}={value} is a choice for a new run; a recorded config holds the values it stands for: {how}")
+
+
 def override(config: DictConfig, text: str) -> None:
     """Set one value of a recorded config, in Hydra's grammar.
 
@@ -83,6 +102,7 @@ def override(config: DictConfig, text: str) -> None:
     require(not parsed.is_sweep_override(), f"'{text}': a recorded config is of one run, which takes one value")
     key, value = parsed.key_or_group, parsed.value()
     parent, _, name = key.rpartition(".")
+    _refuse_choice(config, key, value)
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
         raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))}")

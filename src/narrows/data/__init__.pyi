@@ -1,3 +1,5 @@
+from .array_keys import Keys as Keys
+from .array_reading import Read as Read
 from .batch_loader import Loader as Loader
 from .batch_loader import Ordered as Ordered
 from .batch_loader import Process as Process
@@ -10,9 +12,17 @@ from .contents import Source as Source
 from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
+from .float_precision import Blurred as Blurred
+from .image_files import Frame as Frame
+from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader
+from .image_files import Pictures as Pictures
+from .image_tree import Tree as Tree
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
+from .number_texts import Marks as Marks
+from .signal_table import Columns as Columns
+from .sliding_windows import Windows as Windows
 from .sources.arrays import Arrays as Arrays
 from .sources.arrays import HeldOut as HeldOut
 from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
@@ -41,5 +51,9 @@ from .stores import Streamed as Streamed
 from .table_columns import Cells as Cells
 from .table_columns import TableColumn as TableColumn
 from .table_files import Chunk as Chunk
-from .table_files import Format as Format
+from .table_format import Format as Format
 from .table_scaling_and_encoding import Encoding as Encoding
+from .time_order import Recording as Recording
+from .time_order import Recordings as Recordings
+from .time_order import Stretch as Stretch
+from .time_order import TimeOrder as TimeOrder

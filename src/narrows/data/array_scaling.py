@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from narrows.data.batch_loader import scaled, unit
 from narrows.data.contents import Contents, Standardise
+from narrows.data.float_precision import narrowed, refuse_blurred
 from narrows.data.splits import Split
 from narrows.data.stores import Dense, Packed, Store
 from narrows.errors import require
@@ -24,6 +25,8 @@ FLOAT_BYTES = 512 * 2**20
 larger ones stay uint8. The served values are equal."""
 CHUNK = 4096
 """Rows that are drawn together; another number would give other draws."""
+ROUNDINGS = 16
+"""An axis whose values span no more than so many roundings of its numbers does not vary."""
 
 
 def require_memory(contents: Contents, binarise: Binarise) -> None:
@@ -66,46 +69,64 @@ def _floats(store: Store) -> Store:
     return store if plain else Dense(unit(store.take(slice(None))))
 
 
-def standardise(splits: dict[str, Split], how: Standardise) -> dict[str, Split]:
-    """The splits, standardised by statistics of the training rows, one per feature or channel (axis 1).
+def standardise(splits: dict[str, Split], how: Standardise, names: Sequence[str] | None = None) -> dict[str, Split]:
+    """The splits, standardised by statistics of the training rows, one per feature or channel (axis 1), as float32.
 
     `standard`: `(x - mean) / deviation`; `minmax`: `(x - smallest) / (largest - smallest)`. An axis that does
-    not vary is only shifted. Held-out values may leave the range of the training rows.
+    not vary is only shifted. Held-out values may leave the range of the training rows. Statistics and scaling are in
+    double precision, and the result is rounded once: a small signal on a large offset keeps its digits.
+
+    Args:
+        names: of the features or channels, for messages.
+
+    Raises:
+        UserError: an unknown method; or nothing is scaled and float32 cannot tell the numbers apart.
     """
     choices = ("none", "standard", "minmax")
     require(how in choices, f"standardise={how!r} is none of {', '.join(choices)}")
     if how == "none":
-        return splits
+        return {name: _narrowed(split, names) for name, split in splits.items()}
     train = _whole(splits["train"])
     observed = splits["train"].part.observed
     axes = [axis for axis in range(train.ndim) if axis != 1]
-    if how == "minmax":
-        shift, scale = _extremes(train, observed, axes)
-    else:
-        shift, scale = _moments(train, observed, axes)
-    # The deviation of a constant axis is rounding noise, by which nothing must be divided.
-    flat = scale <= 1e-6 * shift.abs().clamp_min(1e-30)
-    scale = torch.where(flat, torch.ones_like(scale), scale)
-    return {name: _with(split, Dense((_whole(split) - shift) / scale)) for name, split in splits.items()}
+    low, high = _extremes(train, observed, axes)
+    shift, scale = (low, high - low) if how == "minmax" else _moments(train, observed, axes)
+    # What is left of a constant axis is rounding noise, by which nothing must be divided.
+    precision = torch.finfo(train.dtype).eps
+    flat = high - low <= ROUNDINGS * precision * torch.maximum(low.abs(), high.abs())
+    scale = torch.where(flat, 1.0, scale)
+    return {name: _with(split, Dense(_scaled(_whole(split), shift, scale))) for name, split in splits.items()}
+
+
+def _narrowed(split: Split, names: Sequence[str] | None) -> Split:
+    """The split with numbers in double precision as float32, if that can tell them apart."""
+    x, target = split.part.x, split.part.target
+    if x.dtype != torch.float64:
+        return split
+    refuse_blurred(x.chunks(), names, "set standardise=standard, or take the offset off first")
+    return _with(split, Dense(narrowed(x.take(slice(None)))), target)
+
+
+def _scaled(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`(x - shift) / scale`, computed in double precision, some rows at a time, as float32."""
+    found = torch.empty(x.shape, dtype=torch.float32)
+    for start in range(0, len(x), CHUNK):
+        found[start : start + CHUNK] = (x[start : start + CHUNK].double() - shift) / scale
+    return found
 
 
 def _extremes(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
-    """The smallest observed value and the range of the observed values; 0 and 0 if none is observed."""
+    """The smallest and the largest observed value, float64; 0 and 0 if none is observed."""
     if observed is None:
-        low = x.amin(axes, keepdim=True)
-        return low, x.amax(axes, keepdim=True) - low
-    low = x.masked_fill(~observed, math.inf).amin(axes, keepdim=True)
-    high = x.masked_fill(~observed, -math.inf).amax(axes, keepdim=True)
+        return x.amin(axes, keepdim=True).double(), x.amax(axes, keepdim=True).double()
+    low = x.masked_fill(~observed, math.inf).amin(axes, keepdim=True).double()
+    high = x.masked_fill(~observed, -math.inf).amax(axes, keepdim=True).double()
     some = low <= high
-    return torch.where(some, low, 0.0), torch.where(some, high - low, 0.0)
+    return torch.where(some, low, 0.0), torch.where(some, high, 0.0)
 
 
 def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the observed values; 0 and 0 if none is observed.
-
-    They are summed in double precision and rounded once at the end, so that they do not depend on the order of the sum,
-    which varies with processor and threads.
-    """
+    """Mean and standard deviation of the observed values, float64; 0 and 0 if none is observed."""
 
     def total(of: Callable[[Tensor], Tensor]) -> Tensor:
         sums = []
@@ -119,7 +140,7 @@ def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tenso
     count = total(torch.ones_like).clamp_min(1)
     mean = total(lambda values: values) / count
     variance = total(lambda values: (values - mean).square()) / count
-    return mean.to(x.dtype), variance.sqrt().to(x.dtype)
+    return mean, variance.sqrt()
 
 
 def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:

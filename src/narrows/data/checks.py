@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part
+from narrows.data.float_precision import find_blurred, narrowed
 from narrows.data.stores import Dense, Store
 from narrows.errors import UserError, require
+
+MOST_CLASSES = 1_000_000
+"""Labels below this number classes; a larger one is a name or a number of something else."""
 
 
 def check(contents: Contents) -> None:
@@ -32,7 +36,9 @@ def check(contents: Contents) -> None:
         _check_target(part, name)
         for store in part.stores:
             if store.dtype.is_floating_point:
-                check_finite(store.chunks(), name)
+                # What is too large for float32, in which models compute, becomes infinite there.
+                chunks = store.chunks() if contents.columns is not None else map(narrowed, store.chunks())
+                check_finite(chunks, name)
 
 
 def _check_shape(train: Part, part: Part, name: str) -> None:
@@ -88,11 +94,14 @@ def check_finite(chunks: Iterable[Tensor], name: str) -> None:
 
 
 def fingerprint(contents: Contents) -> str:
-    """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths."""
+    """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths.
+
+    Numbers of arrays and series in double precision count as the float32 that models see, unless that blurs them.
+    """
     digest = hashlib.sha256()
     for name, part in contents.parts().items():
         digest.update(name.encode())
-        _feed(digest, part.x)
+        _feed_examples(digest, part.x, as_read=contents.columns is not None)
         for tensor in part.rest:
             if tensor is not None:
                 _feed(digest, Dense(tensor))
@@ -104,6 +113,15 @@ def fingerprint(contents: Contents) -> str:
     return digest.hexdigest()
 
 
+def _feed_examples(digest: hashlib._Hash, store: Store, *, as_read: bool) -> None:
+    if as_read or store.dtype != torch.float64 or find_blurred(store.chunks()) is not None:
+        _feed(digest, store)
+        return
+    digest.update(f"|{torch.float32}|{list(store.shape)}|".encode())
+    for chunk in store.chunks():
+        digest.update(narrowed(chunk).contiguous().numpy().data)
+
+
 def _feed(digest: hashlib._Hash, store: Store) -> None:
     digest.update(f"|{store.dtype}|{list(store.shape)}|".encode())
     for values in store.bytes():
@@ -112,11 +130,12 @@ def _feed(digest: hashlib._Hash, store: Store) -> None:
 
 def count_classes(contents: Contents) -> int | None:
     """One more than the largest label, so that labels index a table of this size; None if there are no labels, some are
-    negative, or they are factors."""
+    negative or at least `MOST_CLASSES`, which names no class, or they are factors."""
     labels = [part.label for part in contents.parts().values() if part.label is not None]
     if not labels or labels[0].ndim != 1 or min(int(label.min()) for label in labels) < 0:
         return None
-    return 1 + max(int(label.max()) for label in labels)
+    largest = max(int(label.max()) for label in labels)
+    return 1 + largest if largest < MOST_CLASSES else None
 
 
 def name_factors(contents: Contents) -> list[str] | None:

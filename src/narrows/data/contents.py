@@ -112,9 +112,11 @@ class Contents:
 
     `validation` and `test` are the official parts, or None. If `test` is None, the datamodule takes `test_fraction` of
     `train` as the test part (None: no test part). If `neighbours` is set, consecutive rows share samples (overlapping
-    windows): parts are then cut in order and never shuffled, and `neighbours` rows are left out at every cut. The
-    datamodule, which knows the training rows, fits `standardise` and, for a table with `columns`, the encoding by its
-    `scaling`. If `rest_to_test` is set, rows that `train_labels` leaves out of training join the `test_fraction`.
+    windows): parts are then cut in order and never shuffled, and `neighbours` rows are left out at every cut. If
+    `groups` numbers the rows of `train` by what they belong to, such as a series, whole groups are held out, or with
+    `neighbours` the last rows of each. The datamodule, which knows the training rows, fits `standardise` and, for a
+    table with `columns`, the encoding by its `scaling`. If `rest_to_test` is set, rows that `train_labels` leaves out
+    of training join the `test_fraction`.
     """
 
     kind: Kind
@@ -124,6 +126,8 @@ class Contents:
     test_fraction: float | None = None
     train_labels: Sequence[int] | None = None
     neighbours: int | None = None
+    groups: Tensor | None = None
+    """int64 `[N]`; None where every row is on its own."""
     standardise: Standardise = "none"
     feature_names: list[str] | None = None
     factor_names: list[str] | None = None
@@ -140,6 +144,12 @@ class Contents:
         """The parts that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Names in a line for people: the first ones, and how many more there are."""
+    more = f", ... {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class Source(Protocol):

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling
+from narrows.data import array_scaling, duplicates
+from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Scaling, Source
-from narrows.data.splits import Plan, Split, divide
-from narrows.errors import UserError, nearest, require
+from narrows.data.splits import HOLD_OUT, Plan, Split, divide
+from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import DataSpec
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Loading:
 
     def __post_init__(self) -> None:
         require(self.device in ("auto", "cpu"), f"loading.device={self.device!r} is neither 'auto' nor 'cpu'")
-        require(self.num_workers >= 0, f"loading.num_workers={self.num_workers} must not be negative")
+        require(0 <= self.num_workers <= 1024, f"loading.num_workers={self.num_workers} must be from 0 to 1,024")
         require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
 
 
@@ -52,8 +53,8 @@ class DataModule(LightningDataModule):
     Args:
         source: loads the examples; see `narrows.data`.
         batch_size: of the global batch: process r of w serves its rows r, r + w, ...
-        validation: fraction of the development rows, or `official` for the source's own validation split
-            (which a fraction or folds pool with the training rows).
+        validation: fraction or number of the development rows; `official` for the source's own validation split
+            (which a fraction or folds pool with the training rows); `auto` for that, or else a tenth.
         folds: number of parts into which the development rows are cut; part `fold` validates, and `validation` is
             ignored. The test split stays as it is.
         split_seed: of splits and of static binarisation; it is separate from the run's seed, so that runs with
@@ -72,7 +73,7 @@ class DataModule(LightningDataModule):
         self,
         source: Source,
         batch_size: int = 128,
-        validation: float | Literal["official"] = 0.1,
+        validation: float | Literal["official", "auto"] = 0.1,
         folds: int | None = None,
         fold: int = 0,
         split_seed: int = 0,
@@ -86,12 +87,17 @@ class DataModule(LightningDataModule):
         self.source = source
         self.batch_size = batch_size
         self.plan = Plan(validation, folds, fold, split_seed)
+        require(
+            callable(getattr(source, "load", None)),
+            f"datamodule.source: {type(source).__name__} has no load(), which is called without arguments and returns "
+            f"the narrows.data.Contents of the data; {OWN_CLASSES}",
+        )
         self.binarise = binarise
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self.reading: list[str] = []
-        """Lines that say how the source read its files, for people; `setup` fills them."""
+        """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -99,13 +105,19 @@ class DataModule(LightningDataModule):
         if self._splits is not None:
             return
         contents = self.source.load()
-        self.reading = list(contents.reading)
+        require(
+            isinstance(contents, Contents),
+            f"datamodule.source: load() of {type(self.source).__name__} returns {type(contents).__name__}, where "
+            f"narrows.data.Contents are due; {OWN_CLASSES}",
+        )
+        self.reading = list(contents.reading) or [describe_contents(contents)]
         array_scaling.require_memory(contents, self.binarise)
         check(contents)
         print_of_content = fingerprint(contents)
         splits = divide(contents, self.plan)
+        self.reading.append(duplicates.describe(splits))
         if contents.columns is None:
-            splits = array_scaling.standardise(splits, contents.standardise)
+            splits = array_scaling.standardise(splits, contents.standardise, contents.feature_names)
         else:
             # Only tables need pandas, which is slow to import.
             from narrows.data.table_scaling_and_encoding import encode
@@ -174,6 +186,12 @@ class DataModule(LightningDataModule):
 
     # Whole splits, for tasks.
 
+    def has(self, split: SplitName) -> bool:
+        """Whether these data have such a split; a source may hold no test rows out."""
+        self.setup()
+        assert self._splits is not None
+        return split in self._splits
+
     def revealed_loader(self, split: SplitName) -> Loader:
         """As `ordered_loader`, with the values that were hidden on purpose, by which imputation is judged."""
         return self.ordered_loader(split, revealed=True)
@@ -209,6 +227,10 @@ class DataModule(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
+        self.require_state(state_dict)
+
+    def require_state(self, state_dict: dict[str, Any]) -> None:
+        """Refuse the state of a checkpoint that was trained on other batches; see `load_state_dict`."""
         now = self.state_dict()
         for name, value in state_dict.items():
             require(
@@ -232,7 +254,7 @@ class DataModule(LightningDataModule):
         if name not in self._splits:
             raise UserError(
                 f"these data have no {name} split: {nearest(name, self._splits)}; a source without an official "
-                "test split takes a fraction for it, such as datamodule.source.test=0.1"
+                f"test split takes a fraction for it, {HOLD_OUT}"
             )
         self._splits[name] = _on(self._splits[name], self._device())
         return self._splits[name]

@@ -6,7 +6,6 @@ import math
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from narrows.errors import UserError, nearest, require
+from narrows.files import require_no_pipe
 
 try:
     import fcntl
@@ -68,11 +68,12 @@ def existing(path: str | os.PathLike[str], setting: str) -> Path:
     """The file or folder at `path`, which must exist.
 
     Raises:
-        UserError: it does not exist; the message names `setting` as what to change.
+        UserError: it does not exist, and the message names `setting` as what to change; or it is a pipe.
     """
     found = Path(path).expanduser()
     if not found.exists():
         raise UserError(f"{found.absolute()} does not exist: set {setting} to where the data lie")
+    require_no_pipe(found)
     return found
 
 
@@ -80,17 +81,83 @@ def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of these keys in a .npz; a .npy has no keys, so its array goes under the one key given.
 
     Raises:
-        UserError: a key that is not there, a file that is broken or would need pickle.
+        UserError: a key that is not there, a file that is broken or would need pickle, an array whose header claims
+            more than the file or the memory holds.
     """
-    with _opened(path) as file:
-        if isinstance(file, np.ndarray):
+    with _explained(path), path.open("rb") as file:
+        if not _is_archive(file):
             require(len(keys) == 1, f"{path} holds one array and no keys: put it and '{keys[-1]}' into a .npz")
-            return {keys[0]: file}
-        missing = [key for key in keys if key not in file]
-        require(
-            not missing, f"{path} has no array '{' or '.join(missing)}': {nearest(''.join(missing[:1]), file.files)}"
-        )
-        return {key: file[key] for key in keys}
+            return {keys[0]: _read_array(file, os.fstat(file.fileno()).st_size, str(path))}
+        with zipfile.ZipFile(file) as archive:
+            members = _members(archive, path)
+            missing = [key for key in keys if key not in members]
+            require(
+                not missing, f"{path} has no array '{' or '.join(missing)}': {nearest(''.join(missing[:1]), members)}"
+            )
+            found = {}
+            for key in keys:
+                with archive.open(members[key]) as member:
+                    found[key] = _read_array(member, members[key].file_size, f"array '{key}' of {path}")
+            return found
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of a .npz by their keys."""
+    members = {
+        item.filename.removesuffix(".npy"): item for item in archive.infolist() if item.filename.endswith(".npy")
+    }
+    require(bool(members), f"{path} holds no numpy arrays: write it with numpy.savez")
+    return members
+
+
+def _read_array(file: IO[bytes], size: int, where: str) -> np.ndarray[Any, Any]:
+    """The array of an open file of `size` bytes, whose claims are checked before memory is asked for."""
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"an array of version {version}")
+    shape, _, dtype = HEADERS[version](file)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"a shape of {list(shape)}")
+    require(not dtype.hasobject, f"{where} cannot be read as numpy arrays without pickle: it holds Python objects")
+    claimed = dtype.itemsize * math.prod(shape)
+    require(
+        claimed <= size - file.tell(),
+        f"{where} is broken: by its header it is {list(shape)} of {dtype}, {_in_words(claimed)}, but the file holds "
+        f"{_in_words(max(0, size - file.tell()))}",
+    )
+    require_room(claimed, where)
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def require_room(claimed: int, where: str) -> None:
+    """Refuse to read what does not fit in memory.
+
+    Raises:
+        UserError: `claimed` bytes are more than the memory that is free, where that is known.
+    """
+    free = _free_memory()
+    require(
+        free is None or claimed <= free,
+        f"{where} would take {_in_words(claimed)}, but {_in_words(free or 0)} of memory are free: keep fewer rows, or "
+        "save it as a .npy, which datamodule=arrays leaves in its file",
+    )
+
+
+def _free_memory() -> int | None:
+    """Bytes of memory that a process can still get; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def _in_words(number: int) -> str:
+    for unit, power in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
+        if number >= 2**power:
+            return f"{number / 2**power:,.1f} {unit}"
+    return f"{number:,} bytes"
 
 
 def read_in_chunks(path: Path, key: str, rows: int = 4096) -> Iterator[np.ndarray[Any, Any]]:
@@ -196,15 +263,11 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def array_names(path: Path) -> list[str]:
     """The keys of a .npz; empty for a .npy."""
-    with _opened(path) as file:
-        return [] if isinstance(file, np.ndarray) else list(file.files)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    # Opened here, because numpy does not close a file that turns out to be broken.
-    with _explained(path), path.open("rb") as handle:
-        yield np.load(handle, allow_pickle=False)
+    with _explained(path), path.open("rb") as file:
+        if not _is_archive(file):
+            return []
+        with zipfile.ZipFile(file) as archive:
+            return list(_members(archive, path))
 
 
 @contextmanager
@@ -213,5 +276,6 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} cannot be read as numpy arrays without pickle ({error})") from error
+    except Exception as error:  # a broken file leads the readers into errors of many kinds
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path} cannot be read as numpy arrays without pickle ({reason})") from error

@@ -1,11 +1,24 @@
-"""Sliding windows: one long signal cut into examples of equal length, which overlap where the stride is shorter."""
+"""Sliding windows: signals cut into examples of equal length, which overlap where the stride is shorter."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from narrows.data.contents import Part
+from narrows.data.time_order import Recording
+from narrows.errors import require
+
+
+@dataclass
+class Windows:
+    """How signals are cut: windows of `window` time steps, one every `stride`."""
+
+    window: int
+    stride: int
 
 
 def cut_windows(values: Tensor, label: Tensor | None, window: int, stride: int) -> Part:
@@ -17,3 +30,70 @@ def cut_windows(values: Tensor, label: Tensor | None, window: int, stride: int) 
     if label is None:
         return Part(x)
     return Part(x, (label.unfold(0, window, stride) != 0).any(1).to(torch.int64))
+
+
+def cut_recordings(
+    series: Sequence[Recording], how: Windows, part: str, *, start: float | None = None, end: float | None = None
+) -> tuple[Part, Tensor]:
+    """The windows of one part of every series, none of which crosses a gap, and the number of each one's series `[N]`.
+
+    Args:
+        part: what the part is called in messages.
+        start: the part is the last fraction of this size of each series; null for no limit.
+        end: the part ends before that fraction.
+
+    Raises:
+        UserError: no stretch of the part is as long as a window.
+    """
+    found, numbers, longest = [], [], 0
+    for number, one in enumerate(series):
+        first = 0 if start is None else one.length - round(one.length * start)
+        last = one.length if end is None else one.length - round(one.length * end)
+        for stretch in one.stretches:
+            inside = slice(max(first - stretch.start, 0), max(last - stretch.start, 0))
+            values = stretch.values[:, inside]
+            longest = max(longest, values.shape[1])
+            if values.shape[1] < how.window:
+                continue
+            label = None if stretch.label is None else stretch.label[inside]
+            found.append(cut_windows(values, label, how.window, how.stride))
+            numbers.append(torch.full((len(found[-1]),), number))
+    whole = len(series) == 1 and len(series[0].stretches) == 1
+    what = f"the {longest} time steps {part}" if whole else f"the longest stretch {part}, {longest} time steps,"
+    require(
+        bool(found),
+        f"{what} are fewer than window={how.window}: shorten it, or change source.test"
+        + ("" if whole else " or source.order.time"),
+    )
+    x = torch.cat([one.x.take(slice(None)) for one in found])
+    labels = [one.label for one in found if one.label is not None]
+    return Part(x, torch.cat(labels) if labels else None), torch.cat(numbers)
+
+
+def whole_series(series: Sequence[Recording]) -> Part:
+    """Every series as an example, whose label is that of all its time steps.
+
+    Raises:
+        UserError: series of different lengths, with gaps, or with more than one label.
+    """
+    lengths = sorted({one.length for one in series})
+    require(
+        len(lengths) == 1,
+        f"the series have {lengths[0]} to {lengths[-1]} time steps: set source.window to cut windows of one length",
+    )
+    labels = []
+    for one in series:
+        require(
+            len(one.stretches) == 1,
+            f"series '{one.name}' has a gap in its time: set source.window to cut windows that cross none, or "
+            "source.order.time=null to take its rows as they come",
+        )
+        label = one.stretches[0].label
+        if label is not None:
+            require(
+                bool((label == label[0]).all()),
+                f"series '{one.name}' has more than one label: set source.window, so that each window has its own",
+            )
+            labels.append(label[0])
+    x = torch.stack([one.stretches[0].values for one in series])
+    return Part(x, torch.stack(labels) if labels else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,24 +13,32 @@ from narrows.errors import require
 from narrows.random import generator
 from narrows.types import Kind
 
+FRACTION = 0.1
+"""What `validation=auto` holds out of data without an official validation split."""
+HOLD_OUT = "such as datamodule.source.test=0.1 (of arrays and tables datamodule.source.test.fraction=0.1)"
+"""How rows are held out for a test split, for error messages."""
+
 
 @dataclass
 class Plan:
-    """How the development rows are divided into train and validation: by a fraction, by the official part, or as fold
-    `fold` of `folds`."""
+    """How the development rows are divided into train and validation: by a fraction or a number of rows, by the
+    official part, by that or else a tenth (`auto`), or as fold `fold` of `folds`."""
 
-    validation: float | Literal["official"]
+    validation: float | Literal["official", "auto"]
     folds: int | None
     fold: int
     seed: int
 
     def __post_init__(self) -> None:
-        fraction = self.validation
-        if fraction != "official":
+        held = self.validation
+        if held not in ("official", "auto"):
+            fraction = isinstance(held, float) and 0 < held < 1
+            rows = isinstance(held, int) and not isinstance(held, bool) and held >= 1
             require(
-                isinstance(fraction, int | float) and 0 < fraction < 1,
-                f"validation={fraction!r} is neither a fraction between 0 and 1 nor 'official'",
+                fraction or rows,
+                f"validation={held!r} is neither a fraction between 0 and 1, a number of rows, 'official' nor 'auto'",
             )
+        require(self.folds is not None or self.fold == 0, f"fold={self.fold} is read with folds alone: set folds too")
         if self.folds is not None:
             require(self.folds >= 2, f"folds={self.folds} leaves nothing to train on: it must be at least 2")
             require(
@@ -61,14 +69,17 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     Raises:
         UserError: a plan that leaves a split empty, or that these contents do not allow.
     """
+    if plan.validation == "auto":
+        plan = replace(plan, validation=FRACTION if contents.validation is None else "official")
     development = contents.train
+    _require_labels(contents)
     splits: dict[str, Split] = {}
     rows = torch.arange(len(development))
     if contents.test is not None:
         splits["test"] = _whole(contents.test, contents.kind)
     elif contents.test_fraction is not None:
         chosen = _only(contents, rows, development) if contents.rest_to_test else rows
-        kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents.neighbours)
+        kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents)
         if contents.rest_to_test:
             held = rows[~torch.isin(rows, kept)]
         rows = kept
@@ -89,7 +100,7 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
         rows = torch.cat([rows, torch.arange(len(contents.validation)) + len(development)])
         development = pool(development, contents.validation)
     rows = _only(contents, rows, development)
-    train, validation = _train_and_validation(rows, plan, contents.neighbours)
+    train, validation = _train_and_validation(rows, plan, contents)
     cut = {"train": train, "validation": validation}
     return splits | {name: _take(development, chosen, contents.kind) for name, chosen in cut.items()}
 
@@ -100,6 +111,24 @@ def _whole(part: Part, kind: Kind) -> Split:
 
 def _take(part: Part, rows: Tensor, kind: Kind) -> Split:
     return _whole(part, kind) if len(rows) == len(part) else Split(part.select(rows), rows, kind)
+
+
+def _require_labels(contents: Contents) -> None:
+    """Refuse a label in `train_labels` that no example has.
+
+    Raises:
+        UserError: names it.
+    """
+    labels = [part.label for part in contents.parts().values() if part.label is not None and part.label.ndim == 1]
+    if contents.train_labels is None or not labels:
+        return
+    present = set(torch.cat(labels).unique().tolist())
+    absent = [label for label in contents.train_labels if label not in present]
+    require(
+        not absent,
+        f"train_labels={list(contents.train_labels)}: no example has the label {', '.join(map(str, absent))}; "
+        f"the labels that exist are {sorted(present)}",
+    )
 
 
 def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
@@ -123,37 +152,83 @@ def _only(contents: Contents, rows: Tensor, part: Part) -> Tensor:
     return kept
 
 
-def _train_and_validation(rows: Tensor, plan: Plan, neighbours: int | None) -> tuple[Tensor, Tensor]:
+def _train_and_validation(rows: Tensor, plan: Plan, contents: Contents) -> tuple[Tensor, Tensor]:
     if plan.folds is None:
-        assert plan.validation != "official"
-        return _hold_out(rows, plan.validation, "validation", plan.seed, neighbours)
-    require(
-        plan.folds <= len(rows),
-        f"folds={plan.folds} is more than the {len(rows)} development examples: lower it",
-    )
-    if neighbours is None:
-        rows = rows[torch.randperm(len(rows), generator=generator(plan.seed, "folds"))]
-    pieces = list(torch.tensor_split(rows, plan.folds))
-    before, held, after = pieces[: plan.fold], pieces[plan.fold], pieces[plan.fold + 1 :]
-    gap = neighbours or 0
-    earlier = torch.cat(before)[: -gap or None] if before else rows[:0]
-    later = torch.cat(after)[gap:] if after else rows[:0]
-    kept = torch.cat([earlier, later])
+        assert not isinstance(plan.validation, str)
+        return _hold_out(rows, plan.validation, "validation", plan.seed, contents)
+    groups, neighbours = contents.groups, contents.neighbours
+    if groups is not None and neighbours is None:
+        units = _shuffled(groups[rows].unique(), plan.seed, "folds")
+        kept, held = (_members(rows, groups, chosen) for chosen in _fold(units, plan, 0, "series"))
+    elif groups is not None:
+        pairs = [_fold(own, plan, neighbours or 0, "examples of a series") for own in _by_group(rows, groups)]
+        kept, held = (torch.cat(list(parts)) for parts in zip(*pairs, strict=True))
+    else:
+        units = rows if neighbours is not None else _shuffled(rows, plan.seed, "folds")
+        kept, held = _fold(units, plan, neighbours or 0, "examples")
     require(len(kept) > 0, f"folds={plan.folds} leaves no training example of {len(rows)}: use fewer folds")
     return kept.sort().values, held.sort().values
 
 
-def _hold_out(rows: Tensor, fraction: float, name: str, seed: int, neighbours: int | None) -> tuple[Tensor, Tensor]:
-    """The rows that remain and the rows that are held out, both in ascending order."""
-    require(0 < fraction < 1, f"{name}={fraction!r} is no fraction between 0 and 1")
-    count = max(1, round(len(rows) * fraction))
+def _fold(units: Tensor, plan: Plan, gap: int, what: str) -> tuple[Tensor, Tensor]:
+    """The units outside fold `plan.fold`, without the `gap` nearest ones on either side, and those inside."""
+    assert plan.folds is not None
+    require(plan.folds <= len(units), f"folds={plan.folds} is more than the {len(units)} development {what}: lower it")
+    pieces = list(torch.tensor_split(units, plan.folds))
+    before, held, after = pieces[: plan.fold], pieces[plan.fold], pieces[plan.fold + 1 :]
+    earlier = torch.cat(before)[: -gap or None] if before else units[:0]
+    later = torch.cat(after)[gap:] if after else units[:0]
+    return torch.cat([earlier, later]), held
+
+
+def _hold_out(rows: Tensor, share: float, name: str, seed: int, contents: Contents) -> tuple[Tensor, Tensor]:
+    """The rows that remain and the rows that are held out, both in ascending order; `share` is a fraction of them, or
+    the number of validation rows."""
+    counted = name == "validation" and isinstance(share, int)
+    groups, neighbours = contents.groups, contents.neighbours
+    require(counted or 0 < share < 1, f"{name}={share!r} is no fraction between 0 and 1")
+    require(not counted or groups is None, f"{name}={share}: of many series a fraction is held out, such as 0.1")
+    if groups is None:
+        return _some(rows, share, name, seed, neighbours, "examples")
+    if neighbours is None:
+        kept, held = _some(groups[rows].unique(), share, name, seed, None, "series")
+        return _members(rows, groups, kept), _members(rows, groups, held)
+    # A series that is too short to give up rows is trained on as a whole.
+    long = [len(own) > round(len(own) * share) + neighbours > neighbours for own in _by_group(rows, groups)]
+    pairs = [
+        _some(own, share, name, seed, neighbours, "examples") if enough else (own, own[:0])
+        for own, enough in zip(_by_group(rows, groups), long, strict=True)
+    ]
+    require(any(long), f"{name}={share} takes no example of any series: raise it, or bring longer series")
+    kept, held = (torch.cat(list(parts)) for parts in zip(*pairs, strict=True))
+    return kept.sort().values, held.sort().values
+
+
+def _some(
+    units: Tensor, share: float, name: str, seed: int, neighbours: int | None, what: str
+) -> tuple[Tensor, Tensor]:
+    """The units that remain and those that are held out: the last ones if they have neighbours, else drawn by seed."""
+    count = share if isinstance(share, int) else max(1, round(len(units) * share))
     gap = neighbours or 0
     require(
-        count + gap < len(rows),
-        f"{name}={fraction} takes {count} of {len(rows)} examples and leaves none to train on: lower it, or "
+        count + gap < len(units),
+        f"{name}={share} takes {count} of {len(units)} {what} and leaves none to train on: lower it, or "
         "bring more data",
     )
     if neighbours is not None:
-        return rows[: len(rows) - count - gap], rows[len(rows) - count :]
-    order = rows[torch.randperm(len(rows), generator=generator(seed, name))]
+        return units[: len(units) - count - gap], units[len(units) - count :]
+    order = _shuffled(units, seed, name)
     return order[count:].sort().values, order[:count].sort().values
+
+
+def _shuffled(units: Tensor, seed: int, name: str) -> Tensor:
+    return units[torch.randperm(len(units), generator=generator(seed, name))]
+
+
+def _members(rows: Tensor, groups: Tensor, chosen: Tensor) -> Tensor:
+    """The rows that belong to the chosen groups."""
+    return rows[torch.isin(groups[rows], chosen)]
+
+
+def _by_group(rows: Tensor, groups: Tensor) -> list[Tensor]:
+    return [rows[groups[rows] == group] for group in groups[rows].unique()]

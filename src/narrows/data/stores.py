@@ -213,7 +213,7 @@ class Streamed(OfOneLength):
     """Images that are read from their files for every batch, because they do not fit in memory.
 
     Args:
-        paths: one file per example.
+        paths: one file per example, or what stands for one, such as a frame of a file.
         read: `read(path) -> uint8 [C, H, W]`; raises `UserError` where a file is broken. Picklable, for
             loader workers; its `repr` names every choice that changes a pixel (it goes into the fingerprint).
         shape: of one example.
@@ -223,7 +223,7 @@ class Streamed(OfOneLength):
     device = CPU
     reads_files = True
 
-    def __init__(self, paths: Sequence[str], read: Callable[[str], Tensor], shape: Shape) -> None:
+    def __init__(self, paths: Sequence[Any], read: Callable[[Any], Tensor], shape: Shape) -> None:
         self.paths = list(paths)
         self.read = read
         self.shape = torch.Size((len(self.paths), *shape))
@@ -252,5 +252,5 @@ class Streamed(OfOneLength):
     def chunks(self) -> Iterator[Tensor]:
         return (self.take(cut) for cut in cuts(self.shape, 1))
 
-    def _of(self, paths: list[str]) -> Streamed:
+    def _of(self, paths: list[Any]) -> Streamed:
         return Streamed(paths, self.read, tuple(self.shape[1:]))

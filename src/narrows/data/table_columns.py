@@ -1,21 +1,23 @@
-"""The columns of a table: inferring the kind of each, and turning its cells into numbers."""
+"""The columns of a table, and their cells as numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from narrows.errors import nearest, require
+from narrows.data.number_texts import PLAIN, Marks, to_numbers
 
-ColumnKind = Literal["numeric", "binary", "categorical"]
+ColumnKind = Literal["numeric", "binary", "categorical", "date"]
 TRUTHS = {"true": 1.0, "false": 0.0}
-MOST_LEVELS = 1000
-"""A text column with more different values than this probably identifies rows instead of describing them."""
+ISO = "ISO8601"
+"""How dates are written unless a column says otherwise: 2026-11-29 or 2026-11-29T08:30:00+01:00."""
+DAY = r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
+"""What such a date begins with."""
 
 
 @dataclass
@@ -27,6 +29,13 @@ class TableColumn:
     levels: list[str] = field(default_factory=list)
     """The texts that its cells may hold: the categories, or for a binary column the texts that mean 0 and 1 (empty if
     its cells are 0 and 1 or truth values already)."""
+    form: str = field(default=ISO, repr=False)
+    """How the texts of a column of dates are written, as for `strftime`; not in `repr`, which fingerprints contain."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its cells are scaled as numbers: a date is its seconds since 1970 in UTC."""
+        return self.kind in ("numeric", "date")
 
 
 @dataclass
@@ -42,53 +51,35 @@ class Cells:
     """True where a category is not among the levels."""
 
 
-def infer(frame: pd.DataFrame, kinds: Mapping[str, str]) -> list[TableColumn]:
-    """The kind of every column: the one in `kinds`, else binary if all cells are 0 and 1 or truth values, numeric if
-    all are numbers, and categorical otherwise.
-
-    Raises:
-        UserError: an unknown kind or column, a column without a value or with too many texts, a binary one with
-            more than two.
-    """
-    for name, kind in kinds.items():
-        require(name in frame, f"source.kinds names column '{name}': {nearest(name, map(str, frame))}")
-        known = get_args(ColumnKind)
-        require(kind in known, f"source.kinds: column '{name}' cannot be '{kind}': {nearest(str(kind), known)}")
-    return [_described(str(name), frame[name].dropna(), kinds.get(str(name))) for name in frame]
-
-
-def _described(name: str, cells: pd.Series, asked: str | None) -> TableColumn:
-    require(len(cells) > 0, f"column '{name}' has no value at all: name it in source.ignore")
-    numbers = _numbers(cells)
-    complete = bool(np.isfinite(numbers).all())
-    truths = complete and set(np.unique(numbers)) <= {0.0, 1.0}
-    if asked == "numeric" or (asked is None and complete and not truths):
-        return TableColumn(name, "numeric")
-    if truths and asked in (None, "binary"):
-        return TableColumn(name, "binary")
-    levels = sorted(map(str, cells.astype(str).unique()))
-    if asked == "binary":
-        require(len(levels) == 2, f"column '{name}' cannot be binary: it has {len(levels)} different values")
-        return TableColumn(name, "binary", levels)
-    require(
-        len(levels) <= MOST_LEVELS,
-        f"column '{name}' has {len(levels)} different texts, such as '{levels[0]}': name it in source.ignore",
-    )
-    return TableColumn(name, "categorical", levels)
-
-
-def _numbers(cells: pd.Series) -> NDArray[np.float64]:
-    """The cells as numbers; NaN where a cell is neither a number nor a truth value."""
+def numbers_of(cells: pd.Series, marks: Marks = PLAIN) -> NDArray[np.float64]:
+    """The cells as numbers; NaN where a cell is neither a number nor a truth value, durations in seconds."""
+    if pd.api.types.is_timedelta64_dtype(cells):
+        return cells.dt.total_seconds().to_numpy(dtype=np.float64, na_value=np.nan)
     if cells.dtype == bool or pd.api.types.is_numeric_dtype(cells):
         return cells.to_numpy(dtype=np.float64, na_value=np.nan)
     codes, texts = pd.factorize(cells)  # cells repeat, so each different text is parsed only once
-    numbers = np.array(pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce"), dtype=np.float64)
+    numbers = to_numbers(texts, marks)
     for place in np.flatnonzero(np.isnan(numbers)):
         numbers[place] = TRUTHS.get(str(texts[place]).lower(), np.nan)
     return np.append(numbers, np.nan)[codes]
 
 
-def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
+def seconds_of(cells: pd.Series, form: str = ISO) -> NDArray[np.float64]:
+    """Dates as seconds since 1970 in UTC, which is assumed where they name no zone; NaN where a cell is no date.
+
+    Raises:
+        ValueError: a `form` that cannot be.
+    """
+    if not pd.api.types.is_datetime64_any_dtype(cells):
+        texts = cells.astype(object).where(cells.notna(), "").map(str)
+        if form == ISO:  # of which years, weeks and fractions of a year are parts too
+            texts = texts.where(texts.str.match(DAY), "")
+        cells = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
+    stamps = pd.to_datetime(cells, utc=True).dt.as_unit("us")
+    return np.where(stamps.isna(), np.nan, stamps.astype("int64") / 1e6)
+
+
+def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn], marks: Marks = PLAIN) -> Cells:
     """The cells of these columns of `frame`, in which missing cells are NA."""
     missing = frame[[column.name for column in columns]].isna().to_numpy()
     values = np.zeros(missing.shape)
@@ -101,7 +92,7 @@ def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn]) -> Cells:
             lost = unseen if column.kind == "categorical" else bad
             lost[:, place] = (codes < 0) & ~missing[:, place]
             continue
-        values[:, place] = _numbers(cells)
+        values[:, place] = seconds_of(cells, column.form) if column.kind == "date" else numbers_of(cells, marks)
         # Models compute in float32.
         fine = np.abs(values[:, place]) <= np.finfo(np.float32).max
         if column.kind == "binary":
@@ -123,4 +114,6 @@ def complaint(cells: Cells, frame: pd.DataFrame, columns: Sequence[TableColumn],
         return f"{text} is a category that the training rows do not have"
     if column.kind == "binary":
         return f"{text} is neither {' nor '.join(column.levels or ('0', '1'))}"
+    if column.kind == "date":
+        return f"{text} is no date of the form {'YYYY-MM-DD' if column.form == ISO else column.form}"
     return f"{text} is no finite number"

@@ -11,49 +11,27 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from narrows.data.dataset_files import array_names, read_arrays
+from narrows.data.number_texts import PLAIN, Marks
+from narrows.data.table_format import HERE, Format, name_columns, refuse_doubled
 from narrows.errors import UserError, require
 
 ROWS = 20_000
 """Rows read at once."""
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+LONGEST = 2**24
+"""Characters of the longest line that is read: a longer one is no line of a table, and could fill the memory."""
 ARRAYS = (".npz", ".npy")
-
-
-@dataclass
-class Format:
-    """The format of a CSV file; `narrows score` reads new rows in the same format.
-
-    Args:
-        separator: between cells, one character; `tab` for tabs.
-        header: whether the first line names the columns; if not, they are `0`, `1`, ... or those in `names`.
-        names: of the columns, if there is no header.
-        skip_rows: lines before the header or the first row.
-        missing: texts that mean a missing cell.
-        encoding: of the text.
-    """
-
-    separator: str = ","
-    header: bool = True
-    names: Sequence[str] | None = None
-    skip_rows: int = 0
-    missing: Sequence[str] = MISSING
-    encoding: str = "utf-8"
-
-    def __post_init__(self) -> None:
-        self.separator = "\t" if self.separator == "tab" else self.separator
-        require(len(self.separator) == 1, f"format.separator='{self.separator}' must be one character, or tab")
-        require(self.skip_rows >= 0, f"format.skip_rows={self.skip_rows} must not be negative")
-        require(
-            self.names is None or not self.header,
-            "format.names names the columns of a file without a header, but format.header is true: set one of them",
-        )
+UNPACKED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ": lzma.open}
+"""By the first bytes of a compressed file, what opens it."""
+SUFFIXES: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+PARQUET, ZIP, OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 
 
 @dataclass
@@ -70,6 +48,10 @@ class Chunk:
     """Texts that mean a missing cell."""
     broken: dict[int, str] = field(default_factory=dict)
     """Positions of rows with the wrong number of cells, each with a message."""
+    marks: Marks = PLAIN
+    """The marks within numbers."""
+    unit: Literal["line", "row"] = "row"
+    """What `lines` counts."""
 
     @property
     def known(self) -> pd.DataFrame:
@@ -78,18 +60,34 @@ class Chunk:
 
 
 def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
-    """A table in chunks of `rows` rows; .csv or any text file (also .gz or .xz), .parquet, .npz, .npy.
+    """A table in chunks of `rows` rows: any text file (also packed by gzip or xz), Parquet, which is known by its first
+    bytes, .npz or .npy.
 
     Arrays become columns: one of `[N]` is named by its key, those of `[N, D]` are `<key>0`, `<key>1`, ...
 
     Raises:
-        UserError: a file that cannot be read in the format of its suffix.
+        UserError: no regular file, or one that cannot be read in its format.
     """
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    begin = _first_bytes(path)
+    if begin.startswith(PARQUET) or suffix == ".parquet":
         return _parquet(path, rows)
-    if path.suffix in ARRAYS:
+    if suffix in ARRAYS:
         return _slices(_array_frame(path), rows)
-    return _text(path, how, rows)
+    require(
+        not begin.startswith((ZIP, OLD_EXCEL)),
+        f"{path} is an archive or a spreadsheet, not a text: save the sheet as CSV, or unpack it",
+    )
+    return _text(path, begin, how, rows)
+
+
+def _first_bytes(path: Path) -> bytes:
+    require(path.is_file(), f"{path} is no regular file, which a table is read from")
+    try:
+        with path.open("rb") as file:
+            return file.read(8)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def _slices(frame: pd.DataFrame, rows: int) -> Iterator[Chunk]:
@@ -103,8 +101,10 @@ def _array_frame(path: Path) -> pd.DataFrame:
     columns: dict[str, NDArray[Any]] = {}
     for key, array in read_arrays(path, keys).items():
         require(array.ndim in (1, 2), f"array '{key}' of {path} has shape {list(array.shape)}: a table is [N, D]")
+        require(array.dtype.kind in "biufUSMm", f"array '{key}' of {path} is of type {array.dtype}, no column's type")
         names = [key] if array.ndim == 1 else [f"{key}{place}" for place in range(array.shape[1])]
-        columns |= dict(zip(names, array.reshape(len(array), -1).T, strict=True))
+        columns |= dict(zip(names, array[None] if array.ndim == 1 else array.T, strict=True))
+    require(bool(columns), f"{path} holds no columns")
     lengths = {len(column) for column in columns.values()}
     require(len(lengths) == 1, f"the arrays of {path} have {sorted(lengths)} rows: one table has one number")
     return pd.DataFrame(columns)
@@ -119,54 +119,63 @@ def _parquet(path: Path, rows: int) -> Iterator[Chunk]:
     start = 0
     try:
         with pq.ParquetFile(path) as file:
+            refuse_doubled(file.schema_arrow.names, path)
             for batch in file.iter_batches(batch_size=rows):
                 frame = batch.to_pandas()
                 lines = np.arange(start, start + len(frame)) + 1
                 start += len(frame)
-                yield Chunk(frame, lines, start / file.metadata.num_rows)
+                if len(frame):
+                    yield Chunk(frame, lines, start / file.metadata.num_rows)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({' '.join(str(error).split())})") from error
 
 
-def _text(path: Path, how: Format, rows: int) -> Iterator[Chunk]:
+def _text(path: Path, begin: bytes, how: Format, rows: int) -> Iterator[Chunk]:
     size = max(path.stat().st_size, 1)
+    wide = begin.startswith(UTF16) and not how.encoding.lower().startswith(("utf-32", "utf32"))
+    encoding = "utf-16" if wide else how.encoding
     try:
-        with path.open("rb") as raw, _opened(raw, path.suffix, how.encoding) as file:
+        with path.open("rb") as raw, _opened(raw, path, begin, encoding) as file:
             for _ in range(how.skip_rows):
-                file.readline()
-            reader = csv.reader(file, delimiter=how.separator, skipinitialspace=True)
-            names, first = _names(reader, how, path)
-            filled = itertools.chain(first, ((reader.line_num + how.skip_rows, row) for row in reader if row))
+                if not file.readline(LONGEST):
+                    break
+            reader = csv.reader(_lines(file, path), delimiter=how.separator, skipinitialspace=True)
+            filled: Iterator[tuple[int, list[str]]] = ((reader.line_num + how.skip_rows, row) for row in reader if row)
+            first = list(itertools.islice(filled, 2))
+            require(bool(first), f"{path} holds no rows")
+            names = name_columns(first[0][1], first[1][1] if first[1:] else None, how, path)
+            filled = itertools.chain(first[1:] if how.header else first, filled)
             while found := list(itertools.islice(filled, rows)):
-                yield _chunk(found, names, how.missing, raw.tell() / size)
-    except (UnicodeError, LookupError, csv.Error, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} cannot be read as text in {how.encoding} ({error})") from error
+                yield _chunk(found, names, how, raw.tell() / size)
+    except UserError:
+        raise
+    except (UnicodeError, LookupError, csv.Error, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{path} cannot be read as text in {encoding} ({error})") from error
 
 
-def _opened(raw: IO[bytes], suffix: str, encoding: str) -> IO[str]:
+def _opened(raw: IO[bytes], path: Path, begin: bytes, encoding: str) -> IO[str]:
     # A byte order mark must not become part of the first column's name.
     encoding = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8", "utf_8") else encoding
-    unpack: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
-    file: Any = unpack[suffix](raw, "rb") if suffix in unpack else raw
+    unpack = next((opened for mark, opened in UNPACKED.items() if begin.startswith(mark)), None)
+    unpack = unpack or SUFFIXES.get(path.suffix.lower())
+    file: Any = unpack(raw, "rb") if unpack else raw
     return io.TextIOWrapper(file, encoding=encoding, newline="")
 
 
-def _names(reader: Any, how: Format, path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The names of the columns and, if the file has no header, its first row."""
-    row = next((row for row in reader if row), None)
-    if row is None:
-        raise UserError(f"{path} holds no rows")
-    if how.header:
-        names, first = [name.strip() for name in row], []
-    else:
-        names = list(map(str, how.names or range(len(row))))
-        first = [(reader.line_num + how.skip_rows, row)]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    require(not doubled, f"{path} has more than one column '{doubled[0] if doubled else ''}': name each once")
-    return names, first
+def _lines(file: IO[str], path: Path) -> Iterator[str]:
+    """The lines of a text, refused where they cannot be those of a table."""
+    number = 0
+    while line := file.readline(LONGEST):
+        number += 1
+        require(len(line) < LONGEST, f"line {number} of {path} is longer than {LONGEST:,} characters: it is no table")
+        require(
+            "\0" not in line,
+            f"line {number} of {path} holds the character NUL: if the text is of UTF-16, set {HERE}.encoding=utf-16",
+        )
+        yield line
 
 
-def _chunk(rows: list[tuple[int, list[str]]], names: list[str], missing: Sequence[str], done: float) -> Chunk:
+def _chunk(rows: list[tuple[int, list[str]]], names: list[str], how: Format, done: float) -> Chunk:
     wanted = len(names)
     broken = {
         place: f"{len(row)} cells in place of {wanted}" for place, (_, row) in enumerate(rows) if len(row) != wanted
@@ -175,4 +184,4 @@ def _chunk(rows: list[tuple[int, list[str]]], names: list[str], missing: Sequenc
         line, row = rows[place]
         rows[place] = line, [*row[:wanted], *[""] * (wanted - len(row))]
     frame = pd.DataFrame([row for _, row in rows], columns=names, dtype="str")
-    return Chunk(frame, np.array([line for line, _ in rows]), done, missing, broken)
+    return Chunk(frame, np.array([line for line, _ in rows]), done, how.missing, broken, how.marks, "line")

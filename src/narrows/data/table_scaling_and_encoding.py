@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from narrows.data.checks import check_finite
 from narrows.data.contents import Scaling, ScalingMethod
+from narrows.data.float_precision import refuse_blurred
 from narrows.data.splits import Split
 from narrows.data.stores import Dense
 from narrows.data.table_columns import TableColumn
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 MOST_QUANTILES = 1000
+DATES = (-62_135_596_800.0, 253_402_300_799.0)
+"""Seconds of the years 1 and 9999, between which a date can be written."""
 OTHER = "(other)"
 """The name of the value that stands for all categories that no training row has."""
 
@@ -52,7 +55,8 @@ class Encoding:
         """Fit the encoding on training rows: `values` and `missing` are `[N, R]`, see `Cells`.
 
         Raises:
-            UserError: a column that is missing in every training row.
+            UserError: a column that is missing in every training row; nothing is scaled and float32 cannot tell the
+                numbers of a column apart.
         """
         for column, gone in zip(columns, np.all(missing, axis=0).tolist(), strict=True):
             require(not gone, f"column '{column.name}' has no value in any training row: name it in source.ignore")
@@ -60,6 +64,8 @@ class Encoding:
         numbers = np.where(missing, np.nan, values)[:, found._numeric]
         if numbers.shape[1]:
             found.scaler.fit(numbers)
+            if scaling.method == "none":
+                found._refuse_blurred(numbers)
         x, gaps = found._encoded(_renumbered(values, columns, found.columns), missing)
         found.fill = np.nanmean(np.where(gaps, np.nan, x), axis=0)
         return found
@@ -67,7 +73,7 @@ class Encoding:
     @property
     def layout(self) -> list[Column]:
         """The columns in the form that models read."""
-        return [Column(column.name, column.kind, _width(column)) for column in self.columns]
+        return [Column(column.name, _model_kind(column), _width(column)) for column in self.columns]
 
     @property
     def feature_names(self) -> list[str]:
@@ -84,11 +90,11 @@ class Encoding:
     def decode(self, x: Matrix) -> pd.DataFrame:
         """Decode examples `[N, D]` to the data's own units: numbers, likelier truth values, likeliest categories."""
         pieces = np.split(x, np.cumsum([_width(column) for column in self.columns])[:-1], axis=1)
-        numeric = [piece for piece, column in zip(pieces, self.columns, strict=True) if column.kind == "numeric"]
+        numeric = [piece for piece, column in zip(pieces, self.columns, strict=True) if column.is_number]
         numbers = iter(self.scaler.inverse_transform(np.hstack(numeric)).T if numeric else ())
         return pd.DataFrame(
             {
-                column.name: next(numbers) if column.kind == "numeric" else _likeliest(column, piece)
+                column.name: _written(column, next(numbers)) if column.is_number else _likeliest(column, piece)
                 for column, piece in zip(self.columns, pieces, strict=True)
             }
         )
@@ -112,7 +118,12 @@ class Encoding:
 
     @property
     def _numeric(self) -> list[int]:
-        return [place for place, column in enumerate(self.columns) if column.kind == "numeric"]
+        return [place for place, column in enumerate(self.columns) if column.is_number]
+
+    def _refuse_blurred(self, numbers: Matrix) -> None:
+        names = [self.columns[place].name for place in self._numeric]
+        known = np.where(np.isnan(numbers), np.nanmean(numbers, axis=0), numbers)
+        refuse_blurred([torch.from_numpy(known)], names, "set source.scaling.method=standard, or take the offset off")
 
     def _encoded(self, values: Matrix, missing: Mask) -> tuple[Matrix, Mask]:
         numbers = np.where(missing, np.nan, values)[:, self._numeric]
@@ -121,7 +132,7 @@ class Encoding:
             scaled = np.clip(scaled, -self.scaling.clip, self.scaling.clip)
         by_column = iter(scaled.T)
         pieces = [
-            next(by_column)[:, None] if column.kind == "numeric" else _spread(column, cells)
+            next(by_column)[:, None] if column.is_number else _spread(column, cells)
             for column, cells in zip(self.columns, values.T, strict=True)
         ]
         widths = [_width(column) for column in self.columns]
@@ -215,6 +226,19 @@ def _spread(column: TableColumn, cells: Matrix) -> Matrix:
     if column.kind == "binary":
         return cells[:, None]
     return (cells[:, None] == [*range(len(column.levels)), -1]).astype(np.float64)
+
+
+def _model_kind(column: TableColumn) -> Literal["numeric", "binary", "categorical"]:
+    """The kind of a column as models read it: they know no dates."""
+    return "numeric" if column.kind == "date" else column.kind
+
+
+def _written(column: TableColumn, numbers: Matrix) -> Any:
+    """Numbers as they are, seconds since 1970 as dates in UTC."""
+    if column.kind != "date":
+        return numbers
+    dates = np.clip(np.nan_to_num(numbers), *DATES).round().astype("datetime64[s]")
+    return np.asarray(np.datetime_as_string(dates), dtype=object)
 
 
 def _likeliest(column: TableColumn, piece: Matrix) -> Any:

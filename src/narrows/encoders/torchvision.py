@@ -76,6 +76,18 @@ class TorchvisionEncoder(Encoder):
         self.network.requires_grad_(not freeze)
         self.out_shape = (self._features(name),)
 
+    @staticmethod
+    def downloads(name: str, weights: str | None) -> bool:
+        """Whether these weights are torchvision's, and not yet on this machine."""
+        from torchvision import models  # slow to import
+
+        if weights is None or Path(weights).expanduser().is_file() or name not in models.list_models(module=models):
+            return False
+        published = {entry.name: entry.value.url for entry in models.get_model_weights(name)}
+        if weights not in published:
+            return False
+        return not Path(f"{torch.hub.get_dir()}/checkpoints/{published[weights].rpartition('/')[2]}").is_file()
+
     def _features(self, name: str) -> int:
         self.eval()
         try:

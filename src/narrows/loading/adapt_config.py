@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.errors import require
@@ -39,12 +42,48 @@ def adapt(
             adapted[place] = mine["data_dir"]
         elif name == "download" and value is True and "data_dir" not in mine:
             adapted[place] = "false"
-        elif name in ("path", "data_dir") or name.endswith("_path"):
+        elif is_place(place):
             adapted |= _found(place, value, Path(directory), place in mine or name == "data_dir")
     kept, dropped = (config, []) if keep_loggers else without_foreign_loggers(config)
     if dropped:
         adapted["logger"] = quoted(OmegaConf.to_container(kept.logger))
     return {key: value for key, value in adapted.items() if key not in mine}, dropped
+
+
+def is_place(key: str) -> bool:
+    """Whether an option, by its dotted key, says where data lie."""
+    name = key.rpartition(".")[2]
+    return name in ("path", "data_dir") or name.endswith("_path")
+
+
+def made_absolute(override: str) -> str:
+    """An override of where data lie with its path made absolute, so that it is true wherever the run is read."""
+    key, _, _ = override.partition("=")
+    if not is_place(key):
+        return override
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+        value = parsed.value()
+    except HydraException:
+        return override  # which is refused where overrides are applied
+    return f"{key}={quoted(str(Path(value).expanduser().resolve()))}" if isinstance(value, str) and value else override
+
+
+def require_no_download(config: DictConfig, given: Sequence[str] = ()) -> None:
+    """Refuse an encoder whose initial weights would be downloaded, unless the user names them.
+
+    Raises:
+        UserError: says how to name them.
+    """
+    node = config.get("encoder")
+    if not isinstance(node, DictConfig) or any(key == "encoder.weights" for key, _, _ in map(split, given)):
+        return
+    downloads, weights = getattr(get_object(node._target_), "downloads", None), node.get("weights")
+    require(
+        downloads is None or not downloads(node.get("name"), weights),
+        f"encoder.weights={weights} would be downloaded, which a recorded config may not ask for: say so with "
+        f"encoder.weights={weights}, or name a file of them",
+    )
 
 
 def split(override: str) -> tuple[str, str, str]:

@@ -94,16 +94,13 @@ def attach(
     check_keys(OmegaConf.create({"density": node}))
     density = build_density(node, model, 0)
     assert density is not None
-    try:
-        density.load_state_dict(state["state_dict"])
-    except (RuntimeError, KeyError) as error:
-        raise UserError(f"{path} does not fit its model: {' '.join(str(error).split())[:300]}") from error
+    checkpoint_files.restore(density, state.get("state_dict"), path)
     model.density = density.eval()
     return True
 
 
-def _config(state: dict[str, Any], path: Path) -> DictConfig:
-    values = state.get("config")
+def _config(state: Any, path: Path) -> DictConfig:
+    values = state.get("config") if isinstance(state, dict) else None
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no density: it has no config")
     return OmegaConf.create(current_config(values))

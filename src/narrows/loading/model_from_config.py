@@ -10,6 +10,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from narrows.config.composition import build
+from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError
 from narrows.loading import permitted_classes
 from narrows.models.autoencoder import Autoencoder
@@ -81,4 +82,6 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         UserError: the file is damaged, or holds anything but tensors and plain values.
     """
-    return checkpoint_files.read(path)["state_dict"]
+    state = checkpoint_files.read(path)
+    require_fits(dict[str, torch.Tensor], state.get("state_dict"), f"{path}, state_dict,")
+    return state["state_dict"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,10 +11,10 @@ from typing import Any
 
 import torch
 
-from narrows.config.composition import build, check_keys
+from narrows.config.composition import build, check_keys, check_layout
 from narrows.config.overrides import override
-from narrows.errors import UserError, require
-from narrows.files import read_json
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError, first_line, nearest, require
 from narrows.loading import fitted_density, permitted_classes
 from narrows.loading.adapt_config import adapt
 from narrows.loading.model_from_config import build_model, checkpoint_path, read_config, read_weights, without_start
@@ -21,8 +22,13 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import MANIFEST
-from narrows.runs.run_directory import RunDirectory
+from narrows.runs.plain_entries import require_plain_entries
+from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.types import DataSpec
+
+READ = ("data_dir", "datamodule", "tasks", "density", "seed")
+"""The keys of a run's config that are read after training."""
+log = logging.getLogger(__name__)
 
 
 def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
@@ -41,7 +47,25 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
     Raises:
         UserError: no such run, it has no readable checkpoint, or its config names what is not allowed.
     """
-    return OpenRun(run_dir, allow, checkpoint).model
+    try:
+        return OpenRun(run_dir, allow, checkpoint).model
+    except UserError as error:
+        # Without its causes, whose texts may hold a stranger's control characters.
+        raise error from None
+
+
+def recorded_spec(values: dict[str, Any], where: str) -> DataSpec:
+    """The description of the data that a manifest holds.
+
+    Raises:
+        UserError: a field that is missing, unknown, of the wrong type or out of range; `where` begins the message.
+    """
+    try:
+        spec = DataSpec.from_dict(values)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{where} is damaged: its data are no description of data ({first_line(error)})") from error
+    require_fits(DataSpec, spec, f"{where}, data,")
+    return spec
 
 
 class OpenRun:
@@ -53,12 +77,13 @@ class OpenRun:
         checkpoint: `best` or `last`; by default the one that the run's figures belong to.
 
     Raises:
-        UserError: there is no such run, or its config is damaged.
+        UserError: there is no such run, it holds a link, or its config is damaged.
     """
 
     def __init__(self, path: str | Path, allow: Sequence[str] = (), checkpoint: str | None = None) -> None:
         self.path, self.allow = Path(path), allow
         require(self.path.is_dir(), f"there is no run directory {self.path}")
+        require_plain_entries(self.path)
         self._recorded = read_config(self.path)
         self.config = self._recorded.copy()
         """The recorded config, until `find_data` changes it; the model is always built from the recorded one."""
@@ -66,7 +91,7 @@ class OpenRun:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.path / MANIFEST)
+        return read_manifest(self.path)
 
     @property
     def weights(self) -> Path:
@@ -87,13 +112,17 @@ class OpenRun:
         """
         self._require_trusted()
         model = build_model(without_start(self._recorded.copy()), self._spec)
+        if self.checkpoint == "best" and self.weights.stem != "best":
+            log.warning("%s has no best checkpoint, so %s is used", self.path, self.weights.name)
         weights = read_weights(self.weights)
-        model.load_state_dict({key.removeprefix("model."): w for key, w in weights.items() if key.startswith("model.")})
+        own = {key.removeprefix("model."): values for key, values in weights.items() if key.startswith("model.")}
+        checkpoint_files.restore(model, own, self.weights)
         fitted_density.attach(model, fitted_density.fitted_path(self.path), self.weights, self.allow)
         return model.eval()
 
     def _require_trusted(self) -> None:
         permitted_classes.require_trusted(self._recorded, self.allow)
+        check_layout(self._recorded)
         check_keys(self._recorded)
 
     @property
@@ -101,14 +130,16 @@ class OpenRun:
         data = self.manifest.get("data")
         if data is None:
             raise UserError(f"{self.path} stopped before its data were read: there is no model to load")
-        return DataSpec.from_dict(data)
+        return recorded_spec(data, str(self.path / MANIFEST))
 
     def find_data(self, overrides: Sequence[str] = ()) -> None:
         """Change the paths of data in the config to where they are found; the user's `overrides` come last.
 
         Raises:
-            UserError: data that are not on this machine, or a key that does not exist.
+            UserError: data that are not on this machine, a key that does not exist, or one that is read no more once
+                the run is trained.
         """
+        require_read(overrides)
         started = str(self.manifest.get("directory") or ".")
         adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True)
         moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]
@@ -140,6 +171,7 @@ class OpenRun:
         directory = RunDirectory(self.path)
         directory.reclaim()
         try:
+            checkpoint_files.clear_temporary(self.path)
             yield directory
         finally:
             directory.release()
@@ -148,3 +180,15 @@ class OpenRun:
     def checksum(self) -> str:
         """The checksum of the weights, which everything made from them records."""
         return checkpoint_files.checksum(self.weights)
+
+
+def require_read(overrides: Sequence[str]) -> None:
+    """Refuse overrides of what is no longer read once a run is trained: they would change nothing, without a word.
+
+    Raises:
+        UserError: names the first of them.
+    """
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+~")
+        root = key.partition(".")[0]
+        require(root in READ, f"'{text}' changes nothing in a trained run: no '{key}' is read; {nearest(root, READ)}")

@@ -21,8 +21,9 @@ References (`${...}`) are refused: a recorded config is resolved, and a resolver
 
 Other options: the Trainer's `logger`, `callbacks` and `default_root_dir` are replaced by narrows' own, so that its
 profilers write below the run directory. Paths of data have to be read; their content can leave the machine only through
-loggers, and `narrows reproduce` drops those that talk to servers (`wandb`, `mlflow` with its `tracking_uri`) and
-downloads no data unless it is told where to. A config can still ask for more memory or time than there is.
+loggers, and `narrows reproduce`, `resume=` and `from_config=` drop those that talk to servers (`wandb`, `mlflow` with
+its `tracking_uri`) and download no data unless they are told where to. A config can still ask for more memory or time
+than there is.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import config_dir
+from narrows.config.composition import config_dir, find_object
 from narrows.config.plain_yaml import nodes, read_yaml, require_plain
 from narrows.errors import UserError, nearest, printable, require
+from narrows.loading.working_directory import importable
 from narrows.runs.old_names import current_config
 
 ROOMS = (
@@ -126,8 +128,9 @@ def require_trusted(config: DictConfig, allow: Sequence[str] = ()) -> None:
     for path, target in found:
         require(isinstance(target, str), f"{path} must be the name of a component, not {shown(repr(target))}")
         _require_permitted_name(path, target, allow)
-    for path, target in found:
-        _require_component(path, target, allow)
+    with importable(allow):
+        for path, target in found:
+            _require_component(path, target, allow)
 
 
 def _require_permitted_name(path: str, target: str, allow: Sequence[str]) -> None:
@@ -175,10 +178,13 @@ def _attribute(path: str, target: str) -> Any:
 
 def _object(path: str, target: str) -> Any:
     try:
-        return get_object(target)
+        return find_object(target)
     except Exception as error:  # importing a package of the user may fail in any way
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: cannot import '{target}' ({reason[:300]})") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        where = "where Python looks, or, if --allow names them, in the working directory"
+        raise UserError(
+            f"{path}: cannot import '{shown(target)}' ({reason[:300]}); it and what it imports must lie {where}"
+        ) from error
 
 
 def _is_component(target: str, found: Any, home: str) -> bool:

@@ -19,6 +19,7 @@ from narrows.inputs import Input
 from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.elementwise import Likelihood
+from narrows.models.given_values import refusing_others, require_count, require_examples
 from narrows.models.initial_weights import INITS, Init
 from narrows.models.stages import Builder, FittedDensity, Stages
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
@@ -148,12 +149,13 @@ class Autoencoder(nn.Module):
         """The batch itself, or the batch whose input is the tensor.
 
         Raises:
-            UserError: a tensor of examples that differ in length.
+            UserError: a tensor of examples that differ in length, or no examples such as the model's.
         """
         require(
             isinstance(batch, Batch) or not self.spec.variable,
             "the examples of this model differ in length, which a tensor does not say: give a Batch with `length`",
         )
+        require_examples(getattr(batch, "x", batch), self.spec.shape, "x")
         return Batch.of(batch)
 
     def corrupted(self, batch: Batch | Tensor) -> Batch:
@@ -169,6 +171,7 @@ class Autoencoder(nn.Module):
         unseen = batch.unseen if self.encoder.reads_hidden else None
         return self.input(batch), None if unseen is None else self.input.mask(unseen)
 
+    @refusing_others("x")
     def features(self, batch: Batch | Tensor) -> Tensor:
         """The bottleneck's input, `[B, *encoder.out_shape]`."""
         batch = self.whole(batch)
@@ -190,6 +193,7 @@ class Autoencoder(nn.Module):
             checked(self.bottleneck, features, values, (self.encoder.out_shape, self.bottleneck.out_shape))
         return latent
 
+    @refusing_others("z")
     def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
         shapes = self.read_shape, self._sizes(self.decoder.out_shape)
@@ -212,7 +216,11 @@ class Autoencoder(nn.Module):
             z: as a bottleneck gives it.
             given: what p(x|z) depends on besides z. An autoregressive decoder reads the truth of a `Batch` (teacher
                 forcing); without one it feeds back its own values. Only a conditional model reads the label.
+
+        Raises:
+            UserError: `z` is no batch of this model's latents.
         """
+        require_examples(z, self.latent_shape, "z")
         told = given.given if isinstance(given, Batch) else given
         return self.likelihood(self.params(z, given), told)
 
@@ -272,8 +280,9 @@ class Autoencoder(nn.Module):
             given: what p(x|z) depends on besides z, for each sample; by default `usual(n)`.
 
         Raises:
-            UserError: this bottleneck has no prior, and no density was fitted.
+            UserError: this bottleneck has no prior, and no density was fitted; or `n` is no number of samples.
         """
+        require_count(n)
         if not self.generative:
             raise UserError(
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "

@@ -20,9 +20,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from narrows.errors import UserError
-from narrows.files import replacing
-from narrows.runs.file_names import CHECKPOINTS
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError, first_line
+from narrows.files import clear_temporaries, replacing
+from narrows.runs.file_names import CHECKPOINTS, FOLDERS, HYDRA
 
 Name = Literal["best", "last"]
 TEMPORARY = ".writing"
@@ -34,22 +35,17 @@ log = logging.getLogger(__name__)
 
 
 class _Hashing(io.RawIOBase):
-    """Passes bytes on and hashes them; keeps the cause when writing fails, which torch's writer loses."""
+    """Passes bytes on and hashes them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.hash = hashlib.sha256()
-        self.failure: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
+        self._file.write(data)
         self.hash.update(data)
         return len(data)
 
@@ -107,12 +103,7 @@ def _write(state: Mapping[str, Any], file: BinaryIO) -> None:
     import torch
 
     stream = _Hashing(file)
-    try:
-        torch.save(state, stream)  # type: ignore[arg-type]
-    except Exception:
-        if stream.failure is not None:
-            raise stream.failure from None
-        raise
+    torch.save(state, stream)  # type: ignore[arg-type]
     file.seek(-len(_NO_COMMENT), os.SEEK_CUR)
     file.write(struct.pack("<H", _COMMENT) + _MARK + stream.hash.hexdigest().encode())
 
@@ -122,10 +113,13 @@ def _place(source: Path, target: Path) -> None:
     link = target.with_name(f"{TEMPORARY}.{target.name}")
     link.unlink(missing_ok=True)
     try:
-        os.link(source, link)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, link)
-    os.replace(link, target)
+        try:
+            os.link(source, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, link)
+        os.replace(link, target)
+    finally:
+        link.unlink(missing_ok=True)
 
 
 def _synchronise(folder: Path) -> None:
@@ -138,6 +132,8 @@ def _synchronise(folder: Path) -> None:
 
 def damage(path: Path) -> str | None:
     """What is wrong with a checkpoint file; None if its bytes are those that were written."""
+    if path.exists() and not path.is_file():
+        return "is not a file"
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -167,13 +163,32 @@ def read(path: Path) -> dict[str, Any]:
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} {reason}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, OSError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__})") from error
+    require_fits(dict[str, Any], state, str(path))
+    return state
+
+
+def restore(module: Any, weights: Any, path: Path) -> None:
+    """Load the weights of a checkpoint into a torch module.
+
+    Raises:
+        UserError: they are not of this module; the message names `path`, where they were read.
+    """
+    try:
+        module.load_state_dict(weights)
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{path} does not fit its model, the {type(module).__name__} that the run's config describes: "
+            f"{first_line(error)}"
+        ) from error
 
 
 def newest(run_dir: Path) -> Path | None:
-    """The newest undamaged checkpoint, from which a run resumes; None if none was written yet.
+    """The newest undamaged checkpoint, from which a run resumes; None if there is neither `last` nor `previous`.
+
+    It is `best` if the process ended within the very first `save`, between `best` and `last`.
 
     Raises:
         UserError: all checkpoints are damaged.
@@ -187,11 +202,25 @@ def newest(run_dir: Path) -> Path | None:
         log.warning("%s; the one before it is used", reasons[-1])
     if reasons:
         raise UserError("; ".join(reasons))
-    return None
+    best = run_dir / CHECKPOINTS / "best.ckpt"
+    unfinished = [path for path in best.parent.glob(f"{TEMPORARY}.*") if best.exists() and path.samefile(best)]
+    return best if unfinished and damage(best) is None else None
+
+
+def finish_save(run_dir: Path, start: Path | None) -> None:
+    """Do what a process that was killed within `save` has left: `last` beside the first `best`, no temporary files.
+
+    Args:
+        start: what `newest` found.
+    """
+    if start is not None and start.name == "best.ckpt":
+        _place(start, start.with_name("last.ckpt"))
+    clear_temporary(run_dir)
 
 
 def clear_temporary(run_dir: Path) -> None:
     """Remove the temporary files of a process that was killed while writing."""
-    for pattern in (f"{TEMPORARY}.*", ".*.tmp"):
-        for path in (run_dir / CHECKPOINTS).glob(pattern):
-            path.unlink()
+    for path in (run_dir / CHECKPOINTS).glob(f"{TEMPORARY}.*"):
+        path.unlink()
+    for folder in (run_dir, *(run_dir / name for name in FOLDERS), run_dir / HYDRA):
+        clear_temporaries(folder)

@@ -32,5 +32,13 @@ OLD_DENSITIES = "priors"
 """The name of that folder in an earlier version."""
 FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODING)
 
+RECORD = (
+    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, CALIBRATION, REPRODUCTION),
+    *(CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, CODING),
+)
+"""What a run's record consists of; `samples/` may be drawn again."""
+
 SWEEP = "sweep.yaml"
 """The file that marks a directory as a sweep's; its runs lie below it."""
+LOGS = "logs"
+"""The logs and locks of a sweep's jobs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,17 @@ class Job:
     hydra: DictConfig | None = None
     """Hydra's own config, if Hydra composed the run's config."""
     resume: bool = False
+    done: bool = False
+    """Whether the run that is resumed was completed."""
+    before: DictConfig | None = None
+    """The config of a resumed run as it was recorded, before `overrides`."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Further entries of the manifest."""
     sweep: SweepJob | None = None
+    recorded: DictConfig | None = None
+    """The config to record, where it differs from the one that runs in what this machine alone needs."""
+    begun: Callable[[], None] | None = None
+    """Called once the run's directory may be written."""
 
     @property
     def title(self) -> str:

@@ -18,7 +18,10 @@ from narrows.runs.run_directory import RunDirectory
 
 @contextmanager
 def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
-    """Keep the manifest's status up to date, and record the operations that have no deterministic kernel."""
+    """Keep the manifest's status up to date, and record the operations that have no deterministic kernel.
+
+    An attempt to resume that ends before the directory's `begin` is not recorded: the earlier status stays true.
+    """
     started = time.time()
     attempt = {"started": _stamp(started), "host": socket.gethostname(), "pid": os.getpid(), "status": "running"}
     before = directory.manifest.get("attempts", [])
@@ -27,7 +30,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         record |= {"started": attempt["started"]} | surroundings(job.overrides, job.choices, seed) | _notes(job)
     elif job.overrides:
         attempt["overrides"] = job.overrides
-    directory.update(**record, attempts=[*before, attempt])
+    directory.start(**record, attempts=[*before, attempt])
     status, cause = "failed", None
     try:
         with os_signals.handled(), nondeterministic_operations() as operations:
@@ -43,19 +46,26 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         cause = f"{type(error).__name__}: {error}"
         raise
     finally:
-        ended = time.time()
-        # `began_at` has added `step` and `checkpoint`, where this attempt began.
-        attempt = directory.manifest["attempts"][-1] | {"status": status, "error": cause, "ended": _stamp(ended)}
-        known = set(directory.manifest.get("nondeterministic", []))
-        directory.update(
-            status=status,
-            error=cause,
-            ended=attempt["ended"],
-            seconds=round(directory.manifest.get("seconds", 0.0) + ended - started, 3),
-            nondeterministic=sorted(known | set(operations)),
-            attempts=[*before, attempt],
-        )
-        directory.release()
+        if directory.waits:
+            directory.release()
+        else:
+            _end(directory, status, cause, started, operations)
+
+
+def _end(directory: RunDirectory, status: str, cause: str | None, started: float, operations: list[str]) -> None:
+    ended = time.time()
+    # `began_at` has added `step` and `checkpoint`, where this attempt began.
+    *before, attempt = directory.manifest["attempts"]
+    attempt |= {"status": status, "error": cause, "ended": _stamp(ended)}
+    known = set(directory.manifest.get("nondeterministic", []))
+    directory.end(
+        status=status,
+        error=cause,
+        ended=attempt["ended"],
+        seconds=round(directory.manifest.get("seconds", 0.0) + ended - started, 3),
+        nondeterministic=sorted(known | set(operations)),
+        attempts=[*before, attempt],
+    )
 
 
 def began_at(directory: RunDirectory, step: int, checkpoint: str | None) -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from narrows.config.composition import check_keys, checked
 from narrows.config.leftovers import clear
 from narrows.errors import require
+from narrows.sweeps.reported_figures import why_not_reported
 from narrows.sweeps.sweep_plan import Plan
 
 MOST = 64
@@ -22,17 +23,24 @@ def check_jobs(plan: Plan, master: DictConfig, loader: ConfigLoader) -> None:
     """Compose the jobs in the same way as their own processes will.
 
     Raises:
-        UserError: a key or an option that does not exist, or a value of the wrong type.
+        UserError: a key or an option that does not exist, a value of the wrong type, or an objective that no run has.
         HydraException: a choice that does not exist.
     """
     before: Any = HydraConfig.instance().cfg
+    refusals: dict[str, list[str | None]] = {metric: [] for metric in plan.objectives}
     try:
         for overrides in samples(plan):
             job = [*plan.fixed, *overrides]
             left = clear(job, config_folders(loader))
-            check_job(loader.load_sweep_config(master, [*left.overrides, *job]))
+            config = check_job(loader.load_sweep_config(master, [*left.overrides, *job]))
+            for metric, reasons in refusals.items():
+                reasons.append(why_not_reported(metric, config))
     finally:
         HydraConfig.instance().cfg = before
+    for metric, reasons in refusals.items():
+        # A grid may hold jobs that do not have the figure by which the others are sorted.
+        possible = None in reasons or not reasons
+        require(possible, f"sweep.objective: no run will have the figure '{metric}': {next(filter(None, reasons), '')}")
 
 
 def config_folders(loader: ConfigLoader) -> list[str]:
@@ -41,14 +49,14 @@ def config_folders(loader: ConfigLoader) -> list[str]:
     return [str(item.path).removeprefix("file://") for item in places if item.provider == "command-line"]
 
 
-def check_job(config: DictConfig) -> None:
-    """Run the checks of a single run on a config that Hydra has composed."""
+def check_job(config: DictConfig) -> DictConfig:
+    """The resolved config of a job that Hydra has composed, after the checks of a single run."""
     # References to Hydra's own config ("${hydra:...}") are resolved from here.
     HydraConfig.instance().cfg = config.copy()  # type: ignore[assignment]
     with open_dict(config):
         for key in ("hydra", "sweep"):
             config.pop(key, None)
-    checked(config)
+    return checked(config)
 
 
 def samples(plan: Plan) -> Iterator[tuple[str, ...]]:

@@ -214,7 +214,9 @@ class Scheduler:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+        # What `nohup` ignores stays ignored.
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 
 from narrows.compare.table_formats import csv_text
 from narrows.config.old_words import current_override
+from narrows.config.run_names import LIMIT, plain, shortest
 from narrows.files import write_atomically, write_json
-from narrows.runs.file_names import CONFIG, MANIFEST, METRICS
+from narrows.runs.file_names import CONFIG, LOGS, MANIFEST, METRICS
 from narrows.runs.old_names import current_figures
 from narrows.sweeps.proposals import ENDED, Proposal, State
 
 JSON, CSV = "status.json", "status.csv"
 PLACES = ("overrides", "directory", "started", "ended", "error")
-NAME_LIMIT = 100
 KILLED = (-9, 137)
 INTERRUPTIONS = {-1, -2, -10, -15, 129, 130, 138, 143}
 
@@ -57,26 +56,9 @@ class Outcome:
 def job_name(number: int, overrides: Sequence[str]) -> str:
     """The name of a job's directory, such as `007_seed=1_dim=8`, valid on every file system."""
     pairs = [override.lstrip("+").partition("=")[::2] for override in overrides]
-    short = _shortest([key for key, _ in pairs])
-    parts = [f"{short[key]}={_plain(value)}" for key, value in pairs]
-    return "_".join([f"{number:03d}", *parts])[:NAME_LIMIT].rstrip("_=-.")
-
-
-def _shortest(keys: Sequence[str]) -> dict[str, str]:
-    """For each key, its shortest ending that no other key shares."""
-    short = {}
-    for key in keys:
-        words = re.split(r"[./@]", key)
-        endings = [".".join(words[-n:]) for n in range(1, len(words) + 1)]
-        alone = [e for e in endings if sum(re.sub(r"[/@]", ".", f".{k}").endswith(f".{e}") for k in keys) == 1]
-        short[key] = (alone or endings[-1:])[0]
-    return short
-
-
-def _plain(value: str) -> str:
-    if re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?", value):
-        value = f"{float(value):.4g}"
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", value).strip("-") or "empty"
+    short = shortest([key for key, _ in pairs])
+    parts = [f"{short[key]}={plain(value)}" for key, value in pairs]
+    return "_".join([f"{number:03d}", *parts])[:LIMIT].rstrip("_=-.")
 
 
 def read_if_sound(path: Path) -> dict[str, Any]:
@@ -152,10 +134,10 @@ class Table:
         return self.sweep / row.directory
 
     def log(self, row: Row) -> Path:
-        return self.sweep / "logs" / f"{row.number:03d}.log"
+        return self.sweep / LOGS / f"{row.number:03d}.log"
 
     def lock(self, row: Row) -> Path:
-        return self.sweep / "logs" / f"{row.number:03d}.lock"
+        return self.sweep / LOGS / f"{row.number:03d}.lock"
 
     def figures(self, row: Row) -> dict[str, float]:
         """The final figures of a job's run."""

@@ -10,11 +10,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import IO
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from narrows.compare.table_formats import number
+from narrows.compare.table_formats import PrintableConsole, number
 from narrows.sweeps.job_table import Row, Table
 from narrows.sweeps.proposals import ENDED, State, ranked
 
@@ -26,7 +25,7 @@ class Progress:
 
     def __init__(self, total: int, directions: Sequence[str], stream: IO[str] | None = None) -> None:
         self.total, self.directions = total, list(directions)
-        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._console = PrintableConsole(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._is_terminal() else None
         self._state = Text()
         self._since: dict[int, float] = {}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from narrows.errors import UserError
 from narrows.sweeps.proposals import Proposal, State
 from narrows.sweeps.search_space import Parameter, counter_seed
 from narrows.sweeps.sweep_plan import SAMPLERS, Plan, make, make_pruner
@@ -47,11 +48,32 @@ def _create(path: Path, directions: Sequence[Any], journal: str) -> None:
     storage = open_storage(":memory:")
     optuna.create_study(storage=storage, study_name=NAME, directions=directions)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with closing(sqlite3.connect(draft)) as connection:
-        storage.engine.raw_connection().driver_connection.backup(connection)
-        connection.execute(f"PRAGMA journal_mode={journal}")
-    storage.engine.dispose()
-    os.replace(draft, path)
+    try:
+        with closing(sqlite3.connect(draft)) as connection:
+            storage.engine.raw_connection().driver_connection.backup(connection)
+            connection.execute(f"PRAGMA journal_mode={journal}")
+        storage.engine.dispose()
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained_storage(path: Path) -> Iterator[None]:
+    """One sentence where the SQLite file cannot be read or written, such as on a full disk.
+
+    Raises:
+        UserError: SQLite itself failed, however SQLAlchemy and Optuna wrap it.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.OperationalError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise UserError(f"cannot use {path}: {cause}") from error
 
 
 class Study:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from narrows.errors import UserError, require
+from narrows.runs.file_names import LOGS
 from narrows.sweeps.remote_job import run, stop_file
 from narrows.sweeps.workers import Handle, Task, Watched, lives
 
@@ -56,7 +57,7 @@ class Slurm:
         import submitit
 
         try:
-            self._executor = submitit.AutoExecutor(folder=sweep / "logs" / "slurm", cluster=self.cluster)
+            self._executor = submitit.AutoExecutor(folder=sweep / LOGS / "slurm", cluster=self.cluster)
             self._executor.update_parameters(name=f"narrows-{sweep.name}", **self._parameters)
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise UserError(f"sweep.workers: {' '.join(str(error).split())}") from error

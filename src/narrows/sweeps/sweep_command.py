@@ -14,14 +14,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.composition import build
-from narrows.errors import UserError, explained, require
+from narrows.errors import UserError, explained, naming, require
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import check_jobs, check_sweep, config_folders
 from narrows.sweeps.job_scheduler import Command, Scheduler
 from narrows.sweeps.job_table import Table
 from narrows.sweeps.jobs_view import Progress
 from narrows.sweeps.optuna_study import FILE as STUDY
-from narrows.sweeps.optuna_study import Study
+from narrows.sweeps.optuna_study import Study, explained_storage
 from narrows.sweeps.proposals import Grid, Proposal, Proposer
 from narrows.sweeps.sweep_plan import OURS, Plan, make_plan
 from narrows.sweeps.sweep_summary import exit_code, print_summary
@@ -52,6 +52,14 @@ def run(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> int:
     check_jobs(plan, config, loader)
     workers: Workers = build(config.sweep.workers, "sweep.workers")
     where = _find(config, plan) if config.sweep.resume else Path(config.sweep.dir or config.hydra.sweep.dir)
+    with naming(where), explained_storage(where / STUDY):
+        return _held(config, where, plan, arguments, workers, loader)
+
+
+def _held(
+    config: DictConfig, where: Path, plan: Plan, arguments: list[str], workers: Workers, loader: ConfigLoader
+) -> int:
+    """Run the sweep in a directory that no other process writes; returns its exit code."""
     held = directories.create(where) if not config.sweep.resume else directories.SweepDirectory(where)
     if config.sweep.resume:
         held.hold()

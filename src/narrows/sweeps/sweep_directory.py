@@ -13,8 +13,9 @@ from narrows import __version__
 from narrows.errors import UserError
 from narrows.files import write_atomically
 from narrows.runs import directory_lock
-from narrows.runs.file_names import SWEEP
+from narrows.runs.file_names import LOGS, SWEEP
 from narrows.runs.old_names import current_sweep
+from narrows.runs.plain_entries import require_plain_entries
 from narrows.sweeps.sweep_plan import Plan
 
 
@@ -33,8 +34,9 @@ class SweepDirectory:
         """Lock the directory; the lock ends with this process, however that ends.
 
         Raises:
-            UserError: another process runs this sweep.
+            UserError: another process runs this sweep, or its record holds a link.
         """
+        require_plain_entries(self.path, linked_runs=True)
         directory_lock.hold(self.path, "runs the sweep")
 
     def release(self) -> None:
@@ -42,7 +44,7 @@ class SweepDirectory:
 
     def write(self, plan: Plan, arguments: list[str], command: list[str]) -> None:
         """Write the plan and command; written last, because this file marks the directory as a sweep's."""
-        (self.path / "logs").mkdir(exist_ok=True)
+        (self.path / LOGS).mkdir(exist_ok=True)
         record = {
             "narrows": __version__,
             "created": stamp(),

@@ -104,11 +104,20 @@ class Anomaly(Task):
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
         return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
+    def check(self, spec: DataSpec) -> None:
+        for label in self.normal_labels or ():
+            require(
+                spec.num_classes is None or 0 <= label < spec.num_classes,
+                f"task anomaly: normal_labels={self.normal_labels}, but no example has the label {label}: those of "
+                f"these data are 0 to {(spec.num_classes or 0) - 1}",
+            )
+
     def run(self, context: TaskContext) -> FigureTable:
         detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
         scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}
         held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
         test = self._judge("test", self._test(context), scores)
+        self._tell_absent(context, held, test)
         normal, anomalous = ~self._anomalous(held), self._anomalous(test)
         self._check(normal, anomalous)
         thresholds = {name: self._threshold(values[normal]) for name, values in held.scores.items()}
@@ -124,6 +133,15 @@ class Anomaly(Task):
         if self.normal_labels is None:
             return judged.outlier
         return judged.outlier | ~np.isin(judged.labels, self.normal_labels)
+
+    def _tell_absent(self, context: TaskContext, *judged: _Judged) -> None:
+        present = {label for split in judged for label in split.labels.tolist()}
+        absent = [label for label in self.normal_labels or () if label not in present]
+        if absent:
+            context.warn(
+                f"task anomaly: no validation or test example has the label {', '.join(map(str, absent))} of "
+                f"normal_labels={self.normal_labels}"
+            )
 
     def _check(self, normal: Flags, anomalous: Flags) -> None:
         if not normal.any():

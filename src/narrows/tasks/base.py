@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from narrows.data.splits import HOLD_OUT
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluating
 from narrows.models.autoencoder import Autoencoder
@@ -112,10 +113,19 @@ class Task:
     name: ClassVar[str]
     figures: tuple[str, ...] = ()
     """Full names of figures that are reported whenever the task fits, and so can be declared before training."""
+    part_of_every_run: ClassVar[bool] = False
+    """Whether runs have this task unless told otherwise; those whose data have no test split go without it."""
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         """None if this task can judge that model on such data, else the reason why not."""
         return None
+
+    def check(self, spec: DataSpec) -> None:
+        """Refuse options that can give no figures on such data, before anything is trained.
+
+        Raises:
+            UserError: names the option.
+        """
 
     def run(self, context: TaskContext) -> FigureTable:
         raise NotImplementedError
@@ -123,6 +133,22 @@ class Task:
     def across(self, runs: Sequence[Path]) -> Path | None:
         """Draw a picture that compares several judged runs; returns its file, or None if the task draws none."""
         return None
+
+
+def without_test_split(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks of a run whose data have no test split, which every task judges: none.
+
+    Raises:
+        UserError: one of them was asked for.
+    """
+    asked = [name for name, task in tasks.items() if not task.part_of_every_run]
+    require(
+        not asked,
+        f"task {', '.join(asked)} judges the test split, and these data have none: hold rows out, {HOLD_OUT}, or leave "
+        f"the task out with ~tasks.{''.join(asked[:1])}",
+    )
+    log.info("these data have no test split: the run is judged on its validation split, by its loss alone")
+    return {}
 
 
 def run_tasks(tasks: Mapping[str, Task], context: TaskContext) -> dict[str, float]:

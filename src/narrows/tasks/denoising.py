@@ -43,6 +43,8 @@ LEVELS: dict[str, Sequence[float]] = {
     "masking": (0.25, 0.5),
     "block": (0.3,),
 }
+TRIAL = DataSpec(shape=(1, 64, 64), kind="image", size=1, value_range=(0.0, 1.0))
+"""Data with which levels are tried, before there are any."""
 TUNED = 50
 """Validation rows on which filters are tuned."""
 SHOWN = 8
@@ -95,7 +97,7 @@ class Denoising(Task):
         max_rows: training rows that ridge may read; null for all.
 
     Raises:
-        UserError: an unknown kind, a kind without levels, or a number below 1.
+        UserError: an unknown kind, a kind without levels or with one that is no noise, or a number below 1.
     """
 
     name = "denoising"
@@ -110,6 +112,9 @@ class Denoising(Task):
         for kind, levels in (noises or {}).items():
             require(kind in KINDS, f"task denoising: there is no noise '{kind}': {nearest(kind, KINDS)}")
             require(len(levels) > 0, f"task denoising: noise {kind} needs at least one level")
+            for level in levels:
+                require(isinstance(level, (int, float)), f"task denoising: noise {kind} has level {level}, no number")
+                build(kind, level, TRIAL)
         require_at_least(1, "task denoising:", max_examples=max_examples, max_rows=max_rows)
         self.noises = LEVELS if noises is None else noises
         self.max_examples, self.max_rows = max_examples, max_rows

@@ -96,6 +96,7 @@ class Imputation(Task):
         require(draws == 0 or draws >= 19, f"task imputation: draws must be 0 or at least 19, not {draws}")
         require(gibbs >= 0, f"task imputation: gibbs must not be negative, not {gibbs}")
         require_at_least(2, "task imputation:", max_examples=max_examples, max_rows=max_rows)
+        require_at_least(1, "task imputation:", max_features=max_features)
         self.rates, self.draws, self.gibbs, self.forest = rates, draws, gibbs, forest
         self.max_examples, self.max_rows, self.max_features = max_examples, max_rows, max_features
 

@@ -106,6 +106,7 @@ class LatentFigures(Task):
     """
 
     name = "latent"
+    part_of_every_run = True
     figures = declared(("l0", "l0_fraction"))
 
     def __init__(self, *, threshold: float = 0.01, mmd_rows: int = 0) -> None:

@@ -64,6 +64,7 @@ class Reconstruction(Task):
     """
 
     name = "reconstruction"
+    part_of_every_run = True
     figures = (
         *declared(("mse", "psnr", "variance_unexplained"), (MODEL, "pca")),
         *declared(("mse", "psnr"), ("mean",)),

@@ -1,9 +1,12 @@
+from .begin_resumed import BeginResumed as BeginResumed
 from .experiment import Trained as Trained
 from .fit_in_memory import Fit as Fit
 from .fit_in_memory import Memory as Memory
 from .lightning_module import AutoencoderModule as AutoencoderModule
 from .loggers import CSVHistory as CSVHistory
+from .loggers import Waiting as Waiting
 from .loggers import mlflow as mlflow
 from .loggers import wandb as wandb
+from .starting_point import StartingPoint as StartingPoint
 from .step_history import StepHistory as StepHistory
 from .tensorboard import TensorBoard as TensorBoard

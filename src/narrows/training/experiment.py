@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -17,16 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from narrows import os_signals
 from narrows.bottlenecks.base import Bottleneck
 from narrows.compare.run_summary import print_report
-from narrows.config.composition import build, build_later, checked, class_of
+from narrows.config.composition import build, build_later, checked, class_of, first_line
 from narrows.corruptions import Corruption
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
-from narrows.errors import Pruned, UserError, require
+from narrows.errors import Pruned, UserError, naming, require
 from narrows.files import write_atomically
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.loading import fitted_density, recorded_table_encoding
-from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained
+from narrows.loading import adapt_config, fitted_density, recorded_table_encoding
+from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained, without_start
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
@@ -34,13 +34,18 @@ from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job
 from narrows.runs.provenance import is_main_process
-from narrows.runs.run_directory import RunDirectory
+from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.runs.status import began_at, recorded
-from narrows.tasks.base import Task, TaskContext, run_tasks
+from narrows.tasks.base import Task, TaskContext, run_tasks, without_test_split
+from narrows.training import run_length, starting_point
+from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
-from narrows.training.callbacks.write_checkpoints import is_out_of_memory
+from narrows.training.callbacks.write_checkpoints import CheckpointFiles, is_out_of_memory
+from narrows.training.component_kinds import check_kinds
+from narrows.training.library_options import check_scheduler_options, late_milestones
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
+from narrows.training.starting_point import StartingPoint
 from narrows.training.tensorboard import TensorBoard
 
 Figures = dict[str, float]
@@ -72,24 +77,33 @@ def run(config: DictConfig, job: Job) -> Figures:
     asked, config = config, checked(config)
     objective = check_composition(config)
     with recording(config, job, asked) as record:
-        return conclude(train(config, objective, job, record), job, record)
+        figures = conclude(train(config, objective, job, record), job, record)
+    if record is not None:
+        # Whatever becomes of what is printed, the run is completed.
+        print_report(figures, record.path, Path(config.output_dir))
+    return figures
 
 
 @contextmanager
 def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDirectory | None]:
-    """The run's directory, whose status is kept truthful; None in a process that writes nothing."""
+    """The run's directory, whose status is kept truthful; None in a process that writes nothing.
+
+    That of a resumed run is only read until its `begin`.
+    """
     if not is_main_process():
         yield None
         return
     record = RunDirectory(job.directory)
     if job.resume:
-        record.reclaim()
+        record.reclaim(wait=True)
     else:
         record.claim()
         record.write_hydra(asked, job.hydra)
-    with recorded(record, job, config.seed):
+    with recorded(record, job, config.seed), naming(record.path):
+        if job.begun is not None:
+            record.do(job.begun)
         # After the manifest: a directory that has a config has all that a run needs to go on.
-        write_atomically(record.path / CONFIG, OmegaConf.to_yaml(config))
+        record.do(lambda: write_atomically(record.path / CONFIG, OmegaConf.to_yaml(job.recorded or config)))
         yield record
 
 
@@ -101,6 +115,8 @@ def check_composition(config: DictConfig) -> Objective:
             does not fit the model's latent.
     """
     check_trainer(config.trainer)
+    check_kinds(config)
+    check_scheduler_options(config.scheduler)
     objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
     # The kind of latent does not depend on the encoder's width, so any width will do here.
     width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
@@ -138,24 +154,33 @@ def train(
         Pruned: the sweep that this run belongs to gave up on it.
     """
     tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
-    start = _starting_point(job, record)
-    trainer = make_trainer(config, job)
+    start, begin = _starting_point(config, job, record)
+    trainer = make_trainer(config, job, begin)
+    starting_point.require_room(start, trainer, job)
     data = load_data(config, source)
-    for line in data.reading:
-        log.info("%s", line)
     if record is not None:
-        record.update(data=data.spec.to_dict(), reading=data.reading)
-        recorded_table_encoding.save(data, record.path)
-    model = build_model(config, data.spec)
-    if record is not None:
-        record.update(parameters=_announced(job, data, model, trainer))
+        for line in [*data.reading, *late_milestones(config)]:
+            log.info("%s", line)
+    # A `source` is given where no task is run.
+    if source is None and not data.has("test"):
+        tasks = without_test_split(tasks)
+    for task in tasks.values():
+        task.check(data.spec)
+    model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)
-    if start is None:
-        declare(trainer, config, job, model, objective, tasks, () if density is None else density.figures())
+    starting_point.require_fit(start, module, data, trainer)
+    run_length.keep(start, module, job)
+    if record is not None:
+        record.update(data=data.spec.to_dict(), reading=data.reading)
+        record.do(partial(recorded_table_encoding.save, data, record.path))
+        record.update(parameters=_announced(job, data, model, trainer))
+    if start.path is None:
+        others = () if density is None else density.figures()
+        declare(trainer, config, job, model, objective, tasks, others, judged_on(data))
     try:
-        _fit(trainer, module, data, start)
+        _fit(trainer, module, data, start, begin)
     except Pruned:
         if record is not None:
             record.write_metrics(module.validated)
@@ -185,35 +210,47 @@ def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -
     return module
 
 
-def _starting_point(job: Job, record: RunDirectory | None) -> Path | None:
-    """The checkpoint to go on from, with the run's histories cut back to it."""
-    start = checkpoint_files.newest(job.directory) if job.resume else None
-    if record is None:
-        return start
+def _starting_point(
+    config: DictConfig, job: Job, record: RunDirectory | None
+) -> tuple[StartingPoint, BeginResumed | None]:
+    """Where training starts; of a resumed run also the callback that cuts its histories back to there and begins it."""
     if not job.resume:
-        began_at(record, 0, None)
-        return None
-    checkpoint_files.clear_temporary(record.path)
-    state: dict[str, Any] = {} if start is None else checkpoint_files.read(start)
-    rewind_histories.rewind(record.path, state.get("histories", {}))
-    began_at(record, state.get("global_step", 0), None if start is None else start.name)
-    log.info("going on with %s from step %s", record.path, state.get("global_step", 0))
-    return start
+        if record is not None:
+            began_at(record, 0, None)
+        return StartingPoint(None, {}), None
+    manifest = read_manifest(job.directory) if record is None else record.manifest
+    start = starting_point.find(job.directory, manifest, config)
+    if start.path is None:
+        adapt_config.require_no_download(config)
+    if record is not None:
+        began_at(record, start.step, None if start.path is None else start.path.name)
+        record.do(partial(checkpoint_files.finish_save, record.path, start.path))
+        record.do(partial(rewind_histories.rewind, record.path, start.histories))
+    log.info("going on with %s from step %s", job.directory, start.step)
+    return start, BeginResumed(job.directory, record, job.done)
 
 
-def _fit(trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: Path | None) -> None:
+def _fit(
+    trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: StartingPoint, begin: BeginResumed | None
+) -> None:
+    files = trainer.strategy.checkpoint_io
+    if isinstance(files, CheckpointFiles):
+        files.ready = start.release()
     try:
         with os_signals.deferred():
-            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
-    except RuntimeError as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise UserError(
                 f"out of memory on {trainer.strategy.root_device} after step {trainer.global_step}: a smaller "
                 "datamodule.batch_size (module.accumulate makes up for it) or trainer.precision=bf16-mixed needs less"
             ) from error
-        raise
+        if isinstance(error, UserError) or begin is None or begin.restored:
+            raise
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"training cannot go on from {start.path or begin.directory} ({told})") from error
 
 
 def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Trainer) -> int:
@@ -233,14 +270,15 @@ def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Traine
 
 
 def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures:
-    """Test the chosen checkpoint, fit the density, run the tasks, write and print the figures."""
+    """Judge the chosen checkpoint, fit the density, run the tasks and write the figures."""
     config, trainer, module, data = trained.config, trained.trainer, trained.module, trained.data
     device = trainer.strategy.root_device
     chosen = checkpoint_path(job.directory, config.checkpoint)
     module.load_state_dict(read_weights(chosen))
-    trainer.test(module, datamodule=data, verbose=False)
-    tested = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    figures: Figures = module.validated | tested
+    judge = trainer.test if judged_on(data) == "test" else trainer.validate
+    judge(module, datamodule=data, verbose=False)
+    judged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    figures: Figures = module.validated | judged
     if record is None:
         return figures
     module.model.to(device)
@@ -254,17 +292,21 @@ def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures
         device=device,
         untrained=partial(untrained, record.path, data.spec),
     )
-    judged = {name: value for name, value in figures.items() if name.startswith("density/")}
-    judged |= run_tasks(trained.tasks, context)
+    further = {name: value for name, value in figures.items() if name.startswith("density/")}
+    further |= run_tasks(trained.tasks, context)
     for logger in trainer.loggers:
-        logger.log_metrics(judged, step=trainer.global_step)
+        logger.log_metrics(further, step=trainer.global_step)
         logger.finalize("success")
         if isinstance(logger, TensorBoard):
             logger.close()
-    figures |= judged
+    figures |= further
     record.write_metrics(figures)
-    print_report(figures, record.path, Path(config.output_dir))
     return figures
+
+
+def judged_on(data: DataModule) -> Literal["test", "val"]:
+    """The split that the final figures are of, as their names begin."""
+    return "test" if data.has("test") else "val"
 
 
 def _fit_density(trained: Trained, density: Density, record: RunDirectory, chosen: Path) -> Figures:

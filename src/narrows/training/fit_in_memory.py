@@ -24,7 +24,9 @@ from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides, explain
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule
+from narrows.data.float_precision import refuse_blurred
 from narrows.errors import UserError, require
+from narrows.files import replacing
 from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory
 from narrows.training.experiment import check_composition, recording, train
@@ -68,8 +70,10 @@ def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path
     checkpoints, history and the rows), which `narrows.load` and `narrows compare` can read; else nothing is written.
 
     Raises:
-        UserError: overrides that do not compose, or do not fit the rows or one another.
+        UserError: overrides that do not compose, or do not fit the rows or one another; rows whose numbers float32
+            cannot tell apart.
     """
+    refuse_blurred([torch.from_numpy(np.array(x, dtype=np.float64))], None, "scale the rows first")
     composed, choices = composition(tuple(overrides))
     config = composed.copy()
     rows = np.array(x, dtype=np.float32, order="C")
@@ -105,7 +109,8 @@ def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Iterat
     config.datamodule.source.path = str(job.directory / ROWS)
     with recording(config, job, config) as record:
         if record is not None:
-            np.savez_compressed(record.path / ROWS, x=rows)
+            with replacing(record.path / ROWS) as file:
+                np.savez_compressed(file, x=rows)
         yield record
 
 

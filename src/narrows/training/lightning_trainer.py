@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build, is_chosen
-from narrows.config.plain_yaml import flatten
+from narrows.compare.varied_keys import BOOKKEEPING
+from narrows.config.composition import build, first_line, is_chosen
 from narrows.errors import UserError, require
 from narrows.losses import Objective
 from narrows.runs.job import Job
 from narrows.tasks.base import Task
+from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
+from narrows.training.library_options import check_trainer_options
 from narrows.training.tensorboard import TensorBoard
-
-CHOSEN = ("variant", "experiment", "datamodule", "input", "encoder", "decoder", "likelihood", "corruption", "density")
-"""The config groups whose choices are hyper-parameters."""
 
 
 def quieten() -> None:
@@ -41,8 +41,7 @@ def check_trainer(options: DictConfig) -> None:
     Raises:
         UserError: names the option.
     """
-    every = options.get("check_val_every_n_epoch")
-    require(every is None or every >= 1, f"trainer.check_val_every_n_epoch must be at least 1, not {every}")
+    check_trainer_options(options)
     if options.get("accelerator") in ("gpu", "cuda") and not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     ):
@@ -50,10 +49,11 @@ def check_trainer(options: DictConfig) -> None:
             f"trainer.accelerator={options.accelerator}, but torch {torch.__version__} finds no GPU here; use "
             "trainer=cpu, trainer=auto, or a build of torch that fits the machine's driver"
         )
+    _require_end(options)
 
 
-def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
-    """The Trainer with the loggers and callbacks of the config.
+def make_trainer(config: DictConfig, job: Job, begin: BeginResumed | None = None) -> L.Trainer:
+    """The Trainer with the loggers and callbacks of the config; `begin` makes those of a resumed run wait.
 
     Raises:
         UserError: an option that Lightning refuses, or a logger whose extra is not installed.
@@ -61,22 +61,42 @@ def make_trainer(config: DictConfig, job: Job) -> L.Trainer:
     # Deterministic mode would fill every new tensor with NaN, a safeguard against kernels that read uninitialised
     # memory; it costs several percent of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    loggers = [build(node, f"logger.{name}", save_dir=job.directory) for name, node in config.logger.items()]
-    callbacks = [build(node, f"callbacks.{name}") for name, node in config.callbacks.items()]
+    loggers = [_build_logger(node, f"logger.{name}", job.directory) for name, node in config.logger.items()]
+    named = {str(name): build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
+    callbacks = list(named.values())
+    if begin is not None:
+        loggers = begin.hold_back(loggers)
+        begin.keep_options({callback: config.callbacks[name] for name, callback in named.items()})
+        callbacks = [begin, *callbacks]
     if job.sweep is not None and job.sweep.trial is not None:
         from narrows.sweeps.pruning import Pruning
 
         callbacks.append(Pruning(job.sweep.trial))
-    trainer: L.Trainer = build(
+    return _build_trainer(
         config.trainer,
-        "trainer",
         logger=loggers,
         callbacks=callbacks,
         plugins=[CheckpointFiles()],
         default_root_dir=str(job.directory),
         enable_progress_bar="progress" in config.callbacks,
     )
+
+
+def _build_trainer(node: DictConfig, **parts: Any) -> L.Trainer:
+    try:
+        trainer: L.Trainer = build(node, "trainer", **parts)
+    except UserError:
+        raise
+    except Exception as error:  # Lightning refuses options with errors of many kinds
+        raise UserError(f"trainer: {first_line(error)}") from error
     return trainer
+
+
+def _build_logger(node: Any, path: str, directory: Path) -> Any:
+    # Without it a config would say itself where the logger writes.
+    partial = isinstance(node, DictConfig) and node.get("_partial_") is True
+    require(partial, f"{path} needs _partial_: true, because narrows itself says where a logger writes")
+    return build(node, path, save_dir=directory)
 
 
 def declare(
@@ -87,26 +107,34 @@ def declare(
     objective: Objective,
     tasks: Mapping[str, Task],
     others: Sequence[str] = (),
+    split: Literal["test", "val"] = "test",
 ) -> None:
-    """Declare the run's hyper-parameters and final figures to TensorBoard before it starts."""
-    metrics = ["test/loss", *(f"test/{name}" for name in objective)]
-    metrics += [*(["test/elbo"] if model.variational else []), *others]
+    """Declare the run's hyper-parameters and final figures, of that split, to TensorBoard before it starts."""
+    metrics = [f"{split}/loss", *(f"{split}/{name}" for name in objective)]
+    metrics += [*([f"{split}/elbo"] if model.variational else []), *others]
     for task in tasks.values():
         metrics += task.figures if task.fits(model.spec, model) is None else ()
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoard):
-            logger.declare(hyperparameters(config, job), list(dict.fromkeys(metrics)))
+            logger.declare(hyperparameters(config, job), dict.fromkeys(metrics), objective)
 
 
 def hyperparameters(config: DictConfig, job: Job) -> dict[str, Any]:
-    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else choices and numbers."""
+    """The hyper-parameters by name: in a sweep the keys in which its jobs differ, else variant, size of the latent and
+    what was asked for. They are few, because TensorBoard sorts them by name and shows the first five."""
     if job.sweep is not None:
-        values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in job.sweep.varied}
-        return {key: value for key, value in values.items() if value is not None}
-    named = {key: job.choices[key] for key in CHOSEN if is_chosen(job.choices.get(key))}
-    parts = {
-        key: OmegaConf.to_container(config[key]) for key in ("bottleneck", "loss", "corruption", "encoder", "decoder")
-    }
-    numbers = {k: v for k, v in flatten(parts).items() if not k.split(".")[-1].startswith("_")}
-    chosen = {"seed": config.seed, "lr": config.optimizer.get("lr"), "batch_size": config.datamodule.get("batch_size")}
-    return named | numbers | chosen
+        keys = list(job.sweep.varied)
+    else:
+        asked = [override.partition("=")[0].lstrip("+~") for override in job.overrides]
+        keys = ["variant", "bottleneck.dim", *(key for key in asked if not BOOKKEEPING.fullmatch(key))]
+    values = {key: job.choices.get(key, OmegaConf.select(config, key)) for key in keys}
+    return {key: value for key, value in values.items() if is_chosen(value)}
+
+
+def _require_end(options: DictConfig) -> None:
+    """Refuse a run that would train for ever: Lightning takes -1 epochs for no limit."""
+    epochs, others = options.get("max_epochs"), (options.get("max_steps"), options.get("max_time"))
+    require(
+        epochs is None or epochs >= 0 or (epochs == -1 and others not in ((-1, None), (None, None))),
+        f"trainer.max_epochs must be at least 0, not {epochs}: -1 is for runs that max_steps or max_time ends",
+    )

@@ -5,17 +5,43 @@ from __future__ import annotations
 import csv
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from narrows.errors import UserError
+from narrows.errors import UserError, naming
 from narrows.runs.file_names import HISTORY
 
 
-class CSVHistory(Logger):
+class Waiting:
+    """A logger of the run directory, which can be told to wait: what it is given is then written at `begin`, in order.
+
+    A resumed run waits until its first step has been taken, so that an attempt that fails before changes no file.
+    """
+
+    _waiting: list[Callable[[], object]] | None = None
+
+    def wait(self) -> None:
+        """From now on, keep what is logged."""
+        self._waiting = []
+
+    def begin(self) -> None:
+        """Write what was kept, and from now on write at once."""
+        waiting, self._waiting = self._waiting or [], None
+        for write in waiting:
+            write()
+
+    def _kept(self, write: Callable[[], object]) -> bool:
+        """Whether the logger waits; if so, `write` is called at `begin`."""
+        if self._waiting is not None:
+            self._waiting.append(write)
+        return self._waiting is not None
+
+
+class CSVHistory(Waiting, Logger):
     """Writes `metrics.csv`, one row per value: `step,metric,value`; rows are only appended."""
 
     def __init__(self, save_dir: str | Path) -> None:
@@ -32,8 +58,10 @@ class CSVHistory(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self._kept(partial(self.log_metrics, dict(metrics), step)):
+            return
         new = not self.path.exists()
-        with open(self.path, "a", newline="", encoding="utf-8") as file:
+        with naming(self.path), open(self.path, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(["step", "metric", "value"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from narrows.data.array_keys import AUTO, Keys, find_split, find_test, find_training
+from narrows.data.array_kinds import AXES, FEW, ArrayKind, NumpyArray, resolve
+from narrows.data.array_reading import Read, describe
 from narrows.data.contents import Contents, Part, Standardise
-from narrows.data.dataset_files import ArrayFile, existing, holds_keys, locate, read_arrays
+from narrows.data.dataset_files import ArrayFile, array_names, existing, holds_keys, locate, read_arrays
+from narrows.data.float_precision import narrowed, refuse_blurred
 from narrows.data.memory_mapped import Mapped
-from narrows.data.stores import Store
+from narrows.data.stores import Store, cuts
 from narrows.errors import UserError, nearest, require
 
-ArrayKind = Literal["auto", "vector", "series", "image"]
-NumpyArray = np.ndarray[Any, Any]
+NO_KEY = "x"
+"""What the array of a .npy is called, which has no keys."""
 HELD_BYTES = 2 * 2**30
 """Size of an array in its file above which `mapped=auto` maps it."""
-AXES = {"vector": (2,), "series": (2, 3), "image": (3, 4)}
 
 
 @dataclass
@@ -32,9 +35,10 @@ class HeldOut:
     Args:
         fraction: of the rows, if neither `path` nor `x_key` is set; null for no test split.
         path: another file; null for the training file.
-        x_key: key of the test examples; null for that of the training examples.
-        label_key: key of the test labels; null for that of the training labels, unless `x_key` is another array of the
-            training file.
+        x_key: key of the test examples; null for that of the training examples, or, where that was found, for the one
+            whose name says that it is for testing, if there is one.
+        label_key: key of the test labels; null for those that belong to `x_key`: that of the training labels, unless
+            `x_key` is another array of the training file.
     """
 
     fraction: float | None = 0.1
@@ -48,18 +52,21 @@ class Arrays:
 
     By `kind`: vectors `[N, D]`; series `[N, T]` or `[N, C, T]`, served `[C, T]`; images `[N, H, W]` or
     `[N, C, H, W]`, served `[C, H, W]`. `auto`: two axes are vectors, four are images, and three are images
-    where they are bytes or truth values and series otherwise.
+    where they are bytes or truth values and series otherwise, unless they may just as well be images.
 
-    Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are read as float32 and
-    standardised if `standardise` says so.
+    Images of bytes are divided by 255 (truth values become 0 and 1). All other numbers are standardised if
+    `standardise` says so, in double precision, and then rounded to float32.
 
     Mapped examples stay in their file, and memory holds only a batch of them; values, splits and fingerprint are the
     same as in memory. The file must be a .npy or an uncompressed .npz and must not change during the run; labels are
     read into memory.
 
     Args:
-        label_key: key of the labels, whole numbers: classes `[N]` or factors of variation `[N, K]`; null for none.
-        channels_last: images are `[N, H, W, C]`, series `[N, T, C]`.
+        x_key: key of the examples; `auto` finds the usual names in any case (`x_train`, with `x_val` and `x_test` as
+            the other splits, or `x`, data, images, features), or the single array under any name.
+        label_key: key of the labels, whole numbers: classes `[N]` or factors of variation `[N, K]`; null for none;
+            `auto` finds them beside examples that were found, if they are such numbers.
+        channels_last: images are `[N, H, W, C]`, series `[N, T, C]`; null is false, but refuses what looks like them.
         standardise: `none`, `standard` or `minmax`, per feature or channel, fitted on the training rows.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
         test: the test split; null takes a tenth of the rows.
@@ -72,10 +79,10 @@ class Arrays:
     def __init__(
         self,
         path: str,
-        x_key: str = "x",
-        label_key: str | None = None,
+        x_key: str = AUTO,
+        label_key: str | None = AUTO,
         kind: ArrayKind = "auto",
-        channels_last: bool = False,
+        channels_last: bool | None = None,
         standardise: Standardise = "none",
         train_labels: Sequence[int] | None = None,
         test: HeldOut | None = None,
@@ -101,44 +108,91 @@ class Arrays:
 
     def load(self) -> Contents:
         path = existing(self.path, "source.path")
-        kind, train = self._part(path, self.x_key, self.label_key)
-        test = self._test(path, kind)
+        names = array_names(path)
+        keys = {"train": self._keys(names, path)}
+        files = {"train": path}
+        if (validation := self._found(names, "validation", path)) is not None:
+            keys["validation"], files["validation"] = validation, path
+        if (test := self._test_keys(names, path)) is not None:
+            files["test"], keys["test"] = test
+        read = {part: self._part(files[part], chosen) for part, chosen in keys.items()}
+        kind = read["train"].kind
+        for part, one in read.items():
+            require(
+                one.kind == kind,
+                f"{files[part]} holds {one.kind} data, but {path} {kind} data: the {part} split must be alike",
+            )
         return Contents(
             kind,
-            train,
-            test=test,
-            test_fraction=self.test.fraction if test is None else None,
+            read["train"].part,
+            validation=read["validation"].part if "validation" in read else None,
+            test=read["test"].part if "test" in read else None,
+            test_fraction=None if "test" in read else self.test.fraction,
             train_labels=self.train_labels,
             standardise=self.standardise,
+            reading=describe(read, names),
         )
 
-    def _test(self, path: Path, kind: str) -> Part | None:
-        held = self.test
-        if held.path is None and held.x_key is None:
-            return None
-        elsewhere = held.path is not None
-        label_key = held.label_key or (self.label_key if elsewhere else None)
-        file = path if held.path is None else existing(held.path, "source.test.path")
-        found, part = self._part(file, held.x_key or self.x_key, label_key)
-        require(found == kind, f"{file} holds {found} data, but {path} {kind} data: the test split must be alike")
-        return part
+    def _keys(self, names: list[str], path: Path) -> Keys:
+        """The arrays to train on."""
+        if self.x_key != AUTO:
+            return Keys(self.x_key, None if self.label_key == AUTO else self.label_key)
+        return self._labelled(find_training(names, path) if names else Keys(NO_KEY))
 
-    def _part(self, path: Path, x_key: str, label_key: str | None) -> tuple[Any, Part]:
-        where = f"array '{x_key}' of {path}"
-        place = self._place(path, x_key)
-        if place is None:
-            arrays = read_arrays(path, [x_key] if label_key is None else [x_key, label_key])
-            kind = resolve(self.kind, arrays[x_key], where)
-            x: Store | Tensor = to_tensor(lay_out(arrays[x_key], kind, self.channels_last, where), kind, where)
+    def _found(self, names: list[str], split: str, path: Path) -> Keys | None:
+        """The arrays of another split of the training file, if those to train on were found by their names."""
+        if self.x_key != AUTO or find_split(names, "train", path) is None:
+            return None
+        keys = find_split(names, split, path)
+        return keys if keys is None or self.label_key is not None else replace(keys, label=None)
+
+    def _labelled(self, keys: Keys) -> Keys:
+        return keys if self.label_key == AUTO else replace(keys, label=self.label_key)
+
+    def _test_keys(self, names: list[str], path: Path) -> tuple[Path, Keys] | None:
+        """The file and the arrays to test on; None if a fraction of the training rows is."""
+        held = self.test
+        file = path if held.path is None else existing(held.path, "source.test.path")
+        if held.x_key is not None:
+            own = self.label_key if held.path is not None and self.label_key != AUTO else None
+            return file, Keys(held.x_key, held.label_key or own)
+        if held.path is None:
+            keys = self._found(names, "test", path)
+        elif self.x_key != AUTO:
+            keys = self._keys([], file)
         else:
-            require(
-                label_key is None or holds_keys(path),
-                f"{path} holds one array and no keys: no '{label_key}'",
-            )
-            arrays = {} if label_key is None else read_arrays(path, [label_key])
+            others = array_names(file)
+            keys = self._labelled(find_test(others, file) if others else Keys(NO_KEY))
+        if keys is None:
+            return None
+        return file, keys if held.label_key is None else replace(keys, label=held.label_key)
+
+    def _part(self, path: Path, keys: Keys) -> Read:
+        where = f"array '{keys.x}' of {path}"
+        place = self._place(path, keys.x)
+        if place is None:
+            array = read_arrays(path, [keys.x])[keys.x]
+            kind: Any = resolve(self.kind, array, self.channels_last, where)
+            x: Store | Tensor = to_tensor(lay_out(array, kind, self.channels_last, where), kind, where)
+            dtype = array.dtype
+        else:
             kind, x = self._mapped(place, where)
-        label = None if label_key is None else to_labels(arrays[label_key], f"array '{label_key}' of {path}")
-        return kind, Part(x, label)
+            dtype = place.dtype
+        label, why = self._labels(path, keys.label)
+        return Read(kind, Part(x, label), keys if label is not None else Keys(keys.x), str(dtype), why)
+
+    def _labels(self, path: Path, key: str | None) -> tuple[Tensor | None, str | None]:
+        """The labels, or, of those that were found and not asked for, why they are none."""
+        if key is None:
+            return None, None
+        require(holds_keys(path), f"{path} holds one array and no keys: no '{key}'")
+        array = read_arrays(path, [key])[key]
+        try:
+            return to_labels(array, f"array '{key}' of {path}"), None
+        except UserError:
+            if self.label_key != AUTO:
+                raise
+            return None, f"'{key}' holds no labels in whole numbers"
 
     def _place(self, path: Path, key: str) -> ArrayFile | None:
         """The place of examples that are to be mapped; None if they are to be read into memory."""
@@ -153,29 +207,26 @@ class Arrays:
 
     def _mapped(self, place: ArrayFile, where: str) -> tuple[str, Mapped]:
         x = place.opened()
-        kind = resolve(self.kind, x, where)
-        lay_out(x, kind, self.channels_last, where)  # refuses what single rows do not show
+        kind = resolve(self.kind, x, self.channels_last, where)
+        laid = lay_out(x, kind, self.channels_last, where)  # refuses what single rows do not show
+        if laid.dtype.itemsize > 4:
+            wide = (to_tensor(laid[cut], kind, where) for cut in cuts(laid.shape, laid.dtype.itemsize))
+            refuse_blurred(wide, None, "take the offset off first, or standardise the file itself")
         return kind, Mapped([place], partial(arranged, kind=kind, channels_last=self.channels_last, where=where))
 
 
-def arranged(x: NumpyArray, kind: str, channels_last: bool, where: str) -> Tensor:
-    """Rows of a file as a tensor with channels first, not yet scaled."""
-    return to_tensor(lay_out(x, kind, channels_last, where), kind, where)
+def arranged(x: NumpyArray, kind: str, channels_last: bool | None, where: str) -> Tensor:
+    """Rows of a file as a tensor with channels first, as float32 where they are no bytes, not yet scaled."""
+    return narrowed(to_tensor(lay_out(x, kind, channels_last, where), kind, where))
 
 
-def resolve(kind: ArrayKind, x: NumpyArray, where: str) -> str:
-    """The kind of data, inferred if it is `auto`, and checked against the number of axes."""
-    small = x.dtype in (np.uint8, np.bool_)
-    found = {2: "vector", 3: "image" if small else "series", 4: "image"}.get(x.ndim) if kind == "auto" else kind
-    if found is None or x.ndim not in AXES[found]:
-        wanted = {"vector": "[N, D]", "series": "[N, T] or [N, C, T]", "image": "[N, H, W] or [N, C, H, W]"}
-        shape = wanted[found] if found else ", ".join(wanted.values())
-        raise UserError(f"{where} has shape {list(x.shape)}, but {kind} data must be {shape}")
-    return found
+def lay_out(x: NumpyArray, kind: str, channels_last: bool | None, where: str) -> NumpyArray:
+    """`x` with channels first, and with a channel axis added where it has none.
 
-
-def lay_out(x: NumpyArray, kind: str, channels_last: bool, where: str) -> NumpyArray:
-    """`x` with channels first, and with a channel axis added where it has none."""
+    Args:
+        channels_last: None if nobody has said; what looks like channels last is then refused.
+    """
+    require(0 not in x.shape[1:], f"{where} has shape {list(x.shape)}: its examples hold no values")
     if kind == "vector":
         require(not channels_last, f"channels_last=true, but {where} holds vectors, which have no channels")
         return x
@@ -183,17 +234,20 @@ def lay_out(x: NumpyArray, kind: str, channels_last: bool, where: str) -> NumpyA
         return x[:, None]
     if channels_last:
         return np.moveaxis(x, -1, 1)
-    mistaken = kind == "image" and x.shape[-1] in (1, 3, 4) and x.shape[1] > 4
+    channels, last = x.shape[1], x.shape[-1]
+    mistaken = channels > last if kind == "series" else channels > FEW >= last
+    size = f"{last} time steps" if kind == "series" else f"width {last}"
     require(
-        not mistaken,
-        f"{where} has shape {list(x.shape)}, which reads as {x.shape[1]} channels of width {x.shape[-1]}: set "
-        "channels_last=true",
+        not mistaken or channels_last is False,
+        f"{where} has shape {list(x.shape)}, which reads as {channels} channels of {size}: set channels_last=true, or "
+        "false if it is so",
     )
     return x
 
 
 def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
-    """`x` as uint8 for images of bytes or truth values, else as float32."""
+    """`x` as uint8 for images of bytes or truth values, else as floats: in double precision if float32 could not hold
+    every value of its type."""
     require(
         x.dtype.kind in "biuf",
         f"{where} is of type {x.dtype}: numbers or truth values are needed",
@@ -202,8 +256,8 @@ def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(x))
     if kind == "image" and x.dtype == np.bool_:
         return torch.from_numpy(x.astype(np.uint8) * np.uint8(255))
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which the checks then name
-        return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32)))
+    exact = np.can_cast(x.dtype, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32 if exact else np.float64)))
 
 
 def to_labels(label: NumpyArray, where: str) -> Tensor:
@@ -213,7 +267,9 @@ def to_labels(label: NumpyArray, where: str) -> Tensor:
         f"{where} has shape {list(label.shape)}, but labels must be one whole number for each example, or one for "
         "each of its factors",
     )
-    whole = label.dtype.kind in "biu" or (label.dtype.kind == "f" and bool(np.all(label == np.round(label))))
+    number = label.dtype.kind in "biuf"
+    # Infinity equals its own rounding, and neither it nor the largest uint64 is an int64.
+    whole = number and bool(np.all((label == np.round(label)) & (np.abs(label.astype(np.float64)) < 2**62)))
     require(whole, f"{where} holds {label.dtype} values that are not whole numbers, which labels must be")
     labels = torch.from_numpy(label.astype(np.int64))
     return labels.flatten() if label.shape[1:] == (1,) else labels  # MedMNIST writes classes as a column

@@ -52,4 +52,5 @@ class Bundled:
             test_fraction=self.test,
             standardise=self.standardise,
             feature_names=[str(name) for name in bunch.feature_names],
+            class_names=[str(name) for name in bunch.target_names],
         )

@@ -51,11 +51,17 @@ class CelebA:
             names[part].append(name)
         labels = _labels(folder / ATTRIBUTES, self.attribute) if self.attribute is not None else None
         parts = {part: self._part(folder, found, labels) for part, found in names.items()}
-        return Contents("image", parts["train"], validation=parts["validation"], test=parts["test"])
+        return Contents(
+            "image",
+            parts["train"],
+            validation=parts["validation"],
+            test=parts["test"],
+            class_names=None if self.attribute is None else [f"not {self.attribute}", self.attribute],
+        )
 
     def _part(self, folder: Path, names: list[str], labels: dict[str, int] | None) -> Part:
         paths = [str(folder / "img_align_celeba" / name) for name in names]
-        x = Streamed(paths, self.reader, (3, self.reader.size, self.reader.size))
+        x = Streamed(paths, self.reader, self.reader.shape)
         return Part(x, _look_up(names, labels, folder) if labels is not None else None)
 
     def _folder(self) -> Path:

@@ -11,6 +11,8 @@ import torch
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import fetch
 
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
 
 class CIFAR10:
     """`[3, 32, 32]` uint8, 10 classes, 50,000 for training and 10,000 for testing, read from
@@ -30,7 +32,7 @@ class CIFAR10:
 
     def load(self) -> Contents:
         root = self._root()
-        return Contents("image", self._part(root, train=True), test=self._part(root, train=False))
+        return Contents("image", self._part(root, train=True), test=self._part(root, train=False), class_names=CLASSES)
 
     def _root(self) -> Path:
         from torchvision.datasets import CIFAR10 as Files

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,23 +11,28 @@ from torch import Tensor
 
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
-from narrows.data.image_files import ImageReader
+from narrows.data.image_files import Frame, Header, ImageReader, Pictures, read_header
+from narrows.data.image_reading import describe, passed_over
+from narrows.data.image_tree import Tree, class_names, find_images, find_parts, number_classes
 from narrows.data.stores import Streamed
-from narrows.errors import require
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+from narrows.errors import nearest, printable, require
 
 
 class ImageFolder:
-    """The images below `path`, `[channels, size, size]` uint8, in the order of their names.
+    """The images below `path`, `[channels, height, width]` uint8, in the order of their names.
 
     Images directly in `path` have no labels. If all images lie in subfolders, the subfolder directly below `path` is
-    the class; classes are numbered in the order of their names. The images are held in memory if all of them fit in
-    `memory_limit_mb`, else read from their files for every batch.
+    the class; classes are numbered in the order of their names, and folders whose names are all whole numbers keep
+    them. Folders `train`, `test` and `val` around the images or their classes are the splits of these names. What is
+    hidden is passed over and links are followed. The images are held in memory if all of them fit in `memory_limit_mb`,
+    else read from their files for every batch.
 
     Args:
-        test: fraction held out for the test split; null for no test split. Ignored if `test_path` is given.
+        size: height and width, one number for both or `[height, width]`.
+        test: fraction held out for the test split; null for no test split. Ignored if a folder is the test split.
         test_path: a folder like `path`, with the same classes, for the test split.
+        train_labels: names or numbers of the only classes to train and validate on; the test split keeps all.
+        pictures: what becomes of pictures of other sizes, depths and frames.
 
     Raises:
         UserError: (`load`) a folder without images, images both in and below it, classes of the test folder that the
@@ -38,84 +42,120 @@ class ImageFolder:
     def __init__(
         self,
         path: str,
-        size: int = 64,
+        size: int | Sequence[int] = 64,
         channels: Literal[1, 3] = 3,
         test: float | None = 0.1,
         test_path: str | None = None,
         memory_limit_mb: float = 2048,
-        train_labels: Sequence[int] | None = None,
+        train_labels: Sequence[int | str] | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
         self.path = path
-        self.reader = ImageReader(size, channels)
+        self.reader = ImageReader(size, channels, pictures=pictures or Pictures())
+        require(
+            math.isfinite(memory_limit_mb) and memory_limit_mb >= 0,
+            f"source.memory_limit_mb={memory_limit_mb} must be a number of at least 0",
+        )
         self.test = test
         self.test_path = test_path
+        require(memory_limit_mb >= 0, f"source.memory_limit_mb must not be negative, but is {memory_limit_mb}")
         self.memory_limit_mb = memory_limit_mb
         self.train_labels = train_labels
 
     def load(self) -> Contents:
-        root = existing(self.path, "source.path")
-        names = _class_names(root)
-        roots = [root] if self.test_path is None else [root, existing(self.test_path, "source.test_path")]
-        trees = [(tree, image_files(tree)) for tree in roots]
-        number = sum(len(files) for _, files in trees)
-        streamed = number * self.reader.channels * self.reader.size**2 > self.memory_limit_mb * 2**20
-        parts = [self._part(tree, files, names, streamed) for tree, files in trees]
+        root = find_images(existing(self.path, "source.path"))
+        trees = self._trees(root)
+        numbers = number_classes(class_names(trees["train"]))
+        how = self.reader.pictures
+        headers = {name: [read_header(file, how) for file in tree.files] for name, tree in trees.items()}
+        examples = {name: self._examples(tree, headers[name]) for name, tree in trees.items()}
+        streamed = sum(map(len, examples.values())) * math.prod(self.reader.shape) > self.memory_limit_mb * 2**20
+        parts = {name: _part(trees[name], files, numbers, self.reader, streamed) for name, files in examples.items()}
+        seen = [header for several in headers.values() for header in several]
+        line = describe({name: len(part) for name, part in parts.items()}, numbers, self.reader, seen)
+        trained = None if self.train_labels is None else _chosen(self.train_labels, numbers)
+        if trained is not None and numbers:
+            names = [printable(name) for name, number in numbers.items() if number in trained]
+            line += f"; trained on {', '.join(names)} alone"
+        found = [root] if self.test_path is None else [root, trees["test"]]
         return Contents(
             "image",
-            parts[0],
-            test=parts[1] if len(parts) == 2 else None,
+            parts["train"],
+            validation=parts.get("validation"),
+            test=parts.get("test"),
             test_fraction=self.test,
-            train_labels=self.train_labels,
+            train_labels=trained,
+            class_names=_names(numbers),
+            reading=["; ".join(filter(None, [line, passed_over(found)]))],
         )
 
-    def _part(self, root: Path, files: list[str], names: list[str], streamed: bool) -> Part:
-        x = _read(files, self.reader, streamed)
-        if not names:
-            return Part(x)
-        numbers = {name: number for number, name in enumerate(names)}
-        found = [Path(file).relative_to(root).parts[0] for file in files]
-        strange = sorted(set(found) - set(names))
+    def _trees(self, root: Tree) -> dict[str, Tree]:
+        """The files of each split that folders give."""
+        trees = find_parts(root)
+        if self.test_path is None:
+            return trees
         require(
-            not strange,
-            f"{root} has the class '{strange[0] if strange else ''}', which source.path has not: its classes are "
-            f"{', '.join(names)}",
+            "test" not in trees,
+            f"{root.root} has a folder for the test split, and source.test_path={self.test_path} is another: set "
+            "test_path=null, or source.path to the folder to train on",
         )
-        return Part(x, torch.tensor([numbers[name] for name in found]))
+        return trees | {"test": find_images(existing(self.test_path, "source.test_path"))}
+
+    def _examples(self, tree: Tree, headers: Sequence[Header]) -> list[str | Frame]:
+        """The files, or, of those that hold several frames each of which is an example, the frames."""
+        if self.reader.pictures.frames != "each":
+            return list(tree.files)
+        return [
+            example
+            for file, header in zip(tree.files, headers, strict=True)
+            for example in ([file] if header.frames == 1 else [Frame(file, number) for number in range(header.frames)])
+        ]
 
 
-def _read(files: list[str], reader: ImageReader, streamed: bool) -> Tensor | Streamed:
-    shape = (reader.channels, reader.size, reader.size)
+def _part(
+    tree: Tree, examples: Sequence[str | Frame], numbers: Mapping[str, int], reader: ImageReader, streamed: bool
+) -> Part:
+    x = _read(examples, reader, streamed)
+    if not numbers:
+        return Part(x)
+    found = [tree.inside(example if isinstance(example, str) else example.path)[0] for example in examples]
+    strange = sorted(set(found) - set(numbers))
+    require(
+        not strange,
+        f"{tree.root} has the class '{strange[0] if strange else ''}', which source.path has not: its classes are "
+        f"{', '.join(numbers)}",
+    )
+    return Part(x, torch.tensor([numbers[name] for name in found]))
+
+
+def _read(examples: Sequence[str | Frame], reader: ImageReader, streamed: bool) -> Tensor | Streamed:
     if streamed:
-        return Streamed(files, reader, shape)
-    x = torch.empty((len(files), *shape), dtype=torch.uint8)
-    for row, file in enumerate(files):
-        x[row] = reader(file)
+        return Streamed(examples, reader, reader.shape)
+    x = torch.empty((len(examples), *reader.shape), dtype=torch.uint8)
+    for row, example in enumerate(examples):
+        x[row] = reader(example)
     return x
 
 
-def image_files(root: Path) -> list[str]:
-    """The image files below `root`, in the order of their names.
-
-    Raises:
-        UserError: there are none.
-    """
-    found = [
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(root)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES
-    ]
-    require(bool(found), f"{root} holds no images: files ending in {', '.join(sorted(SUFFIXES))} are looked for")
-    return sorted(found)
+def _names(numbers: Mapping[str, int]) -> list[str] | None:
+    """The name of every class, by number; a number that no folder has is its own name."""
+    if not numbers:
+        return None
+    named = {number: name for name, number in numbers.items()}
+    return [named.get(number, str(number)) for number in range(max(named) + 1)]
 
 
-def _class_names(root: Path) -> list[str]:
-    """The names of the folders directly below `root`, in order; empty if the images lie in `root` itself."""
-    paths = [Path(file).relative_to(root) for file in image_files(root)]
-    flat = [path for path in paths if len(path.parts) == 1]
-    require(
-        len(flat) in (0, len(paths)),
-        f"{root} holds images ({flat[0] if flat else ''}, ...) and also folders of images: put all into folders, one "
-        "for each class, or none",
-    )
-    return [] if flat else sorted({path.parts[0] for path in paths})
+def _chosen(labels: Sequence[int | str], numbers: Mapping[str, int]) -> list[int]:
+    """The numbers of classes that are given by name or number."""
+    known = set(numbers.values())
+    chosen = []
+    for label in labels:
+        if isinstance(label, int) and (label in known or not numbers):
+            chosen.append(int(label))
+            continue
+        require(
+            str(label) in numbers,
+            f"source.train_labels={list(labels)}: there is no class '{label}'; {nearest(str(label), numbers)}",
+        )
+        chosen.append(numbers[str(label)])
+    return chosen

@@ -29,6 +29,7 @@ class _MnistLike:
     """
 
     name: ClassVar[str]
+    class_names: ClassVar[list[str] | None] = None
 
     def __init__(
         self,
@@ -45,7 +46,11 @@ class _MnistLike:
     def load(self) -> Contents:
         root = self._root()
         return Contents(
-            "image", self._part(root, train=True), test=self._part(root, train=False), train_labels=self.train_labels
+            "image",
+            self._part(root, train=True),
+            test=self._part(root, train=False),
+            train_labels=self.train_labels,
+            class_names=self.class_names,
         )
 
     def _root(self) -> Path:
@@ -98,6 +103,9 @@ class FashionMNIST(_MnistLike):
     """
 
     name = "FashionMNIST"
+    class_names: ClassVar[list[str] | None] = [
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    ]
 
 
 class KMNIST(_MnistLike):

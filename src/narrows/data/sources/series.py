@@ -1,26 +1,25 @@
-"""Time series: whole examples from a .npz, windows of a .csv, or a generated signal."""
+"""Time series: whole examples from a .npz, windows of signals in a table, or a generated signal."""
 
 from __future__ import annotations
 
-import csv
-import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from narrows.data.contents import Contents, Part, Standardise
+from narrows.data.contents import Contents, Part, Standardise, shortened
 from narrows.data.dataset_files import array_names, existing, read_arrays
-from narrows.data.sliding_windows import cut_windows
+from narrows.data.sliding_windows import Windows, cut_recordings, whole_series
 from narrows.data.sources import synthetic
 from narrows.data.sources.arrays import lay_out, to_labels, to_tensor
+from narrows.data.time_order import Recording, Recordings, Stretch, TimeOrder
 from narrows.errors import UserError, nearest, require
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from narrows.data.table_format import Format
 
 SYNTHETIC_WINDOW = 64
+Stride = int | Literal["auto"] | None
 
 
 class Series:
@@ -28,41 +27,52 @@ class Series:
 
     - a .npz holds whole examples, `X` `[N, T]` or `[N, C, T]` with labels `y` if there are any, or the
       official parts `X_train`, `y_train`, `X_test`, `y_test` (also in small letters);
-    - a .csv holds one long signal, one row per time step, which is cut into windows;
+    - a table (.csv, also packed, or Parquet) holds signals, one row for each time step, which are cut into windows: one
+      signal, or many that a column tells apart (`order.id`). Without a window each of many is an example;
     - without a path, a signal is **generated** (`narrows.data.sources.synthetic`): correlated sensors with a regime
       change, whose test part has labelled anomalies.
 
-    Windows are split by time, not at random: if the stride is shorter than the window, neighbouring windows share
-    samples, and a random split would put the same samples into training and test, which flatters every held-out figure.
-    The test split is the last part of the signal, and validation is the last part of the rest (or one contiguous fold);
-    windows that would reach across a cut are left out. A window's label is 1 if that of any of its time steps is not 0.
+    Windows of a signal are split by time, not at random: if the stride is shorter than the window, neighbouring windows
+    share samples, and a random split would put the same samples into training and test, which flatters every held-out
+    figure. The test split is the last part of the signal, and validation is the last part of the rest (or one
+    contiguous fold); windows that would reach across a cut are left out. Many signals are split as a whole, or each by
+    time (`order.split`). A window's label is 1 if that of any of its time steps is not 0.
 
     Args:
-        window, stride: in time steps, for signals, not for a .npz; stride null means `window`, without overlap.
-        columns: of the .csv; null for every column of numbers except the labels.
-        label_column: of the .csv; null for no labels.
+        window, stride: in time steps, for signals, not for a .npz; stride null means `window`, without overlap, and
+            `auto` a quarter of it.
+        columns: of the table; null for every column of numbers except the labels, the time and the name of the series.
+        label_column: of the table; null for no labels.
         standardise: per channel, fitted on the training rows.
         test: fraction held out for the test split, if the file has no test part; null for no test split.
         train_labels: only these labels are trained and validated on; the test split keeps all.
+        channels_last: whether the examples of a .npz are `[N, T, C]`; null: no, but asks where it looks wrong.
+        order: the columns of the table that order its rows.
+        format: of the table, if it is a text.
 
     Raises:
-        UserError: (`load`) a file that is missing, broken, or shorter than a window; a window for a .npz.
+        UserError: (`load`) a file that is missing, broken, or shorter than a window; a window for a .npz; a cell that
+            is no number; a column that is a clock and no sensor.
     """
 
     def __init__(
         self,
         path: str | None = None,
         window: int | None = None,
-        stride: int | None = None,
+        stride: Stride = None,
         columns: Sequence[str] | None = None,
         label_column: str | None = None,
         standardise: Standardise = "standard",
         test: float | None = 0.1,
         train_labels: Sequence[int] | None = None,
+        channels_last: bool | None = None,
+        order: TimeOrder | None = None,
+        format: Format | None = None,
     ) -> None:
         require(test is None or 0 < test < 1, f"source.test={test} is no fraction between 0 and 1")
         require(window is None or window >= 1, f"source.window={window} must be at least 1 time step")
-        require(stride is None or stride >= 1, f"source.stride={stride} must be at least 1 time step")
+        least = stride is None or stride == "auto" or (isinstance(stride, int) and stride >= 1)
+        require(least, f"source.stride={stride} must be at least 1 time step, auto or null")
         self.path = path
         self.window = window
         self.stride = stride
@@ -71,127 +81,139 @@ class Series:
         self.standardise = standardise
         self.test = test
         self.train_labels = train_labels
+        self.channels_last = channels_last
+        self.order = order or TimeOrder()
+        self.format = format
 
     def load(self) -> Contents:
         if self.path is None:
             return self._generated()
         path = existing(self.path, "source.path")
-        if path.suffix == ".csv":
-            return self._signal(*_read_csv(path, self.columns, self.label_column), window=self.window)
         if path.suffix == ".npz":
             return self._examples(path)
-        raise UserError(f"{path} is neither a .npz nor a .csv file: convert it to one of them")
+        if path.suffix == ".npy":
+            raise UserError(f"{path} is neither a .npz of examples X nor a table of signals: convert it to one of them")
+        self._refuse("a table has a column for each channel", channels_last=self.channels_last)
+        # Tables need pandas, which is slow to import.
+        from narrows.data.signal_table import Columns, read_recordings
+        from narrows.data.table_format import Format
+
+        wanted = Columns(self.columns, self.label_column)
+        return self._signals(read_recordings(path, self.format or Format(), wanted, self.order), self.window)
 
     def _generated(self) -> Contents:
-        self._refuse("a generated signal has its own", columns=self.columns, label_column=self.label_column)
+        reason = "a generated signal has its own"
+        self._refuse(reason, columns=self.columns, label_column=self.label_column, **self._named_order())
         start = synthetic.LENGTH if self.test is None else _cut(synthetic.LENGTH, self.test)
         signal = synthetic.generate(start)
-        log.info("series: no source.path is set, so this is a SYNTHETIC signal, generated and not measured")
-        return self._signal(signal.values, signal.anomalous, signal.names, window=self.window or SYNTHETIC_WINDOW)
+        whole = Recording("", synthetic.LENGTH, [Stretch(signal.values, signal.anomalous, 0)])
+        found = self._signals(Recordings([whole], signal.names), self.window or SYNTHETIC_WINDOW)
+        note = "series: no source.path is set, so this is a SYNTHETIC signal, generated and not measured"
+        return replace(found, reading=[note, *found.reading])
+
+    def _named_order(self) -> dict[str, object]:
+        time = None if self.order.time == "auto" else self.order.time
+        return {"order.time": time, "order.id": self.order.id}
 
     def _refuse(self, reason: str, **settings: object) -> None:
         for name, value in settings.items():
             require(value is None, f"source.{name}={value} cannot be used: {reason}; set it to null")
 
-    def _signal(self, values: Tensor, label: Tensor | None, names: list[str], window: int | None) -> Contents:
+    def _signals(self, read: Recordings, window: int | None) -> Contents:
+        many = self.order.id is not None
         if window is None:
-            raise UserError(f"{self.path} is one long signal: set source.window to cut it, such as 64 time steps")
-        stride = self.stride or window
-        length = values.shape[1]
-        start = length if self.test is None else _cut(length, self.test)
-        for part, size in {"before the test part": start, "of the test part": length - start}.items():
-            require(
-                size >= window or size == 0,
-                f"the {size} time steps {part} are fewer than window={window}: shorten it, or change source.test",
-            )
-        test = None if self.test is None else cut_windows(values[:, start:], _from(label, start), window, stride)
-        return Contents(
+            require(many, f"{self.path} is one long signal: set source.window to cut it, such as 64 time steps")
+            return self._whole(read)
+        stride = max(1, window // 4) if self.stride == "auto" else self.stride or window
+        cut = Windows(window, stride)
+        by_time = not many or self.order.split == "time"
+        test = self.test if by_time else None
+        train, groups = cut_recordings(read.series, cut, "before the test part", end=test)
+        held = None if test is None else cut_recordings(read.series, cut, "of the test part", start=test)[0]
+        contents = Contents(
             "series",
-            cut_windows(values[:, :start], None if label is None else label[:start], window, stride),
-            test=test,
+            train,
+            test=held,
+            test_fraction=None if by_time else self.test,
             train_labels=self.train_labels,
-            neighbours=-(-window // stride) - 1,
+            neighbours=-(-window // stride) - 1 if by_time else None,
+            groups=groups if many else None,
             standardise=self.standardise,
-            feature_names=names,
+            feature_names=read.channels,
         )
+        steps = sum(one.length for one in read.series)
+        cuts = f", a window every {stride} of {steps:,} time steps"
+        return replace(contents, reading=self._reading(contents, window, cuts + self._told_apart(read), read.notes))
+
+    def _told_apart(self, read: Recordings) -> str:
+        if self.order.id is None:
+            return ""
+        return f" in {len(read.series):,} series told apart by '{self.order.id}', split by {self.order.split}"
+
+    def _whole(self, read: Recordings) -> Contents:
+        """Each of many series as an example."""
+        self._refuse("without a window every series is an example", stride=_told(self.stride))
+        part = whole_series(read.series)
+        contents = Contents(
+            "series",
+            part,
+            test_fraction=self.test,
+            train_labels=self.train_labels,
+            standardise=self.standardise,
+            feature_names=read.channels,
+        )
+        apart = f", each a series named by '{self.order.id}'"
+        return replace(contents, reading=self._reading(contents, part.x.shape[-1], apart, read.notes))
+
+    def _reading(self, contents: Contents, steps: int, more: str, notes: Sequence[str]) -> list[str]:
+        channels = contents.train.x.shape[1]
+        names = f" ({shortened(contents.feature_names)})" if contents.feature_names else ""
+        count = sum(len(part) for part in contents.parts().values())
+        held = f" ({len(contents.test):,} of them to test)" if contents.test is not None else ""
+        of = f"{channels} channel{'s' if channels > 1 else ''}{names} x {steps} time steps"
+        label = f"; label: {self.label_column}" if self.label_column else ""
+        said = [f"series: {count:,} examples{held} of {of}{more}{label}"]
+        return said + ([f"series: {'; '.join(notes)}"] if notes else [])
 
     def _examples(self, path: Path) -> Contents:
         self._refuse(
             "a .npz holds whole examples, whose length is the file's",
             window=self.window,
-            stride=self.stride,
+            stride=_told(self.stride),
             columns=self.columns,
             label_column=self.label_column,
+            **self._named_order(),
         )
         names = {name.lower(): name for name in array_names(path)}
         official = "x_train" in names and "x_test" in names
         if not official and "x" not in names:
             raise UserError(f"{path} has neither X nor X_train and X_test: {nearest('X', names.values())}")
-        train = _example_part(path, names, "_train" if official else "")
-        return Contents(
+        train = self._example_part(path, names, "_train" if official else "")
+        contents = Contents(
             "series",
             train,
-            test=_example_part(path, names, "_test") if official else None,
+            test=self._example_part(path, names, "_test") if official else None,
             test_fraction=self.test,
             train_labels=self.train_labels,
             standardise=self.standardise,
         )
+        labels = "" if train.label is None else f"; label: {names['y_train' if official else 'y']}"
+        return replace(contents, reading=self._reading(contents, train.x.shape[-1], labels, []))
+
+    def _example_part(self, path: Path, names: dict[str, str], suffix: str) -> Part:
+        x_name, y_name = names["x" + suffix], names.get("y" + suffix)
+        arrays = read_arrays(path, [x_name] if y_name is None else [x_name, y_name])
+        where = f"array '{x_name}' of {path}"
+        x = arrays[x_name]
+        require(x.ndim in (2, 3), f"{where} has shape {list(x.shape)}, but series must be [N, T] or [N, C, T]")
+        label = None if y_name is None else to_labels(arrays[y_name], f"array '{y_name}' of {path}")
+        return Part(to_tensor(lay_out(x, "series", self.channels_last, where), "series", where), label)
 
 
-def _example_part(path: Path, names: dict[str, str], suffix: str) -> Part:
-    x_name, y_name = names["x" + suffix], names.get("y" + suffix)
-    arrays = read_arrays(path, [x_name] if y_name is None else [x_name, y_name])
-    where = f"array '{x_name}' of {path}"
-    x = arrays[x_name]
-    require(x.ndim in (2, 3), f"{where} has shape {list(x.shape)}, but series must be [N, T] or [N, C, T]")
-    label = None if y_name is None else to_labels(arrays[y_name], f"array '{y_name}' of {path}")
-    return Part(to_tensor(lay_out(x, "series", False, where), "series", where), label)
+def _told(stride: Stride) -> int | None:
+    """The stride, where it is a number."""
+    return stride if isinstance(stride, int) else None
 
 
 def _cut(length: int, test: float) -> int:
     return length - round(length * test)
-
-
-def _from(label: Tensor | None, start: int) -> Tensor | None:
-    return None if label is None else label[start:]
-
-
-def _read_csv(
-    path: Path, columns: Sequence[str] | None, label_column: str | None
-) -> tuple[Tensor, Tensor | None, list[str]]:
-    """Values `[C, T]`, labels `[T]`, and the names of the columns."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    require(bool(rows), f"{path} holds no rows: a header and one row for each time step are needed")
-    for line, row in enumerate(rows, start=2):
-        require(len(row) == len(header), f"line {line} of {path} has {len(row)} cells, but the header {len(header)}")
-    cells = dict(zip(header, zip(*rows, strict=True), strict=True))
-    wanted = [*(columns or []), *([label_column] if label_column else [])]
-    for name in wanted:
-        require(name in cells, f"{path} has no column '{name}': {nearest(name, cells)}")
-    names = list(columns) if columns else [name for name in header if name != label_column and _numeric(cells[name])]
-    require(bool(names), f"{path} has no column of numbers: its columns are {', '.join(header)}")
-    values = torch.stack([_numbers(cells[name], name, path) for name in names])
-    label = None
-    if label_column is not None:
-        label = to_labels(_numbers(cells[label_column], label_column, path).numpy(), f"column '{label_column}'")
-    return values, label, names
-
-
-def _numeric(cells: Sequence[str]) -> bool:
-    """Whether a column holds numbers, judged by its first cell; time stamps do not count."""
-    try:
-        float(cells[0])
-    except ValueError:
-        return False
-    return True
-
-
-def _numbers(cells: Sequence[str], name: str, path: Path) -> Tensor:
-    numbers = np.empty(len(cells), dtype=np.float32)
-    for row, cell in enumerate(cells):
-        try:
-            numbers[row] = float(cell)
-        except ValueError:
-            raise UserError(f"line {row + 2} of {path} has '{cell}' in column '{name}', which is no number") from None
-    return torch.from_numpy(numbers)

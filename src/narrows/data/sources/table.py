@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from narrows.data.contents import Contents, Part, Scaling
+from narrows.data.checks import MOST_CLASSES
+from narrows.data.contents import Contents, Part, Scaling, shortened
 from narrows.data.dataset_files import existing
-from narrows.data.table_columns import TableColumn, complaint, infer, to_cells
-from narrows.data.table_files import Format, read_chunks
+from narrows.data.table_columns import Cells, TableColumn, complaint, numbers_of, to_cells
+from narrows.data.table_files import read_chunks
+from narrows.data.table_format import Format
+from narrows.data.table_kinds import KINDS, explain_bad_cell, infer, read_kinds
 from narrows.errors import UserError, nearest, require
-
-log = logging.getLogger(__name__)
 
 Name = str | int
 """The name of a column, or its position from 0."""
@@ -75,12 +75,16 @@ class Table:
 
     Numbers are scaled, categories become one-hot, and missing cells become the training mean, marked as not observed.
     All of this is fitted on the training rows alone and kept with the run (`narrows.data.table_scaling_and_encoding`).
-    The kind of a column is inferred from all its cells in all files.
+    The kind of a column is inferred from all its cells in all files (`narrows.data.table_kinds`). A column of texts is
+    meant as numbers if 9 in 10 of its cells are numbers, or half of them, of 20 different values; its first cell that
+    is none is refused. So are columns of dates, of texts that are nearly all different, and without a name.
 
     Args:
-        ignore: columns that the model does not read.
+        ignore: columns that the model does not read, by name or place.
         kinds: of columns whose kind cannot be inferred, such as numbers that are names:
-            `{column: numeric | binary | categorical}`.
+            `{column: numeric | binary | categorical | date}`, or texts `column: kind`, which a shell can pass whatever
+            the column is called. A date is read as a number, its seconds since 1970; `date %d.%m.%Y` says how it is
+            written where that is not `2026-11-29` or `2026-11-29 08:30:00`.
 
     Raises:
         UserError: (`load`) a file, a column or a cell that does not fit the arguments.
@@ -91,7 +95,7 @@ class Table:
         path: str,
         label: Label | None = None,
         ignore: Sequence[Name] = (),
-        kinds: Mapping[str, str] | None = None,
+        kinds: Mapping[str, str] | Sequence[str] | None = None,
         scaling: Scaling | None = None,
         format: Format | None = None,
         test: HeldOutRows | None = None,
@@ -99,7 +103,7 @@ class Table:
         self.path = path
         self.label = label or Label()
         self.ignore = ignore
-        self.kinds = {str(name): kind for name, kind in (kinds or {}).items()}
+        self.kinds = read_kinds(kinds)
         self.scaling = scaling or Scaling()
         self.format = format or Format()
         self.test = test or HeldOutRows()
@@ -114,17 +118,18 @@ class Table:
         )
 
     def load(self) -> Contents:
-        frames = {"train": _read(existing(self.path, "source.path"), self.format)}
+        files = {"train": _read(existing(self.path, "source.path"), self.format)}
         if self.test.path is not None:
             skip = self.format.skip_rows if self.test.skip_rows is None else self.test.skip_rows
             where = existing(self.test.path, "source.test.path")
-            frames["test"] = _read(where, replace(self.format, skip_rows=skip))
-        named = {part: self.split(rows.frame, rows.path) for part, rows in frames.items()}
+            files["test"] = _read(where, replace(self.format, skip_rows=skip))
+        named = {part: self.split(rows.frame, rows.path) for part, rows in files.items()}
         whole = pd.concat([features for features, _ in named.values()], ignore_index=True)
-        columns = infer(whole, self.kinds)
+        require(len(whole.columns) > 0, f"{self.path} has no column that a model reads: label and ignore name them all")
+        columns = infer(whole, self.kinds, self.format.marks)
         coded = _Classes(self.label, [texts for _, texts in named.values() if texts is not None])
         parts = {
-            name: _part(frames[name], features, columns, None if texts is None else coded.of(texts))
+            name: self._part(files[name], features, columns, None if texts is None else coded.of(texts))
             for name, (features, texts) in named.items()
         }
         return Contents(
@@ -136,7 +141,38 @@ class Table:
             train_labels=coded.trained,
             columns=columns,
             scaling=self.scaling,
+            class_names=coded.names,
+            reading=self._reading(files["train"], parts, columns, coded),
         )
+
+    def _reading(
+        self, read: _Rows, parts: Mapping[str, Part], columns: Sequence[TableColumn], coded: _Classes
+    ) -> list[str]:
+        said = [f"table: {describe_columns(columns)}; {_describe_rows(parts)}{coded.described}"]
+        names = list(map(str, read.frame))
+        out = [_resolved(name, names, "source.ignore", read.path) or "one without a name" for name in self.ignore]
+        out += [f"the index {index}" for index in read.index]
+        return said + ([f"table: left out: {shortened(out)}"] if out else [])
+
+    def _part(self, rows: _Rows, features: pd.DataFrame, columns: list[TableColumn], label: Tensor | None) -> Part:
+        for column in columns:
+            require(column.name in features, f"{rows.path} has no column '{column.name}', which the other file has")
+        cells = to_cells(features, columns, self.format.marks)
+        for row in np.flatnonzero(np.any(cells.bad | cells.unseen, axis=1))[:1]:
+            self._refuse_cell(rows, features, columns, cells, int(row))
+        observed = None if not cells.missing.any() else torch.from_numpy(~cells.missing)
+        return Part(torch.from_numpy(cells.values), label, observed)
+
+    def _refuse_cell(
+        self, rows: _Rows, features: pd.DataFrame, columns: list[TableColumn], cells: Cells, row: int
+    ) -> None:
+        column = columns[int(np.flatnonzero(cells.bad[row] | cells.unseen[row])[0])]
+        share = float(np.isfinite(numbers_of(features[column.name].dropna(), self.format.marks)).mean())
+        text = features[column.name].iloc[row]
+        how = self.format if rows.unit == "line" else None
+        way_out = explain_bad_cell(text, column, column.name in self.kinds, share, how)
+        wrong = complaint(cells, features, columns, row)
+        raise UserError(f"{rows.unit} {rows.lines[row]} of {rows.path}: {wrong}; {way_out}")
 
     def split(self, frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, pd.Series | None]:
         """The columns that a model reads, and the texts of the labels if there are any.
@@ -165,17 +201,23 @@ class _Rows:
     frame: pd.DataFrame
     lines: list[int]
     path: Path
+    unit: str
+    """What `lines` counts: lines of a text, or rows."""
+    index: list[str]
+    """The columns that a Parquet file keeps as the index of its rows, which no model reads."""
 
 
 def _read(path: Path, how: Format) -> _Rows:
-    frames, lines = [], []
+    frames, lines, unit = [], [], "row"
     for chunk in read_chunks(path, how):
         for place, wrong in chunk.broken.items():
             raise UserError(f"line {chunk.lines[place]} of {path} has {wrong}: every row must have one for each column")
         frames.append(chunk.known)
+        unit = chunk.unit
         lines += chunk.lines.tolist()
     require(bool(frames), f"{path} holds no rows")
-    return _Rows(pd.concat(frames, ignore_index=True), lines, path)
+    index = [str(name) for name in frames[0].index.names if name is not None]
+    return _Rows(pd.concat(frames, ignore_index=True), lines, path, unit, index)
 
 
 def _resolved(name: Name, names: list[str], setting: str, path: Path) -> str:
@@ -186,15 +228,24 @@ def _resolved(name: Name, names: list[str], setting: str, path: Path) -> str:
     return str(name)
 
 
-def _part(rows: _Rows, features: pd.DataFrame, columns: list[TableColumn], label: Tensor | None) -> Part:
-    for column in columns:
-        require(column.name in features, f"{rows.path} has no column '{column.name}', which the other file has")
-    cells = to_cells(features, columns)
-    for row in np.flatnonzero(np.any(cells.bad | cells.unseen, axis=1))[:1]:
-        wrong = complaint(cells, features, columns, int(row))
-        raise UserError(f"line {rows.lines[row]} of {rows.path}: {wrong}; set source.kinds, or source.format.missing")
-    observed = None if not cells.missing.any() else torch.from_numpy(~cells.missing)
-    return Part(torch.from_numpy(cells.values), label, observed)
+def describe_columns(columns: Sequence[TableColumn]) -> str:
+    """The columns by kind: "5 numeric (temp, ...), 2 categorical (city: 12 levels, colour: 3 levels)"."""
+    said = []
+    for kind in KINDS:
+        names = [
+            f"{column.name}: {len(column.levels)} levels" if kind == "categorical" else column.name
+            for column in columns
+            if column.kind == kind
+        ]
+        if names:
+            said.append(f"{len(names)} {kind} ({shortened(names)})")
+    return ", ".join(said)
+
+
+def _describe_rows(parts: Mapping[str, Part]) -> str:
+    missing = sum(int((~part.observed).sum()) for part in parts.values() if part.observed is not None)
+    tested = f" and {len(parts['test']):,} of the test file" if "test" in parts else ""
+    return f"{len(parts['train']):,} rows{tested}" + (f", {missing:,} missing cells" if missing else "")
 
 
 class _Classes:
@@ -204,14 +255,24 @@ class _Classes:
         self._label = label
         self._normal = None if label.normal is None else {*map(str, label.normal)}
         known = sorted({text for column in texts for text in column})
-        whole = all(_is_whole(text) for text in known)
+        whole = all(_is_whole(text) and abs(float(text)) < MOST_CLASSES for text in known)
         self._codes = {text: int(float(text)) if whole else code for code, text in enumerate(known)}
         for value in [*(label.normal or ()), *(label.train or ())]:
             require(
                 str(value) in self._codes, f"source.label: no row has the label '{value}'; {nearest(str(value), known)}"
             )
-        if self._normal is None and not whole:
-            log.info("labels: %s", ", ".join(f"{code} is {text}" for text, code in self._codes.items()))
+        self.names = None if whole else known
+        """The name of each class; None where labels are numbers already."""
+        if self._normal is not None:
+            self.names = [" or ".join(sorted(self._normal)), "anomaly"]
+
+    @property
+    def described(self) -> str:
+        """The label's column and its classes, the end of a line for people; empty if there are no labels."""
+        if self._label.column is None:
+            return ""
+        classes = [f"{code} is {name}" for code, name in enumerate(self.names or ())]
+        return f"; label: {self._label.column}" + (f" ({shortened(classes)})" if classes else "")
 
     @property
     def trained(self) -> list[int] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +13,13 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from narrows.errors import UserError
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError, require
 from narrows.evaluation import evaluating
 from narrows.files import read_json, write_json
 from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
+from narrows.runs import record_types
 from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
@@ -52,7 +56,7 @@ def calibrate(run: OpenRun) -> Calibration:
     made_for = {"weights": run.checksum, "score": score_of(run.config)}
     path = run.path / CALIBRATION
     if path.is_file():
-        stored = read_json(path)
+        stored = _stored(path)
         if made_for == {key: stored.get(key) for key in made_for}:
             usual = stored["usual"]
             return Calibration(np.asarray(stored["scores"]), None if usual is None else torch.tensor(usual).double())
@@ -60,6 +64,19 @@ def calibrate(run: OpenRun) -> Calibration:
     usual = None if found.usual is None else found.usual.tolist()
     write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual})
     return found
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """The content of a calibration file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    stored = read_json(path)
+    require_fits(record_types.Calibration, stored, str(path))
+    usable = len(stored["scores"]) > 0 and bool(np.isfinite([*stored["scores"], *(stored["usual"] or [])]).all())
+    require(usable, f"{path} is damaged: scores must be finite numbers, at least one; without it they are found again")
+    return dict(stored)
 
 
 def score_of(config: DictConfig) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Normal
 
+from narrows.compare.tensorboard_groups import VIEWS
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, flat, layout_of, panels, paths, rolls, sheet
@@ -37,11 +38,10 @@ STEPS = np.linspace(-2.5, 2.5, 9)
 class Pictures(pl.Callback):
     """Draws `reconstruction`, `latent_map` and, for models with a prior, `samples` and `traversal`.
 
-    Each goes to every logger that takes images, with its name as tag, and to
-    `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at the end of fitting, and after validation every
-    `every_n_epochs` epochs; on rank zero only and with their own seeded random numbers, so that training draws the same
-    numbers with and without pictures. The LightningModule must have the autoencoder as `model`, and the datamodule
-    `spec` and `ordered_loader("validation")`.
+    Each goes to TensorBoard's group `views`, and to `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at
+    the end of fitting, and after validation every `every_n_epochs` epochs; on rank zero only and with their own seeded
+    random numbers, so that training draws the same numbers with and without pictures. The LightningModule must have the
+    autoencoder as `model`, and the datamodule `spec` and `ordered_loader("validation")`.
 
     Args:
         every_n_epochs: epochs between drawings; null draws at the end only.
@@ -84,14 +84,15 @@ class Pictures(pl.Callback):
 
 
 def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
-    """Write pictures to `<directory>/figures/*.png` and to every logger whose experiment has `add_image`."""
+    """Write pictures to `<directory>/figures/*.png` and to every logger whose experiment has `add_image`, in the
+    group `views`."""
     for name, picture in pictures.items():
         canvas.save(picture, directory / FIGURES / f"{name}.png")
     for logger in loggers:
         add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
         if add_image is not None:
             for name, picture in pictures.items():
-                add_image(name, picture, step, dataformats="HWC")
+                add_image(f"{VIEWS}/{name}", picture, step, dataformats="HWC")
 
 
 @dataclass

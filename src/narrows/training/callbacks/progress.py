@@ -11,6 +11,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from narrows.errors import require
+
 
 class _Bar(tqdm):  # type: ignore[misc]
     # No monitor thread, because loader workers are forked.
@@ -27,11 +29,15 @@ class Progress(ProgressBar):
     Args:
         refresh: batches from one update to the next; a batch in between costs one comparison.
         enable: False shows nothing.
+
+    Raises:
+        UserError: `refresh` below 1.
     """
 
     def __init__(self, *, refresh: int = 20, enable: bool = True) -> None:
+        require(refresh >= 1, f"callbacks.progress.refresh must be at least 1 batch, not {refresh}")
         super().__init__()
-        self.refresh = max(1, refresh)
+        self.refresh = refresh
         self._enabled = enable
         self._bar: tqdm | None = None
         self._lines = False

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as CheckpointBase
 
 from narrows import os_signals
+from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, nearest, require
+from narrows.errors import is_out_of_memory as is_out_of_memory
 from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS
+from narrows.runs.record_types import Progress
 from narrows.training.lightning_module import AutoencoderModule
+
+log = logging.getLogger(__name__)
 
 
 class CheckpointFiles(TorchCheckpointIO):
     """Makes Lightning read and write checkpoints through `narrows.runs.checkpoint_files`, with checksums."""
 
+    ready: dict[str, Any] | None = None
+    """A checkpoint that was read already, which is given instead of the file, once."""
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         checkpoint_files.save(checkpoint, Path(path).parent, storage_options or ["last"])
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        return checkpoint_files.read(Path(path))
+        state, self.ready = self.ready, None
+        if state is None:
+            state = checkpoint_files.read(Path(path))
+            require_fits(Progress, state, str(path))
+        return state
 
 
 class Checkpoint(CheckpointBase):
@@ -68,10 +80,21 @@ class Checkpoint(CheckpointBase):
 
     def state_dict(self) -> dict[str, Any]:
         # Early stopping is decided before the checkpoint is written and takes effect after it.
-        return {"best": self.best, "stopped": self._trainer is not None and self._trainer.should_stop}
+        stopped = self._trainer is not None and self._trainer.should_stop
+        return {"best": self.best, "stopped": stopped, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self._stopped = state_dict["best"], state_dict["stopped"]
+        self._stopped = state_dict["stopped"]
+        now = (self.monitor, self.mode)
+        then = (state_dict.get("monitor", self.monitor), state_dict.get("mode", self.mode))
+        if now == then:
+            self.best = state_dict["best"]
+        else:
+            log.warning("the best checkpoint is chosen anew, by %s (%s) instead of %s (%s)", *now, *then)
+
+    def go_on(self) -> None:
+        """Forget that the run had been stopped early."""
+        self._stopped = False
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if trainer.is_global_zero:
@@ -170,8 +193,3 @@ def before_validation(state: dict[str, Any]) -> None:
         # Lightning takes this as "the first batch has started" and validates before it trains on.
         progress[counter] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     progress["is_last_batch"] = False
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the host ran out of memory for a tensor."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
