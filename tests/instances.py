@@ -29,7 +29,8 @@ from narrows.bottlenecks.ladder import Ladder
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
-from narrows.config.composition import build, choice_files, config_dir
+from narrows.config.building import build
+from narrows.config.composition import choice_files, config_dir
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.autoregressive import AutoregressiveCodes
 from narrows.densities.flow import FlowDensity

@@ -23,7 +23,8 @@ from command import composed
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from narrows.config.composition import build, config_dir
+from narrows.config.building import build
+from narrows.config.composition import config_dir
 from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 from narrows.random import seed_default

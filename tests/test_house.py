@@ -17,7 +17,7 @@ from narrows.runs import file_names
 
 HOUSE = Path(narrows.__file__).parent
 FLOORS = (
-    {"_torchvision", "errors", "batches", "random", "distributed", "os_signals", "standard_streams"},
+    {"_torchvision", "errors", "batches", "data_spec", "random", "distributed", "os_signals", "standard_streams"},
     {"types", "files"},
     {"schedules", "evaluation", "layers", "likelihoods", "data", "config"},
     {"corruptions", "inputs", "encoders", "bottlenecks"},

@@ -67,7 +67,7 @@ def test_settings_are_refused_before_any_data(settings: dict[str, Any], said: st
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"device": "cuda"}, "neither 'auto' nor 'cpu'"), ({"num_workers": -1}, "must not be negative")],
+    [({"device": "cuda"}, "neither 'auto' nor 'cpu'"), ({"num_workers": -1}, "must be from 0 to 1,024")],
 )
 def test_loading_is_checked(settings: dict[str, Any], said: str) -> None:
     assert said in refusal(lambda: Loading(**settings))

@@ -267,7 +267,7 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
     ]:
         (tmp_path / name).write_bytes(content)
         assert said in refusal(tmp_path / name), name
-    assert "is no regular file" in refusal(tmp_path)
+    assert "is a folder" in refusal(tmp_path)
     np.savez(tmp_path / "empty.npz", x=np.zeros((0, 3)))
     assert "holds no rows" in refusal(tmp_path / "empty.npz")
     np.savez(tmp_path / "none.npz", x=np.zeros((3, 0)))

@@ -37,7 +37,7 @@ def events(run: Path) -> list[tuple[int, str, str]]:
         for path in sorted(run.glob("events.out.tfevents.*"))
         for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
-        if not value.tag.startswith(("throughput/", "_hparams_/session"))
+        if not value.tag.startswith(("watch/throughput/", "_hparams_/session"))
     ]
 
 

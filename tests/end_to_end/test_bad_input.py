@@ -110,7 +110,7 @@ VALUES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "memory": (
         ("datamodule=image_folder", "datamodule.source.path=x", "datamodule.source.memory_limit_mb=-1"),
-        "source.memory_limit_mb must not be negative, but is -1",
+        "source.memory_limit_mb=-1 must be a number of at least 0",
     ),
     "fold without folds": (("datamodule.fold=-1",), "fold=-1 is read with folds alone: set folds too"),
     "package": (("--package=nope",), "--package is of a config that is shown: add --cfg=job"),

@@ -43,7 +43,7 @@ def test_help_is_there_without_torch() -> None:
         assert line in done.stdout
 
 
-VALID = "valid: compare, completion, compress, decompress, diff, evaluate, reproduce, sample, score, train"
+VALID = "valid: compare, completion, compress, decompress, diff, evaluate, reproduce, sample, score, tensorboard, train"
 
 
 def test_an_unknown_command_names_the_nearest(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_command_says_what_it_did(own_run: tuple[Path, Finished]) -> None:
     run = only_run(folder)
     assert run.parent == folder / "outputs" / "vae"
     assert str(run.relative_to(folder)) in done.out
-    assert "tensorboard --logdir outputs" in done.out
+    assert "narrows tensorboard outputs" in done.out
     assert "MSE per value" in done.out
     assert "PCA" in done.out
     assert "1,455 training examples of shape [1, 8, 8]" in done.err

@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_afterwards(
 def test_the_status_of_a_run_finds_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = RunDirectory(tmp_path / "run")
     record.claim()
-    record.begin(status="running")
+    record.start(status="running")
     lock = record.path / LOCK
     room = lock.stat().st_size
     assert room > 1 << 16

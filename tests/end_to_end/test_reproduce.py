@@ -307,7 +307,8 @@ def test_a_command_line_that_makes_no_sense_is_refused(run: Path, tmp_path: Path
 def test_only_a_completed_run_can_be_judged(status: str | None, run: Path) -> None:
     edit_json(run / "manifest.json", lambda m: m.update(status=status))
     sentence = refusal(str(run))
-    assert f"{run} is {status}: only a completed run can be judged" in sentence
+    expected = "status must be text" if status is None else f"{run} is {status}: only a completed run can be judged"
+    assert expected in sentence
     assert ("narrows train resume=" in sentence) == (status in ("running", "interrupted", "failed"))
 
 

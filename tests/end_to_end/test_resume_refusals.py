@@ -177,7 +177,7 @@ def _without(*names: str) -> Change:
 
 
 CHECKPOINTS: dict[str, tuple[Change, str]] = {
-    "a list": (lambda state: [1, 2], "it holds a list"),
+    "a list": (lambda state: [1, 2], "it must be names and values"),
     "another model": (_another_model, "holds the weights of another model: "),
     "no weights": (lambda state: state | {"state_dict": {}}, "holds the weights of another model: "),
     "weights that are text": (lambda state: state | {"state_dict": {"a": "b"}}, "holds the weights of another model: "),
@@ -227,7 +227,7 @@ def test_no_checkpoint_to_go_on_from(copy: Path) -> None:
         (folder / f"{name}.ckpt").unlink(missing_ok=True)
     assert "holds best.ckpt, but neither last.ckpt nor previous.ckpt" in refused(copy, MORE)
     (folder / "last.ckpt").symlink_to("nowhere.ckpt")
-    assert "holds last.ckpt, a link to a file that is not there" in refused(copy, MORE)
+    assert f"{folder / 'last.ckpt'} is a link" in refused(copy, MORE)
     shutil.rmtree(folder)
     assert "was trained, but" in refused(copy, MORE)
     record = manifest(copy)
@@ -249,7 +249,7 @@ def test_a_logger_without_partial(copy: Path) -> None:
     config = recorded_config(copy)
     config.logger.csv = {"_target_": "narrows.training.CSVHistory", "save_dir": str(copy.parent / "theirs")}
     OmegaConf.save(config, copy / "config.yaml")
-    assert "logger.csv needs _partial_: true" in refused(copy, MORE)
+    assert "logger.csv names a class of kind Logger, with _partial_: true" in refused(copy, MORE)
     assert not (copy.parent / "theirs").exists()
 
 

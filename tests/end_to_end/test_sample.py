@@ -88,7 +88,7 @@ def test_a_run_with_a_prior_reports_stores_and_loads_it(with_flow: Path) -> None
 
 
 def data(run: Path) -> Any:
-    from narrows.config.composition import build
+    from narrows.config.building import build
 
     found = build(OmegaConf.load(run / "config.yaml").datamodule, "datamodule")
     found.setup()

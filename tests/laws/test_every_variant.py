@@ -20,7 +20,8 @@ from hydra.core.global_hydra import GlobalHydra
 from noise import SameNoise
 from torch import Tensor, nn
 
-from narrows.config.composition import build, config_dir
+from narrows.config.building import build
+from narrows.config.composition import config_dir
 from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective, Term
 from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation

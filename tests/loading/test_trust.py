@@ -78,7 +78,7 @@ CALLED_BY_HYDRA: dict[str, Callable[[Path], Node]] = {
         "path": {"_target_": "pathlib.Path", "_args_": [str(canary)]},
         "text": "x",
     },
-    "narrows.config.composition.build": lambda canary: {"node": {"a": 1}, "path": "x"},
+    "narrows.config.building.build": lambda canary: {"node": {"a": 1}, "path": "x"},
     "narrows.cli.main": lambda canary: {},
     "narrows.data.dataset_files.fetch": lambda canary: {"_partial_": True},
     "narrows.likelihoods.elementwise.torch.load": lambda canary: {"f": pickled(canary), "weights_only": False},
@@ -233,6 +233,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f"open({str(tmp_path / 'canary')!r}, 'w').close()\n"
             "class Net:\n    pass\ndef net():\n    return Net()\n"
         )
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend("")
     yield tmp_path

@@ -28,7 +28,7 @@ def test_an_unknown_figure_is_refused_with_the_nearest() -> None:
 
 
 def test_a_change_below_0_is_refused() -> None:
-    with pytest.raises(UserError, match="min_delta must not be negative, but it is -1"):
+    with pytest.raises(UserError, match="min_delta must not be negative, but is -1"):
         EarlyStopping(min_delta=-1)
 
 

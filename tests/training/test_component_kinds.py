@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.utils.data import Dataset
 
-from narrows.config.composition import build, checked
+from narrows.config.building import build
+from narrows.config.composition import checked
 from narrows.data.contents import Contents
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError

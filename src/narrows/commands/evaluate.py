@@ -124,7 +124,7 @@ def evaluate(asked: Asked) -> None:
 
 def _draw_all_runs(tasks: dict[str, Any], runs: Sequence[Path]) -> Iterator[Path]:
     """The pictures that compare all runs, from the tasks that have judged every one of them."""
-    from narrows.config.composition import build
+    from narrows.config.building import build
     from narrows.runs.file_names import TASKS
 
     for name, node in tasks.items():
@@ -167,7 +167,7 @@ def evaluate_run(place: Path, asked: Asked) -> dict[str, float]:
 
 
 def _figures(run: OpenRun, asked: Asked) -> dict[str, float]:
-    from narrows.config.composition import build
+    from narrows.config.building import build
     from narrows.data.splits import HOLD_OUT
     from narrows.loading.model_from_config import untrained
     from narrows.runs.run_directory import read_metrics

@@ -114,7 +114,7 @@ def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> 
     """The scorer, and the format of the file."""
     import numpy as np
 
-    from narrows.config.composition import build
+    from narrows.config.building import build
     from narrows.loading import recorded_table_encoding
     from narrows.tasks.measures.normal_scores import calibrate
 

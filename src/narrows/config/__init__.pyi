@@ -1,3 +1,3 @@
+from .building import Waiting as Waiting
 from .compose_in_process import Composition as Composition
-from .composition import Waiting as Waiting
 from .leftovers import Cleared as Cleared

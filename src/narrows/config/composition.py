@@ -1,4 +1,4 @@
-"""Finding, checking and building configs: bad keys and values are refused before anything is built."""
+"""Finding and checking configs: bad keys and values are refused before anything is built."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import importlib
 import inspect
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from narrows.config.option_types import LARGEST, check_types
 from narrows.config.plain_yaml import flatten
 from narrows.config.run_names import asked_name, plain
-from narrows.errors import TRACEBACK, UserError, is_out_of_memory, nearest, require
-from narrows.errors import first_line as first_line
+from narrows.errors import UserError, first_line, nearest, require
 
-T = TypeVar("T")
 PACKAGE = Path(__file__).resolve().parents[1]
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 PARTS = (
@@ -151,13 +148,16 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
         "checkpoint" in config.callbacks,
         "callbacks has no 'checkpoint', from which a run is tested and loaded; callbacks=none keeps nothing else",
     )
-    seed, choices = config.seed, ("best", "last")
+    _check_settings(config)
+    _check_notes(config)
+
+
+def _check_settings(config: DictConfig) -> None:
+    seed, chosen, choices = config.seed, str(config.checkpoint), ("best", "last")
     whole = isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < LARGEST
     require(whole, f"seed must be a whole number below 2^63, not {seed!r}")
     for key in ("data_dir", "output_dir"):
         require(isinstance(config[key], str), f"{key} must be the name of a folder, not {config[key]!r}")
-    _check_notes(config)
-    chosen = str(config.checkpoint)
     require(chosen in choices, f"no checkpoint '{chosen}': {nearest(chosen, choices)}")
 
 
@@ -242,73 +242,6 @@ def _arguments(target: Any) -> set[str] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return {p.name for p in parameters}
-
-
-def build(node: Any, path: str, *args: Any, **kwargs: Any) -> Any:
-    """`hydra.utils.instantiate`, with whatever the constructor raises turned into one sentence that names `path`.
-
-    Raises:
-        UserError: the value of an option was refused, an option is missing, or the constructor failed.
-        OSError: a file cannot be used; the error names it.
-    """
-    with _explaining(node, path):
-        built = instantiate(node, _convert_="object")
-        if args or kwargs:
-            return built(*args, **kwargs)
-    return Waiting(built, node, path) if isinstance(built, functools.partial) else built
-
-
-class Waiting:
-    """A partial of a config, which explains what its constructor raises wherever it is called."""
-
-    def __init__(self, partial: functools.partial[Any], node: Any, path: str) -> None:
-        self._partial, self._node, self._path = partial, node, path
-        self.func, self.keywords = partial.func, partial.keywords
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _explaining(self._node, self._path):
-            return self._partial(*args, **kwargs)
-
-
-@contextlib.contextmanager
-def _explaining(node: Any, path: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if isinstance(cause, UserError) or (isinstance(cause, OSError) and cause.filename is not None):
-            raise cause from error
-        raise UserError(f"{path}: {_reason(cause, node)}") from error
-
-
-def _reason(error: BaseException, node: Any) -> str:
-    """Why a constructor failed: its own words where it refused a value; else also what it raised, and how to see
-    where."""
-    if is_out_of_memory(error):
-        return f"out of memory ({first_line(error)})"
-    # Lightning's exception is recognised by its name, because importing Lightning takes seconds.
-    refusal = isinstance(error, (ValueError, TypeError)) or type(error).__name__ == "MisconfigurationException"
-    if refusal and str(error):
-        return first_line(error)
-    target = node.get("_target_") if isinstance(node, Mapping) else None
-    return f"{target or node} raised {type(error).__name__}: {first_line(error)} ({TRACEBACK}=1 shows where)"
-
-
-def class_of(node: Any, path: str, base: type[T]) -> type[T]:
-    """The class that a component's config names; it is not built.
-
-    Raises:
-        UserError: it does not name a subclass of `base`.
-    """
-    found = getattr(build(node, path), "func", None)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise UserError(f"{path}: '{node.get('_target_')}' is no {base.__name__}, or lacks _partial_: true")
-    return found
-
-
-def build_later(node: Any, path: str) -> Callable[..., Any]:
-    """`build` a partial; when it is called with its remaining arguments, a `ValueError` becomes one sentence too."""
-    return functools.partial(build, node, path)
 
 
 def choice_files(group: str) -> dict[str, Path]:

@@ -11,10 +11,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, first_line, group_names, known_keys
+from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, group_names, known_keys
 from narrows.config.old_words import current_choice, refuse_old_words
 from narrows.config.plain_yaml import flatten
-from narrows.errors import UserError, nearest, require, sentence
+from narrows.errors import UserError, first_line, nearest, require, sentence
 
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:

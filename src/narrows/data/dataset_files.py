@@ -81,9 +81,10 @@ def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of these keys in a .npz; a .npy has no keys, so its array goes under the one key given.
 
     Raises:
-        UserError: a key that is not there, a file that is broken or would need pickle, an array whose header claims
-            more than the file or the memory holds.
+        UserError: a pipe, a key that is not there, a file that is broken or would need pickle, an array whose header
+            claims more than the file or the memory holds.
     """
+    require_no_pipe(path)
     with _explained(path), path.open("rb") as file:
         if not _is_archive(file):
             require(len(keys) == 1, f"{path} holds one array and no keys: put it and '{keys[-1]}' into a .npz")

@@ -73,29 +73,9 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
         plan = replace(plan, validation=FRACTION if contents.validation is None else "official")
     development = contents.train
     _require_labels(contents)
-    splits: dict[str, Split] = {}
-    rows = torch.arange(len(development))
-    if contents.test is not None:
-        splits["test"] = _whole(contents.test, contents.kind)
-    elif contents.test_fraction is not None:
-        chosen = _only(contents, rows, development) if contents.rest_to_test else rows
-        kept, held = _hold_out(chosen, contents.test_fraction, "test", plan.seed, contents)
-        if contents.rest_to_test:
-            held = rows[~torch.isin(rows, kept)]
-        rows = kept
-        splits["test"] = Split(development.select(held), held, contents.kind)
-    official = plan.validation == "official" and plan.folds is None
-    if official:
-        require(
-            contents.validation is not None,
-            "validation='official', but this source has no official validation split: set a fraction, "
-            "such as validation=0.1",
-        )
-        assert contents.validation is not None
-        splits["train"] = _take(development, _only(contents, rows, development), contents.kind)
-        allowed = _only(contents, torch.arange(len(contents.validation)), contents.validation)
-        splits["validation"] = _take(contents.validation, allowed, contents.kind)
-        return splits
+    rows, splits = _test_split(contents, plan.seed)
+    if plan.validation == "official" and plan.folds is None:
+        return splits | _official(contents, rows)
     if contents.validation is not None:
         rows = torch.cat([rows, torch.arange(len(contents.validation)) + len(development)])
         development = pool(development, contents.validation)
@@ -103,6 +83,36 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     train, validation = _train_and_validation(rows, plan, contents)
     cut = {"train": train, "validation": validation}
     return splits | {name: _take(development, chosen, contents.kind) for name, chosen in cut.items()}
+
+
+def _test_split(contents: Contents, seed: int) -> tuple[Tensor, dict[str, Split]]:
+    """The development rows that remain, and the test split by its name, if there is one."""
+    development = contents.train
+    rows = torch.arange(len(development))
+    if contents.test is not None:
+        return rows, {"test": _whole(contents.test, contents.kind)}
+    if contents.test_fraction is None:
+        return rows, {}
+    chosen = _only(contents, rows, development) if contents.rest_to_test else rows
+    kept, held = _hold_out(chosen, contents.test_fraction, "test", seed, contents)
+    if contents.rest_to_test:
+        held = rows[~torch.isin(rows, kept)]
+    return kept, {"test": Split(development.select(held), held, contents.kind)}
+
+
+def _official(contents: Contents, rows: Tensor) -> dict[str, Split]:
+    validation = contents.validation
+    require(
+        validation is not None,
+        "validation='official', but this source has no official validation split: set a fraction, "
+        "such as validation=0.1",
+    )
+    assert validation is not None
+    allowed = _only(contents, torch.arange(len(validation)), validation)
+    return {
+        "train": _take(contents.train, _only(contents, rows, contents.train), contents.kind),
+        "validation": _take(validation, allowed, contents.kind),
+    }
 
 
 def _whole(part: Part, kind: Kind) -> Split:

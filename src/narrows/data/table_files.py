@@ -21,6 +21,7 @@ from narrows.data.dataset_files import array_names, read_arrays
 from narrows.data.number_texts import PLAIN, Marks
 from narrows.data.table_format import HERE, Format, name_columns, refuse_doubled
 from narrows.errors import UserError, require
+from narrows.files import require_no_pipe
 
 ROWS = 20_000
 """Rows read at once."""
@@ -66,7 +67,7 @@ def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
     Arrays become columns: one of `[N]` is named by its key, those of `[N, D]` are `<key>0`, `<key>1`, ...
 
     Raises:
-        UserError: no regular file, or one that cannot be read in its format.
+        UserError: a folder or a pipe, or a file that cannot be read in its format.
     """
     suffix = path.suffix.lower()
     begin = _first_bytes(path)
@@ -82,7 +83,8 @@ def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    require(path.is_file(), f"{path} is no regular file, which a table is read from")
+    require_no_pipe(path)
+    require(not path.is_dir(), f"{path} is a folder, and a table is read from one file: name the file")
     try:
         with path.open("rb") as file:
             return file.read(8)

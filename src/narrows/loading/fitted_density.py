@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build, check_keys, choice_files, class_of
+from narrows.config.building import build, class_of
+from narrows.config.composition import check_keys, choice_files
 from narrows.densities.base import Density
 from narrows.errors import UserError
 from narrows.evaluation import EvaluationData

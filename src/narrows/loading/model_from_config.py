@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from narrows.config.composition import build
+from narrows.config.building import build
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError
 from narrows.loading import permitted_classes

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from narrows.config.composition import build, check_keys, check_layout
+from narrows.config.building import build
+from narrows.config.composition import check_keys, check_layout
 from narrows.config.overrides import override
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line, nearest, require

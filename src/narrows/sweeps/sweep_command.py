@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build
+from narrows.config.building import build
 from narrows.errors import UserError, explained, naming, require
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import check_jobs, check_sweep, config_folders

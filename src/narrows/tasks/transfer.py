@@ -13,8 +13,9 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from narrows.compare.figure_names import CLASSICS, MODEL
+from narrows.config.building import build
 from narrows.config.compose_in_process import plain_choice
-from narrows.config.composition import build, choice_files
+from narrows.config.composition import choice_files
 from narrows.drawing import restoration
 from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset

@@ -7,6 +7,7 @@ from .loggers import CSVHistory as CSVHistory
 from .loggers import Waiting as Waiting
 from .loggers import mlflow as mlflow
 from .loggers import wandb as wandb
+from .preparation import Prepared as Prepared
 from .starting_point import StartingPoint as StartingPoint
 from .step_history import StepHistory as StepHistory
 from .tensorboard import TensorBoard as TensorBoard

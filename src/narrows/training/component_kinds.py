@@ -14,11 +14,11 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from narrows.bottlenecks import Bottleneck
-from narrows.config.composition import HYDRA_KEYS, first_line
+from narrows.config.composition import HYDRA_KEYS
 from narrows.corruptions import Corruption
 from narrows.data.datamodule import DataModule
 from narrows.densities import Density
-from narrows.errors import OWN_CLASSES, UserError, require
+from narrows.errors import OWN_CLASSES, UserError, first_line, require
 from narrows.inputs import Input
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods import Likelihood

@@ -15,37 +15,27 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from narrows import os_signals
-from narrows.bottlenecks.base import Bottleneck
 from narrows.compare.run_summary import print_report
-from narrows.config.composition import build, build_later, checked, class_of, first_line
-from narrows.corruptions import Corruption
+from narrows.config.composition import checked
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
-from narrows.errors import Pruned, UserError, naming, require
+from narrows.errors import Pruned, UserError, first_line, is_out_of_memory, naming, require
 from narrows.files import write_atomically
-from narrows.likelihoods.elementwise import Likelihood
-from narrows.loading import adapt_config, fitted_density, recorded_table_encoding
-from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained, without_start
+from narrows.loading import fitted_density, recorded_table_encoding
+from narrows.loading.model_from_config import checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
-from narrows.models.autoencoder import Autoencoder
-from narrows.random import seed_default
-from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job
 from narrows.runs.provenance import is_main_process
-from narrows.runs.run_directory import RunDirectory, read_manifest
-from narrows.runs.status import began_at, recorded
-from narrows.tasks.base import Task, TaskContext, run_tasks, without_test_split
-from narrows.training import run_length, starting_point
-from narrows.training.begin_resumed import BeginResumed
+from narrows.runs.run_directory import RunDirectory
+from narrows.runs.status import recorded
+from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
-from narrows.training.callbacks.write_checkpoints import CheckpointFiles, is_out_of_memory
-from narrows.training.component_kinds import check_kinds
-from narrows.training.library_options import check_scheduler_options, late_milestones
+from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.lightning_module import AutoencoderModule
-from narrows.training.lightning_trainer import check_trainer, declare, make_trainer, quieten
-from narrows.training.starting_point import StartingPoint
+from narrows.training.lightning_trainer import declare, quieten
+from narrows.training.preparation import Prepared, check_composition, prepare
 from narrows.training.tensorboard import TensorBoard
 
 Figures = dict[str, float]
@@ -107,39 +97,6 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
         yield record
 
 
-def check_composition(config: DictConfig) -> Objective:
-    """Build the objective and check that all parts fit together, before any data are loaded.
-
-    Raises:
-        UserError: a value out of range, a model that does not fit the bottleneck's latent, or a loss or density that
-            does not fit the model's latent.
-    """
-    check_trainer(config.trainer)
-    check_kinds(config)
-    check_scheduler_options(config.scheduler)
-    objective = Objective({name: build(term, f"loss.{name}") for name, term in config.loss.items()})
-    # The kind of latent does not depend on the encoder's width, so any width will do here.
-    width = class_of(config.bottleneck, "bottleneck", Bottleneck).trial_shape
-    bottleneck = build(config.bottleneck, "bottleneck", width)
-    model = class_of(config.model, "model", Autoencoder)
-    objective.check(model, bottleneck, class_of(config.corruption, "corruption", Corruption))
-    objective.check_likelihood(class_of(config.likelihood, "likelihood", Likelihood))
-    if config.get("density") is not None:
-        class_of(config.density, "density", Density).check(model, bottleneck)
-    return objective
-
-
-def load_data(config: DictConfig, source: Source | None = None) -> DataModule:
-    """The config's datamodule, set up; with `source` in the place of its own."""
-    node = config.datamodule
-    if source is not None:
-        node = OmegaConf.create({key: value for key, value in node.items() if key != "source"} | {"_partial_": True})
-    seed_default(config.seed, "data")
-    data: DataModule = build(node, "datamodule", **({} if source is None else {"source": source}))
-    data.setup()
-    return data
-
-
 def train(
     config: DictConfig,
     objective: Objective,
@@ -153,34 +110,17 @@ def train(
         UserError: values that do not fit the data or one another, or limits that allow no step.
         Pruned: the sweep that this run belongs to gave up on it.
     """
-    tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
-    start, begin = _starting_point(config, job, record)
-    trainer = make_trainer(config, job, begin)
-    starting_point.require_room(start, trainer, job)
-    data = load_data(config, source)
-    if record is not None:
-        for line in [*data.reading, *late_milestones(config)]:
-            log.info("%s", line)
-    # A `source` is given where no task is run.
-    if source is None and not data.has("test"):
-        tasks = without_test_split(tasks)
-    for task in tasks.values():
-        task.check(data.spec)
-    model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
-    # Here, to refuse its options before anything is trained.
-    density = fitted_density.build_density(config.get("density"), model, config.seed)
-    module = build_module(config, model, objective)
-    starting_point.require_fit(start, module, data, trainer)
-    run_length.keep(start, module, job)
+    ready = prepare(config, objective, job, record, source)
+    trainer, module, data = ready.trainer, ready.module, ready.data
     if record is not None:
         record.update(data=data.spec.to_dict(), reading=data.reading)
         record.do(partial(recorded_table_encoding.save, data, record.path))
-        record.update(parameters=_announced(job, data, model, trainer))
-    if start.path is None:
-        others = () if density is None else density.figures()
-        declare(trainer, config, job, model, objective, tasks, others, judged_on(data))
+        record.update(parameters=_announced(job, ready))
+    if ready.start.path is None:
+        others = () if ready.density is None else ready.density.figures()
+        declare(trainer, config, job, module.model, objective, ready.tasks, others, judged_on(data))
     try:
-        _fit(trainer, module, data, start, begin)
+        _fit(ready)
     except Pruned:
         if record is not None:
             record.write_metrics(module.validated)
@@ -189,56 +129,17 @@ def train(
         trainer.global_step > 0,
         "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
     )
-    return Trained(config, trainer, module, data, tasks, density)
+    return Trained(config, trainer, module, data, ready.tasks, ready.density)
 
 
-def build_module(config: DictConfig, model: Autoencoder, objective: Objective) -> AutoencoderModule:
-    """The LightningModule that trains the model on the objective.
-
-    Raises:
-        UserError: an option that the module refuses.
-    """
-    module: AutoencoderModule = build(
-        config.module,
-        "module",
-        model,
-        objective,
-        optimizer=build_later(config.optimizer, "optimizer"),
-        scheduler=build_later(config.scheduler, "scheduler"),
-        seed=config.seed,
-    )
-    return module
-
-
-def _starting_point(
-    config: DictConfig, job: Job, record: RunDirectory | None
-) -> tuple[StartingPoint, BeginResumed | None]:
-    """Where training starts; of a resumed run also the callback that cuts its histories back to there and begins it."""
-    if not job.resume:
-        if record is not None:
-            began_at(record, 0, None)
-        return StartingPoint(None, {}), None
-    manifest = read_manifest(job.directory) if record is None else record.manifest
-    start = starting_point.find(job.directory, manifest, config)
-    if start.path is None:
-        adapt_config.require_no_download(config)
-    if record is not None:
-        began_at(record, start.step, None if start.path is None else start.path.name)
-        record.do(partial(checkpoint_files.finish_save, record.path, start.path))
-        record.do(partial(rewind_histories.rewind, record.path, start.histories))
-    log.info("going on with %s from step %s", job.directory, start.step)
-    return start, BeginResumed(job.directory, record, job.done)
-
-
-def _fit(
-    trainer: L.Trainer, module: AutoencoderModule, data: DataModule, start: StartingPoint, begin: BeginResumed | None
-) -> None:
+def _fit(ready: Prepared) -> None:
+    trainer, start = ready.trainer, ready.start
     files = trainer.strategy.checkpoint_io
     if isinstance(files, CheckpointFiles):
         files.ready = start.release()
     try:
         with os_signals.deferred():
-            trainer.fit(module, datamodule=data, ckpt_path=start.path, weights_only=True)
+            trainer.fit(ready.module, datamodule=ready.data, ckpt_path=start.path, weights_only=True)
     except MisconfigurationException as error:
         raise UserError(f"trainer: {' '.join(str(error).split())}") from error
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
@@ -247,14 +148,15 @@ def _fit(
                 f"out of memory on {trainer.strategy.root_device} after step {trainer.global_step}: a smaller "
                 "datamodule.batch_size (module.accumulate makes up for it) or trainer.precision=bf16-mixed needs less"
             ) from error
-        if isinstance(error, UserError) or begin is None or begin.restored:
+        if isinstance(error, UserError) or ready.begin is None or ready.begin.restored:
             raise
         told = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"training cannot go on from {start.path or begin.directory} ({told})") from error
+        raise UserError(f"training cannot go on from {start.path or ready.begin.directory} ({told})") from error
 
 
-def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Trainer) -> int:
+def _announced(job: Job, ready: Prepared) -> int:
     """The number of parameters, once the log has said what is trained."""
+    model, data = ready.module.model, ready.data
     parameters = sum(p.numel() for p in model.parameters())
     log.info(
         "%s on %s: %s training examples of shape %s, %s parameters, latent %s, %s",
@@ -264,7 +166,7 @@ def _announced(job: Job, data: DataModule, model: Autoencoder, trainer: L.Traine
         list(data.spec.shape),
         f"{parameters:,}",
         list(model.latent_shape),
-        trainer.strategy.root_device,
+        ready.trainer.strategy.root_device,
     )
     return parameters
 

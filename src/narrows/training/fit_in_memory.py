@@ -29,9 +29,10 @@ from narrows.errors import UserError, require
 from narrows.files import replacing
 from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory
-from narrows.training.experiment import check_composition, recording, train
+from narrows.training.experiment import recording, train
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import quieten
+from narrows.training.preparation import check_composition
 
 log = logging.getLogger(__name__)
 

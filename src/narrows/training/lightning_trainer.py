@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -13,8 +12,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.compare.varied_keys import BOOKKEEPING
-from narrows.config.composition import build, first_line, is_chosen
-from narrows.errors import UserError, require
+from narrows.config.building import build
+from narrows.config.composition import is_chosen
+from narrows.errors import UserError, first_line, require
 from narrows.losses import Objective
 from narrows.runs.job import Job
 from narrows.tasks.base import Task
@@ -61,7 +61,7 @@ def make_trainer(config: DictConfig, job: Job, begin: BeginResumed | None = None
     # Deterministic mode would fill every new tensor with NaN, a safeguard against kernels that read uninitialised
     # memory; it costs several percent of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    loggers = [_build_logger(node, f"logger.{name}", job.directory) for name, node in config.logger.items()]
+    loggers = [build(node, f"logger.{name}", save_dir=job.directory) for name, node in config.logger.items()]
     named = {str(name): build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
     callbacks = list(named.values())
     if begin is not None:
@@ -90,13 +90,6 @@ def _build_trainer(node: DictConfig, **parts: Any) -> L.Trainer:
     except Exception as error:  # Lightning refuses options with errors of many kinds
         raise UserError(f"trainer: {first_line(error)}") from error
     return trainer
-
-
-def _build_logger(node: Any, path: str, directory: Path) -> Any:
-    # Without it a config would say itself where the logger writes.
-    partial = isinstance(node, DictConfig) and node.get("_partial_") is True
-    require(partial, f"{path} needs _partial_: true, because narrows itself says where a logger writes")
-    return build(node, path, save_dir=directory)
 
 
 def declare(

@@ -14,9 +14,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.config.composition import build, first_line, targets
+from narrows.config.building import build
+from narrows.config.composition import targets
 from narrows.config.plain_yaml import nodes, read_yaml
-from narrows.errors import UserError
+from narrows.errors import UserError, first_line
 from narrows.loading.permitted_classes import shown
 from narrows.runs.file_names import CONFIG, HYDRA
 from narrows.runs.job import Job

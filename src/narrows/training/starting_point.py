@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ import torch
 from omegaconf import DictConfig
 
 from narrows.compare.run_records import read_history
-from narrows.config.composition import first_line
 from narrows.data.datamodule import DataModule
-from narrows.errors import UserError, nearest, require
+from narrows.errors import UserError, first_line, nearest, require
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, HISTORY
 from narrows.runs.job import Job
@@ -75,7 +73,6 @@ def find(directory: Path, manifest: Mapping[str, Any], config: DictConfig) -> St
         _require_none_lost(directory, manifest, config)
         return StartingPoint(None, {}, fingerprint)
     state = checkpoint_files.read(path)
-    require(isinstance(state, dict), f"{path} is no checkpoint of a run: it holds a {type(state).__name__}")
     for name, kind in NEEDED.items():
         require(name in state, f"{path} is no checkpoint from which training can go on: it lacks '{name}'")
         require(isinstance(state[name], kind), f"{path} is damaged: its '{name}' is a {type(state[name]).__name__}")
@@ -87,9 +84,7 @@ def find(directory: Path, manifest: Mapping[str, Any], config: DictConfig) -> St
 def _require_none_lost(directory: Path, manifest: Mapping[str, Any], config: DictConfig) -> None:
     """Refuse to begin again at the first step where a checkpoint had been written."""
     folder = directory / CHECKPOINTS
-    names = [name for name in ("last.ckpt", "previous.ckpt", "best.ckpt") if os.path.lexists(folder / name)]
-    broken = [name for name in names if not (folder / name).exists()]
-    require(not broken, f"{folder} holds {', '.join(broken)}, a link to a file that is not there: put the file back")
+    names = [name for name in ("last.ckpt", "previous.ckpt", "best.ckpt") if (folder / name).exists()]
     trained = manifest.get("status") == "completed" or any(
         isinstance(attempt, dict) and attempt.get("step") for attempt in manifest.get("attempts", [])
     )

@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import Checkpoint as CheckpointBase
 from narrows import os_signals
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, nearest, require
-from narrows.errors import is_out_of_memory as is_out_of_memory
 from narrows.runs import checkpoint_files, rewind_histories
 from narrows.runs.file_names import CHECKPOINTS
 from narrows.runs.record_types import Progress

@@ -1,0 +1,104 @@
+"""What a model may know of its data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from math import inf, isfinite, prod
+from typing import Any, Literal
+
+from narrows.errors import require
+
+Shape = tuple[int, ...]
+LARGEST = 2**40
+"""Most values of one example."""
+Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
+
+
+@dataclass
+class Column:
+    """One column of a table, and the number of an example's values that belong to it."""
+
+    name: str
+    kind: Literal["numeric", "binary", "categorical"]
+    width: int = 1
+    """Number of values: that of the categories where the column is categorical (one-hot), else 1."""
+
+
+@dataclass
+class DataSpec:
+    """Description of the data, all that a model may know of them: `datamodule.spec` after `setup()`."""
+
+    shape: Shape
+    """Shape of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`; of `variable` data that of the longest in any
+    split."""
+    kind: Kind
+    size: int
+    """Number of training examples."""
+    num_classes: int | None = None
+    vocabulary: list[str] | None = None
+    feature_names: list[str] | None = None
+    columns: list[Column] | None = None
+    """Columns of a table, in the order of an example's values; None where the data are not a table."""
+    factor_names: list[str] | None = None
+    """Names of the labels' columns, where the labels are factors of variation `[B, K]`."""
+    factor_sizes: list[int] | None = None
+    """Number of values that each factor takes."""
+    value_range: tuple[float, float] | None = None
+    """Smallest and largest value that the scaled data can take; one of them may be infinite (counts: `(0, inf)`). None
+    where the data are unbounded on both sides."""
+    variable: bool = False
+    """Whether examples differ in length; their batches then have a `length`."""
+    totals: tuple[float, float] | None = None
+    """Mean and standard deviation of the logarithm of the training examples' library sizes, where the data are
+    counts."""
+    fingerprint: str = ""
+    """SHA-256 of the content (not the path) of all splits."""
+    trained_labels: list[int] | None = field(default=None, compare=False)
+    """Classes that training and validation are restricted to (the test split may hold others); None means all. It is
+    not compared between specs: a run recorded without it is of the same data."""
+    class_names: list[str] | None = field(default=None, compare=False)
+    """The name of each class, in the order of their numbers, where the files have names for them."""
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Smallest and largest value, where both are finite; else None."""
+        found = self.value_range
+        return found if found is not None and all(map(isfinite, found)) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for the manifest; an infinite end of the range becomes None."""
+        values = asdict(self)
+        if self.value_range is not None:
+            values["value_range"] = tuple(end if isfinite(end) else None for end in self.value_range)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DataSpec:
+        values = dict(values)
+        values["shape"] = tuple(values["shape"])
+        if values.get("value_range") is not None:
+            low, high = values["value_range"]
+            values["value_range"] = (-inf if low is None else low, inf if high is None else high)
+        if values.get("totals") is not None:
+            values["totals"] = tuple(values["totals"])
+        if values.get("columns") is not None:
+            values["columns"] = [Column(**column) for column in values["columns"]]
+        found = cls(**values)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Refuse numbers that describe no data.
+
+        Raises:
+            UserError: names the field.
+        """
+        require(
+            len(self.shape) > 0 and all(axis >= 1 for axis in self.shape) and prod(self.shape) <= LARGEST,
+            f"shape {list(self.shape)} must have axes of at least 1, of at most 2^40 values together",
+        )
+        require(self.size >= 0, f"size must not be negative, but it is {self.size}")
+        counts = [self.num_classes or 0, *(column.width for column in self.columns or [])]
+        require(all(count >= 0 for count in counts), f"numbers of classes or categories must not be negative: {counts}")
+        low, high = self.value_range or (0, 1)
+        require(low <= high, f"value_range must go from the smallest to the largest, but is {self.value_range}")
