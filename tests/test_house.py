@@ -17,8 +17,9 @@ from narrows.runs import file_names
 
 HOUSE = Path(narrows.__file__).parent
 FLOORS = (
-    {"_torchvision", "errors", "batches", "data_spec", "random", "distributed", "os_signals", "standard_streams"},
-    {"types", "files"},
+    {"_torchvision", "errors", "batches", "random", "distributed", "os_signals", "standard_streams"},
+    {"data_spec", "files"},
+    {"types"},
     {"schedules", "evaluation", "layers", "likelihoods", "data", "config"},
     {"corruptions", "inputs", "encoders", "bottlenecks"},
     {"decoders"},  # tied ones share the weights of their encoder
