@@ -150,7 +150,7 @@ def run_command(*arguments: str, cwd: Path, env: dict[str, str] | None = None, t
 
 
 def run_directories(root: Path) -> list[Path]:
-    """Every run directory below `root`, oldest first."""
+    """Every run directory below `root`, in the order of their names."""
     return sorted(path.parent for path in root.rglob("manifest.json"))
 
 

@@ -48,8 +48,8 @@ def test_every_run_says_it(tmp_path: Path) -> None:
     data = DataModule(Digits())
     data.setup()
     assert data.reading == [
-        "data: 1797 images of 1 channel x 8 x 8 pixels, 10 classes",
-        "splits: train 1455, validation 162, test 180; none of those held out also stands in train",
+        "data: 1,797 images of 1 channel x 8 x 8 pixels, 10 classes",
+        "splits: train 1,455, validation 162, test 180; none of those held out also stands in train",
     ]
     for number in range(20):
         Image.new("L", (4, 4), number % 10).save(tmp_path / f"{number}.png")

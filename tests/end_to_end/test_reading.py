@@ -30,8 +30,9 @@ def train(folder: Path, *more: str) -> Finished:
 
 
 def recorded(folder: Path) -> list[str]:
-    """What the last run's source said of its files."""
-    lines = manifest(run_directories(folder)[-1])["reading"]
+    """What the source of the newest run said of its files."""
+    newest = max(run_directories(folder), key=lambda run: (run / "config.yaml").stat().st_mtime_ns)
+    lines = manifest(newest)["reading"]
     return [line for line in lines if line.startswith(("table: ", "series: "))]
 
 

@@ -34,8 +34,8 @@ def describe(read: Mapping[str, Read], names: Sequence[str]) -> list[str]:
     """The line of a file of arrays, by split; `names` are the keys of the training file."""
     train = read["train"]
     shape = tuple(train.part.x.shape[1:])
-    said = [f"arrays: {len(train.part)} {in_words(shape, train.kind)}, {train.dtype}{_from(train, names)}"]
-    said += [f"{len(one.part)} {USES[name]}{_from(one, names)}" for name, one in read.items() if name != "train"]
+    said = [f"arrays: {len(train.part):,} {in_words(shape, train.kind)}, {train.dtype}{_from(train, names)}"]
+    said += [f"{len(one.part):,} {USES[name]}{_from(one, names)}" for name, one in read.items() if name != "train"]
     said += [one.left_out for one in read.values() if one.left_out]
     used = {key for one in read.values() for key in (one.keys.x, one.keys.label)}
     rest = [f"'{printable(name)}'" for name in names if name not in used]
@@ -49,7 +49,7 @@ def describe_contents(contents: Contents) -> str:
     known = AXES.get(contents.kind) == len(shape)
     words = in_words(shape, contents.kind) if known else f"examples of kind {contents.kind} and shape {list(shape)}"
     classes = count_classes(contents)
-    return f"data: {len(contents.train)} {words}{'' if classes is None else ', ' + _count(classes, 'class')}"
+    return f"data: {len(contents.train):,} {words}{'' if classes is None else ', ' + _count(classes, 'class')}"
 
 
 def _from(read: Read, names: Sequence[str]) -> str:
@@ -74,4 +74,4 @@ def in_words(shape: Shape, kind: str) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"

@@ -69,11 +69,11 @@ def _digests(store: Store, rows: Tensor) -> Iterator[bytes]:
 
 def describe(splits: Mapping[str, Split]) -> str:
     """The line of the splits: how many examples each holds, and how many of those held out stand in training too."""
-    sizes = ", ".join(f"{name} {len(splits[name])}" for name in ("train", "validation", "test") if name in splits)
+    sizes = ", ".join(f"{name} {len(splits[name]):,}" for name in ("train", "validation", "test") if name in splits)
     shared = count_shared(splits)
     if shared is None:
         return f"splits: {sizes}"
-    found = [f"{count} of {name}" for name, count in shared.items() if count]
+    found = [f"{count:,} of {name}" for name, count in shared.items() if count]
     stand = "stands" if sum(shared.values()) == 1 else "stand"
     said = f"{' and '.join(found)} also {stand} in train" if found else "none of those held out also stands in train"
     return f"splits: {sizes}; {said}"

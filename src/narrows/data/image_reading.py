@@ -38,9 +38,9 @@ def describe(
     for header, count in seen.items():
         sizes[header.height, header.width] += count
         modes[header.mode] += count
-    counts = str(sum(parts.values()))
+    counts = f"{sum(parts.values()):,}"
     if len(parts) > 1:
-        counts = " and ".join(f"{count} to {_use(part)}" for part, count in parts.items())
+        counts = " and ".join(f"{count:,} to {_use(part)}" for part, count in parts.items())
     said = [
         f"images: {counts}{_classes(numbers)}",
         f"{height}x{width} {'in colour' if reader.channels == 3 else 'grey'}",
@@ -62,7 +62,7 @@ def _classes(numbers: Mapping[str, int]) -> str:
     if all(name == str(number) for name, number in ordered):
         listed = [name for name, _ in ordered[:LISTED]]
     more = ["..."] if len(ordered) > LISTED else []
-    return f" of {len(numbers)} class{'es' * (len(numbers) != 1)} ({', '.join([*listed, *more])})"
+    return f" of {len(numbers):,} class{'es' * (len(numbers) != 1)} ({', '.join([*listed, *more])})"
 
 
 def _fitting(sizes: Counter[tuple[int, int]], reader: ImageReader) -> str:

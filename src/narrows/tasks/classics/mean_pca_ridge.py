@@ -114,7 +114,8 @@ def _fit(context: TaskContext, max_rows: int | None) -> Classics:
     training = gather_training(context, max_rows, context.model.corruption if denoising else None)
     components = min(math.prod(context.model.latent_shape), dims, len(training.clean))
     state = derive(context.seed, "pca") % 2**32
-    pca = PCA(n_components=components, random_state=state).fit(training.clean)
+    with np.errstate(invalid="ignore"):  # of rows that are all alike, no share of the variance is defined
+        pca = PCA(n_components=components, random_state=state).fit(training.clean)
     ridge = None
     if training.corrupted is not None:
         ridge = ridge_to_clean(training)
