@@ -10,6 +10,7 @@ import argparse
 import collections
 import pkgutil
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ def main() -> None:
             failed += 1
             print(f"--- {done} {found}", flush=True)
     print(f"{done} cases, {failed} failed, in {root}")
+    sys.exit(min(failed, 1))
 
 
 if __name__ == "__main__":

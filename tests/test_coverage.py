@@ -37,6 +37,7 @@ import narrows
 from narrows import schedules
 from narrows.bottlenecks.base import Bottleneck
 from narrows.config.composition import choice_files, config_dir, targets
+from narrows.config.option_types import type_hints
 from narrows.corruptions import Corruption
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
@@ -194,6 +195,13 @@ def test_a_config_lists_every_option_with_its_default(name: str, place: str, nod
             assert plain(value) != plain(default), f"stale excuse for {key}"
         else:
             assert plain(value) == plain(default), key
+
+
+def test_every_option_has_a_type_that_is_checked() -> None:
+    for target in {get_object(node._target_) for _, _, node in OURS}:
+        called = target.__init__ if isinstance(target, type) else target
+        written = getattr(called, "__annotations__", {})
+        assert type_hints(target).keys() == written.keys(), f"{target} imports a type for type checkers alone"
 
 
 # ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────

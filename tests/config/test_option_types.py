@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from omegaconf import OmegaConf
 
-from narrows.config.option_types import accepts, check_types
+from narrows.config.option_types import accepts, check_types, type_hints
 from narrows.errors import UserError
 from narrows.schedules import Schedule
 
@@ -75,3 +75,10 @@ def test_options_of_an_inherited_constructor_are_checked_too() -> None:
 
     with pytest.raises(UserError, match=r"^loss.reconstruction.weight must be a number or a schedule"):
         check_types(NegativeLogLikelihood, OmegaConf.create({"weight": [1]}), "loss.reconstruction")
+
+
+def test_a_hint_that_only_type_checkers_know_hides_no_other() -> None:
+    def made(count: int, source: Unknown) -> None:  # type: ignore[name-defined]  # noqa: F821
+        pass
+
+    assert type_hints(made) == {"count": int, "return": type(None)}

@@ -202,6 +202,11 @@ CHECKPOINTS: dict[str, tuple[Change, str]] = {
     ),
     "a callback's state without a value": (_without("callbacks", "Checkpoint", "best"), "training cannot go on from "),
     "no step": (_without("global_step"), "it lacks 'global_step'"),
+    "planned steps that are a tensor": (
+        lambda state: state | {"planned_steps": torch.zeros(3, 3)},
+        "its 'planned_steps' is a Tensor",
+    ),
+    "planned steps below 1": (lambda state: state | {"planned_steps": -3}, "its 'planned_steps' are -3"),
     "sizes that are texts": (lambda state: state | {"histories": {"metrics.csv": "x"}}, "are no sizes of files"),
     "unlogged rows that fit no names": (
         lambda state: state | {"unlogged": {"names": ["loss"], "steps": [3], "rows": torch.zeros(1, 2)}},

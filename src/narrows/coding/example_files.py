@@ -91,7 +91,7 @@ def _read_arrays(path: Path, spec: DataSpec) -> Examples:
     channel = values.ndim == len(spec.shape) + 1
     if not channel and spec.shape[0] == 1 and values.ndim == len(spec.shape):
         values = values[:, None]
-    fits = values.ndim == len(spec.shape) + 1 and len(values) > 0
+    fits = values.ndim == len(spec.shape) + 1 and values.size > 0
     require(
         fits,
         f"{path} holds an array of shape {list(values.shape)}, where [N, {', '.join(map(str, spec.shape))}] is due",

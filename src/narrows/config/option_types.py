@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
 import typing
@@ -85,10 +86,21 @@ def _unusable(value: Any) -> float | None:
 
 def type_hints(target: Any) -> dict[str, Any]:
     """The type hints of a callable's arguments; empty if they cannot be evaluated."""
+    called = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     try:
-        return typing.get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
+        return typing.get_type_hints(called)
     except (NameError, TypeError, AttributeError):
-        return {}
+        return _known_hints(called)
+
+
+def _known_hints(called: Any) -> dict[str, Any]:
+    """The hints that can be evaluated, where one of them names what its module imports for type checkers alone."""
+    known = {}
+    for key, hint in getattr(called, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={key: hint})
+        with contextlib.suppress(NameError, TypeError, AttributeError):
+            known |= typing.get_type_hints(alone, globalns=getattr(called, "__globals__", {}))
+    return known
 
 
 def accepts(hint: Any, value: Any) -> bool:

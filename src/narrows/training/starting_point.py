@@ -22,9 +22,10 @@ from narrows.runs.job import Job
 from narrows.runs.old_names import current_figures
 from narrows.training.lightning_module import AutoencoderModule
 
-NEEDED: dict[str, type] = {
+NEEDED: dict[str, Any] = {
     **{"global_step": int, "state_dict": dict, "loops": dict, "callbacks": dict},
     **{"optimizer_states": list, "lr_schedulers": list, "unlogged": dict, "validated": dict},
+    "planned_steps": int | None,
 }
 """What a checkpoint must hold so that training can go on from it."""
 
@@ -76,6 +77,8 @@ def find(directory: Path, manifest: Mapping[str, Any], config: DictConfig) -> St
     for name, kind in NEEDED.items():
         require(name in state, f"{path} is no checkpoint from which training can go on: it lacks '{name}'")
         require(isinstance(state[name], kind), f"{path} is damaged: its '{name}' is a {type(state[name]).__name__}")
+    planned = state["planned_steps"]
+    require(planned is None or planned >= 1, f"{path} is damaged: its 'planned_steps' are {planned}")
     _require_progress(path, state["loops"])
     _require_history(directory, state.get("histories", {}), path)
     return StartingPoint(path, state, fingerprint)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from narrows.data.contents import Contents, Part, Standardise, shortened
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.sliding_windows import Windows, cut_recordings, whole_series
 from narrows.data.sources import synthetic
 from narrows.data.sources.arrays import lay_out, to_labels, to_tensor
+from narrows.data.table_format import Format
 from narrows.data.time_order import Recording, Recordings, Stretch, TimeOrder
 from narrows.errors import UserError, nearest, require
-
-if TYPE_CHECKING:
-    from narrows.data.table_format import Format
 
 SYNTHETIC_WINDOW = 64
 Stride = int | Literal["auto"] | None
