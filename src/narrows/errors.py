@@ -126,7 +126,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device or the host ran out of memory for a tensor or an array."""
     # torch's own exception is known by its name, because importing torch takes seconds.
     named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return named or "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    return named or any(words in str(error) for words in ("can't allocate memory", "not enough memory", "bad_alloc"))
 
 
 def first_line(error: BaseException) -> str:

@@ -263,7 +263,7 @@ def test_the_step_and_the_temperature_stay_in_their_ranges() -> None:
 def test_what_it_cannot_do_is_refused() -> None:
     with pytest.raises(UserError, match="the posterior must be Gaussian, but bottleneck TopK"):
         hamiltonian(bottleneck=BOTTLENECKS["topk"])
-    with pytest.raises(UserError, match="model hamiltonian: steps must be at least 0"):
+    with pytest.raises(UserError, match="model hamiltonian: steps must be from 0 to 1,000"):
         hamiltonian(steps=-1)
     with pytest.raises(UserError, match="without steps nothing is tempered"):
         hamiltonian(steps=0)

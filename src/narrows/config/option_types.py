@@ -31,7 +31,7 @@ RANGES: dict[str, dict[str, tuple[float, bool]]] = {
     "lightning.pytorch.trainer.trainer": {"devices": (1, True), "max_steps": (-1, True)},
 }
 """By module, the least value of options that a library does not check, and whether it is itself allowed."""
-REPEATED = {"narrows": ("depth", "layers", "levels", "transforms"), "lightning": ("devices",)}
+REPEATED = {"narrows": ("blocks", "depth", "layers", "levels", "transforms"), "lightning": ("devices",)}
 """By library, options that count parts which are built, or processes which are started, one after another."""
 MOST = 1000
 """More of them is a slip, which would take memory until none is left."""

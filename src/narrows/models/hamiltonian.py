@@ -24,6 +24,8 @@ from narrows.types import Batch, DataSpec, GaussianLatent, Given, Latent, Moment
 
 TEMPERINGS = ("none", "fixed", "quadratic")
 PART = "model hamiltonian"
+MOST_STEPS = 1000
+"""More is a slip: each step is kept in memory until the gradient has gone back through it."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,7 +53,7 @@ class HamiltonianAutoencoder(Autoencoder):
     equations 7 to 11.
 
     Raises:
-        UserError: `steps` below 0, `largest_step` not above 0, an unknown tempering, one without steps, or a
+        UserError: `steps` below 0 or above 1,000, `largest_step` not above 0, an unknown tempering, one without steps, or a
             posterior that is not Gaussian.
 
     Example:
@@ -73,7 +75,7 @@ class HamiltonianAutoencoder(Autoencoder):
         tempering: Literal["none", "fixed", "quadratic"] = "quadratic",
         largest_step: float = 0.5,
     ) -> None:
-        require(steps >= 0, f"{PART}: steps must be at least 0, not {steps}")
+        require(0 <= steps <= MOST_STEPS, f"{PART}: steps must be from 0 to {MOST_STEPS:,}, not {steps:,}")
         require(largest_step > 0, f"{PART}: largest_step must be above 0, not {largest_step}")
         choose(tempering, TEMPERINGS, "tempering", PART)
         require(steps > 0 or tempering == "none", f"{PART}: without steps nothing is tempered; use tempering=none")
