@@ -194,6 +194,22 @@ def test_the_same_table_however_it_is_written(tmp_path: Path) -> None:
     assert torch.equal(x, everything(prepared(tmp_path / "odd.txt", options))[0])
 
 
+def test_texts_that_mean_a_missing_cell_do_so_in_parquet_and_arrays(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"width": [str(i) for i in range(30)], "paid": ["yes", "no", "?"] * 10, "kind": ["a", "b"] * 15}
+    )
+    table.loc[3, "width"] = "?"
+    table.to_parquet(tmp_path / "a.parquet")
+    table.to_csv(tmp_path / "a.csv", index=False)
+    np.savez(tmp_path / "a.npz", **{name: table[name].to_numpy(dtype=str) for name in table})
+    options = {"format": Format(missing=["?"]), "ignore": [], "kinds": {}}
+    parts = [everything(prepared(tmp_path / name, options)) for name in ("a.csv", "a.parquet", "a.npz")]
+    assert not parts[0][1].all()
+    for x, observed, *_ in parts[1:]:
+        assert torch.equal(x, parts[0][0])
+        assert torch.equal(observed, parts[0][1])
+
+
 def test_blank_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("skipped\na,b\n\n\n\n1,2\n\n3,4\n\n\n5\n")
     chunks = list(read_chunks(tmp_path / "a.csv", Format(skip_rows=1), rows=2))

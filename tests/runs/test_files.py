@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from narrows.errors import explained
+from narrows.errors import UserError, explained
 from narrows.files import replacing, write_atomically
+from narrows.runs.run_directory import RunDirectory
 
 
 class Full(OSError):
@@ -77,6 +78,12 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
     write_atomically(Path(os.devnull), "x")
     assert Path(os.devnull).is_char_device()
+
+
+def test_a_run_directory_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"r\? has a name that is not UTF-8"):
+        RunDirectory(tmp_path / os.fsdecode(b"r\xff")).claim()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_sentence_writes_no_control_characters_to_the_terminal(tmp_path: Path, capsys: Any) -> None:

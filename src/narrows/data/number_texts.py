@@ -38,9 +38,9 @@ PLAIN = Marks()
 
 
 def to_numbers(texts: Sequence[object], marks: Marks = PLAIN) -> NDArray[np.float64]:
-    """The texts as numbers, `[N]`, NaN where one is none; infinity counts as a number here."""
+    """The texts (or numbers) as numbers, `[N]`, NaN where one is none; infinity counts as a number here."""
     if marks != PLAIN:
-        texts = [_rewritten(str(text), marks) for text in texts]
+        texts = [_rewritten(text, marks) if isinstance(text, str) else text for text in texts]
     return np.array(pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce"), dtype=np.float64)
 
 

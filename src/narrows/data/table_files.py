@@ -46,7 +46,7 @@ class Chunk:
     done: float
     """Share of the file read so far."""
     missing: Sequence[str] = ()
-    """Texts that mean a missing cell."""
+    """Texts that mean a missing cell, in columns of texts."""
     broken: dict[int, str] = field(default_factory=dict)
     """Positions of rows with the wrong number of cells, each with a message."""
     marks: Marks = PLAIN
@@ -72,9 +72,9 @@ def read_chunks(path: Path, how: Format, rows: int = ROWS) -> Iterator[Chunk]:
     suffix = path.suffix.lower()
     begin = _first_bytes(path)
     if begin.startswith(PARQUET) or suffix == ".parquet":
-        return _parquet(path, rows)
+        return _parquet(path, how, rows)
     if suffix in ARRAYS:
-        return _slices(_array_frame(path), rows)
+        return _slices(_array_frame(path), how, rows)
     require(
         not begin.startswith((ZIP, OLD_EXCEL)),
         f"{path} is an archive or a spreadsheet, not a text: save the sheet as CSV, or unpack it",
@@ -92,10 +92,11 @@ def _first_bytes(path: Path) -> bytes:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def _slices(frame: pd.DataFrame, rows: int) -> Iterator[Chunk]:
+def _slices(frame: pd.DataFrame, how: Format, rows: int) -> Iterator[Chunk]:
     for start in range(0, len(frame), rows):
         part = frame.iloc[start : start + rows]
-        yield Chunk(part, np.arange(start, start + len(part)) + 1, (start + len(part)) / len(frame))
+        lines = np.arange(start, start + len(part)) + 1
+        yield Chunk(part, lines, (start + len(part)) / len(frame), how.missing, marks=how.marks)
 
 
 def _array_frame(path: Path) -> pd.DataFrame:
@@ -112,7 +113,7 @@ def _array_frame(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _parquet(path: Path, rows: int) -> Iterator[Chunk]:
+def _parquet(path: Path, how: Format, rows: int) -> Iterator[Chunk]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -127,7 +128,7 @@ def _parquet(path: Path, rows: int) -> Iterator[Chunk]:
                 lines = np.arange(start, start + len(frame)) + 1
                 start += len(frame)
                 if len(frame):
-                    yield Chunk(frame, lines, start / file.metadata.num_rows)
+                    yield Chunk(frame, lines, start / file.metadata.num_rows, how.missing, marks=how.marks)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({' '.join(str(error).split())})") from error
 

@@ -213,7 +213,7 @@ def explain_bad_cell(text: Any, column: TableColumn, asked: bool, share: float, 
     Args:
         asked: whether the user named the column's kind.
         share: of the column's cells that are numbers.
-        how: the format of the file; None where its cells are no texts.
+        how: the format of the file; None where the cell is no text.
     """
     out = f"leave the column out by {name_ignored(column.name)}"
     if how is None:

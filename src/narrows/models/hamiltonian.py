@@ -53,8 +53,8 @@ class HamiltonianAutoencoder(Autoencoder):
     equations 7 to 11.
 
     Raises:
-        UserError: `steps` below 0 or above 1,000, `largest_step` not above 0, an unknown tempering, one without steps, or a
-            posterior that is not Gaussian.
+        UserError: `steps` below 0 or above 1,000, `largest_step` not above 0, an unknown tempering, one without steps,
+            or a posterior that is not Gaussian.
 
     Example:
         >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))

@@ -62,8 +62,13 @@ class RunDirectory:
         """Create the directory for a new run and lock it against other processes and runs.
 
         Raises:
-            UserError: the directory cannot be written, already holds a run, or holds a link.
+            UserError: the directory cannot be written, already holds a run, holds a link, or is named by no UTF-8.
         """
+        try:
+            str(self.path).encode()  # as TensorBoard and the record write it
+        except UnicodeEncodeError as error:
+            shown = str(self.path).encode(errors="replace").decode()
+            raise UserError(f"the run directory {shown} has a name that is not UTF-8: choose another one") from error
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             require_plain_entries(self.path)

@@ -169,7 +169,7 @@ class Table:
         column = columns[int(np.flatnonzero(cells.bad[row] | cells.unseen[row])[0])]
         share = float(np.isfinite(numbers_of(features[column.name].dropna(), self.format.marks)).mean())
         text = features[column.name].iloc[row]
-        how = self.format if rows.unit == "line" else None
+        how = self.format if isinstance(text, str) else None
         way_out = explain_bad_cell(text, column, column.name in self.kinds, share, how)
         wrong = complaint(cells, features, columns, row)
         raise UserError(f"{rows.unit} {rows.lines[row]} of {rows.path}: {wrong}; {way_out}")
