@@ -59,7 +59,7 @@ def main() -> None:
 def _starts_from_record(arguments: list[str]) -> bool:
     """Whether `train` starts from a recorded config without `allow=`, by which the user vouches for packages."""
     keys = {argument.partition("=")[0] for argument in arguments}
-    return bool(keys & {"resume", "from_config"}) and "allow" not in keys
+    return bool(keys & {"resume", "replay", "from"}) and "allow" not in keys
 
 
 if __name__ == "__main__":
