@@ -67,7 +67,7 @@ def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
             line = re.sub(rf"\b{name}\b", "".join(run), line)
         line = line.replace("bottleneck.dim=4,16 seed=0,1", "bottleneck.dim=4 seed=0,1")
         _, command, *arguments = shlex.split(re.sub(r"sweep.trials=\d+", "sweep.trials=1", line))
-        small = SMALL if "-m" in arguments else ()
+        small = SMALL if "-m" in arguments else ()  # what starts from these runs is as small
         if command == "train":
             done = run_in_process(*arguments, *small, cwd=tmp_path)
         else:

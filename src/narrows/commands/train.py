@@ -90,9 +90,9 @@ def _expand(arguments: list[str]) -> list[str]:
     """The arguments with what `from=` stands for in its place; in a sweep, that of the choices all jobs share."""
     if not starts_from(arguments):
         return arguments
-    place = next(i for i, text in enumerate(arguments) if "=" in text and text[0] != "-")
-    options = arguments[:place]
-    found = expand(arguments[place:], _folders(arguments))
+    asked = [text for text in arguments if text[0] == "~" or ("=" in text and text[0] != "-")]
+    options = [text for text in arguments if text not in asked]
+    found = expand(asked, _folders(arguments))
     origin, _ = split_origin(found.overrides)
     assert origin is not None
     if not {"-m", "--multirun"} & set(options):

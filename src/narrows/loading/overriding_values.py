@@ -45,8 +45,3 @@ def _outermost(key: str, wanted: Mapping[str, Any]) -> str:
         if place in wanted or not any(other.startswith(f"{place}.") for other in wanted):
             return place
     return key
-
-
-def is_within(key: str, place: str) -> bool:
-    """Whether a dotted key is `place` or lies below it."""
-    return key == place or key.startswith(f"{place}.")

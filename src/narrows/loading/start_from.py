@@ -24,12 +24,12 @@ from narrows.config.composition import choice_files, config_dir
 from narrows.config.inferred_choices import own_choices
 from narrows.config.leftovers import GROUPS, RECIPES, PlainChoices, choices_of, clear, search_path
 from narrows.config.origin import MARK, Origin
-from narrows.config.plain_yaml import flatten
+from narrows.config.plain_yaml import flatten, is_within
 from narrows.config.quoting import quoted
 from narrows.errors import require
 from narrows.loading.adapt_config import adapt, require_no_download
 from narrows.loading.config_source import ConfigSource, read_source
-from narrows.loading.overriding_values import MISSING, differing_overrides, is_within, same
+from narrows.loading.overriding_values import MISSING, differing_overrides, same
 from narrows.loading.permitted_classes import require_trusted, shown
 
 OPTIONS = ("from", "sha256", "allow", "keep_loggers")
