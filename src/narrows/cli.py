@@ -16,6 +16,7 @@ narrows {version}: autoencoders as compositions of configs
   narrows train                                   a VAE on scikit-learn's digits, in under a minute
   narrows train variant=topk datamodule=mnist     another variant, other data
   narrows train -m seed=0,1 bottleneck.dim=8,16   a sweep; sweep.resume=true goes on with it
+  narrows train from=RUN likelihood=laplace       a run or a config.yaml again, with changes
   narrows train resume=RUN                        goes on with a run that was stopped
   narrows train --help                            every group and its choices
 
