@@ -66,8 +66,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("by_mail", [False, True])
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(("command", "by_mail"), [(command, i % 2 == 0) for i, command in enumerate(COMMANDS)], ids=str)
 def test_without_changes_it_is_the_record(command: tuple[str, ...], by_mail: bool, tmp_path: Path) -> None:
     place = record(tmp_path / "run", command, by_mail)
     again = values(expand([f"from={place}"]).overrides)[0]
@@ -91,7 +90,7 @@ ASKED = (
     *("trainer=gpu", "+task@tasks.odd=anomaly", "+schedule@loss.kl.weight=linear"),
 )
 RECORDED = (
-    (("variant=beta_vae", "seed=7", "trainer.max_epochs=3"), True),
+    pytest.param(("variant=beta_vae", "seed=7", "trainer.max_epochs=3"), True, marks=pytest.mark.slow),
     # By mail, that an experiment chose the corruption cannot be known, and a variant brings its own.
     (("experiment=denoising_mnist",), False),
 )
