@@ -43,7 +43,7 @@ def _train(asked: Any) -> int:
     if pid:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
-    sys.argv[1:] = [f"from_config={asked.file}", f"into={asked.into}", *adapted, *asked.overrides]
+    sys.argv[1:] = [f"replay={asked.file}", f"into={asked.into}", *adapted, *asked.overrides]
     code = call(train)
     sys.stdout.flush()
     sys.stderr.flush()

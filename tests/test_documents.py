@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import run_command, run_directories, run_in_process
+from command import COMMAND, manifest, run_command, run_directories, run_in_process
+from PIL import Image
 
 from narrows.config.composition import choice_files, config_dir
 
@@ -42,14 +44,15 @@ def section(title: str) -> str:
 
 
 DAY = section("Sweep, compare, reproduce")
+PICTURES = section("A day with your own pictures")
 
 
 def test_the_readme_has_commands() -> None:
-    assert len(commands(README.replace(DAY, ""))) >= 8
+    assert len(commands(README.replace(DAY, "").replace(PICTURES, ""))) >= 8
     assert len(commands(DAY, "narrows")) >= 7
 
 
-@pytest.mark.parametrize("line", commands(README.replace(DAY, "")))
+@pytest.mark.parametrize("line", commands(README.replace(DAY, "").replace(PICTURES, "")))
 def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     _, _, *arguments = shlex.split(line)
     small = () if {"--help", "--cfg"} & set(arguments) else SMALL
@@ -67,7 +70,7 @@ def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
             line = re.sub(rf"\b{name}\b", "".join(run), line)
         line = line.replace("bottleneck.dim=4,16 seed=0,1", "bottleneck.dim=4 seed=0,1")
         _, command, *arguments = shlex.split(re.sub(r"sweep.trials=\d+", "sweep.trials=1", line))
-        small = SMALL if "-m" in arguments else ()
+        small = SMALL if "-m" in arguments else ()  # what starts from these runs is as small
         if command == "train":
             done = run_in_process(*arguments, *small, cwd=tmp_path)
         else:
@@ -76,6 +79,38 @@ def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
         assert done.out.strip(), line
     assert "bitwise equal" in next(tmp_path.rglob("reproduction.json")).read_text()
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+@pytest.mark.slow
+def test_a_day_with_one_s_own_pictures(tmp_path: Path) -> None:
+    """Its commands in their order. The colleague's config is the first job's, mailed without its record."""
+    (tmp_path / "faces").mkdir()
+    draws = np.random.default_rng(0)
+    for number in range(40):
+        pixels = draws.integers(0, 256, size=(32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "faces" / f"{number}.png")
+    for line in commands(PICTURES, "narrows"):
+        _, command, *arguments = shlex.split(line.replace(" RUN", f" {next(iter(run_directories(tmp_path)), '')}"))
+        if command == "tensorboard":
+            watch_until_it_serves(arguments, tmp_path)
+            continue
+        if command == "train":
+            done = run_in_process(*arguments, *SMALL, cwd=tmp_path)
+        else:
+            done = run_command(command, *arguments, cwd=tmp_path, timeout=300)
+        assert done.code == 0, f"{line}\n{done.err}\n{done.out}"
+        shutil.copy(run_directories(tmp_path)[0] / "config.yaml", tmp_path / "colleague.yaml")
+    started = [told["from"]["path"] for run in run_directories(tmp_path) if "from" in (told := manifest(run))]
+    assert started == [str(tmp_path / "colleague.yaml")] * 3
+    assert "bitwise equal" in next(tmp_path.rglob("reproduction.json")).read_text()
+
+
+def watch_until_it_serves(arguments: list[str], cwd: Path) -> None:
+    with subprocess.Popen([COMMAND, "tensorboard", *arguments], cwd=cwd, stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None
+        assert re.match(r"\d+ runs at http://", shown.stdout.readline())
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(timeout=60) == 0
 
 
 def test_the_readme_s_python_runs(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ narrows {version}: autoencoders as compositions of configs
   narrows train                                   a VAE on scikit-learn's digits, in under a minute
   narrows train variant=topk datamodule=mnist     another variant, other data
   narrows train -m seed=0,1 bottleneck.dim=8,16   a sweep; sweep.resume=true goes on with it
+  narrows train from=RUN likelihood=laplace       a run or a config.yaml again, with changes
   narrows train resume=RUN                        goes on with a run that was stopped
   narrows train --help                            every group and its choices
 
@@ -59,7 +60,7 @@ def main() -> None:
 def _starts_from_record(arguments: list[str]) -> bool:
     """Whether `train` starts from a recorded config without `allow=`, by which the user vouches for packages."""
     keys = {argument.partition("=")[0] for argument in arguments}
-    return bool(keys & {"resume", "from_config"}) and "allow" not in keys
+    return bool(keys & {"resume", "replay", "from"}) and "allow" not in keys
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(plan: Plan) -> int:
         adapted = [f"{key}={value}" for key, value in plan.adapted.items()]
         allow = [f"allow={','.join(plan.allow)}"] if plan.allow else []
-        start = [f"from_config={plan.file.resolve()}", f"into={plan.into}"]
+        start = [f"replay={plan.file.resolve()}", f"into={plan.into}"]
         done = run_in_process(*start, *allow, *adapted, *plan.overrides, cwd=Path.cwd())
         sys.stderr.write(done.err)
         return done.code

@@ -47,7 +47,7 @@ def test_a_longer_run_keeps_its_curves_and_its_record_is_true(place: Path, caplo
     assert "the learning rate climbs again, from 0 to " in said
     assert "trainer.max_epochs=5 scheduler.T_max=5" in said
     assert "loss.kl.weight: steps=0.9 stays a share of the 9 optimiser steps" in said
-    train(place, "from_config=run/config.yaml", "into=again")
+    train(place, "replay=run/config.yaml", "into=again")
     assert equal(state(place / "run"), state(place / "again"))
 
 
@@ -90,7 +90,7 @@ def test_loggers_that_write_elsewhere(place: Path) -> None:
     said = train(place, "resume=run", "trainer.max_epochs=2").err
     assert "left out: logger 'far' writes elsewhere; keep_loggers=true keeps it" in said
     assert "far" in recorded_config(place / "run").logger, "the record still says what was asked for"
-    train(place, "from_config=run/config.yaml", "into=again")
+    train(place, "replay=run/config.yaml", "into=again")
 
 
 def recorded(folder: Path, *overrides: str) -> Path:
@@ -141,7 +141,7 @@ def test_a_resumed_run_needs_no_file_of_initial_weights(tmp_path: Path) -> None:
     train(tmp_path, "resume=run", "trainer.max_epochs=2")
 
 
-@pytest.mark.parametrize("arguments", [("resume=run",), ("from_config=run/config.yaml", "into=new")])
+@pytest.mark.parametrize("arguments", [("resume=run",), ("replay=run/config.yaml", "into=new")])
 def test_nothing_is_imported_from_the_working_directory(arguments: tuple[str, ...], tmp_path: Path) -> None:
     recorded(tmp_path / "run", "encoder._target_=theirs.Encoder")
     for name in ("theirs", "yaml", "hydra", "torch"):

@@ -114,7 +114,7 @@ def test_the_model_is_the_one_that_a_run_without_gives(with_flow: Path, plain: P
 
 def test_a_reproduction_judges_the_density_too(with_flow: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    done = run_in_process(f"from_config={with_flow / 'config.yaml'}", f"into={again}", cwd=tmp_path)
+    done = run_in_process(f"replay={with_flow / 'config.yaml'}", f"into={again}", cwd=tmp_path)
     assert done.code == 0, done.err
     assert figures(again) == figures(with_flow)
     judged = judge_weights(_weights(with_flow), _weights(again), 0.0)

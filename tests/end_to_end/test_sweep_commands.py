@@ -32,7 +32,7 @@ def test_a_sweep_and_its_resumption(tmp_path: Path) -> None:
     assert [(row["state"], float(row["val/loss"])) for row in rows] == [("completed", loss) for loss in losses]
     assert OmegaConf.load(sweep / SWEEP).plan.parameters == ["bottleneck.dim=2,3"]
     assert f"narrows compare {sweep.relative_to(tmp_path)}" in done.out
-    assert f"tensorboard --logdir {sweep.relative_to(tmp_path)}" in done.out
+    assert f"narrows tensorboard {sweep.relative_to(tmp_path)}" in done.out
     assert "2/2 done" in done.err
 
     # The arguments of the first time are known to the directory.

@@ -15,6 +15,7 @@ from narrows.commands.command_line import new_parser, run
 from narrows.compare.run_records import Record, is_run, read_run
 from narrows.compare.table_formats import console, shown
 from narrows.compare.two_runs import MISSING, Pair, pairs, surroundings_differences
+from narrows.config.plain_yaml import is_within
 from narrows.errors import UserError, printable, require
 from narrows.runs.file_names import METRICS
 
@@ -64,8 +65,12 @@ def _read(place: str) -> Record:
 def sections(a: Record, b: Record) -> dict[str, dict[str, Pair]]:
     """The differences by section; a section without differences is empty."""
     around = surroundings_differences(a.manifest, b.manifest)
+    config = _choices(a, b) | pairs(a.config, b.config)
+    # What was changed against the source comes first.
+    asked = [key for record in (a, b) for key in record.changed]
+    first = [key for key in config if any(is_within(key.removesuffix(" (choice)"), one) for one in asked)]
     return {
-        "config": _choices(a, b) | pairs(a.config, b.config),
+        "config": {key: config[key] for key in (*first, *(key for key in config if key not in first))},
         "command": pairs(_overrides(a), _overrides(b)),
         **around,
         "status": pairs(_status(a), _status(b)),
@@ -98,6 +103,9 @@ def _print(a: Record, b: Record, patch: bool) -> bool:
     found = sections(a, b)
     for mark, record in (("a", a), ("b", b)):
         out.print(f"{mark}  {printable(str(record.path))}", soft_wrap=True)
+        if record.source is not None:
+            changed = ", ".join(map(printable, record.changed)) or "nothing"
+            out.print(f"   from {record.source}; changed against it: {changed}", soft_wrap=True)
         for note in _notes(record):
             out.print(f"   note: {note}", soft_wrap=True)
     unread = {"metrics": [record.path for record in (a, b) if _without_figures(record)]}

@@ -3,7 +3,7 @@
     narrows reproduce RUN [--into DIR] [--allow PKG] [--tolerance 1e-6] [--threads N] [KEY=VALUE ...]
     narrows reproduce --from-config FILE [--against RUN] [...]
 
-The run is repeated by `narrows train from_config=...` in a process of its own with the recorded number of
+The run is repeated by `narrows train replay=...` in a process of its own with the recorded number of
 threads, because sums of floating point numbers depend on it. Exit codes: 0 bitwise equal, 3 equal within the
 tolerance, 4 different, 2 a user's mistake, 1 the run failed.
 """
@@ -154,7 +154,7 @@ def train(asked: Plan) -> int:
     allow = [f"allow={','.join(asked.allow)}"] if asked.allow else []
     allow += ["keep_loggers=true"] if asked.keep_loggers else []
     adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
-    command = [sys.executable, "-m", "narrows.commands.train", f"from_config={asked.file}", f"into={asked.into}"]
+    command = [sys.executable, "-m", "narrows.commands.train", f"replay={asked.file}", f"into={asked.into}"]
     # Its own process group, so that every signal reaches it exactly once, through this process.
     with (
         subprocess.Popen(

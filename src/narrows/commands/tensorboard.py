@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import signal
 import tempfile
@@ -61,6 +63,8 @@ def _run(options: argparse.Namespace) -> None:
             signal.pause()
         except KeyboardInterrupt:
             print("stopped")
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -75,13 +79,14 @@ def _serve(folder: str, host: str, port: int | None) -> str:
     """
     from tensorboard import program
 
-    for talkative in ("tensorboard", "absl", "werkzeug"):
-        logging.getLogger(talkative).setLevel(logging.ERROR)
+    # Its own levels are set anew while it starts, and every request of a browser would be a line.
+    logging.disable(logging.WARNING)
     server = program.TensorBoard()
     asked = [] if port is None else ["--port", str(port)]
     server.configure(argv=[None, "--logdir", folder, "--host", host, "--reload_multifile", "true", *asked])
     try:
-        return server.launch()
+        with contextlib.redirect_stderr(io.StringIO()):  # advice on its options; what goes wrong is raised
+            return server.launch()
     except program.TensorBoardServerException as error:
         raise UserError(f"tensorboard: {error}") from error
 

@@ -16,8 +16,10 @@ from omegaconf import DictConfig
 
 from narrows.config.composition import config_dir, register_resolvers
 from narrows.config.leftovers import clear
+from narrows.config.origin import split_origin
 from narrows.config.overrides import check_overrides
-from narrows.errors import explained, require
+from narrows.errors import explained, printable, require
+from narrows.loading.start_from import expand, require_permitted, starts_from
 from narrows.runs.job import Job, SweepJob
 from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
@@ -37,6 +39,7 @@ def task(config: DictConfig) -> Figures:
 
 def _job() -> Job:
     hydra_config = HydraConfig.get()
+    origin, asked = split_origin(list(hydra_config.overrides.task))
     require(
         hydra_config.mode is not RunMode.MULTIRUN,
         "narrows starts every job of a sweep as a process of its own: leave hydra/sweeper and hydra/launcher alone",
@@ -44,9 +47,10 @@ def _job() -> Job:
     choices = {key: str(value) for key, value in hydra_config.runtime.choices.items() if not key.startswith("hydra/")}
     return Job(
         directory=Path(hydra_config.runtime.output_dir),
-        overrides=list(hydra_config.overrides.task),
+        overrides=[*([] if origin is None else [f"from={origin.path}"]), *asked],
         choices={key: value for key, value in choices.items() if key != "sweep"},
         hydra=cast(DictConfig | None, HydraConfig.instance().cfg),
+        notes={} if origin is None else {"from": {"path": origin.path, "sha256": origin.sha256}},
         sweep=SweepJob.from_environment(),
     )
 
@@ -69,13 +73,34 @@ def _clear_leftovers(arguments: list[str]) -> list[str]:
     """The arguments with the overrides that clear leftovers; in a sweep, each job adds its own."""
     if {"-m", "--multirun"} & set(arguments):
         return arguments
-    folders = [text.partition("=")[2] for text in arguments if text.startswith("--config-dir=")]
-    folders += [after for text, after in pairwise(arguments) if text in ("-cd", "--config-dir")]
-    found = clear([text for text in arguments if not text.startswith("-")], folders)
+    found = clear([text for text in arguments if not text.startswith("-")], _folders(arguments))
     for note in found.notes:
-        print(note, file=sys.stderr)
+        print(printable(note), file=sys.stderr)
     place = next((i for i, text in enumerate(arguments) if "=" in text and text[0] != "-"), len(arguments))
     return [*arguments[:place], *found.overrides, *arguments[place:]]
+
+
+def _folders(arguments: list[str]) -> list[str]:
+    """Further config folders that the command line names."""
+    folders = [text.partition("=")[2] for text in arguments if text.startswith("--config-dir=")]
+    return folders + [after for text, after in pairwise(arguments) if text in ("-cd", "--config-dir")]
+
+
+def _expand(arguments: list[str]) -> list[str]:
+    """The arguments with what `from=` stands for in its place; in a sweep, that of the choices all jobs share."""
+    if not starts_from(arguments):
+        return arguments
+    asked = [text for text in arguments if text[0] == "~" or ("=" in text and text[0] != "-")]
+    options = [text for text in arguments if text not in asked]
+    found = expand(asked, _folders(arguments))
+    origin, _ = split_origin(found.overrides)
+    assert origin is not None
+    if not {"-m", "--multirun"} & set(options):
+        for note in found.notes:
+            print(printable(note), file=sys.stderr)
+        require_permitted(found.overrides, _folders(arguments), origin.allow)
+    sys.path[:0] = [os.getcwd()] if origin.allow and os.getcwd() not in sys.path else []
+    return [*options, *found.overrides]
 
 
 def _refuse_rerun(arguments: list[str]) -> None:
@@ -137,7 +162,7 @@ def main() -> None:
             sys.stdout.flush()
         return
     with explained():
-        sys.argv[1:] = _clear_leftovers(sys.argv[1:])
+        sys.argv[1:] = _clear_leftovers(_expand(sys.argv[1:]))
     entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
     with explained():
         _run_or_show(entry(task))

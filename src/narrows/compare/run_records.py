@@ -58,6 +58,19 @@ class Record:
         return [item for item in asked if isinstance(item, str)] if isinstance(asked, list) else []
 
     @property
+    def source(self) -> str | None:
+        """The config file that the run was started from, if it was."""
+        found = self.manifest.get("from")
+        path = found.get("path") if isinstance(found, dict) else None
+        return printable(path) if isinstance(path, str) else None
+
+    @property
+    def changed(self) -> list[str]:
+        """The keys that were changed against that source."""
+        asked = [text.partition("=")[0].lstrip("+~").rpartition("@")[2] for text in self.overrides]
+        return [] if self.source is None else [key for key in asked if key != "from"]
+
+    @property
     def usable(self) -> bool:
         """Whether the record has a config to compare."""
         return bool(self.config)

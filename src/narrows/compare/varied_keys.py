@@ -8,6 +8,7 @@ from typing import Any
 
 from narrows.compare.run_records import Record
 from narrows.compare.two_runs import MISSING
+from narrows.config.plain_yaml import is_within
 
 BOOKKEEPING = re.compile(
     r"name|tags(\..*)?|notes|output_dir|data_dir|.*\.data_dir|logger(\..*)?|sweep|callbacks|callbacks\.(progress|pictures)(\..*)?"
@@ -33,7 +34,9 @@ def differing_columns(records: Sequence[Record], everything: bool = False) -> di
     for key in sorted(columns, key=_rank):
         if key not in shown and not _follows(key, columns[key], shown):
             shown[key] = columns[key]
-    return _ordered(shown)
+    changed = {key for record in records for key in record.changed}
+    first = {key: shown[key] for key in shown if any(is_within(key, one) for one in changed)}
+    return _ordered(first) | _ordered({key: shown[key] for key in shown if key not in first})
 
 
 def _all_columns(records: Sequence[Record]) -> dict[str, list[Any]]:

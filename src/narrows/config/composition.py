@@ -99,14 +99,15 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 
 def checked(config: DictConfig) -> DictConfig:
-    """The config with every reference resolved and the keys of sweeps removed, after all checks.
+    """The config with every reference resolved and without the keys of sweeps and of `from=`, after all checks.
 
     Raises:
         UserError: a key or an option that does not exist, or a value of the wrong type.
     """
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
-    values.pop("sweep", None)
+    for key in ("sweep", "from"):
+        values.pop(key, None)
     resolved = OmegaConf.create(values)
     OmegaConf.set_struct(resolved, True)
     check_layout(resolved, OmegaConf.to_yaml(config))

@@ -54,25 +54,25 @@ def clear(arguments: Sequence[str], folders: Sequence[str] = ()) -> Cleared:
         UserError: a value refers to an option of a choice that was replaced.
         HydraException, OmegaConfBaseException: the choices do not compose.
     """
-    asked = _choices(arguments)
+    asked = choices_of(arguments)
     chosen = {key: text for key, text in asked.items() if key.split("@")[0] in GROUPS or "@" in key}
     recipes = {group: asked[group] for group in RECIPES if group in asked}
     if not any(_is_mentioned(group, asked, folders) for group in GROUPS if group in chosen):
         return Cleared()
-    outer = _search_path(arguments, folders)
+    outer = search_path(arguments, folders)
     now = composed("train", (*outer, *recipes.values(), *chosen.values()))
     recipe = composed("train", (*outer, *recipes.values()))
     told = {_key(argument) for argument in arguments}
     found = Cleared()
     for group in GROUPS:
         if group in chosen and now.choices.get(group) != recipe.choices.get(group):
-            _clear_group(found, group, now, recipe, _Plain(outer, group, chosen), told)
+            _clear_group(found, group, now, recipe, PlainChoices(outer, group, chosen), told)
     _check_references(now, recipe, found, chosen, told)
     return found
 
 
 @dataclass(frozen=True)
-class _Plain:
+class PlainChoices:
     """A group's choices as their own yaml files give them, before any variant or experiment changes them."""
 
     outer: tuple[str, ...]
@@ -107,7 +107,7 @@ class _Plain:
 
 
 def _clear_group(
-    found: Cleared, group: str, now: Composition, recipe: Composition, plain: _Plain, told: set[str]
+    found: Cleared, group: str, now: Composition, recipe: Composition, plain: PlainChoices, told: set[str]
 ) -> None:
     before, after = recipe.choices.get(group), now.choices.get(group) or _several(plain.chosen[group])
     old, kept = recipe.of(group), plain.of(after)
@@ -201,7 +201,7 @@ def _told(key: str, told: set[str]) -> bool:
     return any(".".join(parts[:size]) in told for size in range(2, len(parts) + 1))
 
 
-def _search_path(arguments: Iterable[str], folders: Sequence[str]) -> tuple[str, ...]:
+def search_path(arguments: Iterable[str], folders: Sequence[str]) -> tuple[str, ...]:
     own = tuple(argument for argument in arguments if argument.startswith("hydra.searchpath="))
     places = ",".join(f"'file://{Path(folder).resolve()}'" for folder in folders)
     return own or ((f"hydra.searchpath=[{places}]",) if folders else ())
@@ -233,7 +233,7 @@ def _texts(group: str, name: str, folders: Sequence[str]) -> Iterator[str]:
             yield from (text for one in RECIPES if one in chosen for text in _texts(one, str(chosen[one]), folders))
 
 
-def _choices(arguments: Iterable[str]) -> dict[str, str]:
+def choices_of(arguments: Iterable[str]) -> dict[str, str]:
     """The choices that overrides make, by group with its package; the last override of a group counts."""
     found: dict[str, str] = {}
     for argument in arguments:

@@ -26,6 +26,7 @@ KEYS = {
     "loss.nested_nll": "loss.matryoshka",
     "tasks.features": "tasks.probe",
     "prior": "density",
+    "from_config": "from",
 }
 """Renamed config keys and groups; the keys below them are renamed too."""
 MOVED = {"model=missing_indicator": "input=missing_indicator"}

@@ -105,5 +105,5 @@ def override(config: DictConfig, text: str) -> None:
     _refuse_choice(config, key, value)
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
-        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))}")
+        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))} (config.yaml lists all)")
     OmegaConf.update(config, key, value, merge=False, force_add=True)

@@ -152,3 +152,8 @@ def flatten(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
     return flat
+
+
+def is_within(key: str, place: str) -> bool:
+    """Whether a dotted key is `place` or lies below it."""
+    return key == place or key.startswith(f"{place}.")

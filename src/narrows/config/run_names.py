@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from narrows.config.origin import split_origin
+
 LIMIT = 100
 """Most characters of a name; file systems allow 255 bytes, of which time, number and temporary files need some."""
 SILENT = re.compile(
@@ -17,6 +19,8 @@ SILENT = re.compile(
 def asked_name(overrides: Iterable[str]) -> str:
     """What the overrides ask for in one word, such as `likelihood=laplace,batch_size=32`; empty where they ask for
     nothing that a name says."""
+    origin, asked = split_origin(list(overrides))
+    overrides = asked if origin is None else [f"from={origin.name}", *asked]
     pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides]
     pairs = [(key, value) for key, value in pairs if not SILENT.fullmatch(key)]
     short = shortest([key for key, _ in pairs])

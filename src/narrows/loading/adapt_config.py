@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from narrows.config.quoting import quoted
 from narrows.errors import require
 from narrows.loading.permitted_classes import without_foreign_loggers
-
-PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 
 
 def adapt(
@@ -108,28 +106,3 @@ def _leaves(node: Any, place: str) -> Iterator[tuple[str, str, Any]]:
             yield from _leaves(value, f"{place}.{key!s}")
         else:
             yield f"{place}.{key!s}", str(key), value
-
-
-def quoted(value: Any) -> str:
-    """A plain value as Hydra's override grammar writes it.
-
-    Raises:
-        UserError: a key that the grammar cannot express.
-    """
-    if isinstance(value, dict):
-        odd = [key for key in value if not PLAIN_KEY.fullmatch(str(key))]
-        require(not odd, f"{str(odd[0] if odd else '')!r} is no name of an option")
-        return "{" + ",".join(f"{key}:{quoted(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(quoted, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    # Backslashes are special only before a quote and at the end.
-    text = re.sub(r"(\\*)('|$)", _escaped, str(value))
-    return f"'{text}'"
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[1] * 2 + ("\\'" if found[2] else "")

@@ -21,7 +21,7 @@ References (`${...}`) are refused: a recorded config is resolved, and a resolver
 
 Other options: the Trainer's `logger`, `callbacks` and `default_root_dir` are replaced by narrows' own, so that its
 profilers write below the run directory. Paths of data have to be read; their content can leave the machine only through
-loggers, and `narrows reproduce`, `resume=` and `from_config=` drop those that talk to servers (`wandb`, `mlflow` with
+loggers, and `narrows reproduce`, `resume=` and `from=` drop those that talk to servers (`wandb`, `mlflow` with
 its `tracking_uri`) and download no data unless they are told where to. A config can still ask for more memory or time
 than there is.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -11,7 +11,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from narrows.config.composition import check_keys, checked
 from narrows.config.leftovers import clear
+from narrows.config.origin import split_origin
 from narrows.errors import require
+from narrows.loading.permitted_classes import require_trusted
+from narrows.loading.start_from import expand
 from narrows.sweeps.reported_figures import why_not_reported
 from narrows.sweeps.sweep_plan import Plan
 
@@ -30,9 +33,11 @@ def check_jobs(plan: Plan, master: DictConfig, loader: ConfigLoader) -> None:
     refusals: dict[str, list[str | None]] = {metric: [] for metric in plan.objectives}
     try:
         for overrides in samples(plan):
-            job = [*plan.fixed, *overrides]
+            job = expand([*plan.fixed, *overrides], config_folders(loader)).overrides
             left = clear(job, config_folders(loader))
-            config = check_job(loader.load_sweep_config(master, [*left.overrides, *job]))
+            origin, _ = split_origin(job)
+            allow = None if origin is None else origin.allow
+            config = check_job(loader.load_sweep_config(master, [*left.overrides, *job]), allow)
             for metric, reasons in refusals.items():
                 reasons.append(why_not_reported(metric, config))
     finally:
@@ -49,13 +54,22 @@ def config_folders(loader: ConfigLoader) -> list[str]:
     return [str(item.path).removeprefix("file://") for item in places if item.provider == "command-line"]
 
 
-def check_job(config: DictConfig) -> DictConfig:
-    """The resolved config of a job that Hydra has composed, after the checks of a single run."""
+def check_job(config: DictConfig, allow: Sequence[str] | None = None) -> DictConfig:
+    """The resolved config of a job that Hydra has composed, after the checks of a single run.
+
+    Args:
+        allow: packages that the user vouches for, where the config comes from a file, which may name nothing else
+            beside what narrows permits.
+    """
     # References to Hydra's own config ("${hydra:...}") are resolved from here.
     HydraConfig.instance().cfg = config.copy()  # type: ignore[assignment]
     with open_dict(config):
-        for key in ("hydra", "sweep"):
+        for key in ("hydra", "sweep", "from"):
             config.pop(key, None)
+    if allow is not None:
+        resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+        assert isinstance(resolved, DictConfig)
+        require_trusted(resolved, allow)
     return checked(config)
 
 

@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.building import build
+from narrows.config.origin import split_origin
 from narrows.errors import UserError, explained, naming, require
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import check_jobs, check_sweep, config_folders
@@ -47,7 +48,7 @@ def sweep(loader: ConfigLoader, config: DictConfig, arguments: list[str], option
 def run(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> int:
     """Run or resume the sweep; returns its exit code."""
     check_sweep(config)
-    config, arguments = _as_before(loader, config, arguments)
+    config, arguments = _as_before(loader, config, _as_typed(arguments))
     plan = make_plan(config.sweep, arguments, loader)
     check_jobs(plan, config, loader)
     workers: Workers = build(config.sweep.workers, "sweep.workers")
@@ -110,8 +111,15 @@ def conduct(
 
 def _again(config: DictConfig) -> list[str]:
     """The overrides of this command, without those that ask to resume."""
-    overrides = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+    overrides = [*config.hydra.overrides.hydra, *_as_typed(list(config.hydra.overrides.task))]
     return [o for o in map(str, overrides) if not o.startswith(("sweep.resume=", "sweep.retry_failed=", "hydra.mode="))]
+
+
+def _as_typed(overrides: list[str]) -> list[str]:
+    """The overrides with `from=` in place of what it stands for: every job reads the source anew, beside its own
+    choices."""
+    origin, asked = split_origin(overrides)
+    return [*([] if origin is None else origin.arguments()), *asked]
 
 
 def _as_before(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> tuple[DictConfig, list[str]]:

@@ -33,7 +33,7 @@ def print_summary(table: Table, directions: Sequence[str], command: str) -> None
     elif table.count(State.FAILED):
         out.print(f"try them again:  {command} sweep.resume=true sweep.retry_failed=true", soft_wrap=True)
     place = shlex.quote(shortest(table.sweep))
-    lines = (place, f"narrows compare {place}", f"tensorboard --logdir {place}")
+    lines = (place, f"narrows compare {place}", f"narrows tensorboard {place}")
     for name, line in zip(("sweep", "compare", "TensorBoard"), lines, strict=True):
         out.print(f"{name:<12} {line}", soft_wrap=True)
 

@@ -1,7 +1,7 @@
 """`narrows train` from a recorded config, without Hydra: resuming a run, or replaying it in a new directory.
 
     narrows train resume=RUN [allow=PACKAGE,...] [KEY=VALUE ...]
-    narrows train from_config=FILE into=DIR [allow=PACKAGE,...] [KEY=VALUE ...]
+    narrows train replay=FILE into=DIR [allow=PACKAGE,...] [KEY=VALUE ...]     what narrows reproduce calls
 
 A recorded config may come from a stranger: `narrows.loading.permitted_classes` decides what it may execute. Nothing is
 imported from the working directory without `allow=`, nothing is downloaded unless `data_dir=` says where to, and
@@ -29,7 +29,7 @@ from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.run_directory import read_manifest
 from narrows.runs.train_log import TrainLog
 
-OPTIONS = ("resume", "from_config", "into", "allow", "keep_loggers")
+OPTIONS = ("resume", "replay", "into", "allow", "keep_loggers")
 CONTINUABLE = ("trainer", "callbacks", "logger", "tasks", "data_dir", "datamodule.loading", "checkpoint")
 """The keys that may change when a run is resumed, because they do not change its figures so far. So may the paths of
 data: a checksum of their content decides whether they are the same."""
@@ -39,7 +39,7 @@ FIXED = ("trainer.limit_train_batches", "trainer.overfit_batches")
 
 def is_asked(arguments: list[str]) -> bool:
     """Whether this command line starts from a recorded config."""
-    return any(argument.startswith(("resume=", "from_config=")) for argument in arguments)
+    return any(argument.startswith(("resume=", "replay=")) for argument in arguments)
 
 
 def main(arguments: list[str]) -> None:
@@ -58,8 +58,8 @@ def main(arguments: list[str]) -> None:
         require("into" not in options, "resume= goes on in the run's own directory: leave into= out")
         config, job = _resumed(Path(options["resume"]), overrides, allow, keep == "true")
     else:
-        require("into" in options, "from_config= needs into=, the directory of the new run")
-        config, job = _replayed(Path(options["from_config"]), Path(options["into"]), overrides, allow, keep == "true")
+        require("into" in options, "replay= needs into=, the directory of the new run")
+        config, job = _replayed(Path(options["replay"]), Path(options["into"]), overrides, allow, keep == "true")
 
     from narrows.training.experiment import run
 

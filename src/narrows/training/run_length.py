@@ -109,6 +109,6 @@ def _look_ahead(module: AutoencoderModule, job: Job, epochs: Any, done: int, cur
     if cure and done and (highest := max(rest[rest.index(lowest) :])) > lowest * (1 + 1e-6):
         log.warning(
             "the learning rate climbs again, from %.3g to %.3g: for one curve over %s epochs start a new run: narrows "
-            "train from_config=%s into=DIR trainer.max_epochs=%s %s",
-            *(lowest, highest, epochs, job.directory / CONFIG, epochs, " ".join(cure)),
+            "train from=%s trainer.max_epochs=%s %s",
+            *(lowest, highest, epochs, job.directory, epochs, " ".join(cure)),
         )

@@ -17,7 +17,7 @@ from narrows.compare.run_records import read_history
 from narrows.data.datamodule import DataModule
 from narrows.errors import UserError, first_line, nearest, require
 from narrows.runs import checkpoint_files
-from narrows.runs.file_names import CHECKPOINTS, CONFIG, HISTORY
+from narrows.runs.file_names import CHECKPOINTS, HISTORY
 from narrows.runs.job import Job
 from narrows.runs.old_names import current_figures
 from narrows.training.lightning_module import AutoencoderModule
@@ -99,7 +99,7 @@ def _require_none_lost(directory: Path, manifest: Mapping[str, Any], config: Dic
     require(
         not trained and not _is_past_first(directory, config),
         f"{directory} was trained, but {folder} holds no checkpoint to go on from: put last.ckpt back, or train anew: "
-        f"narrows train from_config={directory / CONFIG} into=DIR",
+        f"narrows train from={directory}",
     )
 
 

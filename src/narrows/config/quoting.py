@@ -1,0 +1,35 @@
+"""Plain values as Hydra's override grammar writes them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from narrows.errors import require
+
+PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+
+
+def quoted(value: Any) -> str:
+    """A plain value as Hydra's override grammar writes it.
+
+    Raises:
+        UserError: a key that the grammar cannot express.
+    """
+    if isinstance(value, dict):
+        odd = [key for key in value if not PLAIN_KEY.fullmatch(str(key))]
+        require(not odd, f"{str(odd[0] if odd else '')!r} is no name of an option")
+        return "{" + ",".join(f"{key}:{quoted(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(quoted, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    # Backslashes are special only before a quote and at the end.
+    text = re.sub(r"(\\*)('|$)", _escaped, str(value))
+    return f"'{text}'"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[1] * 2 + ("\\'" if found[2] else "")
