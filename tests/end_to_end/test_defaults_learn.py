@@ -1,7 +1,7 @@
 """With no option but the path, a run learns: it ends clearly better than the mean, and not far behind PCA.
 
-The yardstick is PCA with as many components as the latent has values, unless that is nearly exact: then it is a tenth of
-the variance, or what PCA leaves that has the components of 90% of it. Thirty-two components of forty columns rebuild
+The yardstick is PCA with as many components as the latent has values, unless that is nearly exact: then it is a tenth
+of the variance, or what PCA leaves that has the components of 90% of it. Thirty-two components of forty columns rebuild
 even the columns' noise, which no network learns from 300 rows, and should not.
 """
 
