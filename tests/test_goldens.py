@@ -23,6 +23,7 @@ from command import composed
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from narrows.config.auto_values import decided
 from narrows.config.building import build
 from narrows.config.composition import config_dir
 from narrows.loading.model_from_config import build_model
@@ -54,8 +55,9 @@ class Losses(CSVHistory):
 
 def config_of(variant: str) -> DictConfig:
     """The config that `narrows train variant=... datamodule=...` composes, of codebooks a smaller one."""
-    data = "series" if variant.startswith("sequential") else "digits"
-    config = composed(f"variant={variant}", f"datamodule={data}", "trainer=cpu", "trainer.precision=64-true")
+    # Of series with the likelihood that was their default when the first goldens were written.
+    data = ("datamodule=series", "likelihood=gaussian") if variant.startswith("sequential") else ("datamodule=digits",)
+    config = decided(composed(f"variant={variant}", *data, "trainer=cpu", "trainer.precision=64-true"))
     if "kmeans" in config.bottleneck:
         # Fewer codes than rows to start them at: of two equal codes, rounding would choose.
         config.bottleneck.codes = 64

@@ -38,6 +38,21 @@ def test_kl_and_active_units() -> None:
     assert found["test/l0"] == 2
 
 
+def test_a_latent_that_has_collapsed_is_named_with_its_remedies() -> None:
+    truth = PPCA(latents=2)
+    x = truth.evidence.sample((30,))
+    told = context(truth.model(), _data(x))
+    run_tasks({"l": LatentFigures()}, told)
+    assert not told.warnings
+    truth.weight.mul_(1e-3)
+    collapsed = context(truth.model(), _data(x))
+    run_tasks({"l": LatentFigures()}, collapsed)
+    (warning,) = collapsed.warnings
+    for remedy in ("gaussian_optimal", "schedule@loss.kl.weight", "free_bits"):
+        assert remedy in warning
+    assert "COLLAPSED" in warning
+
+
 def test_the_discrepancy_is_nought_where_the_latents_are_the_prior_s_and_not_elsewhere() -> None:
     truth = PPCA(latents=2)
     x = truth.evidence.sample((600,))

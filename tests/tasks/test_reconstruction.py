@@ -113,6 +113,33 @@ def test_pca_has_as_many_components_as_the_latent_has_dimensions() -> None:
     assert found["test/pca/mse"] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_pca_that_leaves_no_error_has_one_of_nine_tenths_beside_it() -> None:
+    data = _unit_data(n=80)
+    assert "test/pca_90/mse" not in run_tasks(
+        {"r": Reconstruction()}, context(_constant_model(data.spec, _mean(data)), data)
+    )
+    full = instances.model(data.spec, bottleneck=partial(Deterministic, dim=64))
+    found = run_tasks({"r": Reconstruction()}, context(full, data))
+    assert found["test/pca/variance_unexplained"] < 1e-6
+    assert 0.05 < found["test/pca_90/variance_unexplained"] < 0.5
+    assert found["test/pca_90/mse"] < found["test/mean/mse"]
+
+
+def test_a_model_that_draws_z_is_also_judged_at_a_draw() -> None:
+    data = _unit_data()
+    model = instances.model(data.spec, bottleneck=instances.BOTTLENECKS["gaussian"])
+    found = run_tasks({"r": Reconstruction()}, context(model, data))
+    assert found["test/drawn/mse"] != found["test/mse"]
+    ratio = found["test/drawn/mse"] / found["test/mean/mse"]
+    assert found["test/drawn/variance_unexplained"] == pytest.approx(ratio)
+    plain = instances.model(data.spec, bottleneck=instances.BOTTLENECKS["deterministic"])
+    assert "test/drawn/mse" not in run_tasks({"r": Reconstruction()}, context(plain, data))
+
+
+def _mean(data: Rows) -> torch.Tensor:
+    return data.splits["train"].x.mean(0)
+
+
 def test_a_denoiser_is_also_judged_from_the_corrupted_input() -> None:
     spec = _unit_data().spec
     noise = partial(GaussianNoise, sigma=0.3, clip=False)

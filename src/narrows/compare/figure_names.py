@@ -16,6 +16,7 @@ ROWS = {
     "test/bce": "BCE per value (nats)",
     "test/psnr": "PSNR (dB)",
     "test/variance_unexplained": "variance unexplained",
+    "test/drawn/variance_unexplained": "variance unexplained at a draw of z",
     "test/ssim": "SSIM",
     "test/ms_ssim": "MS-SSIM",
     "test/nll_at_point": "-log p(x|z) at the point (nats)",
@@ -110,6 +111,7 @@ ROWS = {
 
 CLASSICS = {
     "pca": "PCA",
+    "pca_90": "PCA, 90%",
     "ica": "ICA",
     "mixture": "pixel mixture",
     "train": "training rows",

@@ -16,6 +16,7 @@ from typing import Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from narrows.config.auto_values import decided
 from narrows.config.option_types import LARGEST, check_types
 from narrows.config.plain_yaml import flatten
 from narrows.config.run_names import asked_name, plain
@@ -99,7 +100,8 @@ def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 
 def checked(config: DictConfig) -> DictConfig:
-    """The config with every reference resolved and without the keys of sweeps and of `from=`, after all checks.
+    """The config with every reference resolved and without the keys of sweeps and of `from=`, after all checks; what it
+    leaves to the data is still `auto`.
 
     Raises:
         UserError: a key or an option that does not exist, or a value of the wrong type.
@@ -110,8 +112,9 @@ def checked(config: DictConfig) -> DictConfig:
         values.pop(key, None)
     resolved = OmegaConf.create(values)
     OmegaConf.set_struct(resolved, True)
-    check_layout(resolved, OmegaConf.to_yaml(config))
-    check_keys(resolved)
+    tried = decided(resolved)
+    check_layout(tried, OmegaConf.to_yaml(config))
+    check_keys(tried)
     return resolved
 
 

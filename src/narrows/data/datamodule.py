@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
+SIZES, BATCHES = (128, 64, 32), 20
+"""The sizes of a batch that is left to the data: the largest of which an epoch has so many."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class DataModule(LightningDataModule):
 
     Args:
         source: loads the examples; see `narrows.data`.
-        batch_size: of the global batch: process r of w serves its rows r, r + w, ...
+        batch_size: of the global batch: process r of w serves its rows r, r + w, ... `auto`: 128, or less of few.
         validation: fraction or number of the development rows; `official` for the source's own validation split
             (which a fraction or folds pool with the training rows); `auto` for that, or else a tenth.
         folds: number of parts into which the development rows are cut; part `fold` validates, and `validation` is
@@ -72,7 +74,7 @@ class DataModule(LightningDataModule):
     def __init__(
         self,
         source: Source,
-        batch_size: int = 128,
+        batch_size: int | Literal["auto"] = 128,
         validation: float | Literal["official", "auto"] = 0.1,
         folds: int | None = None,
         fold: int = 0,
@@ -83,9 +85,10 @@ class DataModule(LightningDataModule):
         super().__init__()
         choices = ("none", "static", "dynamic")
         require(binarise in choices, f"unknown binarise={binarise!r}: {nearest(str(binarise), choices)}")
-        require(batch_size >= 1, f"batch_size={batch_size} must be at least 1")
+        right = batch_size == "auto" or (isinstance(batch_size, int) and batch_size >= 1)
+        require(right, f"batch_size={batch_size} must be at least 1, or auto")
         self.source = source
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self.plan = Plan(validation, folds, fold, split_seed)
         require(
             callable(getattr(source, "load", None)),
@@ -99,6 +102,13 @@ class DataModule(LightningDataModule):
         self.reading: list[str] = []
         """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """The number of examples in a global batch; where it was left to the data, after `setup`."""
+        if isinstance(self._batch_size, int):
+            return self._batch_size
+        return next((size for size in SIZES if self.spec.size >= BATCHES * size), SIZES[-1])
 
     def setup(self, stage: str | None = None) -> None:
         """Load, check and split the data, once for all stages."""

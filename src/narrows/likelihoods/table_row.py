@@ -70,7 +70,7 @@ class MixedLikelihood(Likelihood):
     every value. As in "Handling Incomplete Heterogeneous Data using VAEs" (Nazabal et al., 2020,
     https://arxiv.org/abs/1807.03653), section 3.1.
 
-    `scope="column"`: every numeric column has a learned sigma, starting at `sigma` and never below `minimum`.
+    `scope="column"`: every numeric column has a learned sigma, starting at `sigma`, never below `minimum`.
     `scope="fixed"`: `sigma` in all of them.
 
     Raises:
@@ -90,7 +90,7 @@ class MixedLikelihood(Likelihood):
         spec: DataSpec,
         *,
         scope: Literal["column", "fixed"] = "column",
-        sigma: float = 1.0,
+        sigma: float = 0.3,
         minimum: float = 0.01,
     ) -> None:
         super().__init__(spec)
@@ -106,7 +106,8 @@ class MixedLikelihood(Likelihood):
         self.groups = _groups(spec.columns)
         kinds = [column.kind == "numeric" for column in spec.columns for _ in range(column.width)]
         self.register_buffer("numeric", torch.tensor(kinds), persistent=False)
-        start = torch.full((sum(kinds),), math.log(sigma))
+        # A learned sigma below its minimum has no gradient.
+        start = torch.full((sum(kinds),), math.log(max(sigma, 1.01 * minimum) if scope == "column" else sigma))
         self.log_sigma = nn.Parameter(start, requires_grad=scope == "column")
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:

@@ -61,12 +61,26 @@ def _in_its_room(target: str) -> str:
 
 IDENTITY = {"_target_": "narrows.inputs.Identity", "_partial_": True}
 INDICATOR = {"_target_": "narrows.inputs.MissingIndicator", "_partial_": True}
+LATER_FIGURES = {"narrows.tasks.Reconstruction": {"at_draw": False, "pca_90": False}}
+"""By task, the options that it had not had when it reported less: a run recorded without them is repeated as it was."""
 INDICATOR_MODEL = "narrows.models.MissingIndicatorAutoencoder"
 
 
 def current_config(values: Any) -> Any:
     """A recorded config with today's names and structure."""
-    return _with_input(_current(values))
+    return _without_later_figures(_with_input(_current(values)))
+
+
+def _without_later_figures(values: Any) -> Any:
+    """The config, whose tasks report what they did when it was recorded."""
+    tasks = values.get("tasks") if isinstance(values, dict) else None
+    if not isinstance(tasks, dict):
+        return values
+    recorded = {
+        name: LATER_FIGURES.get(str(node.get("_target_")), {}) | node if isinstance(node, dict) else node
+        for name, node in tasks.items()
+    }
+    return values | {"tasks": recorded}
 
 
 def _with_input(values: Any) -> Any:

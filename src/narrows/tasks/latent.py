@@ -122,6 +122,13 @@ class LatentFigures(Task):
         require(sums.examples > 0, "task latent: the test split is empty")
         found = FigureTable()
         sums.fill(found, self.threshold)
+        if sums.collapsed(self.threshold):
+            kl = sums.divergence / sums.examples if sums.divergence is not None else 0.0
+            context.warn(
+                f"THE LATENT HAS COLLAPSED: KL {kl:.3g} nats, no active unit, so that z says nothing of x; remedies: "
+                "likelihood=gaussian_optimal or a smaller likelihood.sigma, a warm-up of the KL "
+                "(+schedule@loss.kl.weight=linear loss.kl.weight.steps=0.5), free bits (loss.kl.free_bits=0.1)"
+            )
         found.add(self._discrepancy(context), condition=self.name)
         return found
 
@@ -168,6 +175,10 @@ class _Sums:
             self.named = latent.maps is not None
             for name, (size, codes) in latent.books.items():
                 self.histograms.setdefault(name, CodeHistogram(size)).add(codes)
+
+    def collapsed(self, threshold: float) -> bool:
+        """Whether no unit of a variational latent is active."""
+        return self.divergence is not None and not bool((self.means.variance > threshold).any())
 
     def fill(self, found: FigureTable, threshold: float) -> None:
         """Add the figures of what was seen to the table."""

@@ -16,7 +16,7 @@ from narrows.evaluation import subset
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
-from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
+from narrows.tasks.classics.mean_pca_ridge import PCA_90, Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
@@ -28,13 +28,13 @@ from narrows.tasks.measures.reconstruction_errors import (
     value_counts,
 )
 from narrows.tasks.measures.standard_errors import with_error
-from narrows.types import Batch, DataSpec
+from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
 
 Row = tuple[str, str]
 """Method and condition: a row of the table."""
-CORRUPTED, HIDDEN = "corrupted", "hidden"
+CORRUPTED, HIDDEN, DRAWN = "corrupted", "hidden", "drawn"
 SHOWN = 4
 """Number of worst reconstructed examples shown, and of best ones."""
 
@@ -49,6 +49,10 @@ class Reconstruction(Task):
     corrupted to clean; one whose corruption hides values also on these alone (`test/hidden/...`), beside the mean
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
+    Where z is drawn, the model is also judged at one draw of it (`test/drawn/...`): the decoder of a collapsed latent
+    has been at draws alone. Where PCA with so many components leaves no error on the training split, there is also one
+    with those of 90% of the variance (`test/pca_90/...`).
+
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
     least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
@@ -58,6 +62,8 @@ class Reconstruction(Task):
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
+        at_draw: whether the model is judged at a draw of z too.
+        pca_90: whether a PCA that leaves no error has one of 90% of the variance beside it.
 
     Raises:
         UserError: `max_rows` below 1.
@@ -70,9 +76,9 @@ class Reconstruction(Task):
         *declared(("mse", "psnr"), ("mean",)),
     )
 
-    def __init__(self, *, max_rows: int | None = None) -> None:
+    def __init__(self, *, max_rows: int | None = None, at_draw: bool = True, pca_90: bool = True) -> None:
         require_at_least(1, "task reconstruction:", max_rows=max_rows)
-        self.max_rows = max_rows
+        self.max_rows, self.at_draw, self.pca_90 = max_rows, at_draw, pca_90
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no squared error" if spec.kind == "tokens" else None
@@ -81,18 +87,49 @@ class Reconstruction(Task):
         classics = fit_classics(context, self.max_rows)
         labels = context.spec.trained_labels
         found = FigureTable()
-        sums = _judge(context, classics, context.batches("test"), found)
+        sums = self._judge(context, classics, context.batches("test"), found)
         of = "is empty" if labels is None else f"has no example of the labels {labels} that were trained on"
         require(bool(sums), f"task reconstruction: the test split {of}")
         self._compare(context, sums, classics.pca.n_components_)
         _show(context, sums[MODEL, ""].example_errors)
-        others = _judge(context, classics, context.other_labels(), found, OTHER_LABELS)
+        others = self._judge(context, classics, context.other_labels(), found, OTHER_LABELS)
         if others:
             count = others[MODEL, ""].examples
             log.info(
                 "reconstruction is of the trained labels %s; the other %d test examples stand apart", labels, count
             )
         return found
+
+    def _judge(
+        self,
+        context: TaskContext,
+        classics: Classics,
+        batches: Iterable[Batch],
+        table: FigureTable,
+        heading: str = "",
+    ) -> dict[Row, ErrorSums]:
+        """The errors of the model and of the other methods by row of the table, which their figures are added to, under
+        `heading`; empty without batches."""
+        bounds = context.spec.bounds
+        unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
+        sums: dict[Row, ErrorSums] = {}
+        closer = _Closer(context.spec, classics.span, context.model.likelihood)
+        for batch in batches:
+            p_x, guess, drawn = _decoded(context.model, batch)
+            guesses = {(MODEL, ""): (guess, batch.observed)} | _guesses(context, classics, batch)
+            if self.at_draw and drawn is not None:
+                guesses[MODEL, DRAWN] = (drawn, batch.observed)
+            if self.pca_90 and classics.exact:
+                guesses[PCA_90, ""] = (classics.guess_usual(batch.x, batch.observed), batch.observed)
+            for row, (found, judged) in guesses.items():
+                sums.setdefault(row, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
+            closer.add(batch, p_x, {method: guesses[method, ""][0] for method in (MODEL, "pca")})
+        figures = _figures(sums, classics.pca.n_components_) if sums else {}
+        for method, values in closer.figures().items() if sums else ():
+            figures[method, ""] |= values
+        for (method, condition), values in figures.items():
+            table.add(values, method, f"{heading}/{condition}".strip("/"))
+        return sums
 
     def _compare(self, context: TaskContext, sums: dict[Row, ErrorSums], components: int) -> None:
         judged = HIDDEN if (MODEL, HIDDEN) in sums else ""
@@ -103,35 +140,17 @@ class Reconstruction(Task):
             log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, model)
 
 
-def _judge(
-    context: TaskContext, classics: Classics, batches: Iterable[Batch], table: FigureTable, heading: str = ""
-) -> dict[Row, ErrorSums]:
-    """The errors of the model and of the other methods by row of the table, which their figures are added to, under
-    `heading`; empty without batches."""
-    bounds = context.spec.bounds
-    unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
-    sums: dict[Row, ErrorSums] = {}
-    closer = _Closer(context.spec, classics.span, context.model.likelihood)
-    for batch in batches:
-        p_x, guess = _decoded(context.model, batch)
-        guesses = {(MODEL, ""): (guess, batch.observed)} | _guesses(context, classics, batch)
-        for row, (found, judged) in guesses.items():
-            sums.setdefault(row, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
-        closer.add(batch, p_x, {method: guesses[method, ""][0] for method in (MODEL, "pca")})
-    figures = _figures(sums, classics.pca.n_components_) if sums else {}
-    for method, values in closer.figures().items() if sums else ():
-        figures[method, ""] |= values
-    for (method, condition), values in figures.items():
-        table.add(values, method, f"{heading}/{condition}".strip("/"))
-    return sums
-
-
-def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor]:
-    """p(x|z) at the noise-free latent, under teacher forcing where autoregressive, and its mean, free running."""
-    point = model.encode(batch).point
-    free = model.decode(point, batch.given)
-    p_x = model.decode(point, batch) if model.decoder.autoregressive else free
-    return p_x, model.likelihood.point(free)
+def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor, Tensor | None]:
+    """p(x|z) at the noise-free latent, under teacher forcing where autoregressive; its mean, free running; and that at
+    a draw of z, where z is drawn."""
+    latent = model.encode(batch)
+    free = model.decode(latent.point, batch.given)
+    if model.decoder.autoregressive:
+        return model.decode(latent.point, batch), model.likelihood.point(free), None
+    drawn = None
+    if isinstance(latent, VariationalLatent) and not torch.equal(latent.z, latent.point):
+        drawn = model.likelihood.point(model.decode(latent.z, batch.given))
+    return free, model.likelihood.point(free), drawn
 
 
 class _Closer:
@@ -181,7 +200,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     ends = torch.cat([order[:SHOWN], order[-SHOWN:]]) if len(order) > 2 * SHOWN else order
     rows = ends.sort()
     batch = Batch.cat(subset(context.batches("test"), rows.values))
-    _, guess = _decoded(context.model, batch)
+    _, guess, _ = _decoded(context.model, batch)
     back = rows.indices.argsort()
     pairs = {"input": batch.truth[back.to(batch.x.device)].cpu(), "model": guess.cpu()[back]}
     context.show(
@@ -225,8 +244,11 @@ def _figures(sums: dict[Row, ErrorSums], components: int) -> dict[Row, dict[str,
     found.get((MODEL, CORRUPTED), {}).pop("bce", None)
     smallest = 1e-30
     mean = max(sums["mean", ""].mse, smallest)
-    for method in (MODEL, "pca"):
-        of = sums[method, ""]
-        found[method, ""] |= of.deviations() | {"variance_unexplained": of.mse / mean}
+    for method in (MODEL, "pca", PCA_90):
+        if (method, "") in sums:
+            of = sums[method, ""]
+            found[method, ""] |= of.deviations() | {"variance_unexplained": of.mse / mean}
+    if (MODEL, DRAWN) in sums:
+        found[MODEL, DRAWN]["variance_unexplained"] = sums[MODEL, DRAWN].mse / mean
     found["pca", ""]["components"] = float(components)
     return found

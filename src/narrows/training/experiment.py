@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows import os_signals
 from narrows.compare.run_summary import print_report
+from narrows.config.auto_values import STAND_INS, decided, open_keys
 from narrows.config.composition import checked
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
@@ -113,9 +114,12 @@ def train(
     ready = prepare(config, objective, job, record, source)
     trainer, module, data = ready.trainer, ready.module, ready.data
     if record is not None:
+        if open_keys(config):
+            _record_numbers(record, job, ready.config)
         record.update(data=data.spec.to_dict(), reading=data.reading)
         record.do(partial(recorded_table_encoding.save, data, record.path))
         record.update(parameters=_announced(job, ready))
+    config = ready.config
     if ready.start.path is None:
         others = () if ready.density is None else ready.density.figures()
         declare(trainer, config, job, module.model, objective, ready.tasks, others, judged_on(data))
@@ -130,6 +134,14 @@ def train(
         "nothing was trained: trainer.max_epochs, max_steps, max_time or limit_train_batches allow no step",
     )
     return Trained(config, trainer, module, data, ready.tasks, ready.density)
+
+
+def _record_numbers(record: RunDirectory, job: Job, config: DictConfig) -> None:
+    """Write the numbers that the config had left to its data where it says `auto`, so that whoever reads the config, or
+    starts from it, finds those that ran."""
+    if job.recorded is not None:
+        config = decided(job.recorded, {key: OmegaConf.select(config, key) for key in STAND_INS})
+    record.do(lambda: write_atomically(record.path / CONFIG, OmegaConf.to_yaml(config)))
 
 
 def _fit(ready: Prepared) -> None:

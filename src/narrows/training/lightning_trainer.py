@@ -52,8 +52,13 @@ def check_trainer(options: DictConfig) -> None:
     _require_end(options)
 
 
-def make_trainer(config: DictConfig, job: Job, begin: BeginResumed | None = None) -> L.Trainer:
+def make_trainer(
+    config: DictConfig, job: Job, begin: BeginResumed | None = None, loggers: list[Any] | None = None
+) -> L.Trainer:
     """The Trainer with the loggers and callbacks of the config; `begin` makes those of a resumed run wait.
+
+    Args:
+        loggers: those of a Trainer that this one takes the place of.
 
     Raises:
         UserError: an option that Lightning refuses, or a logger whose extra is not installed.
@@ -61,11 +66,13 @@ def make_trainer(config: DictConfig, job: Job, begin: BeginResumed | None = None
     # Deterministic mode would fill every new tensor with NaN, a safeguard against kernels that read uninitialised
     # memory; it costs several percent of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    loggers = [build(node, f"logger.{name}", save_dir=job.directory) for name, node in config.logger.items()]
+    held = loggers is not None
+    if loggers is None:
+        loggers = [build(node, f"logger.{name}", save_dir=job.directory) for name, node in config.logger.items()]
     named = {str(name): build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
     callbacks = list(named.values())
     if begin is not None:
-        loggers = begin.hold_back(loggers)
+        loggers = loggers if held else begin.hold_back(loggers)
         begin.keep_options({callback: config.callbacks[name] for name, callback in named.items()})
         callbacks = [begin, *callbacks]
     if job.sweep is not None and job.sweep.trial is not None:

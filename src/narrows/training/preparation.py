@@ -10,6 +10,7 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.bottlenecks.base import Bottleneck
+from narrows.config.auto_values import decided, open_keys
 from narrows.config.building import build, build_later, class_of
 from narrows.corruptions import Corruption
 from narrows.data.contents import Source
@@ -26,7 +27,7 @@ from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.runs.status import began_at
 from narrows.tasks.base import Task, without_test_split
-from narrows.training import run_length, starting_point
+from narrows.training import default_length, run_length, starting_point
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.component_kinds import check_kinds
 from narrows.training.library_options import check_scheduler_options, late_milestones
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 class Prepared:
     """An experiment before its first step."""
 
+    config: DictConfig
+    """With the numbers that it had left to the data."""
     trainer: L.Trainer
     module: AutoencoderModule
     data: DataModule
@@ -61,10 +64,15 @@ def prepare(
         UserError: values that do not fit the data or one another.
     """
     tasks = {name: build(task, f"tasks.{name}") for name, task in config.tasks.items()}
-    start, begin = _starting_point(config, job, record)
-    trainer = make_trainer(config, job, begin)
+    closed = decided(config)
+    start, begin = _starting_point(closed, job, record)
+    trainer = make_trainer(closed, job, begin)
     starting_point.require_room(start, trainer, job)
     data = load_data(config, source)
+    if open_keys(config):
+        config, told = default_length.decide(config, data)
+        data.reading += [] if told is None else [told]
+        trainer = make_trainer(config, job, begin, trainer.loggers)
     if record is not None:
         for line in [*data.reading, *late_milestones(config)]:
             log.info("%s", line)
@@ -79,7 +87,7 @@ def prepare(
     module = build_module(config, model, objective)
     starting_point.require_fit(start, module, data, trainer)
     run_length.keep(start, module, job)
-    return Prepared(trainer, module, data, tasks, density, start, begin)
+    return Prepared(config, trainer, module, data, tasks, density, start, begin)
 
 
 def check_composition(config: DictConfig) -> Objective:
@@ -89,6 +97,7 @@ def check_composition(config: DictConfig) -> Objective:
         UserError: a value out of range, a model that does not fit the bottleneck's latent, or a loss or density that
             does not fit the model's latent.
     """
+    config = decided(config)
     check_trainer(config.trainer)
     check_kinds(config)
     check_scheduler_options(config.scheduler)

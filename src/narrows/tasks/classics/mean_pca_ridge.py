@@ -38,6 +38,9 @@ MAX_SQUARE = 4096
 EXACT, MOST = 1 - 1e-6, 0.9
 """Shares of the variance: what leaves rounding errors alone, and what principal components are cut back to then."""
 
+PCA_90 = "pca_90"
+"""PCA with the components of 90% of the variance, beside one that leaves no error, as a method of tables."""
+
 
 @dataclass
 class Training:
@@ -83,15 +86,22 @@ class Classics:
         codes[:, components:] = 0
         return _like(self.pca.inverse_transform(codes), x)
 
+    @property
+    def exact(self) -> bool:
+        """Whether the components leave no error on the training split, so that PCA is no yardstick."""
+        return bool(self.pca.explained_variance_ratio_.sum() >= EXACT)
+
     @cached_property
     def leading(self) -> int:
-        """Number of components for anomaly scores: all, or those of 90% of the variance ("PCA-90", logged) if all leave
-        no error on the training split."""
+        """Number of components of a PCA that can be compared with: all, or those of 90% of the variance ("PCA-90",
+        logged) if all leave no error on the training split."""
         shares = self.pca.explained_variance_ratio_.cumsum()
-        if not shares[-1] >= EXACT:
+        if not self.exact:
             return len(shares)
         kept = int((shares < MOST).sum()) + 1
-        log.info("as many components as the latent has leave PCA no error: it has %d, 90%% of the variance", kept)
+        log.info(
+            "as many components as the latent has leave PCA no error; PCA, 90%%: %d, of 90%% of the variance", kept
+        )
         return kept
 
     def guess_ridge(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
