@@ -186,7 +186,7 @@ def check_keys(config: DictConfig) -> None:
     Raises:
         UserError: names the key and the nearest valid one, or the type that a value must have.
     """
-    for path, node in targets(config):
+    for path, node in targets(decided(config)):
         target = _locate(node._target_, path)
         known = _arguments(target)
         for key in node:
