@@ -95,7 +95,7 @@ def type_hints(target: Any) -> dict[str, Any]:
 
 def _known_hints(called: Any) -> dict[str, Any]:
     """The hints that can be evaluated, where one of them names what its module imports for type checkers alone."""
-    known = {}
+    known: dict[str, Any] = {}
     for key, hint in getattr(called, "__annotations__", {}).items():
         alone = types.SimpleNamespace(__annotations__={key: hint})
         with contextlib.suppress(NameError, TypeError, AttributeError):
