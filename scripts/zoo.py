@@ -27,6 +27,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from narrows.config.composition import choice_files, config_dir, register_resolvers, targets
+from narrows.config.hydra_versions import VERSION_BASE
 
 README = Path(__file__).parents[1] / "configs" / "README.md"
 STAGES = ("model", "bottleneck", "loss", "corruption", "input", "density", "critic", "encoder", "decoder", "likelihood")
@@ -162,7 +163,7 @@ def cost_table() -> list[str]:
 
 def composed(variant: str) -> DictConfig:
     register_resolvers()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
         return compose("train", [f"variant={variant}"])
 
 

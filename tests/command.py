@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows.commands import train
 from narrows.config.composition import config_dir, register_resolvers, run_dir
+from narrows.config.hydra_versions import VERSION_BASE
 
 COMMAND = Path(sys.executable).with_name("narrows")
 
@@ -136,7 +137,7 @@ def composed(*overrides: str, return_hydra_config: bool = False) -> DictConfig:
     """What `narrows train OVERRIDES` composes."""
     register_resolvers()
     _forget_hydra()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
         return compose("train", list(overrides), return_hydra_config=return_hydra_config)
 
 

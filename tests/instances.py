@@ -31,6 +31,7 @@ from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
 from narrows.config.building import build
 from narrows.config.composition import choice_files, config_dir
+from narrows.config.hydra_versions import VERSION_BASE
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.autoregressive import AutoregressiveCodes
 from narrows.densities.flow import FlowDensity
@@ -200,7 +201,7 @@ def _shipped(loss: str) -> Objective:
     holder = GlobalHydra.instance()
     before, holder.hydra = holder.hydra, None
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        with initialize_config_dir(str(config_dir()), **VERSION_BASE):
             config = compose(f"loss/{loss}").loss
     finally:
         holder.hydra = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 from narrows import __version__
@@ -54,7 +55,10 @@ def main() -> None:
     if command == "train" and _starts_from_record(arguments):
         # Unlike -P it holds for the processes that training starts for further devices too.
         os.environ["PYTHONSAFEPATH"] = "1"
-    os.execv(sys.executable, [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments])
+    called = [sys.executable, *options, "-m", f"narrows.commands.{command}", *arguments]
+    if os.name != "posix":  # Windows has no exec: its own starts a process for which no shell waits
+        raise SystemExit(subprocess.call(called))
+    os.execv(sys.executable, called)
 
 
 def _starts_from_record(arguments: list[str]) -> bool:

@@ -1,19 +1,26 @@
-"""Writing files whole or not at all, and the JSON files of runs."""
+"""Writing files whole or not at all, the JSON files of runs, and locks on files."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from portalocker import AlreadyLocked, LockException, LockFlags, portalocker
+
 from narrows.errors import UserError, require
 
 TEMPORARIES = ".*.tmp"
 """What `replacing` calls a file until it is complete."""
+POSIX = os.name == "posix"
+NOW = LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
+POLL = 0.1
+_LOCKERS: Any = portalocker  # which knows how POSIX and Windows lock
 
 
 class _Output(io.RawIOBase):
@@ -152,3 +159,34 @@ def shortest(path: Path) -> str:
     """`path` relative to the current directory if it lies below it, otherwise unchanged."""
     absolute = path.resolve()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
+
+
+def lock(handle: int, inherited: bool = False) -> bool:
+    """Lock an open file, unless another process has locked it; whether it is locked now.
+
+    Args:
+        inherited: the lock belongs to the open file, so that a child that inherits it keeps the lock even if its parent
+            ends (`flock`). Else it belongs to this process alone, and closing any handle of the file frees it. Windows
+            knows only locks of a handle, and hands none to a child.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    kind = ("FlockLocker" if inherited else "LockfLocker") if POSIX else "MsvcrtLocker"
+    try:
+        getattr(_LOCKERS, kind)().lock(handle, NOW)
+    except AlreadyLocked:
+        return False
+    except LockException as error:
+        raise OSError(f"cannot be locked ({error})") from error
+    return True
+
+
+def wait_for_lock(handle: int) -> None:
+    """Lock an open file for as long as it is open here or in a child; wait while another process has locked it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    while not lock(handle, inherited=True):
+        time.sleep(POLL)

@@ -12,7 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+def existing(*names: str) -> tuple[signal.Signals, ...]:
+    """The numbers of the signals of these names that the system has; Windows has few."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+ENDING = existing("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
 
 class _State:

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from omegaconf._utils import get_yaml_loader
+from omegaconf import OmegaConf
 from run_copies import MakeRun
 
 from narrows.compare.run_records import find_runs, natural, read_history, read_run, read_runs
@@ -179,7 +178,7 @@ def test_values_are_those_that_omegaconf_reads() -> None:
         "1 -1 0x1f 1_000 1e-3 1E5 +1.5e+3 .5 -.5 1. 1._0 .inf -.inf .NaN 1:30.5 12e 1e5x 1.2.3 yes on null ~ '1e3' 1-2"
     )
     text = "".join(f"k{number}: {word}\n" for number, word in enumerate(words.split()))
-    ours, theirs = parse_yaml(text), yaml.load(text, Loader=get_yaml_loader())
+    ours, theirs = parse_yaml(text), OmegaConf.to_container(OmegaConf.create(text))
     assert [repr(value) for value in ours.values()] == [repr(value) for value in theirs.values()]
     with pytest.raises(ValueError, match="duplicate key a"):
         parse_yaml("a: 1\na: 2\n")

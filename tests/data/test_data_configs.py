@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from narrows.config.hydra_versions import VERSION_BASE, instantiate
 from narrows.data.datamodule import DataModule
 
 GROUP = Path(__file__).resolve().parents[2] / "configs" / "datamodule"
@@ -47,7 +48,7 @@ def targets(config: DictConfig) -> list[DictConfig]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_datamodule_yaml(name: str, tree: Path) -> None:
     needed = ["datamodule.source.path=somewhere"] if name in ("arrays", "image_folder", "table") else []
-    with initialize_config_dir(str(tree), version_base="1.3"):
+    with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])
     assert config.likelihood.name in ("bernoulli", "gaussian", "gaussian_optimal", "mixed")
@@ -63,7 +64,7 @@ def test_a_datamodule_yaml(name: str, tree: Path) -> None:
 
 
 def test_a_composed_datamodule_serves(tree: Path) -> None:
-    with initialize_config_dir(str(tree), version_base="1.3"):
+    with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", ["datamodule=digits", "datamodule.source.train_labels=[3]"])
     batch = next(iter(instantiate(config.datamodule).train_dataloader()))
     assert batch.label.unique().tolist() == [3]

@@ -202,7 +202,7 @@ def test_five_folds_in_one_command(tmp_path: Path) -> None:
 
 
 def validation_rows(config: Any) -> list[int]:
-    from hydra.utils import instantiate
+    from narrows.config.hydra_versions import instantiate
 
     return torch.cat([batch.index for batch in instantiate(config.datamodule).ordered_loader("validation")]).tolist()
 

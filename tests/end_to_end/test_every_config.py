@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in_process
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
 from narrows.config.composition import check_keys, config_dir
+from narrows.config.hydra_versions import instantiate
 from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 

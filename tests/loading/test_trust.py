@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from command import composed
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 import narrows
 from narrows.config.composition import config_dir, targets
+from narrows.config.hydra_versions import instantiate, register_resolver
 from narrows.errors import UserError
 from narrows.loading import permitted_classes
 from narrows.loading.permitted_classes import read_config, require_trusted, without_foreign_loggers
@@ -199,7 +199,7 @@ def test_a_target_is_found_wherever_it_stands(place: str, node: Any) -> None:
 
 def test_a_reference_is_refused_where_it_is_a_target_or_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    OmegaConf.register_new_resolver("canary", lambda: called.append("sang") or "x", replace=True)
+    register_resolver("canary", lambda: called.append("sang") or "x")
     for node in ({"_target_": "${canary:}"}, {"x": "${canary:}"}, "${canary:}", ["${canary:}"], "a${canary:}b"):
         assert "refers to something" in refusal(node)
     assert called == []

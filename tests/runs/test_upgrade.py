@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from narrows.compare.run_records import read_run
 from narrows.config.composition import checked, config_dir, register_resolvers
+from narrows.config.hydra_versions import VERSION_BASE
 from narrows.inputs import Identity, Input, MissingIndicator
 from narrows.loading.model_from_config import build_model, read_config
 from narrows.loading.permitted_classes import require_trusted
@@ -22,7 +23,7 @@ from narrows.runs.old_names import current_config
 def recorded(folder: Path, *overrides: str) -> dict:
     """As a version without inputs wrote it, in a run directory."""
     register_resolvers()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+    with initialize_config_dir(str(config_dir()), **VERSION_BASE):
         values = OmegaConf.to_container(checked(compose("train", [*overrides, "datamodule=digits"])))
     assert isinstance(values, dict)
     del values["input"]

@@ -8,9 +8,11 @@ import io
 import logging
 import signal
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from narrows import os_signals
 from narrows.commands.command_line import new_parser, run
 from narrows.compare.run_filter import HELP, choose
 from narrows.compare.run_records import read_runs
@@ -55,12 +57,13 @@ def _run(options: argparse.Namespace) -> None:
         require(
             bool(shown), f"none of these {len(records)} runs has TensorBoard events (logger=tensorboard writes them)"
         )
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in os_signals.existing("SIGINT", "SIGTERM", "SIGHUP"):
             signal.signal(number, _interrupt)
         try:
             address = _serve(folder, options.host, options.port)
             print(f"{len(shown)} runs at {address}", flush=True)
-            signal.pause()
+            while True:
+                time.sleep(3600)
         except KeyboardInterrupt:
             print("stopped")
         finally:

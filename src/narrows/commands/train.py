@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from narrows.config.composition import config_dir, register_resolvers
+from narrows.config.hydra_versions import VERSION_BASE, quieten
 from narrows.config.leftovers import clear
 from narrows.config.origin import split_origin
 from narrows.config.overrides import check_overrides
@@ -152,6 +153,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.argv[1:] = options_first(sys.argv[1:])
     register_resolvers()
+    quieten()
     with explained():
         _refuse_rerun(sys.argv[1:])
         _check_display_options(sys.argv[1:])
@@ -163,7 +165,7 @@ def main() -> None:
         return
     with explained():
         sys.argv[1:] = _clear_leftovers(_expand(sys.argv[1:]))
-    entry = hydra.main(config_path=str(config_dir()), config_name="train", version_base="1.3")
+    entry = hydra.main(config_path=str(config_dir()), config_name="train", **VERSION_BASE)
     with explained():
         _run_or_show(entry(task))
         sys.stdout.flush()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 
+from narrows.config.hydra_versions import instantiate
 from narrows.errors import TRACEBACK, UserError, first_line, is_out_of_memory
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from narrows.config.composition import config_dir
+from narrows.config.hydra_versions import VERSION_BASE
 from narrows.config.plain_yaml import flatten
 
 
@@ -55,7 +56,7 @@ def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
     holder = GlobalHydra.instance()
     before, holder.hydra = holder.hydra, None
     try:
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        with initialize_config_dir(str(config_dir()), **VERSION_BASE):
             config = compose(name, list(overrides), return_hydra_config=True)
         choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
         values: Any = OmegaConf.to_container(config, resolve=False)

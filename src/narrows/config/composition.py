@@ -17,6 +17,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from narrows.config.auto_values import decided
+from narrows.config.hydra_versions import register_resolver
 from narrows.config.option_types import LARGEST, check_types
 from narrows.config.plain_yaml import flatten
 from narrows.config.run_names import asked_name, plain
@@ -83,7 +84,7 @@ def register_resolvers() -> None:
     ) -> str:
         return run_dir(root, experiment, variant, tuple(overrides or ()), name)
 
-    OmegaConf.register_new_resolver("narrows.run_dir", resolve, replace=True)
+    register_resolver("narrows.run_dir", resolve)
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -15,12 +15,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from narrows.errors import UserError, nearest, require
-from narrows.files import require_no_pipe
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock, and no launcher that starts several processes at once
-    fcntl = None  # type: ignore[assignment]
+from narrows.files import require_no_pipe, wait_for_lock
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 """Readers of an array's header, by version of the .npy format."""
@@ -28,15 +23,14 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for one process at a time; the others wait. The kernel frees the lock of a process that dies."""
+    """Lock a folder for one process at a time; the others wait. The system frees the lock of a process that dies."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".narrows.lock").open("w")
     except OSError as error:
         raise UserError(f"cannot write in {folder}, where data are downloaded to ({error}): set data_dir=") from error
     with handle:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        wait_for_lock(handle.fileno())
         yield
 
 

@@ -123,6 +123,8 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _synchronise(folder: Path) -> None:
+    if os.name != "posix":  # Windows opens no folders
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from narrows.errors import UserError
+from narrows.files import POSIX, lock
 from narrows.runs.file_names import LOCK
 
 
@@ -25,9 +25,11 @@ class _Held:
 _held: dict[Path, _Held] = {}
 """Directories whose lock this process holds.
 
-A POSIX lock ends with its process, however that ends, and is not inherited by loader workers. Closing any other handle
-of the file would release it, so a held lock file is never opened again here.
+A lock ends with its process, however that ends, and is not inherited by loader workers. Closing any other handle of
+the file would release it, so a held lock file is never opened again here.
 """
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags by which neither a link nor a pipe is opened, where the system has them."""
 
 
 def hold(folder: Path, work: str, new: bool = False) -> None:
@@ -47,13 +49,12 @@ def hold(folder: Path, work: str, new: bool = False) -> None:
     there = (folder / LOCK).exists()
     handle = _open(folder, os.O_CREAT | os.O_RDWR | (os.O_EXCL if new else 0))
     if not _lock_soon(handle) or not _is_in_place(handle, folder):
-        owner = os.read(handle, 200).decode(errors="replace").strip()
+        owner = _owner(handle)
         os.close(handle)
         raise UserError(f"another process ({owner}) {work} {folder}: wait for it, or stop it first")
-    before = os.pread(handle, 1000, 0) if there else None
+    before = _read(handle, 1000) if there else None
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode(), 0)
+        _write(handle, f"{os.getpid()}@{socket.gethostname()}\n".encode())
     except OSError:
         os.close(handle)
         raise
@@ -76,7 +77,7 @@ def keep_room(folder: Path, size: int) -> None:
 def give_room(folder: Path) -> None:
     """Give back to the disk what `keep_room` took."""
     handle = _held[folder.resolve()].handle
-    os.ftruncate(handle, len(os.pread(handle, 200, 0).rstrip()) + 1)
+    os.ftruncate(handle, len(_read(handle, 200).rstrip()) + 1)
 
 
 def release(folder: Path, unused: bool = False) -> None:
@@ -90,12 +91,14 @@ def release(folder: Path, unused: bool = False) -> None:
         return
     give_room(folder)
     held = _held.pop(folder)
+    if unused and held.before is not None:
+        _write(held.handle, held.before)
+    if not POSIX:  # Windows removes no open file
+        os.close(held.handle)
     if unused and held.before is None:
         (folder / LOCK).unlink(missing_ok=True)
-    elif unused and held.before is not None:
-        os.ftruncate(held.handle, 0)
-        os.pwrite(held.handle, held.before, 0)
-    os.close(held.handle)
+    if POSIX:
+        os.close(held.handle)
 
 
 def is_held(folder: Path) -> bool:
@@ -108,7 +111,7 @@ def is_held(folder: Path) -> bool:
     except (OSError, UserError):
         return False
     try:
-        return not _lock(handle)
+        return not lock(handle)
     finally:
         os.close(handle)
 
@@ -123,27 +126,35 @@ def _is_in_place(handle: int, folder: Path) -> bool:
 
 def _open(folder: Path, flags: int) -> int:
     try:
-        return os.open(folder / LOCK, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        return os.open(folder / LOCK, flags | NO_LINK, 0o644)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UserError(f"{folder / LOCK} is a link, and a lock must be a file: take it away") from error
         raise
 
 
-def _lock(handle: int) -> bool:
+def _read(handle: int, most: int) -> bytes:
+    os.lseek(handle, 0, os.SEEK_SET)
+    return os.read(handle, most)
+
+
+def _write(handle: int, content: bytes) -> None:
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    os.write(handle, content)
+
+
+def _owner(handle: int) -> str:
     try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
+        return _read(handle, 200).decode(errors="replace").strip()
+    except OSError:  # Windows lets no other process read what is locked
+        return "which cannot be asked for its number"
 
 
 def _lock_soon(handle: int) -> bool:
     """Try to lock for up to a second, because `is_held` of another process takes the lock for a moment."""
     for _ in range(20):
-        if _lock(handle):
+        if lock(handle):
             return True
         time.sleep(0.05)
     return False

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from narrows import os_signals
 from narrows.errors import nearest
 from narrows.runs.job import VARIABLE
-from narrows.sweeps.job_table import Outcome, Row, Table, can_resume, outcome
+from narrows.sweeps.job_table import KILLED, Outcome, Row, Table, can_resume, outcome
 from narrows.sweeps.jobs_view import Progress
 from narrows.sweeps.proposals import ENDED, Proposal, Proposer, State
 from narrows.sweeps.sweep_directory import stamp
 from narrows.sweeps.workers import Handle, Task, Workers
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = os_signals.existing("SIGINT", "SIGTERM", "SIGHUP")
 POLL = 0.1
 
 Command = Callable[[Proposal, Path, bool], tuple[str, ...]]
@@ -177,7 +178,7 @@ class Scheduler:
             self._running.remove(running)
             row, code = running.row, running.handle.code
             found = outcome(self.table.path(row), self.table.log(row), code)
-            if self._killed and found.state is State.FAILED and code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            if self._killed and found.state is State.FAILED and code in KILLED:
                 found = Outcome(State.INTERRUPTED)
             self._ended(running.proposal, row, found)
             if running.inherited and row.state in (State.INTERRUPTED, State.QUEUED) and self.signal is None:

@@ -8,9 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from narrows import os_signals
 from narrows.sweeps.workers import Task, end, lives, spawn
 
-STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+STOP = os_signals.existing("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT")
 """The signal by which a cluster announces a time limit or preemption."""
 POLL = 0.5
 
@@ -32,7 +33,7 @@ def run(task: Task) -> int:
     process = spawn(task)
 
     def pass_on(number: int, frame: Any) -> None:
-        if number != signal.SIGCONT:
+        if number not in os_signals.existing("SIGCONT"):
             end(process, kill=False)
 
     with suppress(ValueError):  # Ray runs tasks outside the main thread, where signals do not arrive

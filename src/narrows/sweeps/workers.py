@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import shlex
 import signal
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from narrows.errors import UserError
+from narrows.files import POSIX
+from narrows.files import lock as lock_file
 from narrows.runs.directory_lock import is_held
 
 GUARD = Path(__file__).with_name("end_with_parent.py")
@@ -75,17 +75,16 @@ class Workers(Protocol):
 def take(lock: Path) -> int | None:
     """Open and lock the lock file; None if another process has locked it.
 
-    An `flock` belongs to the open file: a child that inherits it keeps the lock even if its parent ends.
+    A child that inherits it keeps the lock even if its parent ends.
     """
     handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+    locked = False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return None
-        raise
-    return handle
+        locked = lock_file(handle, inherited=True)
+    finally:
+        if not locked:
+            os.close(handle)
+    return handle if locked else None
 
 
 def lives(task: Task) -> bool:
@@ -111,25 +110,31 @@ def spawn(task: Task) -> subprocess.Popen[bytes]:
             log.write(f"$ {shlex.join(task.command)}\n".encode())
             log.flush()
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), *task.command],
+                [*(_guard() if POSIX else ()), *task.command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | task.environment,
                 start_new_session=True,
-                pass_fds=[lock],
+                pass_fds=[lock] if POSIX else (),
             )
     finally:
         os.close(lock)
 
 
+def _guard() -> list[str]:
+    return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
+
+
 def end(process: subprocess.Popen[bytes], kill: bool) -> None:
     """Send SIGTERM to the main process, which ends its own children; or SIGKILL to all of them."""
     with contextlib.suppress(ProcessLookupError):
-        if kill:
+        if kill and POSIX:
             os.killpg(process.pid, signal.SIGKILL)
+        elif kill:
+            process.kill()
         elif process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
 
 
 @dataclass

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from narrows.config.composition import checked, config_dir, register_resolvers, run_dir
+from narrows.config.hydra_versions import VERSION_BASE
 from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides, explain
 from narrows.data.contents import Contents, Part
@@ -130,7 +131,7 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
         found = clear(overrides)
         for note in found.notes:
             log.warning(note)
-        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        with initialize_config_dir(str(config_dir()), **VERSION_BASE):
             config = compose("train", [*found.overrides, *overrides], return_hydra_config=True)
         choices = {key: str(name) for key, name in config.hydra.runtime.choices.items() if not key.startswith("hydra/")}
         with open_dict(config):
