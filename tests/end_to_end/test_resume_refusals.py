@@ -73,7 +73,7 @@ def refused(run: Path, *arguments: str, cwd: Path | None = None) -> str:
 
 MISTAKES = {
     "datamodule.loading.device=gpuu": "neither 'auto' nor 'cpu'",
-    "datamodule.loading.num_workers=-1": "must not be negative",
+    "datamodule.loading.num_workers=-1": "must be from 0 to 1,024",
     "callbacks.checkpoint.monitor=nope": "there is no figure 'nope'",
     "callbacks.early_stopping.monitor=val/los": "did you mean 'val/loss'?",
     "callbacks.checkpoint.every_n_epochs=0": "must be at least 1, not 0",
