@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 
 from narrows.config.compose_in_process import Composition, composed, plain_choice
 from narrows.config.composition import checked, choice_files, config_dir, register_resolvers
-from narrows.config.leftovers import _written, clear
+from narrows.config.leftovers import clear
 from narrows.config.plain_yaml import flatten
+from narrows.config.quoting import quoted
 from narrows.errors import UserError
 from narrows.training.fit_in_memory import composition
 
@@ -148,7 +149,7 @@ def test_a_reference_to_what_was_replaced_is_refused_by_its_cause() -> None:
     "value", [None, True, 1, -2.5, 1e-30, "a b", "it's", "${encoder.patch}", "", [1, "x y"], {}, {"a": [None]}]
 )
 def test_values_are_written_so_that_hydra_reads_them_back(value: Any) -> None:
-    read = OverridesParser.create().parse_override(f"key={_written(value)}").value()
+    read = OverridesParser.create().parse_override(f"key={quoted(value, bare=True)}").value()
     assert read == value or (isinstance(value, float) and math.isclose(read, value))  # type: ignore[arg-type]
 
 

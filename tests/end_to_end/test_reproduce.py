@@ -22,8 +22,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from narrows.commands import reproduce
 from narrows.commands.reproduce import Plan
 from narrows.config.composition import config_dir, run_dir
+from narrows.config.quoting import quoted
 from narrows.errors import UserError
-from narrows.loading.adapt_config import quoted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -423,28 +423,14 @@ def test_loggers_that_write_elsewhere_are_left_out(run: Path, repeated: list[Pla
 @pytest.mark.parametrize(
     "value",
     [
-        *(
-            "",
-            "a b",
-            "it's",
-            "a\\",
-            "a\\'b",
-            "\\\\",
-            "c:\\d",
-            "{x}",
-            "[1,2]",
-            "1e-3",
-            "true",
-            "null",
-            "a=b,c",
-            "µ",
-            '"',
-        ),
+        *("", "a b", "it's", "a\\", "a\\'b", "\\\\", "c:\\d", "{x}", "[1,2]", "1e-3", "a=b,c", "µ", '"'),
+        *("true", "null", "NaN", "inf", "word", "two.words"),
         *(1, 1.5, True, None, [1, "a'b", None], {"a": {"b": "c d"}, "e": [False]}),
     ],
 )
-def test_a_value_survives_hydra_s_grammar(value: Any) -> None:
-    (parsed,) = OverridesParser.create().parse_overrides([f"key={quoted(value)}"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_value_survives_hydra_s_grammar(value: Any, bare: bool) -> None:
+    (parsed,) = OverridesParser.create().parse_overrides([f"key={quoted(value, bare)}"])
     assert parsed.value() == value
     assert type(parsed.value()) is type(value)
 

@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 from narrows.config.compose_in_process import Composition, alone, composed, yaml_defaults
 from narrows.config.composition import COLLECTIONS, OPTIONAL, PARTS, config_dir, is_chosen
 from narrows.config.plain_yaml import flatten
+from narrows.config.quoting import quoted
 from narrows.errors import UserError
 
 GROUPS = (*(key for key in PARTS if key != "module"), *OPTIONAL, *(key for key in COLLECTIONS if key != "tasks"))
@@ -96,7 +97,7 @@ class PlainChoices:
         """The values of a choice by dotted key, with these additions."""
         if not _listed(choice):
             return {}
-        return alone(self.group, _written(_listed(choice)), self.outer, added).of(self.group)
+        return alone(self.group, quoted(_listed(choice), bare=True), self.outer, added).of(self.group)
 
     def _lineage(self, name: str) -> Iterator[str]:
         """A choice, then the choices that its yaml builds on."""
@@ -116,7 +117,7 @@ def _clear_group(
     wanted = kept | {key: old[key] for key in kin if key in old and old[key] != untouched.get(key, MISSING)}
     changes, gone = _difference({key: value for key, value in now.of(group).items() if not _told(key, told)}, wanted)
     shown = {key: value for key, value in gone.items() if key.rpartition(".")[2][0] != "_"}
-    values = ", ".join(f"{key}={_written(value)}" for key, value in shown.items())
+    values = ", ".join(f"{key}={quoted(value, bare=True)}" for key, value in shown.items())
     if gone and not _listed(after):
         raise UserError(f"{values} of {_source(recipe)} would be left without a {group}: choose another {group}=")
     found.overrides += (text for key, texts in changes.items() if key not in told for text in texts)
@@ -127,7 +128,7 @@ def _clear_group(
         )
     lost = sorted({key.split(".")[1] for key in old} - {key.split(".")[1] for key in wanted})
     if group == "callbacks" and lost and "none" not in _listed(after):  # which says itself that it keeps nothing
-        both = _written([*_listed(before), *(name for name in _listed(after) if name not in _listed(before))])
+        both = quoted([*_listed(before), *(name for name in _listed(after) if name not in _listed(before))], bare=True)
         found.notes.append(
             f"left out: {group} {', '.join(lost)} of {group}={_named(before)}; {group}={_named(after)} takes its place "
             f"({group}={both} is both)"
@@ -141,14 +142,14 @@ def _difference(now: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, 
     for key in gone:
         place = _outermost(key, wanted)
         if key in wanted:
-            changes[key] = [f"{key}={_written(wanted[key])}"]
+            changes[key] = [f"{key}={quoted(wanted[key], bare=True)}"]
         elif place in wanted:  # a schedule where a number belongs
-            changes[place] = [f"{place}={_written(wanted[place])}"]
+            changes[place] = [f"{place}={quoted(wanted[place], bare=True)}"]
         else:
             changes[place] = [*([f"{place}=0"] if _hides(now[key]) else []), f"~{place}"]
     for key in wanted.keys() - now.keys():
         if not any(key.startswith(f"{done}.") or key == done for done in changes):
-            changes[key] = [f"++{key}={_written(wanted[key])}"]
+            changes[key] = [f"++{key}={quoted(wanted[key], bare=True)}"]
     return changes, gone
 
 
@@ -271,17 +272,4 @@ def _several(argument: str) -> list[str]:
 
 
 def _named(choice: Any) -> str:
-    return _written(choice) if isinstance(choice, list) else str(choice)
-
-
-def _written(value: Any) -> str:
-    """A value as Hydra's override grammar writes it."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_written(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_written, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w.]*", value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return str(value)
+    return quoted(choice, bare=True) if isinstance(choice, list) else str(choice)

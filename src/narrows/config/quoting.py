@@ -8,10 +8,15 @@ from typing import Any
 from narrows.errors import require
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.]*", re.ASCII | re.IGNORECASE)
+"""What the grammar reads as a text also without quotes."""
 
 
-def quoted(value: Any) -> str:
+def quoted(value: Any, bare: bool = False) -> str:
     """A plain value as Hydra's override grammar writes it.
+
+    Args:
+        bare: write words without quotes, where they are texts all the same.
 
     Raises:
         UserError: a key that the grammar cannot express.
@@ -19,13 +24,15 @@ def quoted(value: Any) -> str:
     if isinstance(value, dict):
         odd = [key for key in value if not PLAIN_KEY.fullmatch(str(key))]
         require(not odd, f"{str(odd[0] if odd else '')!r} is no name of an option")
-        return "{" + ",".join(f"{key}:{quoted(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{quoted(item, bare)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(quoted, value)) + "]"
+        return "[" + ",".join(quoted(item, bare) for item in value) + "]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, (int, float)):
         return repr(value)
+    if bare and WORD.fullmatch(str(value)):
+        return str(value)
     # Backslashes are special only before a quote and at the end.
     text = re.sub(r"(\\*)('|$)", _escaped, str(value))
     return f"'{text}'"
