@@ -97,8 +97,8 @@ def test_what_is_left_out_is_said(line: str, said: str) -> None:
     if "denoising_mnist callbacks=none" not in line:
         assert (said in notes) if said else not notes
     group, _, choice = line.split()[-1].partition("=")
-    config.values["datamodule"]["source"] = {"_target_": "narrows.data.sources.digits.Digits"}
-    checked(OmegaConf.create(config.values))
+    data = config.values["datamodule"] | {"source": {"_target_": "narrows.data.sources.digits.Digits"}}
+    checked(OmegaConf.create(config.values | {"datamodule": data}))  # the composition itself is kept for others
     if said:
         wanted = alone(group, choice) if group != "datamodule" else {}
         assert all(config.of(group)[key] == value for key, value in wanted.items())

@@ -116,7 +116,7 @@ def test_the_record_holds_the_numbers_that_ran(run: Path) -> None:
 
 
 def test_a_run_is_repeated_from_the_numbers_that_ran(run: Path) -> None:
-    done = run_in_process(f"from_config={run / 'config.yaml'}", f"into={run.parent / 'again'}", cwd=run.parents[2])
+    done = run_in_process(f"replay={run / 'config.yaml'}", f"into={run.parent / 'again'}", cwd=run.parents[2])
     assert done.code == 0, done.err
     assert (run.parent / "again" / "metrics.json").read_text() == (run / "metrics.json").read_text()
 

@@ -39,7 +39,8 @@ def length_of(config: DictConfig, rows: int, batch_size: int) -> tuple[dict[str,
 
     Only where `trainer.max_epochs` is left open, and no other limit was given, is a short run made longer.
     """
-    steps = math.ceil(math.ceil(rows / batch_size) / config.module.accumulate)
+    # Fewer than 1 is refused where the module is built.
+    steps = math.ceil(math.ceil(rows / batch_size) / max(1, config.module.accumulate))
     values, keys = dict(STAND_INS), open_keys(config)
     epochs = STAND_INS[EPOCHS]
     most = config.trainer.get("max_steps") or -1
