@@ -70,3 +70,13 @@ def late_milestones(config: DictConfig) -> list[str]:
     late = [epoch for epoch in epochs if epoch >= last]
     named = f"scheduler.milestones {', '.join(map(str, late))}"
     return [f"{named}: never reached, the run ends after trainer.max_epochs={last} epochs"] if late else []
+
+
+def fast_dev_run(config: DictConfig) -> list[str]:
+    """A line that says what the figures of a `fast_dev_run` are worth; none for any other run."""
+    asked = config.trainer.get("fast_dev_run")
+    if not asked:
+        return []
+    few = "one batch" if int(asked) == 1 else f"{int(asked)} batches"
+    given = str(asked).lower()
+    return [f"trainer.fast_dev_run={given}: everything once, on {few} of each split; the figures mean nothing"]
