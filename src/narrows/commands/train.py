@@ -122,6 +122,20 @@ def _shows_config(arguments: list[str]) -> bool:
     return any(text in ("--cfg", "-c", "--help", "-h") or text.startswith(("--cfg=", "-c=")) for text in arguments)
 
 
+def _jobs_instead_of_config(arguments: list[str]) -> list[str]:
+    """The arguments of a sweep, which has no one config, with `--cfg` turned into a look at its jobs."""
+    if not {"-m", "--multirun"} & set(arguments) or {"--help", "-h"} & set(arguments) or not _shows_config(arguments):
+        return arguments
+    kept, rest = [], iter(arguments)
+    for text in rest:
+        option, given, _ = text.partition("=")
+        if option in ("--cfg", "-c", "--package", "-p"):
+            list(islice(rest, 0 if given else 1))
+        elif option != "--resolve":
+            kept.append(text)
+    return [*kept, "sweep.dry_run=true"]
+
+
 def _check_display_options(arguments: list[str]) -> None:
     """Refuse options that only change how a config is shown, where none is shown.
 
@@ -158,6 +172,7 @@ def main() -> None:
         _refuse_rerun(sys.argv[1:])
         _check_display_options(sys.argv[1:])
         check_overrides(sys.argv[1:])
+    sys.argv[1:] = _jobs_instead_of_config(sys.argv[1:])
     if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():
             resume_and_replay.main(sys.argv[1:])
