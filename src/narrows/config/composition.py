@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from narrows.config.auto_values import decided
 from narrows.config.hydra_versions import register_resolver
 from narrows.config.option_types import LARGEST, check_types
+from narrows.config.other_words import REPLACED, hint
 from narrows.config.plain_yaml import flatten
 from narrows.config.run_names import asked_name, plain
 from narrows.errors import UserError, first_line, nearest, require
@@ -135,7 +136,7 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
     for key in map(str, config if text is not None else ()):
         require(
             key in known or f"${{{key}" in str(text),
-            f"there is no config key '{key}': {nearest(key, known)}",
+            f"there is no config key '{key}': {hint(key, known)}",
         )
     for key in needed:
         require(key in config, f"the config has no '{key}', which every run needs")
@@ -192,7 +193,9 @@ def check_keys(config: DictConfig) -> None:
         known = _arguments(target)
         for key in node:
             if known is not None and key not in known and key not in HYDRA_KEYS:
-                raise UserError(f"{path} has no option '{key!s}': {nearest(str(key), known)}")
+                raise UserError(f"{path} has no option '{key!s}': {hint(str(key), known, path)}")
+            if path == "trainer" and key in REPLACED:
+                raise UserError(f"trainer.{key!s} is given by narrows itself: {REPLACED[str(key)]}")
         _check_hydra_keys(node, path)
         check_types(target, node, path)
 

@@ -15,6 +15,7 @@ LEAST: dict[str, dict[str, int]] = {
     "PolynomialLR": {"total_iters": 1},
     "CosineAnnealingLR": {"T_max": 1},
     "CosineAnnealingWarmRestarts": {"T_0": 1, "T_mult": 1},
+    "WarmUpCosine": {"epochs": 1},
     "StepLR": {"step_size": 1},
 }
 """The least whole number of each option, of the Trainer and by class of scheduler."""
