@@ -108,15 +108,24 @@ def checked(config: DictConfig) -> DictConfig:
     Raises:
         UserError: a key or an option that does not exist, or a value of the wrong type.
     """
+    resolved = laid_out(config)
+    check_keys(decided(resolved))
+    return resolved
+
+
+def laid_out(config: DictConfig) -> DictConfig:
+    """As `checked`, after the checks that need no class, and so none of the seconds that importing torch takes.
+
+    Raises:
+        UserError: a key that nothing reads, a component that is missing, or a setting out of range.
+    """
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
     for key in ("sweep", "from"):
         values.pop(key, None)
     resolved = OmegaConf.create(values)
     OmegaConf.set_struct(resolved, True)
-    tried = decided(resolved)
-    check_layout(tried, OmegaConf.to_yaml(config))
-    check_keys(tried)
+    check_layout(decided(resolved), OmegaConf.to_yaml(config))
     return resolved
 
 
@@ -142,6 +151,8 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
         require(key in config, f"the config has no '{key}', which every run needs")
     for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
         _require_component(config[key], key)
+    for key in config.trainer:
+        require(key not in REPLACED, f"trainer.{key!s} is given by narrows itself: {REPLACED.get(str(key))}")
     for key in COLLECTIONS:
         group = config[key]
         require(isinstance(group, DictConfig), f"{key} must hold components by name, not {group}")
@@ -194,8 +205,6 @@ def check_keys(config: DictConfig) -> None:
         for key in node:
             if known is not None and key not in known and key not in HYDRA_KEYS:
                 raise UserError(f"{path} has no option '{key!s}': {hint(str(key), known, path)}")
-            if path == "trainer" and key in REPLACED:
-                raise UserError(f"trainer.{key!s} is given by narrows itself: {REPLACED[str(key)]}")
         _check_hydra_keys(node, path)
         check_types(target, node, path)
 

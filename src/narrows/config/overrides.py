@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, group_names, known_keys
 from narrows.config.old_words import current_choice, refuse_old_words
-from narrows.config.other_words import hint
+from narrows.config.other_words import REPLACED, WORDS, hint
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, first_line, nearest, require, sentence
 
@@ -109,5 +109,7 @@ def override(config: DictConfig, text: str) -> None:
     _refuse_choice(config, key, value)
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
-        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))} (config.yaml lists all)")
+        foreign = name in WORDS or (parent == "trainer" and name in REPLACED)
+        told = f"{nearest(key, known_keys(config))} (config.yaml lists all)"
+        raise UserError(f"the config has no '{key}': {hint(name, (), parent) if foreign else told}")
     OmegaConf.update(config, key, value, merge=False, force_add=True)
