@@ -43,4 +43,5 @@ PROGRAM
 "$folder/venv/bin/python" -m pip install --quiet --upgrade -r "$folder/requirements.txt"
 "$folder/venv/bin/python" -m pip install --quiet --no-deps --editable .
 "$folder/venv/bin/python" -m pip list | grep -iE '^(torch|lightning|hydra|omegaconf|numpy|pandas|scikit|rich|tensorboard|optuna)'
-"$folder/venv/bin/python" -m pytest "$@"
+# Old libraries beside new ones of which they know nothing warn of what is deprecated.
+"$folder/venv/bin/python" -m pytest $([ "$which" = oldest ] && echo -W ignore::DeprecationWarning -W ignore::FutureWarning) "$@"
