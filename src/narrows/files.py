@@ -11,16 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from portalocker import AlreadyLocked, LockException, LockFlags, portalocker
-
 from narrows.errors import UserError, require
 
 TEMPORARIES = ".*.tmp"
 """What `replacing` calls a file until it is complete."""
 POSIX = os.name == "posix"
-NOW = LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
 POLL = 0.1
-_LOCKERS: Any = portalocker  # which knows how POSIX and Windows lock
 
 
 class _Output(io.RawIOBase):
@@ -172,9 +168,13 @@ def lock(handle: int, inherited: bool = False) -> bool:
     Raises:
         OSError: the file system has no locks.
     """
+    # Here, because commands that lock nothing would start slower by it.
+    from portalocker import AlreadyLocked, LockException, LockFlags, portalocker
+
+    lockers: Any = portalocker  # which knows how POSIX and Windows lock
     kind = ("FlockLocker" if inherited else "LockfLocker") if POSIX else "MsvcrtLocker"
     try:
-        getattr(_LOCKERS, kind)().lock(handle, NOW)
+        getattr(lockers, kind)().lock(handle, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
     except AlreadyLocked:
         return False
     except LockException as error:

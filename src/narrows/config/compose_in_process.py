@@ -46,6 +46,12 @@ def yaml_defaults(path: Path) -> list[Any]:
     return list(values.get("defaults", [])) if isinstance(values, dict) else []
 
 
+def bases_of(group: str, choice: str) -> list[str]:
+    """The choices on which the yaml of a choice builds, without what all of a group have in common."""
+    entries = yaml_defaults(config_dir() / group / f"{choice}.yaml")
+    return [entry for entry in entries if isinstance(entry, str) and entry[0] not in "/_"]
+
+
 @functools.lru_cache(maxsize=256)
 def composed(name: str | None, overrides: tuple[str, ...]) -> Composition:
     """The config that Hydra composes; the global Hydra of the calling application is restored.

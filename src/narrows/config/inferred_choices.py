@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from narrows.config.compose_in_process import plain_choice, yaml_defaults
+from narrows.config.compose_in_process import bases_of, plain_choice, yaml_defaults
 from narrows.config.composition import COLLECTIONS, OPTIONAL, PARTS, choice_files
 from narrows.config.plain_yaml import flatten
 
@@ -46,7 +46,7 @@ def _shown(group: str, node: Mapping[str, Any]) -> Any:
 
 
 def _signature(group: str, name: str) -> Any:
-    own, bases = _yaml(group, name), list(_bases(group, name))
+    own, bases = _yaml(group, name), bases_of(group, name)
     if group in NAMED:
         terms = {str(key).rpartition("@")[2] for entry in _entries(group, name) for key in entry}
         return {*own, *terms}.union(*(_signature(group, base) for base in bases))
@@ -57,12 +57,6 @@ def _signature(group: str, name: str) -> Any:
 def _yaml(group: str, name: str) -> dict[str, Any]:
     values: Any = OmegaConf.to_container(OmegaConf.load(choice_files(group)[name]), resolve=False)
     return {key: value for key, value in values.items() if key != "defaults"} if isinstance(values, dict) else {}
-
-
-def _bases(group: str, name: str) -> Iterator[str]:
-    for entry in yaml_defaults(choice_files(group)[name]):
-        if isinstance(entry, str) and entry in choice_files(group):
-            yield entry
 
 
 def _entries(group: str, name: str) -> Iterator[Mapping[str, Any]]:
@@ -102,7 +96,7 @@ def _recipe(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The choices and the values of a variant's yaml, with those of the variants that it builds on."""
     choices: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    for base in _bases("variant", name):
+    for base in bases_of("variant", name):
         before = _recipe(base)
         choices, values = choices | before[0], values | before[1]
     return choices | own_choices(choice_files("variant")[name]), values | flatten(_yaml("variant", name))

@@ -20,8 +20,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from narrows.config.compose_in_process import Composition, alone, composed, yaml_defaults
+from narrows.config.compose_in_process import Composition, alone, bases_of, composed, yaml_defaults
 from narrows.config.composition import COLLECTIONS, OPTIONAL, PARTS, config_dir, is_chosen
+from narrows.config.overriding_values import MISSING, outermost
 from narrows.config.plain_yaml import flatten
 from narrows.config.quoting import quoted
 from narrows.errors import UserError
@@ -31,7 +32,6 @@ GROUPS = (*(key for key in PARTS if key != "module"), *OPTIONAL, *(key for key i
 RECIPES = ("experiment", "variant")
 """The groups whose yamls set values of other groups, the later first."""
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
-MISSING = object()
 
 
 @dataclass
@@ -102,9 +102,8 @@ class PlainChoices:
     def _lineage(self, name: str) -> Iterator[str]:
         """A choice, then the choices that its yaml builds on."""
         yield name
-        for base in yaml_defaults(config_dir() / self.group / f"{name}.yaml"):
-            if isinstance(base, str) and base[0] not in "/_":  # another choice, not what all of a group have in common
-                yield from self._lineage(base)
+        for base in bases_of(self.group, name):
+            yield from self._lineage(base)
 
 
 def _clear_group(
@@ -140,7 +139,7 @@ def _difference(now: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, 
     gone = {key: value for key, value in now.items() if wanted.get(key, MISSING) != value}
     changes: dict[str, list[str]] = {}
     for key in gone:
-        place = _outermost(key, wanted)
+        place = outermost(key, wanted, least=2)  # of a group, not the group
         if key in wanted:
             changes[key] = [f"{key}={quoted(wanted[key], bare=True)}"]
         elif place in wanted:  # a schedule where a number belongs
@@ -156,16 +155,6 @@ def _difference(now: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, 
 def _hides(value: Any) -> bool:
     """Whether a value is null or a broken reference: Hydra deletes it only after it was set to a plain value."""
     return value is None or "${" in str(value)
-
-
-def _outermost(key: str, wanted: Mapping[str, Any]) -> str:
-    """The shortest prefix of a key that is itself in `wanted`, or below which `wanted` has nothing."""
-    parts = key.split(".")
-    for size in range(2, len(parts) + 1):
-        place = ".".join(parts[:size])
-        if place in wanted or not any(other.startswith(f"{place}.") for other in wanted):
-            return place
-    return key
 
 
 def _check_references(

@@ -19,17 +19,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from narrows.config.compose_in_process import Composition, composed, yaml_defaults
+from narrows.config.compose_in_process import Composition, bases_of, composed
 from narrows.config.composition import choice_files, config_dir
 from narrows.config.inferred_choices import own_choices
 from narrows.config.leftovers import GROUPS, RECIPES, PlainChoices, choices_of, clear, search_path
 from narrows.config.origin import MARK, Origin
+from narrows.config.overriding_values import MISSING, differing_overrides, same
 from narrows.config.plain_yaml import flatten, is_within
 from narrows.config.quoting import quoted
 from narrows.errors import require
 from narrows.loading.adapt_config import adapt, require_no_download
-from narrows.loading.config_source import ConfigSource, read_source
-from narrows.loading.overriding_values import MISSING, differing_overrides, same
+from narrows.loading.config_source import FORBIDDEN, NOT_TAKEN, ConfigSource, read_source
 from narrows.loading.permitted_classes import require_trusted, shown
 
 OPTIONS = ("from", "sha256", "allow", "keep_loggers")
@@ -124,7 +124,7 @@ class _Base:
         before = self._composed(choices.values())
         if self.source.recorded:
             values = differing_overrides(_resolved(before, self.source.values), self.source.values)
-            values = {key: texts for key, texts in values.items() if key.split(".")[0] not in _NOT_COMPARED}
+            values = {key: texts for key, texts in values.items() if key.split(".")[0] not in (*FORBIDDEN, *NOT_TAKEN)}
         else:
             values = {key: [f"++{key}={quoted(value)}"] for key, value in self.source.values.items()}
         gone: set[str] = set()
@@ -227,9 +227,6 @@ class _Base:
         return chosen not in OWN_LOGGERS or any(is_within(key, "logger") for key in values)
 
 
-_NOT_COMPARED = ("sweep", "from", "output_dir", "name", "tags", "notes")
-
-
 def _resolved(composition: Composition, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The flat values of a composition, in which a reference has the value that it comes to once what it refers to is
     as recorded: so that it stays a reference."""
@@ -250,8 +247,7 @@ def _groups_of(recipe: str, choice: str) -> set[str]:
     if not path.is_file():
         return set()
     chosen = own_choices(path)
-    bases = [entry for entry in yaml_defaults(path) if isinstance(entry, str) and entry in choice_files(recipe)]
-    found = set(chosen) | {group for base in bases for group in _groups_of(recipe, base)}
+    found = set(chosen) | {group for base in bases_of(recipe, choice) for group in _groups_of(recipe, base)}
     return found | (_groups_of("variant", str(chosen["variant"])) if "variant" in chosen else set())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from narrows.config.quoting import quoted
 
 MISSING = object()
+"""The value of a key that is not there, which equals no value."""
 
 
 def differing_overrides(now: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -19,7 +20,7 @@ def differing_overrides(now: Mapping[str, Any], wanted: Mapping[str, Any]) -> di
     for key, value in now.items():
         if same(wanted.get(key, MISSING), value):
             continue
-        place = _outermost(key, wanted)
+        place = outermost(key, wanted)
         if place in wanted and place == key and not isinstance(wanted[key], Mapping):
             changes[key] = [f"{key}={quoted(wanted[key])}"]
         elif place in wanted:
@@ -37,10 +38,11 @@ def same(a: Any, b: Any) -> bool:
     return a is b or (a is not MISSING and b is not MISSING and repr(a) == repr(b))
 
 
-def _outermost(key: str, wanted: Mapping[str, Any]) -> str:
-    """The shortest prefix of a key that is itself in `wanted`, or below which `wanted` has nothing."""
+def outermost(key: str, wanted: Mapping[str, Any], least: int = 1) -> str:
+    """The shortest prefix of a key, of `least` words or more, that is itself in `wanted`, or below which `wanted` has
+    nothing."""
     parts = key.split(".")
-    for size in range(1, len(parts) + 1):
+    for size in range(least, len(parts) + 1):
         place = ".".join(parts[:size])
         if place in wanted or not any(other.startswith(f"{place}.") for other in wanted):
             return place
