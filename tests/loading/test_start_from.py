@@ -154,6 +154,14 @@ def test_a_stranger_s_yaml_decides_nothing_but_the_config(text: str, tmp_path: P
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize("text", ["{a:1}", "{}", "{path:1,sha256:x,allow:[],keep_loggers:false}"])
+def test_a_mapping_is_no_source(text: str, tmp_path: Path) -> None:
+    done = run_in_process(f"from={text}", *TINY, cwd=tmp_path)
+    assert (done.code, len(done.complaints)) == (2, 1), done.err
+    assert done.complaints[0].startswith(f"narrows: from={text}: from")
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text("")
     with pytest.raises(UserError, match="is a sweep: name one of the runs in it"):

@@ -90,6 +90,7 @@ def _folders(arguments: list[str]) -> list[str]:
 def _expand(arguments: list[str]) -> list[str]:
     """The arguments with what `from=` stands for in its place; in a sweep, that of the choices all jobs share."""
     if not starts_from(arguments):
+        split_origin(arguments)  # to refuse a mapping that only looks like what stands for a source
         return arguments
     asked = [text for text in arguments if text[0] == "~" or ("=" in text and text[0] != "-")]
     options = [text for text in arguments if text not in asked]

@@ -10,11 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from narrows.config.plain_schema import require_fits
 from narrows.config.quoting import quoted
+from narrows.errors import require
 
 MARK = "from={"
 STAMP = re.compile(r"(?:.+_)?\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_(?P<id>[0-9a-f]{8})")
@@ -52,9 +54,18 @@ class Origin:
 
 
 def split_origin(overrides: Sequence[str]) -> tuple[Origin | None, list[str]]:
-    """The origin that a composition's overrides name, and what the user asked for beside it."""
+    """The origin that a composition's overrides name, and what the user asked for beside it.
+
+    Raises:
+        UserError: a mapping that no origin has written.
+    """
     place = next((i for i, text in enumerate(overrides) if text.startswith(MARK)), None)
     if place is None:
         return None, list(overrides)
     value: Any = OverridesParser.create().parse_override(overrides[place]).value()
+    hints = get_type_hints(Origin)
+    written = isinstance(value, dict) and value.keys() == hints.keys()
+    require(written, f"{overrides[place]}: from= names a run, a directory or a file")
+    for key, hint in hints.items():
+        require_fits(hint, value[key], f"{overrides[place]}: from")
     return Origin(**value), list(overrides[place + 1 :])
