@@ -55,6 +55,7 @@ from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses import Objective, Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task
+from narrows.training.learning_rate import WarmUpCosine
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch, DataSpec
 
@@ -69,6 +70,7 @@ FROM_CODE = {"self", "in_shape", "out_shape", "spec", "save_dir"}
 FROM_CODE_OF: dict[type, set[str]] = {
     Autoencoder: {"stages"},
     Density: {"model"},
+    WarmUpCosine: {"optimizer"},
     AutoencoderModule: {"model", "objective", "optimizer", "scheduler", "seed"},
 }
 # These groups describe the constructor's own defaults; the others are somebody's choice.

@@ -164,7 +164,8 @@ def test_what_hydra_would_call_is_refused_and_not_called(target: str, tmp_path: 
 def test_without_the_list_hydra_calls_them(target: str, tmp_path: Path) -> None:
     """The tests above would notice: these canaries sing."""
     canary = tmp_path / "canary"
-    with contextlib.suppress(InstantiationException):  # after the song, some find that the file is none of theirs
+    # After the song, some find that the file is none of theirs.
+    with contextlib.suppress(InstantiationException, RuntimeError):
         instantiate(config_of({"_target_": target, **CALLED_BY_HYDRA[target](canary)}))
     assert canary.exists()
 
@@ -367,7 +368,7 @@ FILES = {
     "a bomb": (BOMB, "uses YAML aliases"),
     "a hollow bomb": (HOLLOW_BOMB, "uses YAML aliases"),
     "deep": ("x: " + "[" * 150 + "]" * 150, "is nested too deeply"),
-    "deeper": ("x: " + "[" * 3_000, "is not valid YAML"),
+    "deeper": ("x: " + "[" * 500, "is not valid YAML"),
     "empty": ("", "holds no keys"),
     "a list": ("[1, 2]", "holds no keys"),
     "hydra": ("hydra: {launcher: {_target_: os.system}}", "it has 'hydra'"),

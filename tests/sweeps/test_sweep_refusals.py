@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "option": (("seed=0,1", "sweep.trails=3"), "there is no config key 'trails' in 'sweep': did you mean 'trials'"),
     "workers": (("seed=0,1", "sweep.workers.jobs=0"), "sweep.workers.jobs must be at least 1, not 0"),
     "workers' type": (("seed=0,1", "sweep.workers.jobs=many"), "sweep.workers.jobs must be a whole number"),
+    "dry run": (("seed=0,1", "sweep.dry_run=perhaps"), "sweep.dry_run must be true or false, not 'perhaps'"),
+    "no config": (("seed=0,1", "sed=3", "--cfg", "job"), "there is no config key 'sed': did you mean 'seed'"),
     "objective": (
         ("seed=0,1", "sweep.objective=val/los"),
         "no run will have the figure 'val/los': did you mean 'val/loss'",
@@ -119,3 +121,24 @@ def test_a_missing_library_is_named_with_its_command(
     assert done.code == 2
     assert done.err.strip().endswith(f"pip install {library}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "asked", [("sweep.dry_run=true",), ("--cfg", "job"), ("--cfg=job", "--resolve"), ("-c", "job")]
+)
+def test_the_jobs_are_shown_and_nothing_is_trained(asked: tuple[str, ...], tmp_path: Path) -> None:
+    done = run_in_process("-m", "seed=0,1", "bottleneck.dim=8,16", "optimizer.lr=0.1", *asked, cwd=tmp_path)
+    lines = done.out.splitlines()
+    assert (done.code, lines[0], len(lines)) == (0, "every job: optimizer.lr=0.1", 6)
+    assert [line.split(maxsplit=1)[1] for line in lines[1:5]] == [
+        f"seed={seed} bottleneck.dim={dim}" for seed in (0, 1) for dim in (8, 16)
+    ]
+    assert "nothing was trained" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_sampler_will_propose_from_is_shown(tmp_path: Path) -> None:
+    done = run_in_process("-m", "sweep=optuna", "sweep.trials=7", "sweep.dry_run=true", cwd=tmp_path)
+    assert "bottleneck.dim=tag(log, int(interval(2, 64)))" in done.out
+    assert "7 jobs that tpe proposes" in done.out
+    assert list(tmp_path.iterdir()) == []

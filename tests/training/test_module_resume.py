@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from instances import CORRUPTIONS
@@ -13,6 +14,7 @@ from training.module_helpers import SaveAt, fit, module, network, quiet, weights
 
 from narrows.training import lightning_module as training
 from narrows.training.callbacks.write_checkpoints import Checkpoint
+from narrows.training.learning_rate import WarmUpCosine
 from narrows.training.lightning_module import AutoencoderModule
 
 pytestmark = quiet
@@ -40,17 +42,49 @@ def test_a_continued_run_has_the_weights_of_the_uninterrupted_one(tmp_path: Path
         assert torch.equal(whole, found), f"stopped after {number} batches"
 
 
+SCHEDULERS = {
+    "halving": partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5),
+    "warmup_cosine": partial(WarmUpCosine, epochs=5, warm_up=2),
+    "one_cycle": partial(WarmUpCosine, epochs=5, warm_up=0.3, start=0.04, end=4e-6, rise="cosine"),
+    # Whatever is found is no improvement, so the rate halves after every second validation.
+    "plateau": partial(torch.optim.lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=1, threshold=1e9),
+}
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-def test_a_run_continues_from_the_checkpoint_of_an_epoch_s_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("batches", [2, 8, 17])
+def test_a_learning_rate_goes_on_where_it_was(name: str, batches: int, tmp_path: Path) -> None:
+    whole, continued = (module(scheduler=SCHEDULERS[name], seed=11) for _ in range(2))
+    rates = Rates()
+    last = tmp_path / "last.ckpt"
+    fit(whole, max_epochs=5, callbacks=[rates, SaveAt(batches, last)])
+    fit(continued, checkpoint=last, max_epochs=5)
+    assert torch.equal(weights(whole), weights(continued))
+    assert len(set(rates.seen)) > 2
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_run_continues_from_the_checkpoint_of_an_epoch_s_end(name: str, tmp_path: Path) -> None:
     """Whose learning rate is already the next epoch's."""
-    halving = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
-    whole, stopped, continued = (module(scheduler=halving) for _ in range(3))
+    whole, stopped, continued = (module(scheduler=SCHEDULERS[name]) for _ in range(3))
     fit(whole, max_epochs=4)
     saving = {"enable_checkpointing": True, "default_root_dir": tmp_path}
     fit(stopped, max_epochs=2, callbacks=[Checkpoint()], **saving)
     last = tmp_path / "checkpoints" / "last.ckpt"
     fit(continued, checkpoint=last, max_epochs=4, callbacks=[Checkpoint()], **saving)
     assert torch.equal(weights(whole), weights(continued))
+
+
+class Rates(L.Callback):
+    """Notes the learning rate of every epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def test_this_law_needs_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,16 +14,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from narrows.config.composition import config_dir, register_resolvers
+from narrows.config.auto_values import decided
+from narrows.config.composition import config_dir, laid_out, register_resolvers
 from narrows.config.hydra_versions import VERSION_BASE, quieten
 from narrows.config.leftovers import clear
 from narrows.config.origin import split_origin
 from narrows.config.overrides import check_overrides
 from narrows.errors import explained, printable, require
 from narrows.loading.start_from import expand, require_permitted, starts_from
-from narrows.runs.job import Job, SweepJob
+from narrows.runs.job import Job, SweepJob, is_main_process
+from narrows.runs.run_directory import require_new
 from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
+from narrows.training.library_options import check_scheduler_options, check_trainer_options
 
 if TYPE_CHECKING:
     from narrows.training.experiment import Figures
@@ -31,11 +34,27 @@ if TYPE_CHECKING:
 
 def task(config: DictConfig) -> Figures:
     """Run one job, whose config and run directory Hydra has prepared."""
-    from narrows.training.experiment import run
-
     # Also here, inside Hydra, which would print a line of its own before any other exception.
     with explained():
-        return run(config, _job())
+        job = _job()
+        refuse_at_once(config, job)
+        # After what can be refused without it, because importing torch takes seconds.
+        from narrows.training.experiment import run
+
+        return run(config, job)
+
+
+def refuse_at_once(config: DictConfig, job: Job) -> None:
+    """Refuse what can be seen without torch: keys, settings, ranges, and a directory that holds a run.
+
+    Raises:
+        UserError: names it.
+    """
+    values = decided(laid_out(config))
+    check_trainer_options(values.trainer)
+    check_scheduler_options(values.scheduler)
+    if is_main_process():
+        require_new(job.directory)
 
 
 def _job() -> Job:
@@ -123,6 +142,20 @@ def _shows_config(arguments: list[str]) -> bool:
     return any(text in ("--cfg", "-c", "--help", "-h") or text.startswith(("--cfg=", "-c=")) for text in arguments)
 
 
+def _jobs_instead_of_config(arguments: list[str]) -> list[str]:
+    """The arguments of a sweep, which has no one config, with `--cfg` turned into a look at its jobs."""
+    if not {"-m", "--multirun"} & set(arguments) or {"--help", "-h"} & set(arguments) or not _shows_config(arguments):
+        return arguments
+    kept, rest = [], iter(arguments)
+    for text in rest:
+        option, given, _ = text.partition("=")
+        if option in ("--cfg", "-c", "--package", "-p"):
+            list(islice(rest, 0 if given else 1))
+        elif option != "--resolve":
+            kept.append(text)
+    return [*kept, "sweep.dry_run=true"]
+
+
 def _check_display_options(arguments: list[str]) -> None:
     """Refuse options that only change how a config is shown, where none is shown.
 
@@ -159,6 +192,7 @@ def main() -> None:
         _refuse_rerun(sys.argv[1:])
         _check_display_options(sys.argv[1:])
         check_overrides(sys.argv[1:])
+    sys.argv[1:] = _jobs_instead_of_config(sys.argv[1:])
     if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():
             resume_and_replay.main(sys.argv[1:])

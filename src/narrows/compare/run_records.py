@@ -26,6 +26,14 @@ LARGEST = 16 * 2**20
 LONGEST = 64 * 2**20
 """Most bytes of a history that are read."""
 
+LATER: dict[str, Any] = {
+    **dict.fromkeys(("trainer.fast_dev_run", "trainer.detect_anomaly", "trainer.sync_batchnorm"), False),
+    **dict.fromkeys(("trainer.min_epochs", "trainer.min_steps", "trainer.limit_predict_batches"), None),
+    **dict.fromkeys(("trainer.val_check_interval", "trainer.benchmark", "trainer.profiler"), None),
+    **{"trainer.overfit_batches": 0.0, "trainer.num_nodes": 1},
+}
+"""Options of the Trainer that configs recorded earlier lack, with the values that they had: no difference to others."""
+
 
 @dataclass
 class Record:
@@ -189,7 +197,9 @@ def _config(path: Path) -> dict[str, Any]:
     values = read_yaml(path)
     if not isinstance(values, dict) or not values:
         raise ValueError("is empty" if not values else "is no config")
-    return {key: _bounded(value) for key, value in flatten(current_config(values)).items()}
+    flat = flatten(current_config(values))
+    later = LATER if "trainer.max_epochs" in flat else {}
+    return {key: _bounded(value) for key, value in (later | flat).items()}
 
 
 def _bounded(value: Any) -> Any:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from narrows.config.auto_values import decided
 from narrows.config.hydra_versions import register_resolver
 from narrows.config.option_types import LARGEST, check_types
+from narrows.config.other_words import REPLACED, hint
 from narrows.config.plain_yaml import flatten
 from narrows.config.run_names import asked_name, plain
 from narrows.errors import UserError, first_line, nearest, require
@@ -107,15 +108,24 @@ def checked(config: DictConfig) -> DictConfig:
     Raises:
         UserError: a key or an option that does not exist, or a value of the wrong type.
     """
+    resolved = laid_out(config)
+    check_keys(decided(resolved))
+    return resolved
+
+
+def laid_out(config: DictConfig) -> DictConfig:
+    """As `checked`, after the checks that need no class, and so none of the seconds that importing torch takes.
+
+    Raises:
+        UserError: a key that nothing reads, a component that is missing, or a setting out of range.
+    """
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
     for key in ("sweep", "from"):
         values.pop(key, None)
     resolved = OmegaConf.create(values)
     OmegaConf.set_struct(resolved, True)
-    tried = decided(resolved)
-    check_layout(tried, OmegaConf.to_yaml(config))
-    check_keys(tried)
+    check_layout(decided(resolved), OmegaConf.to_yaml(config))
     return resolved
 
 
@@ -135,12 +145,14 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
     for key in map(str, config if text is not None else ()):
         require(
             key in known or f"${{{key}" in str(text),
-            f"there is no config key '{key}': {nearest(key, known)}",
+            f"there is no config key '{key}': {hint(key, known)}",
         )
     for key in needed:
         require(key in config, f"the config has no '{key}', which every run needs")
     for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
         _require_component(config[key], key)
+    for key in config.trainer:
+        require(key not in REPLACED, f"trainer.{key!s} is given by narrows itself: {REPLACED.get(str(key))}")
     for key in COLLECTIONS:
         group = config[key]
         require(isinstance(group, DictConfig), f"{key} must hold components by name, not {group}")
@@ -192,7 +204,7 @@ def check_keys(config: DictConfig) -> None:
         known = _arguments(target)
         for key in node:
             if known is not None and key not in known and key not in HYDRA_KEYS:
-                raise UserError(f"{path} has no option '{key!s}': {nearest(str(key), known)}")
+                raise UserError(f"{path} has no option '{key!s}': {hint(str(key), known, path)}")
         _check_hydra_keys(node, path)
         check_types(target, node, path)
 

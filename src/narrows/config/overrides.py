@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from narrows.config.composition import HYDRA_KEYS, choice_files, config_dir, group_names, known_keys
 from narrows.config.old_words import current_choice, refuse_old_words
+from narrows.config.other_words import REPLACED, WORDS, hint
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, first_line, nearest, require, sentence
 
@@ -25,7 +26,9 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
         cure = nearest(choice, error.options) if today == choice else f"today it is '{today}'"
         return f"there is no {group or 'config'} '{choice}': {cure}"
     if isinstance(error, OverrideParseException):
-        what = str(error).removeprefix(f"Error parsing override '{error.override}'\n").partition("\n")[0]
+        # Hydra 1.4 says first where in the command line it stands.
+        told = [line for line in str(error).splitlines() if not line.startswith("Error")]
+        what = (told or [first_line(error)])[0]
         quoted = "in quotes where the value holds more than words and numbers: 'KEY=\"a=b\"'"
         return f"'{error.override}' cannot be read, {what}: write KEY=VALUE, {quoted}"
     for cause in (error, error.__cause__, error.__context__):
@@ -33,9 +36,10 @@ def explain(error: HydraException | OmegaConfBaseException) -> str:
             names = [str(key) for key in cause.parent_node if key not in {*HYDRA_KEYS, "hydra"}]
             where = f" in '{parent}'" if (parent := str(cause.full_key).rpartition(".")[0]) else ""
             if "not in struct" in str(cause) and names:
-                return f"there is no config key '{cause.key}'{where}: {nearest(str(cause.key), names)}"
+                known = [*names, *([] if where else known_keys(cause.parent_node))]
+                return f"there is no config key '{cause.key}'{where}: {hint(str(cause.key), known, parent)}"
     if match := re.search(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error)):
-        return f"there is no config group '{match[1]}': {nearest(match[1].split('@')[0], group_names())}"
+        return f"there is no config group '{match[1]}': {hint(match[1].split('@')[0], group_names())}"
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {error.msg or error}".partition("\n")[0]
     return first_line(error)
@@ -105,5 +109,7 @@ def override(config: DictConfig, text: str) -> None:
     _refuse_choice(config, key, value)
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
-        raise UserError(f"the config has no '{key}': {nearest(key, known_keys(config))} (config.yaml lists all)")
+        foreign = name in WORDS or (parent == "trainer" and name in REPLACED)
+        told = f"{nearest(key, known_keys(config))} (config.yaml lists all)"
+        raise UserError(f"the config has no '{key}': {hint(name, (), parent) if foreign else told}")
     OmegaConf.update(config, key, value, merge=False, force_add=True)

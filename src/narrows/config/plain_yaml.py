@@ -73,6 +73,8 @@ def parse_yaml(text: str) -> Any:
         values = yaml.load(text, Loader=loader)
         require_plain(values)
     except yaml.YAMLError as error:
+        if "nesting depth" in str(error):  # PyYAML has a limit of its own since 6.0.4
+            raise ValueError("is nested too deeply") from error
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         raise ValueError(f"is not valid YAML ({where}{getattr(error, 'problem', None) or error})") from error

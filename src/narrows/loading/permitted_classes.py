@@ -47,7 +47,8 @@ from narrows.runs.old_names import current_config
 ROOMS = (
     *("models", "inputs", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions"),
     *("losses", "schedules", "data", "tasks"),
-    *("training.lightning_module", "training.loggers", "training.tensorboard", "training.callbacks"),
+    *("training.lightning_module", "training.learning_rate", "training.loggers", "training.tensorboard"),
+    "training.callbacks",
 )
 """The modules and packages of narrows whose public classes configs compose."""
 FACES = ("training",)

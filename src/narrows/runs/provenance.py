@@ -174,8 +174,3 @@ def nondeterministic_operation(message: str) -> str | None:
     """The operation that a warning of torch calls nondeterministic; None for any other warning."""
     found = (pattern.search(message) for pattern in NONDETERMINISTIC)
     return next((match[1] for match in found if match), None)
-
-
-def is_main_process() -> bool:
-    """Whether this process is rank zero and so writes files; works before and after Lightning has assigned ranks."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))

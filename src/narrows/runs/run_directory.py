@@ -13,7 +13,7 @@ from narrows.config.plain_schema import require_fits
 from narrows.errors import FULL, UserError, naming
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
-from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, MANIFEST, METRICS
+from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, LOCK, MANIFEST, METRICS
 from narrows.runs.old_names import current_figures, current_manifest
 from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.record_types import Figures, Manifest
@@ -46,6 +46,23 @@ def read_metrics(run: Path) -> dict[str, float]:
     return current_figures(figures)
 
 
+def require_new(path: Path) -> None:
+    """Refuse a directory that already holds a run, before anything is built for another one.
+
+    Raises:
+        UserError: it does.
+    """
+    if (path / LOCK).exists():
+        raise _taken(path)
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(
+        f"{path} already holds a run; go on with it (resume={path}), choose another directory "
+        "(hydra.run.dir=...), or leave that to narrows"
+    )
+
+
 class RunDirectory:
     """`outputs/<name>/<time>_<id>/`, claimed by this process.
 
@@ -74,10 +91,7 @@ class RunDirectory:
             require_plain_entries(self.path)
             directory_lock.hold(self.path, "is writing", new=True)
         except FileExistsError as error:
-            raise UserError(
-                f"{self.path} already holds a run; go on with it (resume={self.path}), choose another directory "
-                "(hydra.run.dir=...), or leave that to narrows"
-            ) from error
+            raise _taken(self.path) from error
         except OSError as error:
             raise UserError(f"cannot write the run directory {self.path}: {error.strerror}") from error
         for folder in (CHECKPOINTS, FIGURES):

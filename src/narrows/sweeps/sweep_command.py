@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.building import build
 from narrows.config.origin import split_origin
-from narrows.errors import UserError, explained, naming, require
+from narrows.errors import UserError, explained, naming, printable, require
 from narrows.sweeps import sweep_directory as directories
 from narrows.sweeps.composition_check import check_jobs, check_sweep, config_folders
 from narrows.sweeps.job_scheduler import Command, Scheduler
@@ -52,9 +52,33 @@ def run(loader: ConfigLoader, config: DictConfig, arguments: list[str]) -> int:
     plan = make_plan(config.sweep, arguments, loader)
     check_jobs(plan, config, loader)
     workers: Workers = build(config.sweep.workers, "sweep.workers")
+    if _only_shows(config):
+        _show_jobs(plan)
+        return 0
     where = _find(config, plan) if config.sweep.resume else Path(config.sweep.dir or config.hydra.sweep.dir)
     with naming(where), explained_storage(where / STUDY):
         return _held(config, where, plan, arguments, workers, loader)
+
+
+def _only_shows(config: DictConfig) -> bool:
+    asked = config.sweep.get("dry_run", False)
+    require(isinstance(asked, bool), f"sweep.dry_run must be true or false, not {asked!r}")
+    return bool(asked)
+
+
+def _show_jobs(plan: Plan) -> None:
+    """Print the overrides of every job, or, of jobs that are yet to be proposed, the values to choose from."""
+    shared = [text for text in plan.fixed if not text.startswith("hydra")]
+    if shared:
+        print(f"every job: {printable(shlex.join(shared))}")
+    if not plan.samples:
+        for number, overrides in enumerate(plan.jobs()):
+            print(f"{number:>5}  {printable(shlex.join(overrides))}")
+    else:
+        for item in plan.parameters:
+            print(f"  {printable(item.key)}={printable(item.text)}")
+    told = f" that {plan.method} proposes" if plan.samples else ""
+    print(f"{plan.size} jobs{told}; nothing was trained: leave sweep.dry_run or --cfg away to start them")
 
 
 def _held(

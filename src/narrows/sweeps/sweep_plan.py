@@ -28,7 +28,7 @@ OTHERS = "for sweep=random, optuna and pareto"
 DIRECTIONS = ("minimize", "maximize")
 KEYS = (
     *("method", "sampler", "pruner", "params", "recipes", "objective", "direction", "objectives", "trials", "seed"),
-    *("workers", "resume", "retry_failed", "dir"),
+    *("workers", "resume", "dry_run", "retry_failed", "dir"),
 )
 # Hydra's own settings of job directories and launchers are not options of a sweep.
 OURS = ("hydra.sweep", "hydra.run", "hydra.mode", "hydra.launcher", "hydra/sweeper", "hydra/launcher", "hydra.job.num")

@@ -27,8 +27,7 @@ from narrows.loading import fitted_density, recorded_table_encoding
 from narrows.loading.model_from_config import checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
-from narrows.runs.job import Job
-from narrows.runs.provenance import is_main_process
+from narrows.runs.job import Job, is_main_process
 from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks

@@ -15,6 +15,7 @@ LEAST: dict[str, dict[str, int]] = {
     "PolynomialLR": {"total_iters": 1},
     "CosineAnnealingLR": {"T_max": 1},
     "CosineAnnealingWarmRestarts": {"T_0": 1, "T_mult": 1},
+    "WarmUpCosine": {"epochs": 1},
     "StepLR": {"step_size": 1},
 }
 """The least whole number of each option, of the Trainer and by class of scheduler."""
@@ -70,3 +71,13 @@ def late_milestones(config: DictConfig) -> list[str]:
     late = [epoch for epoch in epochs if epoch >= last]
     named = f"scheduler.milestones {', '.join(map(str, late))}"
     return [f"{named}: never reached, the run ends after trainer.max_epochs={last} epochs"] if late else []
+
+
+def fast_dev_run(config: DictConfig) -> list[str]:
+    """A line that says what the figures of a `fast_dev_run` are worth; none for any other run."""
+    asked = config.trainer.get("fast_dev_run")
+    if not asked:
+        return []
+    few = "one batch" if int(asked) == 1 else f"{int(asked)} batches"
+    given = str(asked).lower()
+    return [f"trainer.fast_dev_run={given}: everything once, on {few} of each split; the figures mean nothing"]

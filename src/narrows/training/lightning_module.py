@@ -24,6 +24,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
+from narrows.training.learning_rate import end_epoch, require_followed
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
 
@@ -75,6 +76,7 @@ class AutoencoderModule(L.LightningModule):
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._weight, self._first_rows = 0.0, 1
         self._run: int | None = None
+        self._judged = False  # whether this epoch was validated, as yet
         self._history = StepHistory()
         self._sums: dict[str, Tensor] = {}
         self._names: list[str] = []
@@ -112,6 +114,7 @@ class AutoencoderModule(L.LightningModule):
         # A resumed run keeps the length that it began with, even if it was given more epochs since.
         self._run = self._run or self._planned_steps()
         self.objective.span(self._run)
+        require_followed(self.lr_schedulers(), self.trainer.limit_val_batches != 0)
 
     def _planned_steps(self) -> int | None:
         """The number of optimiser steps that the trainer's limits allow; None if only time limits them."""
@@ -173,13 +176,13 @@ class AutoencoderModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the recorded figures; raises `NonFiniteError`, so that nothing is saved, after a non-finite step."""
         checkpoint["unlogged"] = self._history.state(self._mean_over_processes)
-        checkpoint["validated"] = self.validated
+        checkpoint["validated"], checkpoint["judged"] = self.validated, self._judged
         checkpoint["planned_steps"] = self._run
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         unlogged = checkpoint["unlogged"]
         self._history.restore(unlogged | {"names": [current_term(name) for name in unlogged["names"]]})
-        self.validated = current_figures(checkpoint["validated"])
+        self.validated, self._judged = current_figures(checkpoint["validated"]), checkpoint.get("judged", False)
         self._run = checkpoint["planned_steps"]
 
     @property
@@ -235,7 +238,8 @@ class AutoencoderModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.flush()
-        cast(torch.optim.lr_scheduler.LRScheduler, self.lr_schedulers()).step()
+        end_epoch(self.lr_schedulers(), self.validated if self._judged else {})
+        self._judged = False
 
     # ── validation and test ─────────────────────────────────────────────────────────────────────────────
 
@@ -283,6 +287,7 @@ class AutoencoderModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self.validated = self._conclude("val")
+        self._judged = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
 
     def on_test_epoch_start(self) -> None:
         self._sums = {}

@@ -23,6 +23,11 @@ from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.library_options import check_trainer_options
 from narrows.training.tensorboard import TensorBoard
 
+PROFILERS = {
+    "simple": "lightning.pytorch.profilers.SimpleProfiler",
+    "advanced": "lightning.pytorch.profilers.AdvancedProfiler",
+}
+
 
 def quieten() -> None:
     """Silence notices of Lightning about its own internals, which do not help a user of narrows."""
@@ -80,13 +85,41 @@ def make_trainer(
 
         callbacks.append(Pruning(job.sweep.trial))
     return _build_trainer(
-        config.trainer,
+        _with_report(_tried_once(config.trainer), job),
         logger=loggers,
         callbacks=callbacks,
         plugins=[CheckpointFiles()],
         default_root_dir=str(job.directory),
         enable_progress_bar="progress" in config.callbacks,
     )
+
+
+def _tried_once(options: DictConfig) -> DictConfig:
+    """The Trainer's options with the limits that `fast_dev_run` stands for.
+
+    Lightning's own would also take the loggers away, by whose histories a run is recorded.
+    """
+    asked = options.get("fast_dev_run")
+    if not asked:
+        return options
+    batches = int(asked)
+    require(batches > 0, f"trainer.fast_dev_run must be true, false or a number of batches, not {asked}")
+    splits = dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches"), batches)
+    whole = {"check_val_every_n_epoch": 1, "val_check_interval": None, "overfit_batches": 0.0, "max_time": None}
+    ends = {"max_epochs": 1, "max_steps": batches, "min_epochs": None, "min_steps": None}
+    limits: dict[str, Any] = {"fast_dev_run": False, "num_sanity_val_steps": 0, **splits, **whole, **ends}
+    values: dict[str, Any] = {str(key): value for key, value in options.items()}
+    return OmegaConf.create(values | limits)
+
+
+def _with_report(options: DictConfig, job: Job) -> DictConfig:
+    """The Trainer's options with a profiler that writes to the run directory, where a name asks for one."""
+    name = options.get("profiler")
+    if not isinstance(name, str) or name not in PROFILERS:
+        return options
+    made = {"_target_": PROFILERS[name], "dirpath": str(job.directory), "filename": "profile"}
+    values: dict[str, Any] = {str(key): value for key, value in options.items()}
+    return OmegaConf.create(values | {"profiler": made})
 
 
 def _build_trainer(node: DictConfig, **parts: Any) -> L.Trainer:

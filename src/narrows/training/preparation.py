@@ -30,7 +30,7 @@ from narrows.tasks.base import Task, without_test_split
 from narrows.training import default_length, run_length, starting_point
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.component_kinds import check_kinds
-from narrows.training.library_options import check_scheduler_options, late_milestones
+from narrows.training.library_options import check_scheduler_options, fast_dev_run, late_milestones
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, make_trainer
 from narrows.training.starting_point import StartingPoint
@@ -74,7 +74,7 @@ def prepare(
         data.reading += [] if told is None else [told]
         trainer = make_trainer(config, job, begin, trainer.loggers)
     if record is not None:
-        for line in [*data.reading, *late_milestones(config)]:
+        for line in [*data.reading, *late_milestones(config), *fast_dev_run(config)]:
             log.info("%s", line)
     # A `source` is given where no task is run.
     if source is None and not data.has("test"):

@@ -26,7 +26,7 @@ from narrows.loading.permitted_classes import read_config, require_trusted
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
 from narrows.runs.plain_entries import require_plain_entries
-from narrows.runs.run_directory import read_manifest
+from narrows.runs.run_directory import read_manifest, require_new
 from narrows.runs.train_log import TrainLog
 
 OPTIONS = ("resume", "replay", "into", "allow", "keep_loggers")
@@ -71,9 +71,6 @@ def _resumed(directory: Path, overrides: list[str], allow: list[str], keep: bool
         require_plain_entries(directory)
     before, overrides = read_config(directory / CONFIG), [made_absolute(text) for text in overrides]
     recorded, sweep = _overridden(before, overrides), SweepJob.from_environment()
-    own = sweep is not None and directory.resolve().parent == Path(sweep.sweep)
-    if not own:
-        require_trusted(recorded, allow)  # jobs of a sweep were composed by the sweep itself
     manifest = read_manifest(directory)
     done = manifest.get("status") in ("completed", "pruned")
     require(
@@ -82,6 +79,9 @@ def _resumed(directory: Path, overrides: list[str], allow: list[str], keep: bool
         "trainer.max_epochs=200",
     )
     _require_continuable(before, recorded, overrides)
+    own = sweep is not None and directory.resolve().parent == Path(sweep.sweep)
+    if not own:
+        require_trusted(recorded, allow)  # jobs of a sweep were composed by the sweep itself
     needed = {} if own else _needed(before, manifest, overrides, keep)
     config = _overridden(recorded, [f"{key}={value}" for key, value in needed.items()])
     # What the user's own data_dir= changes holds for good, what else is needed holds on this machine.
@@ -116,6 +116,7 @@ def _require_continuable(before: DictConfig, recorded: DictConfig, overrides: li
 
 def _replayed(file: Path, into: Path, overrides: list[str], allow: list[str], keep: bool) -> tuple[DictConfig, Job]:
     before = read_config(file)
+    require_new(into)
     config = _overridden(before, overrides)
     require_trusted(config, allow)
     manifest = read_manifest(file.parent) if (file.parent / MANIFEST).exists() else {}

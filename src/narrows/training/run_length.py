@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from narrows.config.building import build
 from narrows.config.composition import targets
@@ -26,7 +27,7 @@ from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.starting_point import StartingPoint
 
 LIMITS = ("trainer.max_epochs", "trainer.max_steps")
-TIED = ("T_max", "total_iters", "total_steps")
+TIED = ("T_max", "total_iters", "total_steps", "epochs")
 """Options of torch's schedulers that are usually the run's length."""
 MOST_EPOCHS = 100_000
 """Up to which number of epochs the learning rate is looked at beforehand."""
@@ -94,6 +95,8 @@ def _look_ahead(module: AutoencoderModule, job: Job, epochs: Any, done: int, cur
     if not isinstance(epochs, int) or not done < epochs <= MOST_EPOCHS:
         return
     (optimizer,), (scheduler,) = module.configure_optimizers()
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return
     rates = [optimizer.param_groups[0]["lr"]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no optimiser steps in between
