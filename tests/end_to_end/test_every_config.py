@@ -25,6 +25,7 @@ NOT_FITTED = {
     "datamodule": {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"},
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
+    "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
     "task": {"compression", "denoising", "imputation", "transfer"},  # by evaluate: test_restoration.py, tests/tasks
 }
 PLACES = {
@@ -110,7 +111,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("variant=masked", *TOKENS, "likelihood=gaussian", "loss.reconstruction.patch=4"),
         *("encoder.positions=learnt", "trainer.precision=bf16-mixed"),
     ),
-    "vit_vae": ("variant=vae", "encoder=vit", "decoder=vit", *TOKENS, "encoder.pool=mean"),
+    "vit_vae": ("variant=vae", "encoder=vit", "decoder=vit", *TOKENS, "encoder.pool=mean", "scheduler=warmup_cosine"),
     "unet": ("encoder=unet", "decoder=unet", *CONVOLUTIONS, "encoder.attention=true", "decoder.attention=true"),
     "torchvision": ("encoder=torchvision", "encoder.name=shufflenet_v2_x0_5", "decoder=conv", CONVOLUTIONS[1]),
     "contractive": ("variant=contractive", *NARROW, "callbacks=early_stopping", "callbacks.progress.enable=false"),
@@ -125,8 +126,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "terms": ("+term@loss.l1=l1", "+term@loss.contraction=contraction", *NARROW, "corruption=gaussian"),
     "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=none"),
-    "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal"),
-    "resnet": ("encoder=resnet", "decoder=resnet", *CONVOLUTIONS, "encoder.blocks=1", "decoder.blocks=1"),
+    "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal", "scheduler=plateau"),
+    "resnet": (
+        *("encoder=resnet", "decoder=resnet", *CONVOLUTIONS, "encoder.blocks=1", "decoder.blocks=1"),
+        "scheduler=one_cycle",
+    ),
     "sequential": ("variant=sequential", *SERIES, *HIDDEN, "decoder=lstm_ar"),
     "sequential_vae": ("variant=sequential_vae", *SERIES, *HIDDEN, "decoder=lstm"),
     "anomaly": (

@@ -79,7 +79,7 @@ def test_two_processes_never_write_one_run(server: Server, tmp_path: Path) -> No
     ("argument", "sentence"),
     [
         ("seed=1", "seed cannot be changed when a run goes on, it would be another run; what can: trainer, "),
-        ("trainer.max_epoch=9", "the config has no 'trainer.max_epoch': did you mean 'trainer.max_epochs'?"),
+        ("trainer.max_epoch=9", "the config has no 'trainer.max_epoch': trainer.max_epochs= is the number of epochs"),
         ("trainer.max_epochs=1,2", "takes one value"),
         ("into=elsewhere", "resume= goes on in the run's own directory: leave into= out"),
     ],
