@@ -38,6 +38,7 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "mlp_flat": (partial(MLPEncoder, widths=[]), IMAGE),
     "mlp_gated": (partial(MLPEncoder, widths=[12, 8], activation="gated"), IMAGE),
     "mlp_gated_batch": (partial(MLPEncoder, widths=[12], activation="gated", norm="batch", dropout=0.2), SERIES),
+    "mlp_shortcut": (partial(MLPEncoder, widths=[12, 8], shortcut=True), IMAGE),
     "conv": (partial(ConvEncoder, channels=[6, 8]), IMAGE),
     "conv_batch": (partial(ConvEncoder, channels=[6, 8], norm="batch", kernel_size=5), SERIES),
     "conv_even": (partial(ConvEncoder, channels=[6, 8], kernel_size=4), (2, 12, 16)),

@@ -1,8 +1,7 @@
 """With no option but the path, a run learns: it ends clearly better than the mean, and not far behind PCA.
 
-The yardstick is PCA with as many components as the latent has values, unless that is nearly exact: then it is a tenth
-of the variance, or what PCA leaves that has the components of 90% of it. Thirty-two components of forty columns rebuild
-even the columns' noise, which no network learns from 300 rows, and should not.
+The yardstick is PCA with as many components as the latent has values. Where that rebuilds all but a twentieth of the
+variance, noise included, a twentieth is; where it is exact, PCA with the components of 90% of the variance.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ import numpy as np
 import pytest
 from command import only_run, run_command
 from PIL import Image
+from sklearn.datasets import load_digits
 
 WITHIN = 1.2
 """Of PCA's unexplained variance."""
-TENTH = 0.1
+TWENTIETH = 0.05
 """Of the variance: what a PCA leaves that is not nearly exact."""
 MAPS = ("encoder=conv", "encoder.flatten=false", "decoder=conv")
 
@@ -64,37 +64,95 @@ def series(place: Path) -> tuple[str, ...]:
     return "datamodule=series", "datamodule.source.path=own.csv"
 
 
-def digits(place: Path) -> tuple[str, ...]:
-    return ()
+def sensors(place: Path) -> tuple[str, ...]:
+    """A walk and two waves, as three sensors; 100 windows."""
+    rng, time = np.random.default_rng(1), np.arange(1650)
+    walk = np.cumsum(0.1 * rng.standard_normal(len(time)))
+    signal = np.stack([walk, np.sin(time / 9) + 0.1 * walk, np.sign(np.sin(time / 31))], 1)
+    signal += 0.1 * rng.standard_normal(signal.shape)
+    np.savetxt(place / "own.csv", signal, delimiter=",", header="depth,flow,valve", comments="")
+    return "datamodule=series", "datamodule.source.path=own.csv"
 
 
-def bundled(place: Path) -> tuple[str, ...]:
-    return "datamodule=bundled", "datamodule.source.source.name=breast"
+def faces(place: Path, data: Path) -> tuple[str, ...]:
+    """400 photographs of forty people, a folder each, as anybody would have them."""
+    with np.load(data / "olivetti" / "olivetti_faces.npz", allow_pickle=False) as file:
+        images, names = file["images"], file["person"]
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        (place / "own" / str(name)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(place / "own" / str(name) / f"{number}.png")
+    size = ("datamodule.source.size=32", "datamodule.source.channels=1")
+    return "datamodule=image_folder", "datamodule.source.path=own", *size, "encoder=conv", "decoder=conv"
+
+
+def at_hand(*options: str) -> Callable[[Path, Path], tuple[str, ...]]:
+    return lambda place, data: (*options, f"data_dir={data}")
 
 
 DATA: Mapping[str, Callable[[Path], tuple[str, ...]]] = {
-    made.__name__: made for made in (pictures, arrays, table, series, digits, bundled)
+    **{made.__name__: made for made in (pictures, arrays, table, series, sensors)},
+    "digits": lambda place: (),
+    **{
+        name: lambda place, name=name: ("datamodule=bundled", f"datamodule.source.source.name={name}")  # type: ignore[misc]
+        for name in ("breast", "wine", "iris")
+    },
+}
+# Three epochs of 60,000 pictures are more steps than small data get, and all fifty would take five minutes.
+REAL: Mapping[str, Callable[[Path, Path], tuple[str, ...]]] = {
+    "faces": faces,
+    "ecg5000": at_hand("datamodule=ecg5000"),
+    "mnist": at_hand("datamodule=mnist", "trainer.max_epochs=3"),
+    "fashion_mnist": at_hand("datamodule=fashion_mnist", "trainer.max_epochs=3"),
 }
 MAPPED = ("pictures", "series", "digits")
 CASES = [(name, variant) for name in DATA for variant in ("vae", "undercomplete")]
 CASES += [(name, "vq_vae") for name in MAPPED]
+REAL_CASES = [(name, variant) for name in REAL for variant in ("vae", "undercomplete")]
 BEHIND: Mapping[tuple[str, str], float] = {
-    # Four codes of nine bits for an 8x8 picture, beside 21 real numbers: measured 1.8.
-    ("digits", "vq_vae"): 2.2,
+    # Of 13 columns with 8 latents some are worth less than their KL: a linear VAE is at 2.1 to 2.4, this at 1.05 to 1.27
+    # for three seeds, judged on 18 rows.
+    ("wine", "vae"): 1.35,
 }
 """Those that PCA is further ahead of, and by which factor at most."""
+
+
+def rate_distortion(rows: np.ndarray, bits: float) -> float:
+    """The share of the variance that no code of so many bits a row can go below, if the rows are Gaussian.
+
+    Reverse water-filling over the principal components: "Elements of Information Theory" (Cover and Thomas, 2006),
+    10.3.3.
+    """
+    variances = np.linalg.eigvalsh(np.cov(rows.T)).clip(1e-12)
+    low, high = 1e-12, variances.max()
+    for _ in range(100):
+        level = np.sqrt(low * high)
+        spent = (0.5 * np.log2(variances / level)).clip(0).sum()
+        low, high = (level, high) if spent > bits else (low, level)
+    return float(np.minimum(variances, level).sum() / variances.sum())
+
+
+def judge(name: str, variant: str, place: Path, data: tuple[str, ...]) -> None:
+    maps = MAPS if variant == "vq_vae" else ()
+    done = run_command("train", f"variant={variant}", *data, *maps, cwd=place, timeout=600)
+    assert done.code == 0, done.err
+    figures = json.loads((only_run(place) / "metrics.json").read_text())
+    ours = figures["test/variance_unexplained"]
+    equal, usual = (figures.get(f"test/{pca}/variance_unexplained", 0.0) for pca in ("pca", "pca_90"))
+    pca = max(equal, usual, TWENTIETH)
+    if (name, variant) == ("digits", "vq_vae"):
+        # Four codes for a picture of 64 pixels: PCA's 21 numbers are no equal.
+        pca = max(pca, rate_distortion(load_digits().data, 4 * np.log2(figures["test/perplexity"])))
+    assert ours < 0.5
+    assert ours <= BEHIND.get((name, variant), WITHIN) * pca, f"{ours:.4f} is {ours / pca:.2f} times {pca:.4f}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_the_defaults_learn(name: str, variant: str, tmp_path: Path) -> None:
-    data = DATA[name](tmp_path)
-    maps = MAPS if variant == "vq_vae" else ()
-    done = run_command("train", f"variant={variant}", *data, *maps, cwd=tmp_path, timeout=600)
-    assert done.code == 0, done.err
-    figures = json.loads((only_run(tmp_path) / "metrics.json").read_text())
-    ours = figures["test/variance_unexplained"]
-    equal, usual = (figures.get(f"test/{pca}/variance_unexplained", 0.0) for pca in ("pca", "pca_90"))
-    pca = max(equal, usual, TENTH)
-    assert ours < 0.5
-    assert ours <= BEHIND.get((name, variant), WITHIN) * pca, f"{ours:.4f} is {ours / pca:.2f} times {pca:.4f}"
+    judge(name, variant, tmp_path, DATA[name](tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant"), REAL_CASES)
+def test_the_defaults_learn_real_data(name: str, variant: str, real_data: Path, tmp_path: Path) -> None:
+    judge(name, variant, tmp_path, REAL[name](tmp_path, real_data))

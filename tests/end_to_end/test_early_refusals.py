@@ -28,6 +28,9 @@ REFUSALS = {
     "sed=3": "did you mean 'seed'",
     "encoder=mpl": "did you mean 'mlp'",
     "lr=0.1": "optimizer.lr=",
+    "bottleneck.dim=wide": "bottleneck.dim must be a whole number, not 'wide'",
+    "encoder.widths=3": "encoder.widths must be a list of whole numbers",
+    "corruption=masking corruption.p=often": "corruption.p must be a number",
     "seed=x": "seed must be a whole number",
     "checkpoint=bst": "did you mean 'best'",
     "trainer.log_every_n_steps=0": "at least 1",
@@ -66,6 +69,6 @@ def test_refused_before_torch_is_imported(arguments: str, folder: Path) -> None:
 
 
 def test_the_test_above_would_notice(folder: Path) -> None:
-    found, _ = ended("bottleneck.dim=wide", folder)
+    found, _ = ended("bottleneck.dim=-1", folder)
     assert found[0] == 2
     assert "torch" in found[1]

@@ -15,11 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from narrows.config.auto_values import decided
-from narrows.config.composition import config_dir, laid_out, register_resolvers
+from narrows.config.composition import config_dir, laid_out, register_resolvers, targets
 from narrows.config.hydra_versions import VERSION_BASE, quieten
 from narrows.config.leftovers import clear
+from narrows.config.option_types import require_hinted
 from narrows.config.origin import split_origin
 from narrows.config.overrides import check_overrides
+from narrows.config.written_hints import written_hints
 from narrows.errors import explained, printable, require
 from narrows.loading.start_from import expand, require_permitted, starts_from
 from narrows.runs.job import Job, SweepJob, is_main_process
@@ -51,6 +53,8 @@ def refuse_at_once(config: DictConfig, job: Job) -> None:
         UserError: names it.
     """
     values = decided(laid_out(config))
+    for path, node in targets(values):
+        require_hinted(written_hints(str(node._target_)), node, path)
     check_trainer_options(values.trainer)
     check_scheduler_options(values.scheduler)
     if is_main_process():

@@ -1,6 +1,6 @@
 """The options that a config may leave to the data: `auto`, until the data are loaded.
 
-A config is checked before any data are loaded, so until then each such option is checked as the number that stands in
+A config is checked before any data are loaded, so until then each such option is checked as what stands in
 for it. A scheduler that refers to one (`T_max: ${trainer.max_epochs}`) holds the same word.
 """
 
@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from omegaconf import DictConfig, OmegaConf
 
 AUTO = "auto"
-BATCH, EPOCHS, VALIDATED, SAVED, DRAWN = STAND_INS = {
+STAND_INS: dict[str, float] = {
     "datamodule.batch_size": 128,
     "trainer.max_epochs": 50,
     "trainer.check_val_every_n_epoch": 1,
     "callbacks.checkpoint.every_n_epochs": 1,
     "callbacks.pictures.every_n_epochs": 10,
+    "encoder.dropout": 0.0,
+    "decoder.dropout": 0.0,
+    "encoder.shortcut": False,
+    "decoder.shortcut": False,
 }
-"""By key, the number that stands in for `auto`: what a run has whose data are not small."""
+"""By key, what stands in for `auto`: what a run has whose data are not small."""
+BATCH, EPOCHS, VALIDATED, SAVED, DRAWN = list(STAND_INS)[:5]
 
 
 def open_keys(config: DictConfig) -> list[str]:
@@ -26,7 +31,7 @@ def open_keys(config: DictConfig) -> list[str]:
     return [key for key in STAND_INS if OmegaConf.select(config, key) == AUTO]
 
 
-def decided(config: DictConfig, values: Mapping[str, int] = STAND_INS) -> DictConfig:
+def decided(config: DictConfig, values: Mapping[str, float] = STAND_INS) -> DictConfig:
     """A copy of a config without references, with these values in the place of `auto`."""
     done, keys = config.copy(), open_keys(config)
     for key in keys:

@@ -46,15 +46,25 @@ def check_types(target: Any, node: DictConfig, path: str) -> None:
     hints, ours = type_hints(target), _home(target) in LIBRARIES
     if not isinstance(node.get("_args_", ListConfig([])), ListConfig):
         raise UserError(f"{path}._args_ must be a list, not {_shown(node['_args_'])}")
+    require_hinted(hints, node, path)
     for key in node:
-        if key in hints and not accepts(hints[str(key)], node[key]):
-            wanted = describe(hints[str(key)])
-            raise UserError(f"{path}.{key!s} must be {wanted}, not {_shown(node[key])}")
         # A user's own component may give NaN and infinity a meaning; those of the libraries have no option where they
         # have one.
         if ours and (bad := _unusable(node[key])) is not None:
             raise UserError(f"{path}.{key!s} must hold finite numbers below 2^63, not {_shown(bad)}")
         _check_range(target, str(key), node[key], path)
+
+
+def require_hinted(hints: Mapping[str, Any], node: DictConfig, path: str) -> None:
+    """Refuse a value that does not satisfy its hint.
+
+    Raises:
+        UserError: names the option, its value, and what it must be.
+    """
+    for key in node:
+        if key in hints and not accepts(hints[str(key)], node[key]):
+            wanted = describe(hints[str(key)])
+            raise UserError(f"{path}.{key!s} must be {wanted}, not {_shown(node[key])}")
 
 
 def _check_range(target: Any, key: str, value: Any, path: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError, require
-from narrows.layers.blocks import GATED, counts, dense, probability
+from narrows.layers.blocks import GATED, Shortcut, counts, dense, probability
 from narrows.layers.stages import Decoder, Encoder
 from narrows.types import Shape
 
@@ -54,6 +54,9 @@ class MLPDecoder(Decoder):
     encoder share these parameters, and each keeps its own biases and norms. A checkpoint holds a shared
     weight under both names; load it with `load_state_dict(..., assign=False)`, the default.
 
+    With a shortcut the result is U h_0 + W (g h_n) + b, where W and b are the last layer's and the number g starts at
+    0: training starts with a linear decoder (see `narrows.encoders.MLPEncoder`).
+
     Args:
         in_shape: of one latent, any.
         out_shape: of the parameters, any.
@@ -64,9 +67,11 @@ class MLPDecoder(Decoder):
         tied: whether the model calls `tie`.
         unit_norm: whether each latent's column in the layer that reads the latent has norm 1, so that the size of
             a latent cannot hide in the decoder from a penalty on latents.
+        shortcut: whether a linear map leads past the layers; needs widths, and is neither tied nor of unit norm.
 
     Raises:
-        UserError: an argument out of its range, an unknown name, or two of `tied`, `unit_norm`, `gated`; see `tie`.
+        UserError: an argument out of its range, an unknown name, two of `tied`, `unit_norm`, `gated`, or a shortcut
+            that cannot be; see `tie`.
 
     "Stacked Denoising Autoencoders" (Vincent et al., 2010) for tied weights; "Towards Monosemanticity" (Bricken
     et al., 2023, https://transformer-circuits.pub/2023/monosemantic-features) for columns of unit norm.
@@ -83,6 +88,7 @@ class MLPDecoder(Decoder):
         dropout: float = 0.0,
         tied: bool = False,
         unit_norm: bool = False,
+        shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -90,8 +96,15 @@ class MLPDecoder(Decoder):
         self.tied = tied
         probability(dropout, "dropout", PART)
         features = math.prod(self.in_shape)
+        values = math.prod(self.out_shape)
+        # Before the layers: the last module of a decoder is its last layer.
+        self.shortcut = Shortcut(features, self.widths, values, PART) if shortcut else None
+        require(
+            not (shortcut and (tied or unit_norm)),
+            f"{PART} has a shortcut, which is neither tied nor of unit norm; use decoder.shortcut=false",
+        )
         blocks = dense(features, self.widths, activation, norm, dropout, PART)
-        last = nn.Linear([features, *self.widths][-1], math.prod(self.out_shape))
+        last = nn.Linear([features, *self.widths][-1], values)
         self.blocks = nn.Sequential(*blocks, nn.Sequential(last))
         require(not (tied and unit_norm), f"{PART} can be tied or have unit_norm, not both")
         require(
@@ -105,7 +118,13 @@ class MLPDecoder(Decoder):
             )
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.blocks(z.flatten(1)).unflatten(1, self.out_shape)
+        z = z.flatten(1)
+        params: Tensor
+        if self.shortcut is None:
+            params = self.blocks(z)
+        else:
+            params = self.shortcut(z) + self.blocks[-1](self.shortcut.gate * self.blocks[:-1](z))
+        return params.unflatten(1, self.out_shape)
 
     def tie(self, encoder: Encoder, bottleneck: nn.Module) -> None:
         """Share the weights of `encoder` and of `bottleneck.projection`, transposed.

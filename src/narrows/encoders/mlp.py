@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.layers.blocks import GATED, counts, dense, probability
+from narrows.layers.blocks import GATED, Shortcut, counts, dense, probability
 from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
@@ -21,17 +21,22 @@ class MLPEncoder(Encoder):
     Without widths it only flattens: the bottleneck's projection is then the whole encoder. Under batch
     norm, which would cancel them, there are no b_i. `gated` layers are those of `narrows.layers.blocks.dense`.
 
+    With a shortcut the result is V h_0 + g h_n, where the number g starts at 0. So training starts with a linear
+    encoder, as PCA's is, and departs from it only as far as that helps.
+
     Args:
         in_shape: of one example, any.
         widths: of the hidden layers, in the order of flow; may be empty.
         activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gated`.
         norm: `batch`, `layer` or None.
         dropout: probability of a hidden value to be dropped in training.
+        shortcut: whether a linear map leads past the layers; needs widths.
 
     Raises:
-        UserError: an argument out of its range or an unknown name.
+        UserError: an argument out of its range or an unknown name, or a shortcut past no layers.
 
-    "Reducing the Dimensionality of Data with Neural Networks" (Hinton and Salakhutdinov, 2006).
+    "Reducing the Dimensionality of Data with Neural Networks" (Hinton and Salakhutdinov, 2006); "ReZero is All You
+    Need" (Bachlechner et al., 2021, https://arxiv.org/abs/2003.04887) for g.
     """
 
     def __init__(
@@ -42,6 +47,7 @@ class MLPEncoder(Encoder):
         activation: str = "relu",
         norm: str | None = None,
         dropout: float = 0.0,
+        shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = tuple(in_shape)
@@ -51,6 +57,9 @@ class MLPEncoder(Encoder):
         features = math.prod(self.in_shape)
         self.blocks = nn.Sequential(*dense(features, self.widths, activation, norm, dropout, PART))
         self.out_shape = (self.widths[-1] if self.widths else features,)
+        self.shortcut = Shortcut(features, self.widths, self.out_shape[0], PART) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x.flatten(1))
+        x = x.flatten(1)
+        h: Tensor = self.blocks(x)
+        return h if self.shortcut is None else self.shortcut(x) + self.shortcut.gate * h

@@ -7,6 +7,7 @@ from .attention import Transformer as Transformer
 from .blocks import BatchNorm as BatchNorm
 from .blocks import Nearest as Nearest
 from .blocks import ResidualBlock as ResidualBlock
+from .blocks import Shortcut as Shortcut
 from .stages import AxisLinear as AxisLinear
 from .stages import Decoder as Decoder
 from .stages import Encoder as Encoder

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -269,3 +270,22 @@ def dense(
             layers.append(nn.Dropout(dropout))
         blocks.append(nn.Sequential(*layers))
     return blocks
+
+
+class Shortcut(nn.Module):
+    """A linear map past a network's layers, `[B, inputs] -> [B, outputs]`, and the gate by which their result is to be
+    multiplied before it is added: 0 at the start.
+
+    Raises:
+        UserError: there are no layers, so that the map would only double the next one.
+    """
+
+    def __init__(self, inputs: int, widths: list[int], outputs: int, part: str) -> None:
+        super().__init__()
+        require(bool(widths), f"{part} has a shortcut past no layers: give widths, or shortcut=false")
+        self.linear = nn.Linear(inputs, outputs, bias=False)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        past: Tensor = self.linear(x)
+        return past

@@ -27,7 +27,7 @@ from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.runs.status import began_at
 from narrows.tasks.base import Task, without_test_split
-from narrows.training import default_length, run_length, starting_point
+from narrows.training import run_length, small_data, starting_point
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.component_kinds import check_kinds
 from narrows.training.library_options import check_scheduler_options, fast_dev_run, late_milestones
@@ -70,8 +70,8 @@ def prepare(
     starting_point.require_room(start, trainer, job)
     data = load_data(config, source)
     if open_keys(config):
-        config, told = default_length.decide(config, data)
-        data.reading += [] if told is None else [told]
+        config, told = small_data.decide(config, data)
+        data.reading += told
         trainer = make_trainer(config, job, begin, trainer.loggers)
     if record is not None:
         for line in [*data.reading, *late_milestones(config), *fast_dev_run(config)]:

@@ -1,12 +1,16 @@
-"""How long a run trains, and how often it is validated, where nobody said so.
+"""How long a run trains, how often it is validated, and how a perceptron starts, where nobody said so.
 
 Fifty epochs of few rows are too few steps to learn anything, and validating after every two steps takes longer than the
 steps. So small data get at least `FLOOR` optimiser steps, validated and saved every `SPACING` of them or so.
+
+Half a million weights learn a few hundred rows by heart, long before they know as much of others as PCA does. So on
+small data a perceptron starts linear (`shortcut`) and drops hidden values.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
@@ -20,21 +24,42 @@ SPACING = 100
 of its time."""
 DRAWINGS = 5
 """How often such a run draws its pictures."""
+FEW = 5000
+"""Training rows below which data are small for a perceptron."""
+DROPOUT = 0.1
+"""Of a perceptron's hidden values on small data."""
 LIMITS = ("limit_train_batches", "overfit_batches", "fast_dev_run")
 """Options of a run that is shortened on purpose."""
 
 
-def decide(config: DictConfig, data: DataModule) -> tuple[DictConfig, str | None]:
-    """The config with every number that it left to the data, which are set up; and what is said of it.
+def decide(config: DictConfig, data: DataModule) -> tuple[DictConfig, list[str]]:
+    """The config with everything that it left to the data, which are set up; and what is said of it, in lines.
 
-    The numbers follow from the config and the number of training rows alone, so that every process of a run, and every
+    The values follow from the config and the number of training rows alone, so that every process of a run, and every
     repetition, finds the same.
     """
     values, told = length_of(config, data.spec.size, data.batch_size)
-    return decided(config, values | {BATCH: data.batch_size}), told
+    networks = networks_of(config, data.spec.size)
+    lines = [line for line in (told, _told_of_networks(networks)) if line is not None]
+    return decided(config, values | networks | {BATCH: data.batch_size}), lines
 
 
-def length_of(config: DictConfig, rows: int, batch_size: int) -> tuple[dict[str, int], str | None]:
+def networks_of(config: DictConfig, rows: int) -> dict[str, float]:
+    """By key, dropout and shortcut of the perceptrons that left them open, for a run on so many training rows."""
+    values: dict[str, float] = {}
+    for stage in ("encoder", "decoder"):
+        node = config.get(stage) or {}
+        helps = rows < FEW and bool(node.get("widths")) and not node.get("tied") and not node.get("unit_norm")
+        values |= {f"{stage}.dropout": DROPOUT if helps else 0.0, f"{stage}.shortcut": helps}
+    return {key: value for key, value in values.items() if key in open_keys(config)}
+
+
+def _told_of_networks(values: Mapping[str, float]) -> str | None:
+    set_here = [f"{key}={str(value).lower()}" for key, value in values.items() if value]
+    return f"small data: {', '.join(set_here)}, because nothing else was given" if set_here else None
+
+
+def length_of(config: DictConfig, rows: int, batch_size: int) -> tuple[dict[str, float], str | None]:
     """By key, the numbers for a run on so many training rows, and a line that says them where they are special.
 
     Only where `trainer.max_epochs` is left open, and no other limit was given, is a short run made longer.

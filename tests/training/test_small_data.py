@@ -1,4 +1,4 @@
-"""How long a run trains where nobody said so: small data get steps enough, and what was asked for wins."""
+"""What small data get where nobody said so, steps enough and networks that start linear; what was asked for wins."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from command import NARROW, NO_TASKS, composed, run_directories, run_in_process
 from omegaconf import OmegaConf
 
 from narrows.compare.run_records import read_history
-from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, SAVED, STAND_INS, VALIDATED, decided
+from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, SAVED, STAND_INS, VALIDATED, decided, open_keys
+from narrows.config.composition import config_dir
 from narrows.data import Arrays, DataModule
-from narrows.training import default_length
-from narrows.training.default_length import FLOOR, SPACING, length_of
+from narrows.training import small_data
+from narrows.training.small_data import DROPOUT, FEW, FLOOR, SPACING, length_of, networks_of
 
 ROWS = (1, 20, 33, 100, 324, 1455, 2559, 2600, 5119, 5120, 60_000)
+EXPERIMENTS = sorted(
+    path.relative_to(config_dir() / "experiment").with_suffix("").as_posix()
+    for path in (config_dir() / "experiment").rglob("*.yaml")
+)
 SMALL = ("datamodule=table", "datamodule.source.path=own.csv")
 
 
@@ -74,6 +79,36 @@ def test_the_digits_are_short_on_purpose() -> None:
     assert length_of(config, 1455, 64)[1] is None
 
 
+NETWORKS = [f"{stage}.{option}" for stage in ("encoder", "decoder") for option in ("dropout", "shortcut")]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows", "wanted"),
+    [
+        ((), FEW - 1, [DROPOUT, True, DROPOUT, True]),
+        ((), FEW, [0.0, False, 0.0, False]),
+        (("variant=linear",), 300, [0.0, False, 0.0, False]),
+        (("variant=undercomplete", "decoder.tied=true"), 300, [DROPOUT, True, 0.0, False]),
+        (("variant=topk", "decoder.unit_norm=true"), 300, [DROPOUT, True, 0.0, False]),
+        (("encoder.dropout=0.3", "decoder.shortcut=false"), 300, [0.3, True, DROPOUT, False]),
+        (("encoder.widths=[16]", "decoder.widths=[]"), 300, [DROPOUT, True, 0.0, False]),
+        (("encoder=conv",), 300, [None, None, DROPOUT, True]),
+    ],
+)
+def test_perceptrons_start_linear_on_small_data(overrides: tuple[str, ...], rows: int, wanted: list[object]) -> None:
+    config = composed(*SMALL, *overrides)
+    done = decided(config, STAND_INS | networks_of(config, rows))
+    assert [OmegaConf.select(done, key) for key in NETWORKS] == wanted
+
+
+def test_an_experiment_says_its_own_networks() -> None:
+    """What was published, or measured here, is no matter of how many rows there are."""
+    for experiment in EXPERIMENTS:
+        config = composed(f"experiment={experiment}", *(["datamodule.source.path=x"] if experiment == "tables" else []))
+        open_here = {key for key in open_keys(config) if key in NETWORKS}
+        assert not any(config[key.split(".")[0]].widths for key in open_here), experiment
+
+
 @pytest.mark.parametrize(("rows", "size"), [(30, 32), (1279, 32), (1280, 64), (2559, 64), (2560, 128), (9000, 128)])
 def test_batches_are_smaller_where_data_are_small(rows: int, size: int, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((rows + 2, 2)))
@@ -93,9 +128,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = np.random.default_rng(0).random((50, 3))
     np.savetxt(place / "own.csv", rows, delimiter=",", header="a,b,c", comments="")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(default_length, "FLOOR", 60)
-        patch.setattr(default_length, "SPACING", 10)
-        patch.setitem(default_length.STAND_INS, EPOCHS, 4)
+        patch.setattr(small_data, "FLOOR", 60)
+        patch.setattr(small_data, "SPACING", 10)
+        patch.setitem(small_data.STAND_INS, EPOCHS, 4)
         done = run_in_process(*SMALL, *NARROW, *NO_TASKS, "callbacks=none", "scheduler=cosine", cwd=place)
     assert done.code == 0, done.err
     assert "41 training examples: batches of 32, 30 epochs of 2 steps, validated every 5 epochs" in done.err
@@ -124,8 +159,8 @@ def test_a_run_is_repeated_from_the_numbers_that_ran(run: Path) -> None:
 def test_a_run_that_was_killed_before_its_data_were_read_finds_its_numbers_when_it_goes_on(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(default_length, "FLOOR", 60)
-    monkeypatch.setattr(default_length, "SPACING", 10)
+    monkeypatch.setattr(small_data, "FLOOR", 60)
+    monkeypatch.setattr(small_data, "SPACING", 10)
     killed = tmp_path / "killed"
     with monkeypatch.context() as patch:
         patch.setattr(DataModule, "setup", lambda self, stage=None: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -134,7 +169,7 @@ def test_a_run_that_was_killed_before_its_data_were_read_finds_its_numbers_when_
         with pytest.raises(KeyboardInterrupt):
             run_in_process(*arguments, *ended, cwd=tmp_path)
     assert OmegaConf.load(killed / "config.yaml").trainer.max_epochs == "auto"
-    monkeypatch.setitem(default_length.STAND_INS, EPOCHS, 4)
+    monkeypatch.setitem(small_data.STAND_INS, EPOCHS, 4)
     done = run_in_process(f"resume={killed}", cwd=tmp_path)
     assert done.code == 0, done.err
     assert (killed / "metrics.json").read_text() == (run / "metrics.json").read_text()
