@@ -12,10 +12,11 @@ import pytest
 from rich.console import Console
 from run_copies import MakeRun
 
+from narrows.commands.compare import main
 from narrows.compare.comparison_table import compare, repeats
 from narrows.compare.higher_is_better import choose_metrics, headline_metrics, higher_is_better
 from narrows.compare.run_records import read_runs
-from narrows.compare.table_formats import as_cell, as_csv, as_json, as_markdown, number, terminal
+from narrows.compare.table_formats import as_cell, as_csv, as_json, as_markdown, console, number, terminal
 from narrows.errors import UserError
 
 
@@ -161,6 +162,23 @@ def test_a_terminal_is_told_nothing_by_a_run(tmp_path: Path, make_run: MakeRun) 
     text = console.export_text()
     assert "\x1b" not in text
     assert "[red]x[/red]" in text
+
+
+def test_a_narrow_terminal_shows_fewer_figures_and_breaks_none(
+    tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, shown = [f"test/{name}" for name in ("elbo", "reconstruction", "kl", "mse", "bce")], {}
+    for i in range(2):
+        figures = {name: 1234.5 + 10 * place + i for place, name in enumerate(names)}
+        make_run(tmp_path / f"a_run_whose_name_is_longer_than_a_line_of_a_table_{i}", {"seed": i}, figures)
+    for width in (70, 100, 200):
+        monkeypatch.setattr("narrows.commands.compare.console", lambda _, width=width: console(width))
+        main([str(tmp_path)])
+        text = capsys.readouterr().out
+        shown[width] = [place for place in range(len(names)) if f"{1234.5 + 10 * place:.1f}" in text]
+        told = [name for name in names if name in text.partition("no room for ")[2]]
+        assert told == [name for place, name in enumerate(names) if place not in shown[width]]
+    assert 1 <= len(shown[70]) < len(shown[100]) < len(shown[200]) == len(names)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from rich.console import Console
+from rich.measure import Measurement
 
 from narrows.commands.command_line import new_parser, run
 from narrows.compare.comparison_table import compare, data_note, default_sort, repeats, status_note
 from narrows.compare.higher_is_better import choose_metrics, metric_names
 from narrows.compare.run_filter import HELP, choose
 from narrows.compare.run_records import Record, read_runs
-from narrows.compare.table_formats import Table, as_csv, as_json, as_markdown, console, terminal
+from narrows.compare.table_formats import LABEL, Table, as_csv, as_json, as_markdown, console, terminal
 from narrows.config.old_words import refuse_old_names
 from narrows.errors import UserError, nearest, printable, require
 from narrows.files import write_atomically
@@ -80,7 +84,7 @@ def _run(options: argparse.Namespace) -> None:
     table = _table(options, usable, options.group_by)
     notes += filter(None, [data_note(table)])
     if not _write_files(options, table, notes):
-        _print(table, usable, notes)
+        _print(table, usable, notes, all_figures=bool(options.metrics))
     if options.html:
         from narrows.compare.html_page import write_report
 
@@ -141,9 +145,12 @@ def _write_files(options: argparse.Namespace, table: Table, notes: Sequence[str]
     return "-" in asked.values()
 
 
-def _print(table: Table, records: Sequence[Record], notes: Sequence[str]) -> None:
+def _print(table: Table, records: Sequence[Record], notes: Sequence[str], all_figures: bool) -> None:
     out = console(200)
-    out.print(terminal(table))
+    fitting = table.metrics if all_figures else _fitting(table, out)
+    out.print(terminal(replace(table, metrics=fitting)))
+    if hidden := table.metrics[len(fitting) :]:
+        out.print(f"no room for {', '.join(hidden)}: --metrics shows any, --csv all", soft_wrap=True)
     if (counts := status_note(records)) is not None:
         used = (
             "only completed runs are averaged" if table.grouped else "figures of the others are their last logged ones"
@@ -155,6 +162,21 @@ def _print(table: Table, records: Sequence[Record], notes: Sequence[str]) -> Non
         out.print(f"--group-by {key} gives mean ± standard deviation")
     for note in notes:
         out.print(f"note  {note}", soft_wrap=True)
+
+
+def _fitting(table: Table, out: Console) -> list[str]:
+    """As many of the figures, from the first on, as a terminal shows without breaking a number; two at least.
+
+    Names of runs may be broken.
+    """
+    roomy = out.options.update(max_width=10_000)
+    longest = max((len(row.name) for row in table.rows), default=0)
+    spare = longest - min(longest, LABEL)
+    for figures in range(len(table.metrics), 2, -1):
+        drawn = terminal(replace(table, metrics=table.metrics[:figures]))
+        if Measurement.get(out, roomy, drawn).maximum - spare <= out.width:
+            return table.metrics[:figures]
+    return table.metrics[:2]
 
 
 if __name__ == "__main__":

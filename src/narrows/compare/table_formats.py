@@ -22,6 +22,8 @@ from narrows.compare.two_runs import MISSING
 from narrows.errors import printable
 
 MARK = "★"
+LABEL = 28
+"""Characters of a run's name that stand on one line at least."""
 FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """The characters with which a formula may begin, also in full width."""
 
@@ -182,7 +184,7 @@ def terminal(table: Table) -> RichTable:
     drawn = RichTable(header_style="bold")
     widest = max((len(row.name) for row in table.rows), default=0)
     side = "right" if table.grouped else "left"
-    drawn.add_column(row_label(table), overflow="fold", justify=side, min_width=min(widest, 28))  # type: ignore[arg-type]
+    drawn.add_column(row_label(table), overflow="fold", justify=side, min_width=min(widest, LABEL))  # type: ignore[arg-type]
     statuses = any(not row.counted for row in table.rows)
     if statuses:
         drawn.add_column("status", no_wrap=True)
