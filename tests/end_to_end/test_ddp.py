@@ -13,6 +13,8 @@ from command import NARROW, only_run, run_command, run_in_process
 # divides evenly. A small sigma makes the figures depend on what was learned.
 RUN = (
     *NARROW,
+    # What is dropped is drawn for a batch, of which each process has a part.
+    *("encoder.dropout=0", "decoder.dropout=0"),
     "variant=undercomplete",
     "datamodule=digits",
     "datamodule.loading.eval_batch_size=50",

@@ -15,6 +15,7 @@ from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in
 from omegaconf import OmegaConf
 from PIL import Image
 
+from narrows.config.auto_values import decided
 from narrows.config.composition import check_keys, config_dir
 from narrows.config.hydra_versions import instantiate
 from narrows.loading.model_from_config import build_model
@@ -324,6 +325,7 @@ def test_every_encoder_with_every_decoder(encoder: str, decoder: str) -> None:
     for stage, choice in (("encoder", encoder), ("decoder", decoder)):
         config[stage] = OmegaConf.load(config_dir() / stage / f"{choice}.yaml")
         config[stage].merge_with_dotlist([OPTIONS[choice]])
+    config = decided(config)
     datamodule = instantiate(config.datamodule)
     datamodule.setup()
     network = build_model(config, datamodule.spec)

@@ -26,7 +26,7 @@ from narrows.tasks.measures.reconstruction_errors import example_mse
 TABLE = (
     *("datamodule=table", "datamodule.source.path=train.csv", "datamodule.source.label.column=kind"),
     *("datamodule.source.label.normal=[ok]", "datamodule.source.label.train=[ok]", "datamodule.source.ignore=[id]"),
-    *("variant=undercomplete", "bottleneck.dim=2", "trainer.max_epochs=2", "optimizer.lr=0.01", "callbacks=none"),
+    *("variant=undercomplete", "bottleneck.dim=2", "trainer.max_epochs=10", "optimizer.lr=0.01", "callbacks=none"),
     *("+task@tasks.anomaly=anomaly", "tasks.anomaly.normal_labels=[0]", "datamodule.source.test.rest=true"),
 )
 
