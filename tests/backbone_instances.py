@@ -34,15 +34,11 @@ SMALL = {"width": 8, "heads": 2, "depth": 1}
 AR = {"spec": DataSpec(SHORT, "series", 9)}
 
 
-def half_open(stage: Build, **options: Any) -> Build:
+def half_open(stage: Build, *shapes: Any, **options: Any) -> Any:
     """A perceptron with a shortcut whose gate has left 0, where the layers behind it would learn nothing yet."""
-
-    def build(*shapes: Any, **more: Any) -> Any:
-        made = stage(*shapes, **options, **more)
-        torch.nn.init.constant_(made.shortcut.gate, 0.5)
-        return made
-
-    return build
+    made = stage(*shapes, shortcut=True, **options)
+    torch.nn.init.constant_(made.shortcut.gate, 0.5)
+    return made
 
 
 ENCODERS: dict[str, tuple[Build, Shape]] = {
@@ -52,7 +48,7 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "mlp_flat": (partial(MLPEncoder, widths=[]), IMAGE),
     "mlp_gated": (partial(MLPEncoder, widths=[12, 8], activation="gated"), IMAGE),
     "mlp_gated_batch": (partial(MLPEncoder, widths=[12], activation="gated", norm="batch", dropout=0.2), SERIES),
-    "mlp_shortcut": (half_open(MLPEncoder, widths=[12, 8], shortcut=True), IMAGE),
+    "mlp_shortcut": (partial(half_open, MLPEncoder, widths=[12, 8]), IMAGE),
     "conv": (partial(ConvEncoder, channels=[6, 8]), IMAGE),
     "conv_batch": (partial(ConvEncoder, channels=[6, 8], norm="batch", kernel_size=5), SERIES),
     "conv_even": (partial(ConvEncoder, channels=[6, 8], kernel_size=4), (2, 12, 16)),
@@ -79,7 +75,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "mlp_layer": (partial(MLPDecoder, widths=[12], norm="layer", dropout=0.2), (5,), (7,), {}),
     "mlp_flat": (partial(MLPDecoder, widths=[]), (5,), IMAGE, {}),
     "mlp_gated": (partial(MLPDecoder, widths=[8, 12], activation="gated", norm="layer"), (5,), IMAGE, {}),
-    "mlp_shortcut": (half_open(MLPDecoder, widths=[8, 12], shortcut=True), (5,), IMAGE, {}),
+    "mlp_shortcut": (partial(half_open, MLPDecoder, widths=[8, 12]), (5,), IMAGE, {}),
     "mlp_unit": (partial(MLPDecoder, widths=[8], unit_norm=True), (5,), IMAGE, {}),
     "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
     "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),
