@@ -9,6 +9,7 @@ from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
 from .contents import Source as Source
+from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
@@ -41,6 +42,7 @@ from .sources.synthetic import Signal as Signal
 from .sources.table import HeldOutRows as HeldOutRows
 from .sources.table import Label as Label
 from .sources.table import Table as Table
+from .sparse_rows import Sparse as Sparse
 from .splits import Plan as Plan
 from .splits import Split as Split
 from .stores import Dense as Dense
@@ -57,3 +59,5 @@ from .time_order import Recording as Recording
 from .time_order import Recordings as Recordings
 from .time_order import Stretch as Stretch
 from .time_order import TimeOrder as TimeOrder
+from .vocabulary import Vocabulary as Vocabulary
+from .vocabulary import Words as Words

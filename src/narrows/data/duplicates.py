@@ -24,7 +24,7 @@ def count_shared(splits: Mapping[str, Split]) -> dict[str, int] | None:
 
     Rows are compared by a quick sum first; only those whose sum is met in both are compared by a digest.
     """
-    stores = {name: split.part.x for name, split in splits.items()}
+    stores = {name: split.part.x.comparable() for name, split in splits.items()}
     size = sum(store.dtype.itemsize * math.prod(store.shape) for store in stores.values())
     if size > MOST_BYTES or any(store.reads_files for store in stores.values()):
         return None
