@@ -57,8 +57,9 @@ class Reconstruction(Task):
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
     least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
-    Counts and interactions have no PSNR, and their PCA reads sparse rows. Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
-    training mean on the same stand apart (`test/other_labels/...`).
+    Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
+    training mean on the same stand apart (`test/other_labels/...`). Counts and interactions have no PSNR, and their PCA
+    reads sparse rows.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
