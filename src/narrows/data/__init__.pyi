@@ -9,6 +9,9 @@ from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
 from .contents import Source as Source
+from .count_form import CountFile as CountFile
+from .count_form import CountForm as CountForm
+from .count_tables import Names as Names
 from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
 from .datamodule import Loading as Loading
@@ -30,6 +33,9 @@ from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
 from .sources.bundled import Bundled as Bundled
 from .sources.celeba import CelebA as CelebA
 from .sources.cifar10 import CIFAR10 as CIFAR10
+from .sources.counts import Classes as Classes
+from .sources.counts import Counts as Counts
+from .sources.counts import HeldOutCounts as HeldOutCounts
 from .sources.digits import Digits as Digits
 from .sources.dsprites import DSprites as DSprites
 from .sources.image_folder import ImageFolder as ImageFolder

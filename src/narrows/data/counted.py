@@ -80,7 +80,8 @@ def prepare(contents: Contents, splits: dict[str, Split], said: list[str]) -> tu
     train = matrix_of(splits["train"])
     unmet = train.shape[1] - len(np.unique(train.indices))
     if unmet:
-        said.append(f"{unmet:,} of {train.shape[1]:,} features are 0 in every training row; they are kept")
+        verb = "is" if unmet == 1 else "are"
+        said.append(f"{unmet:,} of {train.shape[1]:,} features {verb} 0 in every training row, and kept")
     return splits, names
 
 

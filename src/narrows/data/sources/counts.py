@@ -1,0 +1,280 @@
+"""Your own counts: documents as bags of words, genes of cells, or anything else that is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from narrows.data.array_keys import AUTO, LABELS
+from narrows.data.checks import MOST_CLASSES
+from narrows.data.contents import Contents, Part, shortened
+from narrows.data.count_files import read_counts, read_lines
+from narrows.data.count_form import CountFile, CountForm
+from narrows.data.counted import require_counts
+from narrows.data.counting import Counting, Empty
+from narrows.data.dataset_files import existing, read_arrays
+from narrows.data.sparse_rows import Sparse
+from narrows.errors import UserError, nearest, printable, require
+
+LABEL_KEYS = {*LABELS, "celltype", "category", "class", "classes", "topic", "cluster", "celltypes"}
+NAME_KEYS = {"featurenames", "features", "names", "genes", "genenames", "vocabulary", "vocab", "words", "terms"}
+ROW_KEYS = {"rownames", "barcodes", "cells", "docids", "ids"}
+"""Keys of labels and names in a file of arrays, in small letters without marks."""
+
+
+@dataclass
+class HeldOutCounts:
+    """Where the test split of `Counts` comes from.
+
+    Args:
+        fraction: of the rows, or their number, if `path` is null; null for no test split.
+        path: another file of the same features.
+        label: as that of the training file; `auto` for the same.
+    """
+
+    fraction: float | int | None = 0.1
+    path: str | None = None
+    label: str | None = AUTO
+
+
+class Counts:
+    """Rows of counts, held sparse, from any file that `read_counts` reads.
+
+    Where both files name their features, columns of the validation and test files are matched by name; those that the
+    training file does not have are left out, and the reading line says how many.
+
+    Args:
+        label: key of the labels in the file (column of a dense table, of a .h5ad's observations), or a file of one
+            label a line or of an array; `auto` finds the usual names; null for none.
+        names: of the features: a file of one name a line, or a key; `auto` finds the usual keys; null for none.
+        empty: what becomes of rows without any count: refuse, drop or keep.
+        train_labels: only rows with these labels are trained and validated on; the test split keeps all.
+        validation_path: another file to validate on.
+
+    Raises:
+        UserError: (`load`) a file that cannot be read, values that are no counts, labels or names of another number.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        label: str | None = AUTO,
+        names: str | None = AUTO,
+        empty: Empty = "refuse",
+        train_labels: Sequence[int] | None = None,
+        form: CountForm | None = None,
+        validation_path: str | None = None,
+        test: HeldOutCounts | None = None,
+    ) -> None:
+        self.path = path
+        self.label = label
+        self.names = names
+        self.counting = Counting(empty)
+        self.train_labels = train_labels
+        self.form = form or CountForm()
+        self.validation_path = validation_path
+        self.test = test or HeldOutCounts()
+
+    def load(self) -> Contents:
+        places = {"train": (self.path, "source.path", self.label)}
+        if self.validation_path is not None:
+            # A file of labels belongs to the training rows.
+            label = self.label if self.label is None or not _is_file(self.label) else None
+            places["validation"] = (self.validation_path, "source.validation_path", label)
+        if self.test.path is not None:
+            label = self.label if self.test.label == AUTO else self.test.label
+            places["test"] = (self.test.path, "source.test.path", label)
+        files = {name: self._read(*place) for name, place in places.items()}
+        features = self._features(files["train"])
+        said = [aligned(file, features, files["train"]) for name, file in files.items() if name != "train"]
+        labels = {name: labels_of(file, places[name][2]) for name, file in files.items()}
+        classes = Classes([label for label in labels.values() if label is not None], files["train"])
+        parts = {name: _part(file, classes.of(labels[name])) for name, file in files.items()}
+        return Contents(
+            "counts",
+            parts["train"],
+            validation=parts.get("validation"),
+            test=parts.get("test"),
+            test_fraction=None if "test" in parts else self.test.fraction,
+            train_labels=self.train_labels,
+            feature_names=features,
+            class_names=classes.names,
+            counting=self.counting,
+            reading=[_described(files, classes), *filter(None, said)],
+        )
+
+    def _read(self, path: str, setting: str, label: str | None) -> CountFile:
+        found = read_counts(existing(path, setting), self.form, label)
+        require_counts(found.matrix, str(found.path), found.features)
+        return found
+
+    def _features(self, file: CountFile) -> list[str] | None:
+        """The names of the features, those of the training file or of their own."""
+        names = file.features
+        if self.names is not None and self.names != AUTO:
+            key = _key(file, {_plain(self.names)})
+            require(
+                key is not None or _is_file(self.names),
+                f"source.names={self.names} is neither a file nor a key of {file.path}: "
+                f"{nearest(self.names, file.columns)}",
+            )
+            names = read_lines(Path(self.names).expanduser()) if key is None else _texts(file.columns[key])
+        elif self.names == AUTO and names is None and (key := _key(file, NAME_KEYS)) is not None:
+            names = _texts(file.columns[key])
+        if names is None:
+            return None
+        width = file.matrix.shape[1]
+        require(
+            len(names) == width,
+            f"{file.path} has {width:,} features, but source.names gives {len(names):,} names: one for each is due",
+        )
+        return names
+
+
+def aligned(file: CountFile, features: list[str] | None, train: CountFile) -> str:
+    """Bring the columns of another file into the order of the training file's; what was done, if anything.
+
+    Raises:
+        UserError: other features.
+    """
+    own, width = file.features, train.matrix.shape[1]
+    if own is None or features is None or own == features:
+        lacking = width - file.matrix.shape[1]
+        # Files that list what is filled end with the last feature that is.
+        require(
+            lacking == 0 or (lacking > 0 and file.said == "svmlight"),
+            f"{file.path} has {file.matrix.shape[1]:,} features, but {train.path} {width:,}: both must have the same",
+        )
+        file.matrix.resize(len_of(file), width)
+        return ""
+    for names, path in ((features, train.path), (own, file.path)):
+        require(
+            len(set(names)) == len(names),
+            f"features of {path} share a name, and {file.path} is matched by name: name each once",
+        )
+    places = {name: place for place, name in enumerate(features)}
+    known = [place for place, name in enumerate(own) if name in places]
+    require(bool(known), f"no feature of {file.path} ({shortened(own)}) is one of {train.path} ({shortened(features)})")
+    chosen = file.matrix[:, known].tocoo()
+    column = np.array([places[own[place]] for place in known])[chosen.col]
+    file.matrix = sparse.csr_matrix((chosen.data, (chosen.row, column)), (len_of(file), width))
+    unknown = len(own) - len(known)
+    return f"{unknown:,} features of {file.path.name} are not in the training file and left out" if unknown else ""
+
+
+def len_of(file: CountFile) -> int:
+    return int(file.matrix.shape[0])
+
+
+def labels_of(file: CountFile, label: str | None) -> NDArray[Any] | None:
+    """The labels as the file has them, `[N]`; None if there are none.
+
+    Raises:
+        UserError: no such key or file, or not one for each row.
+    """
+    if label is None:
+        return None
+    key = _key(file, LABEL_KEYS if label == AUTO else {_plain(label)})
+    if key is not None:
+        found, where = np.asarray(file.columns[key]), f"label '{key}'"
+    elif label == AUTO:
+        return None
+    else:
+        require(
+            _is_file(label),
+            f"source.label={label} is neither a file nor a key of {file.path}: {nearest(label, file.columns)}",
+        )
+        found, where = _read_labels(Path(label).expanduser()), label
+    require(found.ndim == 1, f"{where} of {file.path} has shape {list(found.shape)}: one label for each row is due")
+    require(
+        len(found) == len_of(file),
+        f"{file.path} has {len_of(file):,} rows, but {where} has {len(found):,} labels: one for each row is due",
+    )
+    return found
+
+
+def _read_labels(path: Path) -> NDArray[Any]:
+    if path.suffix.lower() != ".npy":
+        return np.array(read_lines(path))
+    return read_arrays(path, ["y"])["y"]
+
+
+class Classes:
+    """Labels as numbers: whole numbers unchanged, texts in their order.
+
+    Args:
+        labels: of every file that has some.
+        file: the training file, which may hold the names of classes that are numbers.
+    """
+
+    def __init__(self, labels: Sequence[NDArray[Any]], file: CountFile) -> None:
+        every = np.concatenate([np.asarray(_texts(label)) for label in labels]) if labels else np.zeros(0, str)
+        known = sorted(set(every.tolist()))
+        whole = all(_is_class(text) for text in known)
+        self._codes = {text: int(float(text)) if whole else code for code, text in enumerate(known)}
+        self.names = None if whole else known
+        given = _key(file, {f"{_plain(key)}names" for key in file.columns} | {"classnames", "targetnames"})
+        if whole and given is not None and known:
+            names = _texts(file.columns[given])
+            self.names = names if len(names) > max(self._codes.values()) and min(self._codes.values()) >= 0 else None
+
+    def of(self, label: NDArray[Any] | None) -> Tensor | None:
+        return None if label is None else torch.tensor([self._codes[text] for text in _texts(label)])
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+
+def _is_class(text: str) -> bool:
+    try:
+        return float(text).is_integer() and abs(float(text)) < MOST_CLASSES
+    except ValueError:
+        return False
+
+
+def _part(file: CountFile, label: Tensor | None) -> Part:
+    key = _key(file, ROW_KEYS)
+    names = _texts(file.columns[key]) if file.rows is None and key is not None else file.rows
+    return Part(Sparse(file.matrix), label, names=names if names and len(names) == len_of(file) else None)
+
+
+def _described(files: dict[str, CountFile], classes: Classes) -> str:
+    train = files["train"]
+    filled = train.matrix.nnz / max(1, train.matrix.shape[0] * train.matrix.shape[1])
+    said = f"counts: {train.matrix.shape[0]:,} rows of {train.matrix.shape[1]:,} features, {filled:.2%} filled"
+    said += f" ({train.said} of {printable(train.path.name)})"
+    said += f", {len(classes)} classes" if len(classes) else ", no labels"
+    others = [f"{len_of(file):,} in {printable(file.path.name)}" for name, file in files.items() if name != "train"]
+    return "; ".join([said, *others])
+
+
+def _plain(name: str) -> str:
+    return "".join(char for char in name.lower() if char.isalnum())
+
+
+def _key(file: CountFile, usual: set[str]) -> str | None:
+    """The one array or column of the file whose name is a usual one.
+
+    Raises:
+        UserError: several are.
+    """
+    found = [name for name in file.columns if _plain(name) in usual]
+    if len(found) > 1:
+        raise UserError(f"{file.path} has several arrays that may be meant ({', '.join(found)}): name one of them")
+    return found[0] if found else None
+
+
+def _texts(values: Any) -> list[str]:
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).expanduser().is_file()
