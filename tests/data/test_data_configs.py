@@ -47,7 +47,11 @@ def targets(config: DictConfig) -> list[DictConfig]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_datamodule_yaml(name: str, tree: Path) -> None:
-    needed = ["datamodule.source.path=somewhere"] if name in ("arrays", "counts", "image_folder", "table") else []
+    needed = (
+        ["datamodule.source.path=somewhere"]
+        if name in ("arrays", "counts", "image_folder", "interactions", "table")
+        else []
+    )
     with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])

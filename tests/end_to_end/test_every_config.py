@@ -20,17 +20,18 @@ from narrows.config.hydra_versions import instantiate
 from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 
-# As counts, from files that are published elsewhere: tests/data/test_counts.py.
-PUBLISHED = ("newsgroups20", "newsgroups20_etm", "scrna")
+# As counts, from files that are published elsewhere: tests/data.
+PUBLISHED = {"movielens", "movielens_1m", "newsgroups20", "newsgroups20_etm", "scrna"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
-    "datamodule": {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn", *PUBLISHED},
+    "datamodule": PUBLISHED
+    | {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"},
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
     "task": {"compression", "denoising", "imputation", "transfer"},  # by evaluate: test_restoration.py, tests/tasks
 }
-NEEDS_PATH = ("arrays", "counts", "image_folder", "table", "tables")
+NEEDS_PATH = ("arrays", "counts", "interactions", "image_folder", "table", "tables")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
     "task": "+task@tasks.mine",
@@ -170,6 +171,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label=kind", *NARROW),
         *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
     ),
+    "interactions": (
+        *("datamodule=interactions", "datamodule.source.path=ratings.csv", "datamodule.source.min_rating=3", *NARROW),
+        *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
+    ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -218,6 +223,7 @@ WITH_TASKS = {
     "masked",
     "arrays",
     "counts",
+    "interactions",
     "table",
     "capacity",
     "sequential",
@@ -241,6 +247,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = [f"w{place}" for place in range(50)]
     lines = [",".join(map(str, [*row, kind])) for row, kind in zip(random.poisson(0.5, (60, 50)), kinds, strict=True)]
     (folder / "counts.csv").write_text("\n".join([",".join([*words, "kind"]), *lines]))
+    pairs = sorted({(user, item) for user, item in random.integers(0, [60, 40], (1200, 2)).tolist()})
+    lines = [f"u{user},film {item},{random.integers(1, 6)}" for user, item in pairs]
+    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *lines]))
     (folder / "photos").mkdir()
     classes = random.integers(0, [3, 6, 40, 32, 32], (400, 5))
     images = random.integers(0, 2, (400, 64, 64), dtype=np.uint8)

@@ -22,6 +22,9 @@ from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader
 from .image_files import Pictures as Pictures
 from .image_tree import Tree as Tree
+from .interaction_files import Events as Events
+from .interaction_files import InteractionColumns as InteractionColumns
+from .interaction_files import ItemTitles as ItemTitles
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
@@ -39,6 +42,9 @@ from .sources.counts import HeldOutCounts as HeldOutCounts
 from .sources.digits import Digits as Digits
 from .sources.dsprites import DSprites as DSprites
 from .sources.image_folder import ImageFolder as ImageFolder
+from .sources.interactions import HeldOutInteractions as HeldOutInteractions
+from .sources.interactions import InteractionFile as InteractionFile
+from .sources.interactions import Interactions as Interactions
 from .sources.mnist import KMNIST as KMNIST
 from .sources.mnist import MNIST as MNIST
 from .sources.mnist import FashionMNIST as FashionMNIST
