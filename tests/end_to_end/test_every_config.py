@@ -21,7 +21,7 @@ from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 
 # As counts, from files that are published elsewhere: tests/data.
-PUBLISHED = {"movielens", "movielens_1m", "newsgroups20", "newsgroups20_etm", "scrna"}
+PUBLISHED = {"bbc", "movielens", "movielens_1m", "newsgroups20", "newsgroups20_etm", "scrna"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -31,7 +31,7 @@ NOT_FITTED = {
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
     "task": {"compression", "denoising", "imputation", "transfer"},  # by evaluate: test_restoration.py, tests/tasks
 }
-NEEDS_PATH = ("arrays", "counts", "interactions", "image_folder", "table", "tables")
+NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
     "task": "+task@tasks.mine",
@@ -175,6 +175,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=interactions", "datamodule.source.path=ratings.csv", "datamodule.source.min_rating=3", *NARROW),
         *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
     ),
+    "documents": (
+        *("datamodule=documents", "datamodule.source.path=letters", "datamodule.source.words.min_df=1", *NARROW),
+        *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
+    ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -224,6 +228,7 @@ WITH_TASKS = {
     "arrays",
     "counts",
     "interactions",
+    "documents",
     "table",
     "capacity",
     "sequential",
@@ -250,6 +255,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = sorted({(user, item) for user, item in random.integers(0, [60, 40], (1200, 2)).tolist()})
     lines = [f"u{user},film {item},{random.integers(1, 6)}" for user, item in pairs]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *lines]))
+    for number in range(40):
+        place = folder / "letters" / f"kind{number % 2}" / f"{number}.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(" ".join(random.choice(words, 30)))
     (folder / "photos").mkdir()
     classes = random.integers(0, [3, 6, 40, 32, 32], (400, 5))
     images = random.integers(0, 2, (400, 64, 64), dtype=np.uint8)

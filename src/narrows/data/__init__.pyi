@@ -40,6 +40,9 @@ from .sources.counts import Classes as Classes
 from .sources.counts import Counts as Counts
 from .sources.counts import HeldOutCounts as HeldOutCounts
 from .sources.digits import Digits as Digits
+from .sources.documents import Documents as Documents
+from .sources.documents import HeldOutDocuments as HeldOutDocuments
+from .sources.documents import Texts as Texts
 from .sources.dsprites import DSprites as DSprites
 from .sources.image_folder import ImageFolder as ImageFolder
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions

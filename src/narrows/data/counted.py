@@ -135,7 +135,8 @@ def totals(split: Split) -> tuple[float, float] | None:
     """Mean and deviation of the logarithm of the sums of the rows that have any; None if none has."""
     sums = np.asarray(matrix_of(split).sum(1, dtype=np.float64)).ravel()
     logs = np.log(sums[sums > 0])
-    return (float(logs.mean()), float(logs.std())) if len(logs) else None
+    # Rounded, because processors differ in the last digits and a run is told by them whether its data are the same.
+    return (round(float(logs.mean()), 6), round(float(logs.std()), 6)) if len(logs) else None
 
 
 def vocabulary(contents: Contents, names: list[str] | None) -> Vocabulary | None:
