@@ -17,7 +17,7 @@ import torch
 from scipy import io, sparse
 from sklearn.datasets import dump_svmlight_file
 
-from narrows.data import CountForm, Counts, DataModule, Format, HeldOutCounts, Sparse
+from narrows.data import Beside, CountForm, Counts, DataModule, Format, HeldOutCounts, Sparse
 from narrows.errors import UserError
 
 ROWS, WIDTH = 30, 6
@@ -135,16 +135,22 @@ def test_labels_and_names_come_from_keys_columns_and_files(tmp_path: Path) -> No
     (tmp_path / "names.txt").write_text("\n".join(FEATURES) + "\n")
     (tmp_path / "kinds.txt").write_text("\n".join(f"kind {kind}" for kind in kinds))
     data = loaded(
-        Counts(str(tmp_path / "plain.npz"), label=str(tmp_path / "kinds.txt"), names=str(tmp_path / "names.txt"))
+        Counts(
+            str(tmp_path / "plain.npz"),
+            label=Beside(path=str(tmp_path / "kinds.txt")),
+            names=Beside(path=str(tmp_path / "names.txt")),
+        )
     )
     assert (data.spec.class_names, data.spec.feature_names) == (["kind 0", "kind 1", "kind 2"], FEATURES)
 
     frame = pd.DataFrame(x, columns=FEATURES)
     frame.insert(3, "group", [f"g{kind}" for kind in kinds])
     frame.to_csv(tmp_path / "groups.csv", index=False)
-    data = loaded(Counts(str(tmp_path / "groups.csv"), label="group"))
+    data = loaded(Counts(str(tmp_path / "groups.csv"), label=Beside("group")))
     assert (data.spec.class_names, data.spec.shape) == (["g0", "g1", "g2"], (WIDTH,))
-    assert loaded(Counts(str(tmp_path / "cells.npz"), label=None, names=None)).spec.feature_names is None
+    assert (
+        loaded(Counts(str(tmp_path / "cells.npz"), label=Beside(None), names=Beside(None))).spec.feature_names is None
+    )
 
 
 def test_other_files_are_validated_and_tested_on_and_matched_by_name(tmp_path: Path) -> None:
@@ -213,11 +219,11 @@ def spoilt(**changed: Any) -> Callable[[Path], None]:
             r"holds \d*\.\d+ in row .* counts must be whole numbers",
         ),
         ("a.npz", spoilt(data=-parts(counts(), "d")["d"]), {}, "in row 0 at feature 0, and .* counts must be whole"),
-        ("a.npz", spoilt(label=np.zeros(ROWS + 1)), {}, "has 30 rows, but label 'label' has 31 labels"),
+        ("a.npz", spoilt(label=np.zeros(ROWS + 1)), {}, r"has 30 rows, but its labels are of shape \[31\]"),
         ("a.npz", spoilt(y=np.zeros(ROWS), label=np.zeros(ROWS)), {}, r"several arrays that may be meant \(y, label\)"),
-        ("a.npz", spoilt(genes=np.array(["a"])), {}, "has 6 features, but source.names gives 1 names"),
-        ("a.npz", spoilt(), {"label": "kind"}, "source.label=kind is neither a file nor a key"),
-        ("a.npz", spoilt(), {"names": "kind"}, "source.names=kind is neither a file nor a key"),
+        ("a.npz", spoilt(genes=np.array(["a"])), {}, "has 6 features, but there are 1 names"),
+        ("a.npz", spoilt(), {"label": Beside("kind")}, "source.label.key=kind: .* has no such array"),
+        ("a.npz", spoilt(), {"names": Beside("kind")}, "source.names.key=kind: .* has no such array"),
         ("a.npy", lambda path: np.save(path, np.zeros((2, 3, 4))), {}, r"shape \[2, 3, 4\]: counts are \[N, D\]"),
         ("a.npy", lambda path: np.save(path, counts() * 0), {}, "no counts: set source.empty=drop"),
         ("a.npy", lambda path: np.save(path, np.full((9, 3), np.nan)), {}, "row 0 holds nan at position 0"),

@@ -168,7 +168,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
     ),
     "counts": (
-        *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label=kind", *NARROW),
+        *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label.key=kind", *NARROW),
         *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
     ),
     "interactions": (

@@ -36,6 +36,7 @@ from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
 from .sources.bundled import Bundled as Bundled
 from .sources.celeba import CelebA as CelebA
 from .sources.cifar10 import CIFAR10 as CIFAR10
+from .sources.counts import Beside as Beside
 from .sources.counts import Classes as Classes
 from .sources.counts import Counts as Counts
 from .sources.counts import HeldOutCounts as HeldOutCounts

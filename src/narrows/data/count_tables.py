@@ -164,7 +164,7 @@ def _numbers(path: Path, chunk: Chunk, features: Sequence[str]) -> NDArray[np.fl
         raise UserError(
             f"{chunk.unit} {chunk.lines[row]} of {path} holds {frame.iloc[row, column]!r} in column "
             f"'{features[column]}', where a count is due: take that column out of the file or, if it holds "
-            "labels, name it in source.label"
+            "labels, name it in source.label.key"
         )
     return found
 

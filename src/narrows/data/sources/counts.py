@@ -31,18 +31,32 @@ ROW_KEYS = {"rownames", "barcodes", "cells", "docids", "ids"}
 
 
 @dataclass
+class Beside:
+    """Where labels or names are that come with the counts.
+
+    Args:
+        key: of an array in the same file (a column of a dense table, or of a .h5ad's observations); `auto` finds the
+            usual names; null for none.
+        path: a file of their own, one a line, or a .npy; it goes before `key`.
+    """
+
+    key: str | None = AUTO
+    path: str | None = None
+
+
+@dataclass
 class HeldOutCounts:
     """Where the test split of `Counts` comes from.
 
     Args:
         fraction: of the rows, or their number, if `path` is null; null for no test split.
         path: another file of the same features.
-        label: as that of the training file; `auto` for the same.
+        label_path: a file of its labels; null for those in `path` by the key of the training labels.
     """
 
     fraction: float | int | None = 0.1
     path: str | None = None
-    label: str | None = AUTO
+    label_path: str | None = None
 
 
 class Counts:
@@ -52,9 +66,8 @@ class Counts:
     training file does not have are left out, and the reading line says how many.
 
     Args:
-        label: key of the labels in the file (column of a dense table, of a .h5ad's observations), or a file of one
-            label a line or of an array; `auto` finds the usual names; null for none.
-        names: of the features: a file of one name a line, or a key; `auto` finds the usual keys; null for none.
+        label: where the labels are.
+        names: where the names of the features are.
         empty: what becomes of rows without any count: refuse, drop or keep.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
         validation_path: another file to validate on.
@@ -66,8 +79,8 @@ class Counts:
     def __init__(
         self,
         path: str,
-        label: str | None = AUTO,
-        names: str | None = AUTO,
+        label: Beside | None = None,
+        names: Beside | None = None,
         empty: Empty = "refuse",
         train_labels: Sequence[int] | None = None,
         form: CountForm | None = None,
@@ -75,8 +88,8 @@ class Counts:
         test: HeldOutCounts | None = None,
     ) -> None:
         self.path = path
-        self.label = label
-        self.names = names
+        self.label = label or Beside()
+        self.names = names or Beside()
         self.counting = Counting(empty)
         self.train_labels = train_labels
         self.form = form or CountForm()
@@ -85,13 +98,12 @@ class Counts:
 
     def load(self) -> Contents:
         places = {"train": (self.path, "source.path", self.label)}
+        # A file of labels belongs to one file of counts.
+        key = self.label.key
         if self.validation_path is not None:
-            # A file of labels belongs to the training rows.
-            label = self.label if self.label is None or not _is_file(self.label) else None
-            places["validation"] = (self.validation_path, "source.validation_path", label)
+            places["validation"] = (self.validation_path, "source.validation_path", Beside(key))
         if self.test.path is not None:
-            label = self.label if self.test.label == AUTO else self.test.label
-            places["test"] = (self.test.path, "source.test.path", label)
+            places["test"] = (self.test.path, "source.test.path", Beside(key, self.test.label_path))
         files = {name: self._read(*place) for name, place in places.items()}
         features = self._features(files["train"])
         said = [aligned(file, features, files["train"]) for name, file in files.items() if name != "train"]
@@ -111,30 +123,25 @@ class Counts:
             reading=[_described(files, classes), *filter(None, said)],
         )
 
-    def _read(self, path: str, setting: str, label: str | None) -> CountFile:
-        found = read_counts(existing(path, setting), self.form, label)
+    def _read(self, path: str, setting: str, label: Beside) -> CountFile:
+        found = read_counts(existing(path, setting), self.form, label.key)
         require_counts(found.matrix, str(found.path), found.features)
         return found
 
     def _features(self, file: CountFile) -> list[str] | None:
         """The names of the features, those of the training file or of their own."""
         names = file.features
-        if self.names is not None and self.names != AUTO:
-            key = _key(file, {_plain(self.names)})
-            require(
-                key is not None or _is_file(self.names),
-                f"source.names={self.names} is neither a file nor a key of {file.path}: "
-                f"{nearest(self.names, file.columns)}",
-            )
-            names = read_lines(Path(self.names).expanduser()) if key is None else _texts(file.columns[key])
-        elif self.names == AUTO and names is None and (key := _key(file, NAME_KEYS)) is not None:
-            names = _texts(file.columns[key])
+        if self.names.path is not None:
+            names = read_lines(existing(self.names.path, "source.names.path"))
+        elif self.names.key != AUTO or names is None:
+            found = _array(file, self.names.key, NAME_KEYS, "source.names")
+            names = None if found is None else _texts(found)
         if names is None:
             return None
         width = file.matrix.shape[1]
         require(
             len(names) == width,
-            f"{file.path} has {width:,} features, but source.names gives {len(names):,} names: one for each is due",
+            f"{file.path} has {width:,} features, but there are {len(names):,} names: one for each is due",
         )
         return names
 
@@ -174,31 +181,41 @@ def len_of(file: CountFile) -> int:
     return int(file.matrix.shape[0])
 
 
-def labels_of(file: CountFile, label: str | None) -> NDArray[Any] | None:
+def labels_of(file: CountFile, label: Beside) -> NDArray[Any] | None:
     """The labels as the file has them, `[N]`; None if there are none.
 
     Raises:
         UserError: no such key or file, or not one for each row.
     """
-    if label is None:
-        return None
-    key = _key(file, LABEL_KEYS if label == AUTO else {_plain(label)})
-    if key is not None:
-        found, where = np.asarray(file.columns[key]), f"label '{key}'"
-    elif label == AUTO:
-        return None
+    if label.path is not None:
+        found: NDArray[Any] | None = _read_labels(existing(label.path, "source.label.path"))
     else:
-        require(
-            _is_file(label),
-            f"source.label={label} is neither a file nor a key of {file.path}: {nearest(label, file.columns)}",
-        )
-        found, where = _read_labels(Path(label).expanduser()), label
-    require(found.ndim == 1, f"{where} of {file.path} has shape {list(found.shape)}: one label for each row is due")
+        found = _array(file, label.key, LABEL_KEYS, "source.label")
+    if found is None:
+        return None
+    where = f" in {label.path}" if label.path else ""
     require(
-        len(found) == len_of(file),
-        f"{file.path} has {len_of(file):,} rows, but {where} has {len(found):,} labels: one for each row is due",
+        found.ndim == 1 and len(found) == len_of(file),
+        f"{file.path} has {len_of(file):,} rows, but its labels{where} are of shape {list(found.shape)}: one for each "
+        "row is due",
     )
     return found
+
+
+def _array(file: CountFile, key: str | None, usual: set[str], setting: str) -> NDArray[Any] | None:
+    """The array of this key, or of a usual one where it is `auto`; None if there is none.
+
+    Raises:
+        UserError: no such key.
+    """
+    if key is None:
+        return None
+    found = _key(file, usual if key == AUTO else {_plain(key)})
+    require(
+        found is not None or key == AUTO,
+        f"{setting}.key={key}: {file.path} has no such array or column; {nearest(key, file.columns)}",
+    )
+    return None if found is None else np.asarray(file.columns[found])
 
 
 def _read_labels(path: Path) -> NDArray[Any]:
@@ -274,7 +291,3 @@ def _key(file: CountFile, usual: set[str]) -> str | None:
 
 def _texts(values: Any) -> list[str]:
     return [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()]
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).expanduser().is_file()
