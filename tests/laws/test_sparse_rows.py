@@ -15,11 +15,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from narrows.data import Counting, DataModule, Sparse
+from narrows.data import Counting, DataModule, Sparse, loading_options
 from narrows.data.contents import Contents, Part
 from narrows.data.sparse_rows import spread
 from narrows.data.stores import Dense
 from narrows.errors import UserError
+from narrows.evaluation import TrainedLabels
 
 ROWS, WIDTH = 90, 23
 
@@ -270,3 +271,27 @@ def test_memory_is_bounded_by_the_matrix_and_the_batch(rows: int, width: int, ea
     assert whole
     assert held < 5 * own + 4 * batch + 2**24
     assert held < 4 * rows * width / 8
+
+
+def test_long_rows_are_evaluated_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading_options, "MOST_COUNTS", 5 * WIDTH)
+    sizes = {}
+    for kind in ("counts", "vector"):
+        data = module(Sparse(counts()) if kind == "counts" else torch.from_numpy(counts()), kind)
+        sizes[kind] = [len(batch) for batch in data.ordered_loader("test")]
+    assert sum(sizes["counts"]) == sum(sizes["vector"]) == ROWS * 0.2
+    assert max(sizes["counts"]) == 5
+    assert len(sizes["vector"]) == 1
+
+
+def test_a_part_of_the_trained_labels_has_the_rows_of_its_batches() -> None:
+    contents = Contents(
+        "counts", Part(Sparse(counts()), torch.arange(ROWS) % 3), test_fraction=0.3, train_labels=[0, 2]
+    )
+    whole = DataModule(SimpleNamespace(load=lambda: contents))
+    whole.setup()
+    data = TrainedLabels(whole)
+    for name in ("train", "validation", "test"):
+        batches = list(data.ordered_loader(name))
+        assert np.array_equal(data.part(name).x.matrix.toarray(), torch.cat([batch.x for batch in batches]))
+        assert set(data.part(name).label.tolist()) == {0, 2}

@@ -14,7 +14,6 @@ from .count_form import CountForm as CountForm
 from .count_tables import Names as Names
 from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
-from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
 from .float_precision import Blurred as Blurred
 from .image_files import Frame as Frame
@@ -25,6 +24,7 @@ from .image_tree import Tree as Tree
 from .interaction_files import Events as Events
 from .interaction_files import InteractionColumns as InteractionColumns
 from .interaction_files import ItemTitles as ItemTitles
+from .loading_options import Loading as Loading
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Part, Scaling, Source
+from narrows.data.loading_options import Loading as Loading
 from narrows.data.splits import HOLD_OUT, Plan, Split, divide
 from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import COUNTED, DataSpec
@@ -26,27 +27,6 @@ SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 SIZES, BATCHES = (128, 64, 32), 20
 """The sizes of a batch that is left to the data: the largest of which an epoch has so many."""
-
-
-@dataclass
-class Loading:
-    """How batches reach the model; only `seed` changes values.
-
-    Args:
-        num_workers: processes that read data from files; data in memory need none.
-        device: `auto` holds in-memory data on the GPU if the trainer uses one; `cpu` never does.
-        seed: of the order of training examples and of dynamic binarisation.
-    """
-
-    eval_batch_size: int = 1000
-    num_workers: int = 0
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.device in ("auto", "cpu"), f"loading.device={self.device!r} is neither 'auto' nor 'cpu'")
-        require(0 <= self.num_workers <= 1024, f"loading.num_workers={self.num_workers} must be from 0 to 1,024")
-        require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
 
 
 class DataModule(LightningDataModule):
@@ -206,7 +186,7 @@ class DataModule(LightningDataModule):
         chosen = self._split(split)
         if self.binarise == "dynamic" and split == "train":
             chosen = _on(array_scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
-        plan = Ordered(len(chosen), self.loading.eval_batch_size)
+        plan = Ordered(len(chosen), self.loading.rows_at_once(self.spec))
         return self._loader(chosen, plan, Process(), revealed=revealed)
 
     def part(self, split: SplitName) -> Part:
@@ -250,7 +230,7 @@ class DataModule(LightningDataModule):
 
     def _evaluation_loader(self, name: SplitName) -> Loader:
         split, process = self._split(name), self._process()
-        plan = Ordered(len(split), self.loading.eval_batch_size, process)
+        plan = Ordered(len(split), self.loading.rows_at_once(self.spec), process)
         return self._loader(split, plan, process, persistent=True)
 
     def _loader(self, split: Split, plan: Shuffled | Ordered, process: Process, **options: Any) -> Loader:
