@@ -227,6 +227,12 @@ def spoilt(**changed: Any) -> Callable[[Path], None]:
         ("a.npy", lambda path: np.save(path, np.zeros((2, 3, 4))), {}, r"shape \[2, 3, 4\]: counts are \[N, D\]"),
         ("a.npy", lambda path: np.save(path, counts() * 0), {}, "no counts: set source.empty=drop"),
         ("a.npy", lambda path: np.save(path, np.full((9, 3), np.nan)), {}, "row 0 holds nan at position 0"),
+        (
+            "a.npz",
+            spoilt(shape=np.array([ROWS, 10**12])),
+            {},
+            "has 1,000,000,000,000 features, and no batch of more than",
+        ),
         ("a.npz", lambda path: second(path, counts()), {}, "several sparse matrices .* set source.form.key"),
     ],
 )

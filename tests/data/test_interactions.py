@@ -105,6 +105,10 @@ def test_users_with_few_items_and_items_that_nobody_has_are_left_out(tmp_path: P
     assert [int(name[1:]) for name in contents.train.names] == kept.tolist()
     assert len(contents.feature_names) == int((wanted[kept].sum(0) > 0).sum())
     assert f"{USERS + 1 - len(kept)} users with fewer than 5 items left out" in contents.reading[0]
+    assert not any("every rating counts alike" in line for line in contents.reading)
+    every = Interactions(str(tmp_path / "x.csv")).load()
+    assert set(np.unique(dense(every.train.x))) == {0, 1}
+    assert "every rating counts alike" in every.reading[1]
     valued = Interactions(str(tmp_path / "x.csv"), weights=True).load()
     assert set(np.unique(dense(valued.train.x))) == {0, 1, 2, 3, 4, 5}
 

@@ -22,6 +22,7 @@ PACKED = (".gz", ".xz", ".bz2")
 SVMLIGHT = (".svm", ".svmlight", ".libsvm")
 TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 VALUES, COLUMNS, ENDS = ("data", "values", "counts"), ("indices", "columns", "cols"), ("indptr", "rowptr", "ptr")
+MOST_FEATURES = 2**26
 KNOWN = ".npz, .npy, .mtx, .svm (svmlight), .h5ad, .csv, .tsv, .txt or .parquet, also .gz"
 
 
@@ -49,6 +50,11 @@ def read_counts(path: Path, form: CountForm, label: str | None = None) -> CountF
             found.features, found.rows = found.rows, found.features
         require(matrix.ndim == 2, f"{path} holds an array of shape {list(matrix.shape)}: counts are [N, D]")
         require(matrix.dtype.kind in "biuf", f"{path} holds values of type {matrix.dtype}, and counts are numbers")
+        require(
+            matrix.shape[1] <= MOST_FEATURES,
+            f"{path} has {matrix.shape[1]:,} features, and no batch of more than {MOST_FEATURES:,} fits in memory"
+            f"{'' if form.transpose else ': are its examples in columns (source.form.transpose=true)?'}",
+        )
         found.matrix = canonical(matrix)
     return found
 

@@ -8,7 +8,7 @@ from narrows.errors import require
 from narrows.types import COUNTED, DataSpec
 
 MOST_COUNTS = 2**24
-"""Values of a batch of counts that is evaluated, which bounds the memory of what is computed from it: 64 MiB as float32,
+"""Values of a batch of counts that is evaluated, which bounds the memory of what is computed: 64 MiB as float32,
 which the system gets back once they are free, unlike blocks of less than 32 MiB."""
 
 

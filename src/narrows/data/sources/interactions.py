@@ -118,6 +118,10 @@ class Interactions:
             f"interactions: {matrix.nnz:,} of {len(users):,} users with {len(items):,} items, "
             f"{matrix.nnz / (len(users) * len(items)):.2%} filled ({printable(path.name)}){said}"
         ]
+        if events.rating is not None and self.min_rating is None and not self.weights:
+            reading.append(
+                "every rating counts alike: source.min_rating leaves low ones out, source.weights keeps them"
+            )
         require_counts(matrix, str(path), items, whole=False)
         known = _Known(matrix, users, items)
         names = items
