@@ -148,9 +148,10 @@ def test_labels_and_names_come_from_keys_columns_and_files(tmp_path: Path) -> No
     frame.to_csv(tmp_path / "groups.csv", index=False)
     data = loaded(Counts(str(tmp_path / "groups.csv"), label=Beside("group")))
     assert (data.spec.class_names, data.spec.shape) == (["g0", "g1", "g2"], (WIDTH,))
-    assert (
-        loaded(Counts(str(tmp_path / "cells.npz"), label=Beside(None), names=Beside(None))).spec.feature_names is None
-    )
+    plain = loaded(Counts(str(tmp_path / "cells.npz"), label=Beside(None), names=Beside(None)))
+    assert (plain.spec.num_classes, plain.spec.feature_names) == (None, None)
+    np.savez(tmp_path / "target.npz", **arrays, y=np.full(ROWS, 0.5))
+    assert loaded(Counts(str(tmp_path / "target.npz"))).spec.num_classes is None
 
 
 def test_other_files_are_validated_and_tested_on_and_matched_by_name(tmp_path: Path) -> None:
@@ -227,6 +228,13 @@ def spoilt(**changed: Any) -> Callable[[Path], None]:
         ("a.npy", lambda path: np.save(path, np.zeros((2, 3, 4))), {}, r"shape \[2, 3, 4\]: counts are \[N, D\]"),
         ("a.npy", lambda path: np.save(path, counts() * 0), {}, "no counts: set source.empty=drop"),
         ("a.npy", lambda path: np.save(path, np.full((9, 3), np.nan)), {}, "row 0 holds nan at position 0"),
+        ("a.npz", spoilt(y=np.full(ROWS, 0.5)), {"label": Beside("y")}, "are fractions, and labels are whole numbers"),
+        (
+            "a.csv",
+            lambda path: path.write_text("a,b,k\n1,2,x\n1,2,"),
+            {"label": Beside("k")},
+            "row 1 of .* has no label",
+        ),
         (
             "a.npz",
             spoilt(shape=np.array([ROWS, 10**12])),

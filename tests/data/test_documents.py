@@ -197,6 +197,7 @@ def test_a_damaged_vocabulary_is_refused(text: str | None, sentence: str, tmp_pa
         ("x.txt", "one two", {"label": "kind"}, "has a document a line, and no columns"),
         ("x.csv", "a,b\n1,2\n", {}, r"holds documents \(a, b\): set source.column to one of them"),
         ("x.csv", "text,b\none,2\n", {"label": "c"}, "line 2 of .* has no 'c'"),
+        ("x.csv", "text,b\none,2\ntwo,\n", {"label": "b"}, "line 3 of .* has no label in 'b'"),
         ("x.csv", "text,b\none,2\n", {"column": "txt"}, "has no 'txt': did you mean 'text'"),
         ("x.jsonl", '{"text": "one"}\n{"text": 3}', {}, "line 2 of .* holds no text in 'text' but 3"),
         ("x.jsonl", '{"text": "one"}\n{"txt": "two"}', {}, "line 2 of .* has no 'text'"),

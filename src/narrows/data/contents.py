@@ -131,7 +131,8 @@ class Contents:
     train: Part
     validation: Part | None = None
     test: Part | None = None
-    test_fraction: float | None = None
+    test_fraction: float | int | None = None
+    """Of the rows, or their number where it is a whole number above 1."""
     train_labels: Sequence[int] | None = None
     neighbours: int | None = None
     groups: Tensor | None = None

@@ -199,6 +199,13 @@ def labels_of(file: CountFile, label: Beside) -> NDArray[Any] | None:
         f"{file.path} has {len_of(file):,} rows, but its labels{where} are of shape {list(found.shape)}: one for each "
         "row is due",
     )
+    if found.dtype.kind == "f" and not np.array_equal(found, np.round(found)):
+        # What was found by its name alone is a target of a regression.
+        asked = label.path is not None or label.key != AUTO
+        require(not asked, f"the labels of {file.path}{where} are fractions, and labels are whole numbers or texts")
+        return None
+    bare = [row for row, text in enumerate(_texts(found)) if not text]
+    require(not bare, f"row {bare[0] if bare else 0} of {file.path} has no label{where}")
     return found
 
 
@@ -268,7 +275,7 @@ def _described(files: dict[str, CountFile], classes: Classes) -> str:
     filled = train.matrix.nnz / max(1, train.matrix.shape[0] * train.matrix.shape[1])
     said = f"counts: {train.matrix.shape[0]:,} rows of {train.matrix.shape[1]:,} features, {filled:.2%} filled"
     said += f" ({train.said} of {printable(train.path.name)})"
-    said += f", {len(classes)} classes" if len(classes) else ", no labels"
+    said += f", {len(classes):,} class{'es' if len(classes) > 1 else ''}" if len(classes) else ", no labels"
     others = [f"{len_of(file):,} in {printable(file.path.name)}" for name, file in files.items() if name != "train"]
     return "; ".join([said, *others])
 

@@ -202,9 +202,15 @@ def _columns(path: Path, rows: Iterator[tuple[str, dict[str, object]]], column: 
         if not isinstance(document, str):
             raise UserError(f"{where} holds no text in '{column}' but {document!r:.60}")
         texts.append(document)
+        require(label is None or _is_label(row[label]), f"{where} has no label in '{label}'")
         labels += [] if label is None else [str(row[label])]
     require(bool(texts), f"{path} holds no documents")
     return Texts(texts, labels if label is not None else None, None, f"'{column}' of {printable(path.name)}")
+
+
+def _is_label(value: object) -> bool:
+    # A missing cell of a Parquet file is NaN, which differs from itself.
+    return value is not None and value == value and str(value) != ""
 
 
 def _usual(path: Path, names: Sequence[str]) -> str:
