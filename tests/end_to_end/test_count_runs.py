@@ -101,11 +101,8 @@ def test_a_table_of_ratings_trains_and_what_is_held_out_is_judged(split: str, pl
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("datamodule=counts datamodule.source.path=ratings.csv", "set source.form.layout to dense or triples"),
         ("datamodule=counts datamodule.source.path=texts", "is no file of counts"),
         ("datamodule=counts datamodule.source.path=sparse.npz datamodule.binarise=static", "set binarise=none"),
-        ("datamodule=counts datamodule.source.path=sparse.npz datamodule.source.empty=skip", "unknown empty='skip'"),
-        ("datamodule=documents datamodule.source.path=sparse.npz", "is no file of documents"),
         (
             "datamodule=documents datamodule.source.path=texts datamodule.source.words.min_df=99",
             "no word is in at least",
@@ -114,7 +111,6 @@ def test_a_table_of_ratings_trains_and_what_is_held_out_is_judged(split: str, pl
             "datamodule=interactions datamodule.source.path=dense.npz",
             "has no column whose name says that it holds",
         ),
-        ("datamodule=counts datamodule.source.path=sparse.npz likelihood=bernoulli", "needs data inside"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments: str, sentence: str, place: Path) -> None:

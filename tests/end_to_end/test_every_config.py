@@ -173,11 +173,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "interactions": (
         *("datamodule=interactions", "datamodule.source.path=ratings.csv", "datamodule.source.min_rating=3", *NARROW),
-        *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
+        "likelihood=gaussian",
     ),
     "documents": (
         *("datamodule=documents", "datamodule.source.path=letters", "datamodule.source.words.min_df=1", *NARROW),
-        *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
+        "likelihood=gaussian",
     ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
@@ -226,9 +226,6 @@ WITH_TASKS = {
     "denoising",
     "masked",
     "arrays",
-    "counts",
-    "interactions",
-    "documents",
     "table",
     "capacity",
     "sequential",

@@ -261,7 +261,7 @@ MEMORY = """
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize(
     ("rows", "width", "each"),
-    [(6_000, 40_000, 40), pytest.param(200_000, 50_000, 50, marks=pytest.mark.slow)],
+    [(3_000, 40_000, 40), pytest.param(200_000, 50_000, 50, marks=pytest.mark.slow)],
 )
 def test_memory_is_bounded_by_the_matrix_and_the_batch(rows: int, width: int, each: int) -> None:
     program = [sys.executable, "-c", textwrap.dedent(MEMORY), *map(str, (rows, width, each))]
