@@ -21,6 +21,10 @@ class EvaluationData(Protocol):
 
     def ordered_loader(self, split: str) -> Iterable[Batch]: ...
 
+    def part(self, split: str) -> Any:
+        """The split's rows as they are held (`narrows.data.Part`), in the same order: counts are sparse."""
+        ...
+
     def revealed_loader(self, split: str) -> Iterable[Batch]:
         """As `ordered_loader`, with the values that were hidden on purpose; used only where values are missing."""
         ...
@@ -79,6 +83,12 @@ class TrainedLabels:
 
     def revealed_loader(self, split: str) -> Iterable[Batch]:
         return self._kept(split, self.whole.revealed_loader(split))
+
+    def part(self, split: str) -> Any:
+        part = self.whole.part(split)
+        if split != "test" or part.label is None:
+            return part
+        return part.select(torch.isin(part.label.cpu(), torch.tensor(self.spec.trained_labels)).nonzero().flatten())
 
     def _kept(self, split: str, loader: Iterable[Batch]) -> Iterable[Batch]:
         # The rows of the other splits were chosen by these labels.

@@ -18,6 +18,7 @@ GROUP = Path(__file__).resolve().parents[2] / "configs" / "datamodule"
 NAMES = sorted(path.stem for path in GROUP.glob("*.yaml"))
 # Whose files may lie in more ways than eight options tell.
 MORE = {"narrows.data.Arrays": 9, "narrows.data.Series": 11}
+NEEDS_PATH = ("arrays", "counts", "documents", "image_folder", "interactions", "table")
 PRIMARY = """
 defaults:
   - likelihood: laplace
@@ -47,7 +48,7 @@ def targets(config: DictConfig) -> list[DictConfig]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_datamodule_yaml(name: str, tree: Path) -> None:
-    needed = ["datamodule.source.path=somewhere"] if name in ("arrays", "image_folder", "table") else []
+    needed = ["datamodule.source.path=somewhere"] if name in NEEDS_PATH else []
     with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])

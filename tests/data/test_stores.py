@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.sparse import csr_matrix
 
 from narrows.data import dataset_files, stores
 from narrows.data import memory_mapped as mapped_room
+from narrows.data import sparse_rows as sparse_room
 from narrows.data.checks import fingerprint
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
@@ -29,6 +31,7 @@ from narrows.data.image_files import ImageReader
 from narrows.data.memory_mapped import Mapped
 from narrows.data.sources import arrays
 from narrows.data.sources.arrays import Arrays, arranged
+from narrows.data.sparse_rows import Sparse
 from narrows.data.stores import Dense, Packed, Store, Streamed
 from narrows.errors import UserError
 
@@ -79,6 +82,12 @@ def mapped_files(folder: Path, seed: int) -> tuple[Store, torch.Tensor]:
     return first.join(second).select(torch.arange(0, 2 * ROWS, 2)), torch.cat([x, y])[::2]
 
 
+@maker
+def sparse(folder: Path, seed: int) -> tuple[Store, torch.Tensor]:
+    values = np.random.default_rng(seed).poisson(0.5, (ROWS, 7)).astype(np.float32)
+    return Sparse(csr_matrix(values)), torch.from_numpy(values)
+
+
 @pytest.fixture(params=sorted(MAKERS))
 def made(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, torch.Tensor, Store]:
     monkeypatch.setattr(stores, "CHUNK_BYTES", 100)
@@ -88,7 +97,7 @@ def made(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
 
 def test_every_store_is_in_the_table() -> None:
     known = {name.removesuffix("_files") for name in MAKERS}
-    rooms = vars(stores) | vars(mapped_room)
+    rooms = vars(stores) | vars(mapped_room) | vars(sparse_room)
     found = {name for name, value in rooms.items() if isinstance(value, type) and hasattr(value, "chunks")}
     assert {name.lower() for name in found - {"Store"}} == known
 

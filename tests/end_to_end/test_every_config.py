@@ -21,14 +21,18 @@ from narrows.config.hydra_versions import instantiate
 from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 
+# As counts, from files that are published elsewhere: tests/data.
+PUBLISHED = {"bbc", "movielens", "movielens_1m", "newsgroups20", "newsgroups20_etm", "scrna"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
-    "datamodule": {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"},
+    "datamodule": PUBLISHED
+    | {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"},
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
     "task": {"compression", "denoising", "imputation", "transfer"},  # by evaluate: test_restoration.py, tests/tasks
 }
+NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
     "task": "+task@tasks.mine",
@@ -51,7 +55,7 @@ ALIKE = {"keras/deep", "keras/simple", "keras/sparse", "zoo/binary", "denoising_
 @pytest.mark.parametrize("group", [*NOT_FITTED, "sweep"])
 def test_a_choice_that_is_not_fitted_composes(group: str) -> None:
     for choice in NOT_FITTED.get(group) or choices(group):
-        needed = ["datamodule.source.path=here"] if choice in ("arrays", "image_folder", "table", "tables") else []
+        needed = ["datamodule.source.path=here"] if choice in NEEDS_PATH else []
         check_keys(composed(chosen(group, choice), *needed))
 
 
@@ -164,6 +168,18 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
     ),
+    "counts": (
+        *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label.key=kind", *NARROW),
+        *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
+    ),
+    "interactions": (
+        *("datamodule=interactions", "datamodule.source.path=ratings.csv", "datamodule.source.min_rating=3", *NARROW),
+        "likelihood=gaussian",
+    ),
+    "documents": (
+        *("datamodule=documents", "datamodule.source.path=letters", "datamodule.source.words.min_df=1", *NARROW),
+        "likelihood=gaussian",
+    ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -231,6 +247,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     colours, kinds = random.choice(["red", "green", "?"], 60), random.choice(["ok", "ok", "broken"], 60)
     rows = [f"{x:.3f},{c},{k}" for x, c, k in zip(random.normal(size=60), colours, kinds, strict=True)]
     (folder / "table.csv").write_text("\n".join(["width,colour,kind", *rows]))
+    words = [f"w{place}" for place in range(50)]
+    lines = [",".join(map(str, [*row, kind])) for row, kind in zip(random.poisson(0.5, (60, 50)), kinds, strict=True)]
+    (folder / "counts.csv").write_text("\n".join([",".join([*words, "kind"]), *lines]))
+    pairs = sorted({(user, item) for user, item in random.integers(0, [60, 40], (1200, 2)).tolist()})
+    lines = [f"u{user},film {item},{random.integers(1, 6)}" for user, item in pairs]
+    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *lines]))
+    for number in range(40):
+        place = folder / "letters" / f"kind{number % 2}" / f"{number}.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(" ".join(random.choice(words, 30)))
     (folder / "photos").mkdir()
     classes = random.integers(0, [3, 6, 40, 32, 32], (400, 5))
     images = random.integers(0, 2, (400, 64, 64), dtype=np.uint8)

@@ -6,6 +6,7 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import instances
 import pytest
@@ -290,3 +291,30 @@ def test_worst_and_best_are_shown(kind: str, shape: tuple[int, ...], tmp_path: P
     judged.directory = tmp_path
     run_tasks({"r": Reconstruction()}, judged)
     assert [path.name for path in (tmp_path / "figures").iterdir()] == ["worst_and_best.png"]
+
+
+def _count_data(kind: Any, width: int = 30) -> Rows:
+    """A few features frequent, most of them 0."""
+    rates = torch.linspace(0.02, 1.5, width).expand(120, width)
+    x = torch.poisson(rates, generator=torch.Generator().manual_seed(0))
+    splits = {"train": Batch(x[:90]), "validation": Batch(x[90:100]), "test": Batch(x[100:])}
+    return Rows(splits, kind=kind, value_range=(0.0, float("inf")))
+
+
+@pytest.mark.parametrize("width", [30, 2])
+def test_counts_have_the_errors_of_vectors_from_sparse_rows_and_no_decibels(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for kind in ("vector", "counts", "interactions"):
+        data = _count_data(kind, width)
+        judged = context(_constant_model(data.spec, data.splits["train"].x.mean(0)), data)
+        if kind != "vector":
+            monkeypatch.setattr(mean_pca_ridge, "gather_training", lambda *_: pytest.fail("the whole was made dense"))
+        found[kind] = run_tasks({"r": Reconstruction(max_rows=70)}, judged)
+        monkeypatch.undo()
+    plain = {name: value for name, value in found["vector"].items() if "psnr" not in name}
+    assert len(plain) < len(found["vector"])
+    for kind in ("counts", "interactions"):
+        assert found[kind] == pytest.approx(plain, rel=1e-3, abs=1e-6)
+        assert set(Reconstruction().declared(_count_data(kind).spec)) <= set(found[kind])

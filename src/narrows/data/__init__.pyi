@@ -9,8 +9,11 @@ from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
 from .contents import Source as Source
+from .count_form import CountFile as CountFile
+from .count_form import CountForm as CountForm
+from .count_tables import Names as Names
+from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
-from .datamodule import Loading as Loading
 from .dataset_files import ArrayFile as ArrayFile
 from .float_precision import Blurred as Blurred
 from .image_files import Frame as Frame
@@ -18,6 +21,10 @@ from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader
 from .image_files import Pictures as Pictures
 from .image_tree import Tree as Tree
+from .interaction_files import Events as Events
+from .interaction_files import InteractionColumns as InteractionColumns
+from .interaction_files import ItemTitles as ItemTitles
+from .loading_options import Loading as Loading
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
@@ -29,9 +36,19 @@ from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
 from .sources.bundled import Bundled as Bundled
 from .sources.celeba import CelebA as CelebA
 from .sources.cifar10 import CIFAR10 as CIFAR10
+from .sources.counts import Beside as Beside
+from .sources.counts import Classes as Classes
+from .sources.counts import Counts as Counts
+from .sources.counts import HeldOutCounts as HeldOutCounts
 from .sources.digits import Digits as Digits
+from .sources.documents import Documents as Documents
+from .sources.documents import HeldOutDocuments as HeldOutDocuments
+from .sources.documents import Texts as Texts
 from .sources.dsprites import DSprites as DSprites
 from .sources.image_folder import ImageFolder as ImageFolder
+from .sources.interactions import HeldOutInteractions as HeldOutInteractions
+from .sources.interactions import InteractionFile as InteractionFile
+from .sources.interactions import Interactions as Interactions
 from .sources.mnist import KMNIST as KMNIST
 from .sources.mnist import MNIST as MNIST
 from .sources.mnist import FashionMNIST as FashionMNIST
@@ -41,6 +58,7 @@ from .sources.synthetic import Signal as Signal
 from .sources.table import HeldOutRows as HeldOutRows
 from .sources.table import Label as Label
 from .sources.table import Table as Table
+from .sparse_rows import Sparse as Sparse
 from .splits import Plan as Plan
 from .splits import Split as Split
 from .stores import Dense as Dense
@@ -57,3 +75,5 @@ from .time_order import Recording as Recording
 from .time_order import Recordings as Recordings
 from .time_order import Stretch as Stretch
 from .time_order import TimeOrder as TimeOrder
+from .vocabulary import Vocabulary as Vocabulary
+from .vocabulary import Words as Words

@@ -22,13 +22,14 @@ class Keys:
     label: str | None = None
 
 
-def find_training(names: Sequence[str], where: object) -> Keys:
-    """The arrays to train on: `x_train` and `y_train`, `X` and `y`, or a single array under any name.
+def find_training(names: Sequence[str], where: object, setting: str = "source.x_key") -> Keys:
+    """The arrays to train on: `x_train` and `y_train`, `X` and `y`, or a single array under any name; `setting` is the
+    option that would name the examples.
 
     Raises:
         UserError: no array, or several, can be meant.
     """
-    return find_split(names, "train", where) or _find_plain(names, where)
+    return find_split(names, "train", where) or _find_plain(names, where, setting)
 
 
 def find_test(names: Sequence[str], where: object) -> Keys:
@@ -51,16 +52,16 @@ def find_split(names: Sequence[str], split: str, where: object) -> Keys | None:
     return None if x is None else Keys(x, _only(names, _of(LABELS, split), where, "source.label_key"))
 
 
-def _find_plain(names: Sequence[str], where: object) -> Keys:
+def _find_plain(names: Sequence[str], where: object, setting: str = "source.x_key") -> Keys:
     label = "y" if "y" in names else _only(names, LABELS, where, "source.label_key")
-    x = "x" if "x" in names else _only(names, EXAMPLES, where, "source.x_key")
+    x = "x" if "x" in names else _only(names, EXAMPLES, where, setting)
     rest = [name for name in names if name != label]
     if x is None and len(rest) == 1:
         x = rest[0]
     if x is None:
         raise UserError(
             f"{where} has no array '{EXAMPLES[0]}', nor one of the other usual names ({', '.join(EXAMPLES[1:])}): set "
-            f"source.x_key to one of {', '.join(sorted(names))}"
+            f"{setting} to one of {', '.join(sorted(names))}"
         )
     return Keys(x, label)
 

@@ -17,7 +17,7 @@ from narrows.data.splits import Split
 from narrows.data.stores import Dense, Packed, Store
 from narrows.errors import require
 from narrows.random import generator
-from narrows.types import Kind
+from narrows.types import COUNTED, Kind
 
 Binarise = Literal["none", "static", "dynamic"]
 FLOAT_BYTES = 512 * 2**20
@@ -30,13 +30,20 @@ ROUNDINGS = 16
 
 
 def require_memory(contents: Contents, binarise: Binarise) -> None:
-    """Refuse standardising or binarising examples that stay in their files, because it needs all of them at once.
+    """Refuse standardising or binarising examples that stay in their files, because it needs all of them at once, and
+    those of which zeros are not held.
 
     Raises:
         UserError: such data are to be standardised or binarised.
     """
     asked = {"standardise": contents.standardise, "binarise": binarise}
+    sparse = any(store.sparse for part in contents.parts().values() for store in part.stores)
     for name, how in asked.items():
+        require(
+            how == "none" or not sparse,
+            f"{name}={how} would change every 0 of sparse rows and hold all of their values in memory, and what "
+            f"is left would be no counts: set {name}=none (input=log1p takes them as they are)",
+        )
         require(
             how == "none" or not any(part.reads_files for part in contents.parts().values()),
             f"{name}={how} would hold all examples in memory, but these stay in their files and are read batch by "
@@ -144,7 +151,9 @@ def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tenso
 
 
 def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:
-    """(0, 1) if every value of every split lies inside; else None, unbounded."""
+    """(0, 1) if every value of every split lies inside, (0, inf) of counts and interactions; else None, unbounded."""
+    if splits["train"].kind in COUNTED:
+        return 0.0, math.inf
     stores = [(store, split.kind) for split in splits.values() for store in split.part.stores]
     return (0.0, 1.0) if all(_inside_unit(store, kind) for store, kind in stores) else None
 
@@ -168,6 +177,26 @@ def draw(split: Split, seed: int, name: str) -> Split:
         grey = scaled(x[start : start + CHUNK], split.kind)
         x[start : start + CHUNK] = (torch.rand(grey.shape, generator=source) < grey) * white
     return _with(split, Dense(x))
+
+
+def binarised(
+    splits: dict[str, Split], how: Binarise, bounds: tuple[float, float] | None, seed: int
+) -> dict[str, Split]:
+    """The splits with grey values drawn as `how` says; training rows that are drawn anew in every batch stay grey.
+
+    Raises:
+        UserError: values outside [0, 1].
+    """
+    if how == "none":
+        return splits
+    require(
+        bounds == (0.0, 1.0),
+        f"binarise={how} draws grey values in [0, 1], but these data leave that range: set binarise=none",
+    )
+    return {
+        name: split if how == "dynamic" and name == "train" else draw(split, seed, name)
+        for name, split in splits.items()
+    }
 
 
 def _with(split: Split, x: Store, target: Store | None = None) -> Split:

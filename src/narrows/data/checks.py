@@ -12,6 +12,7 @@ from narrows.data.contents import Contents, Part
 from narrows.data.float_precision import find_blurred, narrowed
 from narrows.data.stores import Dense, Store
 from narrows.errors import UserError, require
+from narrows.types import COUNTED
 
 MOST_CLASSES = 1_000_000
 """Labels below this number classes; a larger one is a name or a number of something else."""
@@ -35,7 +36,7 @@ def check(contents: Contents) -> None:
         _check_factors(contents.train, part, name)
         _check_target(part, name)
         for store in part.stores:
-            if store.dtype.is_floating_point:
+            if store.dtype.is_floating_point and not store.sparse:
                 # What is too large for float32, in which models compute, becomes infinite there.
                 chunks = store.chunks() if contents.columns is not None else map(narrowed, store.chunks())
                 check_finite(chunks, name)
@@ -97,6 +98,7 @@ def fingerprint(contents: Contents) -> str:
     """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths.
 
     Numbers of arrays and series in double precision count as the float32 that models see, unless that blurs them.
+    The names of what is counted are content too.
     """
     digest = hashlib.sha256()
     for name, part in contents.parts().items():
@@ -108,6 +110,8 @@ def fingerprint(contents: Contents) -> str:
         if part.target is not None:
             digest.update(b"|target")
             _feed(digest, part.target)
+    if contents.kind in COUNTED and contents.feature_names is not None:  # a word is what its column counts
+        digest.update("\0".join(contents.feature_names).encode(errors="surrogatepass"))
     if contents.columns is not None:  # categories are stored as numbers, but their names are content too
         digest.update(repr(contents.columns).encode())
     return digest.hexdigest()

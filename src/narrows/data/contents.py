@@ -14,6 +14,7 @@ from narrows.errors import nearest, require
 from narrows.types import Kind
 
 if TYPE_CHECKING:
+    from narrows.data.counting import Counting
     from narrows.data.table_columns import TableColumn
 
 Standardise = Literal["none", "standard", "minmax"]
@@ -56,6 +57,8 @@ class Part:
     target: Store | None
     """What the output is compared with, `x`'s shape, where that is not `x` itself: items held out of a history, or the
     clean half of a pair."""
+    names: list[str] | None
+    """The name of each example, such as that of a user or a file; None where they have none."""
 
     def __init__(
         self,
@@ -64,19 +67,23 @@ class Part:
         observed: Tensor | None = None,
         concealed: Tensor | None = None,
         target: Store | Tensor | None = None,
+        names: list[str] | None = None,
     ) -> None:
         self.x = _store(x)
         self.label = label
         self.observed = observed
         self.concealed = concealed
         self.target = None if target is None else _store(target)
+        self.names = names
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, rows: Tensor) -> Part:
         """These rows, in this order."""
-        return self._with(lambda store: store.select(rows), lambda tensor: tensor.index_select(0, rows))
+        part = self._with(lambda store: store.select(rows), lambda tensor: tensor.index_select(0, rows))
+        part.names = None if self.names is None else [self.names[row] for row in rows.tolist()]
+        return part
 
     def to(self, device: torch.device) -> Part:
         """The part on this device; examples that are read from files stay in them."""
@@ -99,7 +106,8 @@ class Part:
 
     def _with(self, hold: Callable[[Store], Store], keep: Callable[[Tensor], Tensor]) -> Part:
         label, observed, concealed = (None if tensor is None else keep(tensor) for tensor in self.rest)
-        return Part(hold(self.x), label, observed, concealed, None if self.target is None else hold(self.target))
+        target = None if self.target is None else hold(self.target)
+        return Part(hold(self.x), label, observed, concealed, target, self.names)
 
 
 def _store(values: Store | Tensor) -> Store:
@@ -123,7 +131,8 @@ class Contents:
     train: Part
     validation: Part | None = None
     test: Part | None = None
-    test_fraction: float | None = None
+    test_fraction: float | int | None = None
+    """Of the rows, or their number where it is a whole number above 1."""
     train_labels: Sequence[int] | None = None
     neighbours: int | None = None
     groups: Tensor | None = None
@@ -136,6 +145,8 @@ class Contents:
     rest_to_test: bool = False
     class_names: list[str] | None = None
     """The name of each class, in the order of their numbers, where the files have names for them."""
+    counting: Counting | None = None
+    """What is done with counts and interactions once their rows are divided."""
     reading: list[str] = field(default_factory=list)
     """One or two lines that say how the files were read (what was found, skipped, chosen), which every run prints
     before training and records: "images: 60 of 3 classes (0 cat, 1 dog, 2 fish), 32x32"."""
@@ -159,8 +170,18 @@ class Source(Protocol):
 
 
 def pool(first: Part, second: Part) -> Part:
-    """Both parts as one; the rows of `second` follow those of `first`."""
+    """Both parts as one; the rows of `second` follow those of `first`.
+
+    Raises:
+        UserError: one of them has targets and the other has none, or their stores differ.
+    """
+    require(
+        (first.target is None) == (second.target is None),
+        "examples with a target of their own and without one cannot be pooled: set validation=official and folds=null, "
+        "which keeps the two splits apart",
+    )
     pairs = zip(first.rest, second.rest, strict=True)
     label, observed, concealed = (torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs)
     target = None if first.target is None or second.target is None else first.target.join(second.target)
-    return Part(first.x.join(second.x), label, observed, concealed, target)
+    names = None if first.names is None or second.names is None else first.names + second.names
+    return Part(first.x.join(second.x), label, observed, concealed, target, names)

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, duplicates
+from narrows.data import array_scaling, counted, duplicates
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
-from narrows.data.contents import Contents, Scaling, Source
+from narrows.data.contents import Contents, Part, Scaling, Source
+from narrows.data.loading_options import Loading as Loading
 from narrows.data.splits import HOLD_OUT, Plan, Split, divide
 from narrows.errors import OWN_CLASSES, UserError, nearest, require
-from narrows.types import DataSpec
+from narrows.types import COUNTED, DataSpec
 
 if TYPE_CHECKING:
     from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.vocabulary import Vocabulary
 
 SplitName = Literal["train", "validation", "test"]
 CPU = torch.device("cpu")
 SIZES, BATCHES = (128, 64, 32), 20
 """The sizes of a batch that is left to the data: the largest of which an epoch has so many."""
-
-
-@dataclass
-class Loading:
-    """How batches reach the model; only `seed` changes values.
-
-    Args:
-        num_workers: processes that read data from files; data in memory need none.
-        device: `auto` holds in-memory data on the GPU if the trainer uses one; `cpu` never does.
-        seed: of the order of training examples and of dynamic binarisation.
-    """
-
-    eval_batch_size: int = 1000
-    num_workers: int = 0
-    device: str = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.device in ("auto", "cpu"), f"loading.device={self.device!r} is neither 'auto' nor 'cpu'")
-        require(0 <= self.num_workers <= 1024, f"loading.num_workers={self.num_workers} must be from 0 to 1,024")
-        require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
 
 
 class DataModule(LightningDataModule):
@@ -99,6 +80,8 @@ class DataModule(LightningDataModule):
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
+        self.vocabulary: Vocabulary | None = None
+        """The words of documents, which `setup` chooses by training rows and new texts are counted by; else None."""
         self.reading: list[str] = []
         """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
@@ -121,21 +104,26 @@ class DataModule(LightningDataModule):
             f"narrows.data.Contents are due; {OWN_CLASSES}",
         )
         self.reading = list(contents.reading) or [describe_contents(contents)]
+        contents = counted.held_sparse(contents)
         array_scaling.require_memory(contents, self.binarise)
         check(contents)
         print_of_content = fingerprint(contents)
-        splits = divide(contents, self.plan)
+        splits, names = divide(contents, self.plan), contents.feature_names
+        if contents.kind in COUNTED:
+            splits, names = counted.prepare(contents, splits, self.reading)
+            self.vocabulary = counted.vocabulary(contents, names)
         self.reading.append(duplicates.describe(splits))
+        splits = counted.fold_in(contents, splits, self.plan.seed)
         if contents.columns is None:
-            splits = array_scaling.standardise(splits, contents.standardise, contents.feature_names)
+            splits = array_scaling.standardise(splits, contents.standardise, names)
         else:
             # Only tables need pandas, which is slow to import.
             from narrows.data.table_scaling_and_encoding import encode
 
             self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
         splits = array_scaling.hold(splits)
-        self.spec = self._describe(contents, splits, print_of_content)
-        self._splits = self._binarised(splits)
+        self.spec = self._describe(replace(contents, feature_names=names), splits, print_of_content)
+        self._splits = array_scaling.binarised(splits, self.binarise, self.spec.value_range, self.plan.seed)
 
     def _describe(self, contents: Contents, splits: dict[str, Split], content: str) -> DataSpec:
         x = splits["train"].part.x
@@ -149,24 +137,11 @@ class DataModule(LightningDataModule):
             factor_names=name_factors(contents),
             factor_sizes=count_values(contents),
             value_range=array_scaling.value_range(splits),
+            totals=counted.totals(splits["train"]) if contents.kind in COUNTED else None,
             fingerprint=content,
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
             class_names=contents.class_names,
         )
-
-    def _binarised(self, splits: dict[str, Split]) -> dict[str, Split]:
-        if self.binarise == "none":
-            return splits
-        require(
-            self.spec.value_range == (0.0, 1.0),
-            f"binarise={self.binarise} draws grey values in [0, 1], but these data leave that range: set binarise=none",
-        )
-        return {
-            name: split
-            if self.binarise == "dynamic" and name == "train"
-            else array_scaling.draw(split, self.plan.seed, name)
-            for name, split in splits.items()
-        }
 
     # What Lightning asks for.
 
@@ -211,8 +186,12 @@ class DataModule(LightningDataModule):
         chosen = self._split(split)
         if self.binarise == "dynamic" and split == "train":
             chosen = _on(array_scaling.draw(_on(chosen, CPU), self.plan.seed, split), self._device())
-        plan = Ordered(len(chosen), self.loading.eval_batch_size)
+        plan = Ordered(len(chosen), self.loading.rows_at_once(self.spec))
         return self._loader(chosen, plan, Process(), revealed=revealed)
+
+    def part(self, split: SplitName) -> Part:
+        """The examples of a split as they are held: counts as sparse rows (`part.x.matrix`), with names and labels."""
+        return self._split(split).part
 
     @property
     def reads_files(self) -> bool:
@@ -251,7 +230,7 @@ class DataModule(LightningDataModule):
 
     def _evaluation_loader(self, name: SplitName) -> Loader:
         split, process = self._split(name), self._process()
-        plan = Ordered(len(split), self.loading.eval_batch_size, process)
+        plan = Ordered(len(split), self.loading.rows_at_once(self.spec), process)
         return self._loader(split, plan, process, persistent=True)
 
     def _loader(self, split: Split, plan: Shuffled | Ordered, process: Process, **options: Any) -> Loader:

@@ -24,7 +24,7 @@ def count_shared(splits: Mapping[str, Split]) -> dict[str, int] | None:
 
     Rows are compared by a quick sum first; only those whose sum is met in both are compared by a digest.
     """
-    stores = {name: split.part.x for name, split in splits.items()}
+    stores = {name: _judged(split, splits["train"]).comparable() for name, split in splits.items()}
     size = sum(store.dtype.itemsize * math.prod(store.shape) for store in stores.values())
     if size > MOST_BYTES or any(store.reads_files for store in stores.values()):
         return None
@@ -37,6 +37,12 @@ def count_shared(splits: Mapping[str, Split]) -> dict[str, int] | None:
         known = set(_digests(stores["train"], there))
         shared[name] = sum(digest in known for digest in _digests(store, here))
     return shared
+
+
+def _judged(split: Split, train: Split) -> Store:
+    """What is compared: of users who are trained on, too, the items that are judged."""
+    part = split.part
+    return part.x if part.target is None or train.part.target is not None else part.target
 
 
 def _met(sums: NDArray[np.uint64], others: NDArray[np.uint64]) -> Tensor:

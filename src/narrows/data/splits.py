@@ -193,8 +193,9 @@ def _fold(units: Tensor, plan: Plan, gap: int, what: str) -> tuple[Tensor, Tenso
 
 def _hold_out(rows: Tensor, share: float, name: str, seed: int, contents: Contents) -> tuple[Tensor, Tensor]:
     """The rows that remain and the rows that are held out, both in ascending order; `share` is a fraction of them, or
-    the number of validation rows."""
-    counted = name == "validation" and isinstance(share, int)
+    the number of held-out rows."""
+    # One test row, or none, is meant as a fraction.
+    counted = isinstance(share, int) and not isinstance(share, bool) and (name == "validation" or share > 1)
     groups, neighbours = contents.groups, contents.neighbours
     require(counted or 0 < share < 1, f"{name}={share!r} is no fraction between 0 and 1")
     require(not counted or groups is None, f"{name}={share}: of many series a fraction is held out, such as 0.1")

@@ -46,6 +46,11 @@ class Store(Protocol):
         """Whether `take` reads files: loader workers then help, and nothing may ask for all examples at once."""
         ...
 
+    @property
+    def sparse(self) -> bool:
+        """Whether zeros are not held: all values are then finite, and nothing may ask for all rows at once."""
+        ...
+
     def __len__(self) -> int: ...
 
     def select(self, rows: Tensor) -> Store:
@@ -84,6 +89,10 @@ class Store(Protocol):
         """All values in order, a bounded number at a time."""
         ...
 
+    def comparable(self) -> Store:
+        """A store whose rows are equal where those of this one are: itself, or digests of its rows."""
+        ...
+
 
 Kept = TypeVar("Kept")
 
@@ -109,7 +118,12 @@ def cuts(shape: Sequence[int], bytes_each: int) -> Iterator[slice]:
 
 
 class OfOneLength:
-    """Base of stores whose rows all have one length and no padding."""
+    """Base of stores whose rows all have one length and no padding, and hold every value."""
+
+    sparse = False
+
+    def comparable(self) -> Any:
+        return self
 
     def lengths(self, rows: Rows) -> Tensor | None:
         return None

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Array, Picture, Row
-from narrows.types import DataSpec
+from narrows.types import COUNTED, DataSpec
 
 PANELS = 32
 """Samples in a picture of images; of other data there are eight."""
+
+FREQUENT = 40
+"""Features of counts in a picture: more have no room for their names."""
 
 
 def panels(spec: DataSpec) -> int:
     """The number of samples in a picture."""
     return PANELS if layout_of(spec) == "image" else 8
+
+
+def features(rows: Sequence[Row], spec: DataSpec) -> tuple[list[Row], Sequence[str] | None]:
+    """Examples as one row each, `[N, D]`, and the names of their features; of counts, only the `FREQUENT` features that
+    the first examples have most of, the most frequent one first."""
+    plain = flat(list(rows))
+    if spec.kind not in COUNTED or len(plain[0][1].T) <= FREQUENT:
+        return plain, spec.feature_names
+    kept = np.argsort(-plain[0][1].sum(0), kind="stable")[:FREQUENT]
+    names = spec.feature_names or [str(place) for place in range(spec.shape[0])]
+    return [(label, values[:, kept]) for label, values in plain], [names[place] for place in kept]
 
 
 def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
@@ -28,7 +43,8 @@ def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
         return canvas.image_grid(rolls([("", drawn)]), title, spec.bounds, heat=True)
     if layout == "lines":
         return canvas.lines([("", drawn)], title)
-    return canvas.heat_maps(flat([("", drawn)]), title, spec.feature_names, ylabel="sample")
+    shown, names = features([("", drawn)], spec)
+    return canvas.heat_maps(shown, title, names, ylabel="sample")
 
 
 def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: str, span: str) -> Picture:
@@ -45,7 +61,8 @@ def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: s
         return canvas.image_grid(rolls(list(rows)) if heat else rows, title, spec.bounds, heat, heads)
     if layout == "lines":
         return canvas.fans(rows, values, title)
-    return canvas.heat_maps(flat(list(rows)), title, spec.feature_names, ylabel=span)
+    shown, names = features(rows, spec)
+    return canvas.heat_maps(shown, title, names, ylabel=span)
 
 
 def layout_of(spec: DataSpec) -> str:

@@ -19,6 +19,7 @@ from narrows.drawing.canvas import (
     image_grid,
     lines,
 )
+from narrows.drawing.examples import features
 from narrows.types import DataSpec
 
 OVERLAID = ("input", "clean", "truth", "noisy input", "visible", "model")
@@ -36,7 +37,8 @@ def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Seque
         return lines(
             [(renamed.get(label, label), values) for label, values in named if label in OVERLAID], title, heads=heads
         )
-    return heat_maps(named, title, spec.feature_names, rows=heads)
+    shown, names = features(named, spec)
+    return heat_maps(shown, title, names, rows=heads)
 
 
 def level_lines(

@@ -15,6 +15,8 @@ LOCK = ".lock"
 """Locked by the process that writes the run."""
 ENCODING = "encoding.json"
 """The encoding of a table's columns."""
+VOCABULARY = "vocabulary.json"
+"""The words of a run of documents."""
 CALIBRATION = "calibration.json"
 """The scores of the normal validation rows."""
 REPRODUCTION = "reproduction.json"
@@ -33,7 +35,8 @@ OLD_DENSITIES = "priors"
 FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODING)
 
 RECORD = (
-    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, CALIBRATION, REPRODUCTION),
+    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY),
+    *(CALIBRATION, REPRODUCTION),
     *(CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, CODING),
 )
 """What a run's record consists of; `samples/` may be drawn again."""

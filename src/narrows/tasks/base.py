@@ -16,7 +16,7 @@ from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluati
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.figure_table import FigureTable
-from narrows.types import Batch, DataSpec
+from narrows.types import COUNTED, Batch, DataSpec
 
 if TYPE_CHECKING:
     from narrows.drawing.canvas import Picture
@@ -120,6 +120,10 @@ class Task:
         """None if this task can judge that model on such data, else the reason why not."""
         return None
 
+    def declared(self, spec: DataSpec) -> tuple[str, ...]:
+        """The `figures` that the task reports of such data."""
+        return self.figures
+
     def check(self, spec: DataSpec) -> None:
         """Refuse options that can give no figures on such data, before anything is trained.
 
@@ -133,6 +137,11 @@ class Task:
     def across(self, runs: Sequence[Path]) -> Path | None:
         """Draw a picture that compares several judged runs; returns its file, or None if the task draws none."""
         return None
+
+
+def counts_have_no(what: str, spec: DataSpec) -> str | None:
+    """Why a task cannot judge counts or interactions; None if the data are none."""
+    return f"{spec.kind} have no {what}" if spec.kind in COUNTED else None
 
 
 def without_test_split(tasks: Mapping[str, Task]) -> dict[str, Task]:

@@ -16,7 +16,7 @@ from narrows.drawing import restoration
 from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
-from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.base import Task, TaskContext, counts_have_no
 from narrows.tasks.classics import denoising_filters
 from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE, gather_training, ridge_to_clean
 from narrows.tasks.figure_table import FigureTable
@@ -120,7 +120,7 @@ class Denoising(Task):
         self.max_examples, self.max_rows = max_examples, max_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        return "tokens have no noise of a size" if spec.kind == "tokens" else None
+        return "tokens have no noise of a size" if spec.kind == "tokens" else counts_have_no("decibels", spec)
 
     def run(self, context: TaskContext) -> FigureTable:
         span = _span(context)

@@ -17,7 +17,7 @@ from narrows.drawing import restoration
 from narrows.errors import require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
-from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.base import Task, TaskContext, counts_have_no
 from narrows.tasks.classics import imputers
 from narrows.tasks.classics.imputers import Known, Matrix
 from narrows.tasks.figure_table import FigureTable
@@ -101,7 +101,7 @@ class Imputation(Task):
         self.max_examples, self.max_rows, self.max_features = max_examples, max_rows, max_features
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        return "tokens have no missing values" if spec.kind == "tokens" else None
+        return "tokens have no missing values" if spec.kind == "tokens" else counts_have_no("missing values", spec)
 
     def run(self, context: TaskContext) -> FigureTable:
         train = Batch.cat(sampled(context, "train", self.max_rows, "imputation training rows"))

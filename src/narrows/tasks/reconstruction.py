@@ -28,7 +28,7 @@ from narrows.tasks.measures.reconstruction_errors import (
     value_counts,
 )
 from narrows.tasks.measures.standard_errors import with_error
-from narrows.types import Batch, DataSpec, VariationalLatent
+from narrows.types import COUNTED, Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ class Reconstruction(Task):
     least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
-    training mean on the same stand apart (`test/other_labels/...`).
+    training mean on the same stand apart (`test/other_labels/...`). Counts and interactions have no PSNR, and their PCA
+    reads sparse rows.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
@@ -82,6 +83,9 @@ class Reconstruction(Task):
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no squared error" if spec.kind == "tokens" else None
+
+    def declared(self, spec: DataSpec) -> tuple[str, ...]:
+        return tuple(name for name in self.figures if spec.kind not in COUNTED or not name.endswith("psnr"))
 
     def run(self, context: TaskContext) -> FigureTable:
         classics = fit_classics(context, self.max_rows)
@@ -125,6 +129,8 @@ class Reconstruction(Task):
                 sums.setdefault(row, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
             closer.add(batch, p_x, {method: guesses[method, ""][0] for method in (MODEL, "pca")})
         figures = _figures(sums, classics.pca.n_components_) if sums else {}
+        if context.spec.kind in COUNTED:  # a decibel is one of a signal, and counts have no peak
+            figures = {row: _without(found, ("psnr", "psnr_stderr")) for row, found in figures.items()}
         for method, values in closer.figures().items() if sums else ():
             figures[method, ""] |= values
         for (method, condition), values in figures.items():
@@ -236,6 +242,10 @@ def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[Row
         alone = ((MODEL, "denoised"), ("mean", ""), ("ridge", "denoised"))
         judged |= {(row[0], HIDDEN): (guesses[row], only) for row in alone if row in guesses}
     return judged
+
+
+def _without(figures: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name not in names}
 
 
 def _figures(sums: dict[Row, ErrorSums], components: int) -> dict[Row, dict[str, float]]:

@@ -20,7 +20,7 @@ from narrows.drawing import restoration
 from narrows.errors import nearest, require, require_at_least
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
-from narrows.tasks.base import Task, TaskContext
+from narrows.tasks.base import Task, TaskContext, counts_have_no
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.chosen_rows import chosen, reconstructed, sampled
@@ -85,7 +85,7 @@ class Transfer(Task):
         self.max_examples, self.max_rows = max_examples, max_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        return "tokens have no squared error" if spec.kind == "tokens" else None
+        return "tokens have no squared error" if spec.kind == "tokens" else counts_have_no("decibels", spec)
 
     def run(self, context: TaskContext) -> FigureTable:
         # Loaded before PCA is fitted, so that a mistake in the options shows at once.

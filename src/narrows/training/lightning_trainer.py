@@ -146,7 +146,7 @@ def declare(
     metrics = [f"{split}/loss", *(f"{split}/{name}" for name in objective)]
     metrics += [*([f"{split}/elbo"] if model.variational else []), *others]
     for task in tasks.values():
-        metrics += task.figures if task.fits(model.spec, model) is None else ()
+        metrics += task.declared(model.spec) if task.fits(model.spec, model) is None else ()
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoard):
             logger.declare(hyperparameters(config, job), dict.fromkeys(metrics), objective)

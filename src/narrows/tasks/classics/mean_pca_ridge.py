@@ -9,10 +9,12 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
@@ -22,6 +24,7 @@ from narrows.corruptions import Corruption
 from narrows.random import derive, generator
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures.observed_values import Statistics, flat
+from narrows.types import COUNTED
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +117,32 @@ def fit_classics(context: TaskContext, max_rows: int | None) -> Classics:
     ridge regression from corrupted to clean; fitted once per context."""
     key = f"classics/{max_rows}"
     if key not in context.memo:
-        context.memo[key] = _fit(context, max_rows)
+        counted = context.spec.kind in COUNTED
+        context.memo[key] = _fit_counts(context, max_rows) if counted else _fit(context, max_rows)
     return context.memo[key]
+
+
+def _fit_counts(context: TaskContext, max_rows: int | None) -> Classics:
+    """As `_fit`, without ridge; the training rows stay sparse, and PCA centres them without filling in their zeros."""
+    matrix = gather_counts(context, max_rows)
+    components = min(math.prod(context.model.latent_shape), *matrix.shape)
+    state = derive(context.seed, "pca") % 2**32
+    # Lanczos iteration finds fewer components than the shorter side has; all of them are those of a small matrix.
+    iterated = components < min(matrix.shape)
+    with np.errstate(invalid="ignore"):
+        pca = PCA(n_components=components, random_state=state, svd_solver="arpack" if iterated else "full")
+        pca.fit(matrix if iterated else matrix.toarray())
+    every = gather_counts(context, None) if matrix.shape[0] < context.spec.size else matrix
+    return Classics(mean=np.asarray(every.mean(0)).ravel(), span=float(every.max()), pca=pca, ridge=None)
+
+
+def gather_counts(context: TaskContext, max_rows: int | None) -> Any:
+    """The training rows of counts or interactions, at most `max_rows` of them, as a float64 CSR matrix `[N, D]`."""
+    kept, row, parts = _rows_within(context, max_rows), 0, []
+    for batch in context.batches("train"):
+        parts.append(sparse.csr_matrix(flat(batch.truth)[kept[row : row + len(batch)]], dtype=np.float64))
+        row += len(batch)
+    return sparse.vstack(parts, format="csr")
 
 
 def _fit(context: TaskContext, max_rows: int | None) -> Classics:
@@ -184,10 +211,16 @@ def gather_training(context: TaskContext, max_rows: int | None, corruption: Corr
 
 
 def _kept_rows(context: TaskContext, max_rows: int | None, dims: int) -> NDArray[np.bool_]:
-    size = context.spec.size
     # A datamodule of a test or a user may lack this attribute.
     most = MAX_VALUES_OF_FILES if getattr(context.datamodule, "reads_files", False) else MAX_VALUES
-    rows = min(size, max(1, most // dims), size if max_rows is None else max_rows)
+    rows = max(1, most // dims)
+    return _rows_within(context, rows if max_rows is None else min(rows, max_rows))
+
+
+def _rows_within(context: TaskContext, most: int | None) -> NDArray[np.bool_]:
+    """bool `[N]`: at most so many training rows, drawn by the context's seed; None for all."""
+    size = context.spec.size
+    rows = size if most is None else min(size, most)
     kept = np.ones(size, dtype=bool)
     if rows < size:
         log.info("the classics are fitted on %d of the %d training rows", rows, size)

@@ -19,7 +19,7 @@ from torch.distributions import Normal
 from narrows.compare.tensorboard_groups import VIEWS
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture
-from narrows.drawing.examples import array, flat, layout_of, panels, paths, rolls, sheet
+from narrows.drawing.examples import array, features, layout_of, panels, paths, rolls, sheet
 from narrows.errors import require_at_least
 from narrows.evaluation import EvaluationData, evaluating, select, subset
 from narrows.models.autoencoder import Autoencoder
@@ -168,7 +168,8 @@ def _reconstruction(scene: _Scene) -> Picture:
         return canvas.image_grid(rolls(rows), title, scene.spec.bounds, heat=True)
     if layout == "lines":
         return canvas.lines(rows, title)
-    return canvas.heat_maps(flat(rows), title, scene.spec.feature_names)
+    drawn, names = features(rows, scene.spec)
+    return canvas.heat_maps(drawn, title, names)
 
 
 def density_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:

@@ -1,0 +1,38 @@
+"""How batches reach the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from narrows.errors import require
+from narrows.types import COUNTED, DataSpec
+
+MOST_COUNTS = 2**24
+"""Values of a batch of counts that is evaluated, which bounds the memory of what is computed: 64 MiB as float32,
+which the system gets back once they are free, unlike blocks of less than 32 MiB."""
+
+
+@dataclass
+class Loading:
+    """How batches reach the model; only `seed` changes values.
+
+    Args:
+        num_workers: processes that read data from files; data in memory need none.
+        device: `auto` holds in-memory data on the GPU if the trainer uses one; `cpu` never does.
+        seed: of the order of training examples and of dynamic binarisation.
+    """
+
+    eval_batch_size: int = 1000
+    num_workers: int = 0
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.device in ("auto", "cpu"), f"loading.device={self.device!r} is neither 'auto' nor 'cpu'")
+        require(0 <= self.num_workers <= 1024, f"loading.num_workers={self.num_workers} must be from 0 to 1,024")
+        require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
+
+    def rows_at_once(self, spec: DataSpec) -> int:
+        """Rows of a batch that is evaluated: of long rows of counts fewer than `eval_batch_size`."""
+        few = max(1, MOST_COUNTS // spec.shape[0]) if spec.kind in COUNTED else self.eval_batch_size
+        return min(few, self.eval_batch_size)
