@@ -39,7 +39,7 @@ from narrows.densities.gaussians import GaussianDensity, MixtureDensity
 from narrows.densities.pseudo_inputs import VampDensity
 from narrows.densities.second_stage import SecondStage
 from narrows.encoders.mlp import MLPEncoder
-from narrows.likelihoods import elementwise, normal
+from narrows.likelihoods import counts, elementwise, normal
 from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.losses import Objective, Term
 from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCorrelationCritic
@@ -79,6 +79,10 @@ TABLE = DataSpec(
         *(Column("height", "numeric"), Column("colour", "categorical", 3), Column("paid", "binary")),
         *(Column("weight", "numeric"), Column("side", "categorical", 2)),
     ],
+)
+
+COUNTS = DataSpec(
+    shape=(9,), kind="counts", size=100, num_classes=3, value_range=(0.0, float("inf")), totals=(2.5, 0.4)
 )
 
 BOTTLENECKS: dict[str, Build] = {
@@ -137,9 +141,23 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
     "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
 }
 
+# These need counts; their laws are in tests/laws/test_counts.py.
+COUNT_LIKELIHOODS: dict[str, Build] = {
+    "multinomial": partial(counts.MultinomialLikelihood),
+    "multinomial_without": partial(counts.MultinomialLikelihood, coefficient=False),
+    "poisson": partial(counts.PoissonLikelihood),
+    "negative_binomial": partial(counts.NegativeBinomialLikelihood),
+    "negative_binomial_class": partial(counts.NegativeBinomialLikelihood, dispersion="class"),
+    "zinb": partial(counts.ZeroInflatedLikelihood),
+    "zinb_class": partial(counts.ZeroInflatedLikelihood, dispersion="class"),
+}
+
 INPUTS: dict[str, Build] = {
     "identity": partial(inputs.Identity),
     "missing_indicator": partial(inputs.MissingIndicator),
+    "log1p": partial(inputs.Log1p),
+    "l1_normalise": partial(inputs.L1Normalise),
+    "l2_normalise": partial(inputs.L2Normalise),
 }
 
 CORRUPTIONS: dict[str, Build] = {
@@ -259,4 +277,7 @@ def model(
 
 def batch(spec: DataSpec = IMAGE, n: int = 6) -> Batch:
     """`n` examples of the data's shape, inside its range."""
-    return Batch(x=torch.rand(n, *spec.shape), label=torch.arange(n) % 3, index=torch.arange(n))
+    x = torch.rand(n, *spec.shape)
+    if spec.kind in ("counts", "interactions"):
+        x = (6 * x - 2).round().clamp_min(0)
+    return Batch(x=x, label=torch.arange(n) % 3, index=torch.arange(n))

@@ -5,7 +5,6 @@ Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottlenec
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, get_args
 
 import torch
@@ -291,11 +290,13 @@ class Autoencoder(nn.Module):
         return self.point_at(self.draw(n), self.usual(n) if given is None else given)
 
     def usual(self, n: int) -> Given:
-        """Default of what p(x|z) depends on besides z, for `n` samples: classes in turn, the median library size."""
+        """Default of what p(x|z) depends on besides z, for `n` samples: classes in turn, and library sizes from the
+        log-normal distribution of the training rows', whole numbers of at least 1."""
         if self.spec.totals is None:
             return Given(self.classes(n))
-        device = next(self.parameters()).device
-        return Given(self.classes(n), total=torch.full((n,), math.exp(self.spec.totals[0]), device=device))
+        mean, deviation = self.spec.totals
+        drawn = mean + deviation * torch.randn(n, device=next(self.parameters()).device)
+        return Given(self.classes(n), total=drawn.exp().round().clamp_min(1))
 
     def classes(self, n: int) -> Tensor | None:
         """Default labels of `n` samples, `[n]`; None where the model reads none."""
