@@ -13,6 +13,7 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
+from narrows.decoders.topics import EmbeddedTopicDecoder, TopicDecoder
 from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
@@ -65,6 +66,9 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "mlp_flat": (partial(MLPDecoder, widths=[]), (5,), IMAGE, {}),
     "mlp_gated": (partial(MLPDecoder, widths=[8, 12], activation="gated", norm="layer"), (5,), IMAGE, {}),
     "mlp_unit": (partial(MLPDecoder, widths=[8], unit_norm=True), (5,), IMAGE, {}),
+    "topics": (partial(TopicDecoder), (5,), (7,), {}),
+    "topics_of_z": (partial(TopicDecoder, proportions=False, norm=False, dropout=0.2), (5,), (7,), {}),
+    "embedded_topics": (partial(EmbeddedTopicDecoder, width=4), (5,), (7,), {}),
     "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
     "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),
     "conv_even": (partial(ConvDecoder, channels=[8, 6], kernel_size=4), (5,), (2, 12, 16), {}),

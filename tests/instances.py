@@ -26,6 +26,7 @@ from narrows.bottlenecks.gumbel import GumbelVQ
 from narrows.bottlenecks.hierarchical import HierarchicalVQ
 from narrows.bottlenecks.hyperspherical import Hyperspherical
 from narrows.bottlenecks.ladder import Ladder
+from narrows.bottlenecks.logistic_normal import LogisticNormal
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
@@ -93,6 +94,8 @@ BOTTLENECKS: dict[str, Build] = {
     "jumprelu": partial(JumpReLU, dim=9, threshold=0.01, bandwidth=1.0),
     "gated_sae": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
+    "logistic_normal": partial(LogisticNormal, dim=5, concentration=0.3),
+    "logistic_normal_plain": partial(LogisticNormal, dim=5, norm=False),
     "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
     "flow_posterior": partial(FlowPosterior, dim=5, hidden=[12]),
     "flow_posterior_maf": partial(FlowPosterior, dim=5, flow="maf", hidden=[12]),

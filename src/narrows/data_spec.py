@@ -12,6 +12,8 @@ Shape = tuple[int, ...]
 LARGEST = 2**40
 """Most values of one example."""
 Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
+COUNTED = ("counts", "interactions")
+"""Kinds whose values are counts of something, 0 or more, most of them 0."""
 
 
 @dataclass

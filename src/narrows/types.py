@@ -21,6 +21,7 @@ from narrows.batches import Batch as Batch
 from narrows.batches import Given as Given
 from narrows.batches import row_sums as row_sums
 from narrows.batches import within as within
+from narrows.data_spec import COUNTED as COUNTED
 from narrows.data_spec import Column as Column
 from narrows.data_spec import DataSpec as DataSpec
 from narrows.data_spec import Kind as Kind

@@ -3,6 +3,7 @@ from .count_distributions import MultinomialCounts as MultinomialCounts
 from .count_distributions import NegativeBinomialCounts as NegativeBinomialCounts
 from .count_distributions import PoissonCounts as PoissonCounts
 from .count_distributions import ZeroInflatedCounts as ZeroInflatedCounts
+from .counts import CountLikelihood as CountLikelihood
 from .counts import MultinomialLikelihood as MultinomialLikelihood
 from .counts import NegativeBinomialLikelihood as NegativeBinomialLikelihood
 from .counts import PoissonLikelihood as PoissonLikelihood

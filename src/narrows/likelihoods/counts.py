@@ -23,7 +23,7 @@ from narrows.likelihoods.count_distributions import (
     log_total,
 )
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.types import DataSpec, Given, at_least_single
+from narrows.types import COUNTED, DataSpec, Given, at_least_single
 
 SMALLEST = 1e-6
 """The library size that an example without counts is taken to have: the logarithm of 0 is not finite."""
@@ -34,14 +34,14 @@ LOG_DISPERSIONS = (-18.0, 46.0)
 Dispersion = Literal["feature", "class"]
 
 
-class _Counts(Likelihood):
+class CountLikelihood(Likelihood):
     """What the likelihoods of counts share: which data they take, and log rates from logits and library sizes."""
 
     name: ClassVar[str]
 
     def __init__(self, spec: DataSpec) -> None:
         require(
-            spec.kind in ("counts", "interactions") and len(spec.shape) == 1,
+            spec.kind in COUNTED and len(spec.shape) == 1,
             f"likelihood {self.name} is of counts (documents, items, genes), but these data are of "
             f"kind {spec.kind} and shape {list(spec.shape)}; use likelihood=gaussian_optimal or likelihood=bernoulli",
         )
@@ -63,7 +63,7 @@ class _Counts(Likelihood):
         return (log_n + logits - log_total(logits, judged)).clamp_max(HIGHEST)
 
 
-class MultinomialLikelihood(_Counts):
+class MultinomialLikelihood(CountLikelihood):
     """n draws of a feature, of which the decoder gives the logarithms of probabilities up to a constant.
 
     "Variational Autoencoders for Collaborative Filtering" (Liang et al., 2018, https://arxiv.org/abs/1802.05814),
@@ -97,7 +97,7 @@ class MultinomialLikelihood(_Counts):
         return _bits(truth) if self.coefficient else None
 
 
-class PoissonLikelihood(_Counts):
+class PoissonLikelihood(CountLikelihood):
     """Independent Poisson counts of mean n times a share.
 
     Their joint probability is the multinomial's times that of n under a Poisson of mean n.
@@ -121,7 +121,7 @@ class PoissonLikelihood(_Counts):
         return _bits(truth)
 
 
-class NegativeBinomialLikelihood(_Counts):
+class NegativeBinomialLikelihood(CountLikelihood):
     """Independent negative binomial counts of mean n times a share, with a learnt inverse dispersion r for every
     feature (variance `mu + mu^2 / r`).
 
@@ -157,7 +157,7 @@ class NegativeBinomialLikelihood(_Counts):
         return _bits(truth)
 
 
-class ZeroInflatedLikelihood(_Counts):
+class ZeroInflatedLikelihood(CountLikelihood):
     """A negative binomial whose counts are lost to 0 with a probability that the decoder writes beside every share.
 
     "Deep generative modeling for single-cell transcriptomics" (Lopez et al., 2018,
