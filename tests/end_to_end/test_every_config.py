@@ -203,6 +203,7 @@ RUNS |= {
     for name, options in (
         ("mult_vae", NARROW),
         ("mult_dae", ()),
+        ("rec_vae", ("encoder.widths=[8]",)),
         ("nb_vae", (*NARROW, "likelihood.dispersion=class", "model=conditional")),
         ("zinb_vae", NARROW),
         ("nvdm", ("encoder.widths=[8]",)),
