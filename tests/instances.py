@@ -144,7 +144,7 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
     "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
 }
 
-# These need counts; their laws are in tests/laws/test_counts.py.
+# These need counts; their laws are in tests/laws/test_count_likelihoods.py.
 COUNT_LIKELIHOODS: dict[str, Build] = {
     "multinomial": partial(counts.MultinomialLikelihood),
     "multinomial_without": partial(counts.MultinomialLikelihood, coefficient=False),

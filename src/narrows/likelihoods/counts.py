@@ -48,6 +48,10 @@ class CountLikelihood(Likelihood):
         super().__init__(spec)
         self.usual = None if spec.totals is None else math.exp(spec.totals[0])
 
+    def params_of_mean(self, mean: Tensor) -> Tensor | None:
+        """Logits at which shares are those of `mean`, none of them below a millionth of a count."""
+        return mean.clamp_min(SMALLEST).log() if self.parameters_per_value == 1 else None
+
     def log_rate(self, logits: Tensor, given: Given | None) -> Tensor:
         """`log(n pi)`, `[B, D]`, of `logits [B, D]`; without a library size, that of a usual training example."""
         total = None if given is None else given.total

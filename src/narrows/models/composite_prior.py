@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.func import functional_call
 
@@ -132,7 +132,7 @@ class CompositePriorAutoencoder(Autoencoder):
         self.passes += 1
 
     def _weights(self, part: str) -> dict[str, Tensor]:
-        module = getattr(self, part)
+        module: nn.Module = getattr(self, part)
         return dict(module.named_parameters()) | dict(module.named_buffers())
 
     def _old_weights(self, part: str) -> dict[str, Tensor]:

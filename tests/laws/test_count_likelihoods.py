@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from instances import COUNT_LIKELIHOODS, COUNTS, LOSSES, SERIES, TABLE, batch, model
+from instances import COUNT_LIKELIHOODS, COUNTS, LIKELIHOODS, LOSSES, SERIES, TABLE, batch, model
 from torch import Tensor
 
 from narrows.errors import UserError
@@ -319,6 +319,23 @@ def test_a_model_of_counts_learns(name: str, kind: str) -> None:
     assert np.mean(losses[-4:]) < np.mean(losses[:4])
     assert network.reconstruct(examples).shape == examples.x.shape
     assert network.eval().reconstruct(examples).sum(1).allclose(examples.total, atol=1e-2) or "zinb" in name
+
+
+@pytest.mark.parametrize("name", COUNT_LIKELIHOODS)
+def test_a_decoder_can_start_at_the_mean(name: str) -> None:
+    likelihood, mean = COUNT_LIKELIHOODS[name](COUNTS), ROWS[0].float() + 0.5
+    params = likelihood.params_of_mean(mean)
+    if name.startswith("zinb"):
+        assert params is None
+        return
+    found = likelihood(params[None], Given(label=torch.zeros(1).long(), total=mean.sum()[None])).mean
+    torch.testing.assert_close(found[0], mean)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "continuous_bernoulli", "categorical"])
+def test_a_likelihood_of_bounded_values_says_which_are_of_counts(name: str) -> None:
+    with pytest.raises(UserError, match="use one of counts, such as likelihood=multinomial"):
+        LIKELIHOODS[name](COUNTS)
 
 
 def test_importance_weights_of_counts_tighten() -> None:
