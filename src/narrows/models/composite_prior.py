@@ -50,6 +50,7 @@ class CompositePriorAutoencoder(Autoencoder):
     """
 
     passes: Tensor
+    shares: Tensor
 
     def __init__(
         self,
