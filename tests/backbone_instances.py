@@ -67,7 +67,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "mlp_gated": (partial(MLPDecoder, widths=[8, 12], activation="gated", norm="layer"), (5,), IMAGE, {}),
     "mlp_unit": (partial(MLPDecoder, widths=[8], unit_norm=True), (5,), IMAGE, {}),
     "topics": (partial(TopicDecoder), (5,), (7,), {}),
-    "topics_of_z": (partial(TopicDecoder, proportions=False, norm=False, dropout=0.2), (5,), (7,), {}),
+    "topics_plain": (partial(TopicDecoder, norm=False, dropout=0.2), (5,), (7,), {}),
     "embedded_topics": (partial(EmbeddedTopicDecoder, width=4), (5,), (7,), {}),
     "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
     "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),

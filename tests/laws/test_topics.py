@@ -22,7 +22,6 @@ from narrows.types import Batch, Given
 DECODERS: dict[str, Any] = {
     "product": TopicDecoder,
     "plain_product": partial(TopicDecoder, norm=False),
-    "linear": partial(TopicDecoder, proportions=False, norm=False),
     "mixture": partial(EmbeddedTopicDecoder, width=4),
 }
 
@@ -49,7 +48,7 @@ def test_topics_are_distributions_of_words_and_looking_at_them_changes_nothing(n
     assert all(torch.equal(value, before[key]) for key, value in decoder.state_dict().items())
 
 
-@pytest.mark.parametrize("name", sorted(set(DECODERS) - {"linear"}))
+@pytest.mark.parametrize("name", DECODERS)
 def test_a_document_of_one_topic_has_that_topic_s_words(name: str) -> None:
     decoder = seen(name).eval()
     z = 60 * torch.eye(3).double()
@@ -63,11 +62,6 @@ def test_embedded_topics_are_mixed_and_products_are_multiplied() -> None:
     torch.testing.assert_close(mixture(z).softmax(1), theta @ mixture.topics(), rtol=1e-6, atol=1e-8)
     experts = (theta @ product.topics().log()).softmax(1)
     torch.testing.assert_close(product(z).softmax(1), experts)
-
-
-def test_the_linear_decoder_is_a_softmax_regression() -> None:
-    decoder, z = seen("linear"), torch.randn(4, 3).double()
-    torch.testing.assert_close(decoder(z), z @ decoder.beta.weight.T + decoder.bias)
 
 
 @pytest.mark.parametrize(("dim", "concentration"), [(3, 1.0), (50, 0.02), (10, 5.0)])

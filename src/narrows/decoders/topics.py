@@ -22,18 +22,14 @@ class TopicDecoder(Decoder):
     """A product of topics: `logits = theta beta (+ bias)`, `theta = softmax(z)`, one row of beta for each topic.
 
     The shares of words, softmax(logits), are a weighted product of the topics' own ("product of experts"). With `norm`
-    the logits of each word are normalised over the batch, without a scale of their own. `proportions=False` is
-    `theta = z`.
+    the logits of each word are normalised over the batch, without a scale of their own.
 
     "Autoencoding Variational Inference for Topic Models" (Srivastava and Sutton, 2017,
-    https://arxiv.org/abs/1703.01488), section 4 (ProdLDA); with `proportions=False, norm=False` the softmax decoder of
-    "Neural Variational Inference for Text Processing" (Miao et al., 2016, https://arxiv.org/abs/1511.06038),
-    equation 6.
+    https://arxiv.org/abs/1703.01488), section 4 (ProdLDA).
 
     Args:
         in_shape: `(K,)`.
         out_shape: `(V,)`.
-        proportions: whether theta is the softmax of z.
         norm: whether logits are normalised over the batch.
         dropout: probability of a topic's weight to be dropped in training.
 
@@ -53,20 +49,18 @@ class TopicDecoder(Decoder):
         in_shape: Shape,
         out_shape: Shape,
         *,
-        proportions: bool = True,
         norm: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = _vectors(in_shape, out_shape, "decoder topics")
-        self.proportions = proportions
         self.dropout = nn.Dropout(probability(dropout, "dropout", "decoder topics"))
         self.beta = nn.Linear(self.in_shape[0], self.out_shape[0], bias=False)
         self.norm = BatchNorm(self.out_shape[0], affine=False) if norm else nn.Identity()
         self.bias = nn.Parameter(torch.zeros(self.out_shape))
 
     def forward(self, z: Tensor) -> Tensor:
-        return self._logits(at_least_single(z).softmax(-1) if self.proportions else z)
+        return self._logits(at_least_single(z).softmax(-1))
 
     def _logits(self, theta: Tensor) -> Tensor:
         logits: Tensor = self.norm(self.beta(self.dropout(theta)))
