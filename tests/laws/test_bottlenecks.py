@@ -93,6 +93,6 @@ def test_no_width_below_one(name: str) -> None:
 
 def test_these_are_variational() -> None:
     variational = {n for n, b in BOTTLENECKS.items() if issubclass(b((4,)).returns, VariationalLatent)}
-    flows = {name for name in BOTTLENECKS if name.startswith("flow_")}
+    flows = {name for name in BOTTLENECKS if name.startswith(("flow_", "logistic_normal"))}
     others = {"gaussian", "gaussian_mixture", "categorical", "categorical_hard", "joint", "hyperspherical", "ladder"}
     assert variational == others | flows | {"entropy"}

@@ -35,7 +35,18 @@ Dispersion = Literal["feature", "class"]
 
 
 class CountLikelihood(Likelihood):
-    """What the likelihoods of counts share: which data they take, and log rates from logits and library sizes."""
+    """What the likelihoods of counts share: which data they take, and log rates from logits and library sizes.
+
+    Subclasses set `name`, by which refusals call them, and say `forward`.
+
+    Raises:
+        UserError: data that are no counts; at use, no library size where the data have no usual one.
+
+    Example:
+        >>> spec = DataSpec((2,), "counts", 10, value_range=(0.0, float("inf")), totals=(1.0, 0.5))
+        >>> PoissonLikelihood(spec).log_rate(torch.zeros(1, 2), Given(total=torch.tensor([6.0]))).exp()
+        tensor([[3., 3.]])
+    """
 
     name: ClassVar[str]
 
