@@ -15,6 +15,7 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
+from narrows.decoders.topics import EmbeddedTopicDecoder, TopicDecoder
 from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
@@ -77,6 +78,9 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "mlp_gated": (partial(MLPDecoder, widths=[8, 12], activation="gated", norm="layer"), (5,), IMAGE, {}),
     "mlp_shortcut": (partial(half_open, MLPDecoder, widths=[8, 12]), (5,), IMAGE, {}),
     "mlp_unit": (partial(MLPDecoder, widths=[8], unit_norm=True), (5,), IMAGE, {}),
+    "topics": (partial(TopicDecoder), (5,), (7,), {}),
+    "topics_plain": (partial(TopicDecoder, norm=False, dropout=0.2), (5,), (7,), {}),
+    "embedded_topics": (partial(EmbeddedTopicDecoder, width=4), (5,), (7,), {}),
     "conv": (partial(ConvDecoder, channels=[8, 6]), (5,), IMAGE, {}),
     "conv_batch": (partial(ConvDecoder, channels=[8, 6], norm="batch", kernel_size=5), (5,), SERIES, {}),
     "conv_even": (partial(ConvDecoder, channels=[8, 6], kernel_size=4), (5,), (2, 12, 16), {}),

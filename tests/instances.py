@@ -26,6 +26,7 @@ from narrows.bottlenecks.gumbel import GumbelVQ
 from narrows.bottlenecks.hierarchical import HierarchicalVQ
 from narrows.bottlenecks.hyperspherical import Hyperspherical
 from narrows.bottlenecks.ladder import Ladder
+from narrows.bottlenecks.logistic_normal import LogisticNormal
 from narrows.bottlenecks.lookup_free import FSQ, LFQ
 from narrows.bottlenecks.mixture import GaussianMixture
 from narrows.bottlenecks.sparse import BatchTopK, GatedSAE, JumpReLU, TopK
@@ -39,7 +40,7 @@ from narrows.densities.gaussians import GaussianDensity, MixtureDensity
 from narrows.densities.pseudo_inputs import VampDensity
 from narrows.densities.second_stage import SecondStage
 from narrows.encoders.mlp import MLPEncoder
-from narrows.likelihoods import elementwise, normal
+from narrows.likelihoods import counts, elementwise, normal
 from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.losses import Objective, Term
 from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCorrelationCritic
@@ -81,6 +82,10 @@ TABLE = DataSpec(
     ],
 )
 
+COUNTS = DataSpec(
+    shape=(9,), kind="counts", size=100, num_classes=3, value_range=(0.0, float("inf")), totals=(2.5, 0.4)
+)
+
 BOTTLENECKS: dict[str, Build] = {
     "deterministic": partial(Deterministic, dim=5),
     "deterministic_sigmoid": partial(Deterministic, dim=5, activation="sigmoid"),
@@ -89,6 +94,8 @@ BOTTLENECKS: dict[str, Build] = {
     "jumprelu": partial(JumpReLU, dim=9, threshold=0.01, bandwidth=1.0),
     "gated_sae": partial(GatedSAE, dim=9),
     "gaussian": partial(Gaussian, dim=5),
+    "logistic_normal": partial(LogisticNormal, dim=5, concentration=0.3),
+    "logistic_normal_plain": partial(LogisticNormal, dim=5, norm=False),
     "gaussian_mixture": partial(GaussianMixture, dim=5, components=3),
     "flow_posterior": partial(FlowPosterior, dim=5, hidden=[12]),
     "flow_posterior_maf": partial(FlowPosterior, dim=5, flow="maf", hidden=[12]),
@@ -137,9 +144,23 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
     "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
 }
 
+# These need counts; their laws are in tests/laws/test_count_likelihoods.py.
+COUNT_LIKELIHOODS: dict[str, Build] = {
+    "multinomial": partial(counts.MultinomialLikelihood),
+    "multinomial_without": partial(counts.MultinomialLikelihood, coefficient=False),
+    "poisson": partial(counts.PoissonLikelihood),
+    "negative_binomial": partial(counts.NegativeBinomialLikelihood),
+    "negative_binomial_class": partial(counts.NegativeBinomialLikelihood, dispersion="class"),
+    "zinb": partial(counts.ZeroInflatedLikelihood),
+    "zinb_class": partial(counts.ZeroInflatedLikelihood, dispersion="class"),
+}
+
 INPUTS: dict[str, Build] = {
     "identity": partial(inputs.Identity),
     "missing_indicator": partial(inputs.MissingIndicator),
+    "log1p": partial(inputs.Log1p),
+    "l1_normalise": partial(inputs.L1Normalise),
+    "l2_normalise": partial(inputs.L2Normalise),
 }
 
 CORRUPTIONS: dict[str, Build] = {
@@ -259,4 +280,7 @@ def model(
 
 def batch(spec: DataSpec = IMAGE, n: int = 6) -> Batch:
     """`n` examples of the data's shape, inside its range."""
-    return Batch(x=torch.rand(n, *spec.shape), label=torch.arange(n) % 3, index=torch.arange(n))
+    x = torch.rand(n, *spec.shape)
+    if spec.kind in ("counts", "interactions"):
+        x = (6 * x - 2).round().clamp_min(0)
+    return Batch(x=x, label=torch.arange(n) % 3, index=torch.arange(n))

@@ -18,6 +18,7 @@ from instances import (
     BOTTLENECKS,
     COLUMN_LIKELIHOODS,
     CORRUPTIONS,
+    COUNT_LIKELIHOODS,
     DENSITIES,
     IMAGE,
     INPUTS,
@@ -51,6 +52,7 @@ from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 from narrows.inputs import Input
 from narrows.layers.stages import Decoder, Encoder
+from narrows.likelihoods.counts import CountLikelihood
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses import Objective, Term
 from narrows.models.autoencoder import Autoencoder
@@ -133,7 +135,10 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
     "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
-    "likelihood": (lambda: components(Likelihood), LIKELIHOODS | COLUMN_LIKELIHOODS),
+    "likelihood": (
+        lambda: components(Likelihood) - {CountLikelihood},
+        LIKELIHOODS | COLUMN_LIKELIHOODS | COUNT_LIKELIHOODS,
+    ),
     "corruption": (lambda: components(Corruption), CORRUPTIONS),
     "term": (lambda: components(Term), TERMS),
     "schedule": (schedule_classes, SCHEDULES),
@@ -208,7 +213,7 @@ def test_every_option_has_a_type_that_is_checked() -> None:
 
 # ── (c) every bottleneck with every loss and corruption ─────────────────────────────────────────────────
 
-GAUSSIAN = {"gaussian"}
+GAUSSIAN = {"gaussian", "logistic_normal", "logistic_normal_plain"}
 LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar", "entropy"}
 FLOWS = {f"flow_posterior{flow}" for flow in ("", "_maf", "_nsf", "_planar")}
 REPARAMETERISED = GAUSSIAN | LEARNT_PRIOR | FLOWS | {"hyperspherical", "ladder"}

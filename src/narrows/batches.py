@@ -25,6 +25,8 @@ class Given:
     total: Tensor | None = None
     """Library size of each example, `[B]`, where the data are counts: the sum of the truth, never of the corrupted
     x."""
+    judged: Tensor | None = None
+    """bool, the truth's shape: the values that `total` is the sum of; None: all of them."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Batch:
     @property
     def given(self) -> Given:
         """What p(x|z) may depend on of this batch, without teacher forcing."""
-        return Given(self.label, self.length, self.total)
+        return Given(self.label, self.length, self.total, self.judged)
 
     def seen_as(self, x_in: Tensor, hidden: Tensor | None = None) -> Batch:
         """This batch after a corruption: `x_in` as input, `hidden` marking what is hidden in it, the truth as

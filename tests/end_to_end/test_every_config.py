@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in_process
+from count_source import COUNTS
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -214,6 +215,20 @@ RUNS |= {
         ("density_autoregressive", "residual_vq", "density.epochs=1", "density.width=8"),
     )
 }
+RUNS |= {
+    name: (f"variant={name}", COUNTS, *options)
+    for name, options in (
+        ("mult_vae", NARROW),
+        ("mult_dae", ()),
+        ("rec_vae", ("encoder.widths=[8]",)),
+        ("nb_vae", (*NARROW, "likelihood.dispersion=class", "model=conditional")),
+        ("zinb_vae", NARROW),
+        ("nvdm", ("encoder.widths=[8]",)),
+        ("vmf_topics", ("encoder.widths=[8]",)),
+        ("prodlda", ("encoder.widths=[8]",)),
+        ("etm", ("encoder.widths=[8]", "decoder.width=5", "likelihood=poisson")),
+    )
+}
 RUNS["conditional_vae"] = ("variant=conditional_vae", "encoder=conv", "decoder=conv", *CONVOLUTIONS)
 RUNS["vamp_vae"] = ("variant=vamp_vae", *NARROW, "model.pseudo_inputs=10")
 PARTS_OF_KL = ("+term@loss.information=mutual_information", "+term@loss.dimensionwise=dimensionwise_kl")
@@ -329,8 +344,10 @@ IMAGE_PAIRS = [(e, d) for e in (*OF_IMAGES, "torchvision") for d in OF_IMAGES]
 # Series are for all others; these are the pairs that images do not have.
 SERIES_PAIRS = [(e, d) for e in choices("encoder") for d in choices("decoder") if "lstm" in e or "lstm" in d]
 SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e != "torchvision"]
-# One reads images alone, the other writes series alone.
+# One reads images alone, the other writes series alone; topics are of counts, which an MLP reads.
 IMPOSSIBLE = {("torchvision", d) for d in choices("decoder") if "lstm" in d}
+IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "topics" in d}
+SERIES_PAIRS = [pair for pair in SERIES_PAIRS if pair not in IMPOSSIBLE]
 PAIRS = IMAGE_PAIRS + SERIES_PAIRS
 
 

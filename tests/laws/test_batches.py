@@ -212,7 +212,7 @@ def test_a_tensor_stands_for_a_batch_of_it() -> None:
 
 
 def test_the_likelihood_is_told_the_library_size_and_samples_have_the_usual_one() -> None:
-    net = model(replace(IMAGE, totals=(3.0, 0.2)), likelihood=LIKELIHOODS["gaussian_fixed"]).eval()
+    net = model(replace(IMAGE, totals=(3.0, 0.01)), likelihood=LIKELIHOODS["gaussian_fixed"]).eval()
     told: list[Given | None] = []
     plain = net.likelihood.forward
 
@@ -228,4 +228,4 @@ def test_the_likelihood_is_told_the_library_size_and_samples_have_the_usual_one(
     totals = [given.total for given in told if given is not None]
     assert [len(total) for total in totals if total is not None] == [6, 6, 2]
     torch.testing.assert_close(totals[0], examples.x.flatten(1).sum(1))
-    torch.testing.assert_close(totals[2], torch.full((2,), math.exp(3.0)))
+    torch.testing.assert_close(totals[2], torch.full((2,), math.exp(3.0)), rtol=0, atol=1.5)

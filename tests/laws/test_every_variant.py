@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from command import composed
+from count_source import is_of_counts
 from hydra.core.global_hydra import GlobalHydra
 from noise import SameNoise
 from torch import Tensor, nn
@@ -35,6 +36,7 @@ from narrows.types import FINAL_STEP, Batch, DataSpec
 VARIANTS = sorted(path.stem for path in (config_dir() / "variant").glob("*.yaml"))
 IMAGE = DataSpec(shape=(1, 8, 8), kind="image", size=100, num_classes=3, value_range=(0.0, 1.0))
 SERIES = DataSpec(shape=(2, 12), kind="series", size=100, num_classes=3)
+COUNTS = DataSpec((20,), "counts", 100, num_classes=3, value_range=(0.0, float("inf")), totals=(3.0, 0.3))
 # Small networks, where the choice has such an option.
 SMALL: dict[str, Any] = {"widths": [12], "channels": [4], "hidden": 6, "blocks": 1, "pseudo_inputs": 7}
 COUPLED: dict[type[Term], str] = {
@@ -68,7 +70,10 @@ class Case:
 
     def batch(self, n: int = 6) -> Batch:
         drawn = torch.Generator().manual_seed(5)
-        return Batch(x=torch.rand(n, *self.spec.shape, generator=drawn), label=torch.arange(n) % 3)
+        x = torch.rand(n, *self.spec.shape, generator=drawn)
+        if self.spec.kind == "counts":
+            x = (6 * x - 2).round().clamp_min(0)
+        return Batch(x=x, label=torch.arange(n) % 3)
 
     def loss(self, batch: Batch, seed: int = 1, step: int = 0) -> Tensor:
         torch.manual_seed(seed)
@@ -85,11 +90,14 @@ def config_of(variant: str) -> Any:
         for option, value in SMALL.items():
             if option in config[part] and config[part][option] not in ([], None):
                 config[part][option] = value
+    if variant == "vmf_topics":
+        config.bottleneck.dim = 8  # of a larger sphere, `SameNoise` would have every draw rejected
     return config
 
 
 def case(variant: str) -> Case:
-    config, spec = config_of(variant), SERIES if variant.startswith("sequential") else IMAGE
+    config = config_of(variant)
+    spec = COUNTS if is_of_counts(config) else SERIES if variant.startswith("sequential") else IMAGE
     model = build_model(config, spec)
     objective = Objective({name: build(term, name) for name, term in config.loss.items()})
     torch.manual_seed(4)

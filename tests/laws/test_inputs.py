@@ -83,6 +83,41 @@ def test_the_indicator_says_what_is_seen() -> None:
     assert (INPUTS["missing_indicator"](SERIES)(Batch(examples.x))[:, 2:] == 1).all()
 
 
+@pytest.mark.parametrize(("name", "order"), [("l1_normalise", 1), ("l2_normalise", 2)])
+def test_normalised_rows_have_norm_one_over_what_is_seen(name: str, order: int) -> None:
+    examples = gapped(SERIES)
+    assert examples.unseen is not None
+    examples.x[0] = 0
+    seen = INPUTS[name](SERIES)(examples)
+    expected = examples.x * ~examples.unseen
+    norms = expected.flatten(1).norm(order, dim=1)[:, None, None]
+    torch.testing.assert_close(seen, torch.where(norms > 0, expected / norms, 0.0))
+    assert (seen[0] == 0).all()
+
+
+def test_log1p_is_finite_and_odd_below_zero_and_has_the_slope_of_counts_at_zero() -> None:
+    x = torch.tensor([[-1e6, -1.5, -1.0, 0.0, 1.0, 1e5, 0.5]], requires_grad=True)
+    seen = INPUTS["log1p"](DataSpec((7,), "counts", 9))(Batch(x))
+    torch.testing.assert_close(seen, x.sign() * x.abs().log1p())
+    (slope,) = torch.autograd.grad(seen.sum(), x)
+    torch.testing.assert_close(slope, 1 / (1 + x.abs()))
+
+
+@pytest.mark.parametrize("name", ["log1p", "l1_normalise", "l2_normalise"])
+def test_an_input_s_dropout_comes_after_it_in_training_alone_and_keeps_the_mean(name: str) -> None:
+    torch.manual_seed(0)
+    spec = DataSpec((2000,), "interactions", 9)
+    dropping, examples = INPUTS[name](spec, dropout=0.75), Batch(torch.rand(4, 2000).round())
+    plain = INPUTS[name](spec)(examples)
+    dropped = dropping(examples)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 4 * plain[kept])
+    assert kept.sum() / (plain != 0).sum() == pytest.approx(0.25, abs=0.05)
+    assert torch.equal(dropping.eval()(examples), plain)
+    with pytest.raises(UserError, match=f"input {name} needs dropout of at least 0 and below 1, not 1"):
+        INPUTS[name](spec, dropout=1.0)
+
+
 @pytest.mark.parametrize("name", INPUTS)
 def test_every_parameter_learns_from_any_input(name: str) -> None:
     net = model(input=INPUTS[name], corruption=CORRUPTIONS["masking"])
@@ -164,6 +199,9 @@ def test_kinds_that_a_stage_cannot_take_are_refused_by_name() -> None:
     assert NoCorruption(TOKENS)(Batch(torch.zeros(2, 7, dtype=torch.long)))[1] is None
     with pytest.raises(UserError, match="input missing_indicator puts 0 and 1 beside numbers, which tokens are not"):
         INPUTS["missing_indicator"](TOKENS)
+    for name in ("log1p", "l1_normalise", "l2_normalise"):
+        with pytest.raises(UserError, match=f"input {name} computes with numbers, which tokens are not"):
+            INPUTS[name](TOKENS)
 
 
 # ── examples of different lengths ───────────────────────────────────────────────────────────────────────

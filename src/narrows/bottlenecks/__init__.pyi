@@ -16,6 +16,7 @@ from .hierarchical import HierarchicalVQ as HierarchicalVQ
 from .hyperspherical import Hyperspherical as Hyperspherical
 from .ladder import Ladder as Ladder
 from .ladder import TopDown as TopDown
+from .logistic_normal import LogisticNormal as LogisticNormal
 from .lookup_free import FSQ as FSQ
 from .lookup_free import LFQ as LFQ
 from .mixture import GaussianMixture as GaussianMixture

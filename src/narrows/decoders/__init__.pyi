@@ -6,5 +6,7 @@ from .mlp import MLPDecoder as MLPDecoder
 from .mlp import TransposedLinear as TransposedLinear
 from .mlp import UnitLinear as UnitLinear
 from .resnet import ResNetDecoder as ResNetDecoder
+from .topics import EmbeddedTopicDecoder as EmbeddedTopicDecoder
+from .topics import TopicDecoder as TopicDecoder
 from .unet import UNetDecoder as UNetDecoder
 from .vit import ViTDecoder as ViTDecoder

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from narrows.errors import require
 from narrows.types import Batch, DataSpec, Shape
 
 
@@ -48,3 +49,15 @@ class Input(nn.Module):
             bool, `[B, *out_shape]`; None where every value carries some.
         """
         raise NotImplementedError
+
+
+def require_numbers(spec: DataSpec, name: str) -> None:
+    """Refuse tokens, which are names and not numbers.
+
+    Raises:
+        UserError: names the input.
+    """
+    require(
+        spec.kind != "tokens",
+        f"input {name} computes with numbers, which tokens are not; use input=identity",
+    )

@@ -74,6 +74,9 @@ class Decoder(nn.Module):
     out_shape: Shape
     autoregressive: ClassVar[bool] = False
     reads_length: ClassVar[bool] = False
+    writes_shares: ClassVar[bool] = False
+    """Whether it is of a topic model: each latent is a topic, each output the logit of a word's share. It then has
+    `topics()`, the shares of words in every topic, `[K, V]`."""
     tied: bool = False
 
     if TYPE_CHECKING:

@@ -1,4 +1,13 @@
 from .continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
+from .count_distributions import MultinomialCounts as MultinomialCounts
+from .count_distributions import NegativeBinomialCounts as NegativeBinomialCounts
+from .count_distributions import PoissonCounts as PoissonCounts
+from .count_distributions import ZeroInflatedCounts as ZeroInflatedCounts
+from .counts import CountLikelihood as CountLikelihood
+from .counts import MultinomialLikelihood as MultinomialLikelihood
+from .counts import NegativeBinomialLikelihood as NegativeBinomialLikelihood
+from .counts import PoissonLikelihood as PoissonLikelihood
+from .counts import ZeroInflatedLikelihood as ZeroInflatedLikelihood
 from .elementwise import BernoulliLikelihood as BernoulliLikelihood
 from .elementwise import CategoricalLikelihood as CategoricalLikelihood
 from .elementwise import ContinuousBernoulliLikelihood as ContinuousBernoulliLikelihood

@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Distribution, Laplace
 
 from narrows.errors import UserError, require
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
-from narrows.types import DataSpec, Given, Shape, at_least_single
+from narrows.types import COUNTED, DataSpec, Given, Shape, at_least_single
 
 
 class Likelihood(nn.Module):
@@ -51,7 +51,7 @@ class Likelihood(nn.Module):
         if self.within_unit and not _inside_unit(spec):
             raise UserError(
                 f"likelihood {type(self).__name__} needs data inside [0, 1], but these lie in "
-                f"{_range_text(spec)}; use likelihood=gaussian, or scale the data"
+                f"{_range_text(spec)}; {_remedy(spec)}"
             )
         self.data_shape: Shape = spec.shape
 
@@ -83,6 +83,11 @@ class Likelihood(nn.Module):
 
 def _inside_unit(spec: DataSpec) -> bool:
     return spec.value_range is not None and spec.value_range[0] >= 0 and spec.value_range[1] <= 1
+
+
+def _remedy(spec: DataSpec) -> str:
+    counts = "use one of counts, such as likelihood=multinomial or likelihood=negative_binomial"
+    return counts if spec.kind in COUNTED else "use likelihood=gaussian, or scale the data"
 
 
 def _range_text(spec: DataSpec) -> str:
@@ -225,9 +230,7 @@ class CategoricalLikelihood(Likelihood):
         super().__init__(spec)
         require(levels >= 2, f"likelihood categorical: levels must be at least 2, not {levels}")
         if spec.bounds is None:
-            raise UserError(
-                "likelihood categorical needs data with a smallest and a largest value; use likelihood=gaussian"
-            )
+            raise UserError(f"likelihood categorical needs data with a smallest and a largest value; {_remedy(spec)}")
         self.low, self.high = spec.bounds
         self.parameters_per_value = levels
 

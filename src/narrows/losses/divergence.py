@@ -8,7 +8,7 @@ from narrows.errors import nearest, require
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule, as_schedule
-from narrows.types import JointLatent, Latent, Output, VariationalLatent, row_sums
+from narrows.types import COUNTED, JointLatent, Latent, Output, VariationalLatent, row_sums
 
 
 def posterior_kl(latent: VariationalLatent) -> Tensor:
@@ -24,8 +24,11 @@ class KL(Term):
     gradient: `sum_j max(free_bits, mean_B KL_j)`, a scalar ("Improved Variational Inference with Inverse Autoregressive
     Flow", Kingma et al., 2016, https://arxiv.org/abs/1606.04934, appendix C.8).
 
+    With `per_count` an example's KL is multiplied by its library size: the weight is beta for each of its counts
+    ("RecVAE", Shenbin et al., 2020, https://arxiv.org/abs/1912.11160, section 3.4).
+
     Raises:
-        UserError: negative `free_bits` or weight.
+        UserError: negative `free_bits` or weight; `per_count` with `free_bits`, or of data that are no counts.
 
     Example:
         >>> q, p = Normal(torch.ones(1, 4), 1.0), Normal(torch.zeros(1, 4), 1.0)
@@ -38,13 +41,22 @@ class KL(Term):
     requires = VariationalLatent
     trains = "prior"
 
-    def __init__(self, weight: float | Schedule = 1.0, free_bits: float = 0.0) -> None:
+    def __init__(self, weight: float | Schedule = 1.0, free_bits: float = 0.0, per_count: bool = False) -> None:
         super().__init__(weight)
         require(free_bits >= 0, f"term kl: free_bits must be at least 0 nats, not {free_bits}")
-        self.free_bits = free_bits
+        require(not (per_count and free_bits), "term kl: free_bits are of the KL itself; per_count has none")
+        self.free_bits, self.per_count = free_bits, per_count
+
+    def attach(self, model: Autoencoder) -> None:
+        require(
+            not self.per_count or model.spec.kind in COUNTED,
+            f"term kl: per_count needs counts or interactions, not data of kind {model.spec.kind}",
+        )
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         kl = posterior_kl(variational(out))
+        if self.per_count:
+            return row_sums(kl) * out.batch.total
         if self.free_bits > 0:
             return kl.mean(0).clamp_min(self.free_bits).sum()
         return row_sums(kl)

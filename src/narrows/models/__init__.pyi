@@ -1,4 +1,5 @@
 from .autoencoder import Autoencoder as Autoencoder
+from .composite_prior import CompositePriorAutoencoder as CompositePriorAutoencoder
 from .conditional import ConditionalAutoencoder as ConditionalAutoencoder
 from .hamiltonian import HamiltonianAutoencoder as HamiltonianAutoencoder
 from .stages import FittedDensity as FittedDensity

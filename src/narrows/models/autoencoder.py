@@ -5,7 +5,6 @@ Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottlenec
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, get_args
 
 import torch
@@ -18,6 +17,7 @@ from narrows.errors import UserError, require
 from narrows.inputs import Input
 from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
+from narrows.likelihoods.counts import CountLikelihood
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.given_values import refusing_others, require_count, require_examples
 from narrows.models.initial_weights import INITS, Init
@@ -112,9 +112,24 @@ class Autoencoder(nn.Module):
                 f"decoder {type(decoder).__name__} gives {list(decoder.out_shape)}, but likelihood "
                 f"{type(self.likelihood).__name__} needs {list(wanted)} for data of shape {list(self.spec.shape)}"
             )
+        if decoder.writes_shares:
+            self._check_topics(decoder)
         if decoder.tied:
             decoder.tie(self.encoder, self.bottleneck)
         return decoder
+
+    def _check_topics(self, decoder: Decoder) -> None:
+        name = type(decoder).__name__
+        require(
+            isinstance(self.likelihood, CountLikelihood) and self.likelihood.parameters_per_value == 1,
+            f"decoder {name} writes one logit for every word, whose softmax are shares of a document, which likelihood "
+            f"{type(self.likelihood).__name__} does not read; use likelihood=multinomial on counts, or decoder=mlp",
+        )
+        require(
+            self.read_shape == self.latent_shape,
+            f"decoder {name} takes every value that it reads for a topic, and model {type(self).__name__} puts others "
+            "beside the latent; use decoder=mlp, or model=autoencoder",
+        )
 
     def _refuse_fixed_length(self) -> None:
         takers = {
@@ -291,11 +306,13 @@ class Autoencoder(nn.Module):
         return self.point_at(self.draw(n), self.usual(n) if given is None else given)
 
     def usual(self, n: int) -> Given:
-        """Default of what p(x|z) depends on besides z, for `n` samples: classes in turn, the median library size."""
+        """Default of what p(x|z) depends on besides z, for `n` samples: classes in turn, and library sizes from the
+        log-normal distribution of the training rows', whole numbers of at least 1."""
         if self.spec.totals is None:
             return Given(self.classes(n))
-        device = next(self.parameters()).device
-        return Given(self.classes(n), total=torch.full((n,), math.exp(self.spec.totals[0]), device=device))
+        mean, deviation = self.spec.totals
+        drawn = mean + deviation * torch.randn(n, device=next(self.parameters()).device)
+        return Given(self.classes(n), total=drawn.exp().round().clamp_min(1))
 
     def classes(self, n: int) -> Tensor | None:
         """Default labels of `n` samples, `[n]`; None where the model reads none."""

@@ -55,7 +55,8 @@ class Reconstruction(Task):
 
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
-    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
+    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Counts have no PSNR. Standard errors are
+    over examples.
 
     Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
     training mean on the same stand apart (`test/other_labels/...`). Counts and interactions have no PSNR, and their PCA
@@ -134,6 +135,8 @@ class Reconstruction(Task):
         for method, values in closer.figures().items() if sums else ():
             figures[method, ""] |= values
         for (method, condition), values in figures.items():
+            if context.spec.kind in COUNTED:  # decibels are of values with a largest one
+                values = {name: value for name, value in values.items() if not name.startswith("psnr")}
             table.add(values, method, f"{heading}/{condition}".strip("/"))
         return sums
 

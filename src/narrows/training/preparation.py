@@ -16,6 +16,7 @@ from narrows.corruptions import Corruption
 from narrows.data.contents import Source
 from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
+from narrows.likelihoods.counts import CountLikelihood
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.loading import adapt_config, fitted_density
 from narrows.loading.model_from_config import build_model, without_start
@@ -34,6 +35,7 @@ from narrows.training.library_options import check_scheduler_options, fast_dev_r
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, make_trainer
 from narrows.training.starting_point import StartingPoint
+from narrows.types import COUNTED
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,12 @@ def prepare(
     for task in tasks.values():
         task.check(data.spec)
     model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
+    if record is not None and data.spec.kind in COUNTED and not isinstance(model.likelihood, CountLikelihood):
+        log.warning(
+            "likelihood %s judges counts as real numbers: its means may lie below 0, and its figures do not compare "
+            "with those of likelihood=multinomial (documents, items) or negative_binomial (genes)",
+            type(model.likelihood).__name__,
+        )
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)

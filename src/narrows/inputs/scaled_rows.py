@@ -1,0 +1,77 @@
+"""Inputs in which an example's size is taken out: each is divided by its norm or by its sum."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.inputs.base import Input, require_numbers
+from narrows.layers.blocks import probability
+from narrows.types import Batch, DataSpec, within
+
+
+class _ScaledRows(Input):
+    """`x / (sum |x|^order)^(1 / order)` over an example's seen values; an example of zeros stays 0, and so does what is
+    unseen."""
+
+    takes_variable = True
+    name: str
+    order: int
+
+    def __init__(self, spec: DataSpec, *, dropout: float = 0.0) -> None:
+        super().__init__(spec)
+        require_numbers(spec, self.name)
+        self.dropout = nn.Dropout(probability(dropout, "dropout", f"input {self.name}"))
+
+    def forward(self, batch: Batch) -> Tensor:
+        x = batch.x if batch.unseen is None else batch.x.masked_fill(batch.unseen, 0.0)
+        if batch.length is not None:
+            x = x.masked_fill(~within(batch.length, x), 0.0)
+        divided: Tensor = self.dropout(F.normalize(x.flatten(1), p=self.order).reshape(x.shape))
+        return divided
+
+    def mask(self, unseen: Tensor) -> Tensor:
+        return unseen
+
+
+class L2Normalise(_ScaledRows):
+    """`x / ||x||_2` of each example, over its seen values, so that long and short histories look alike.
+
+    With `dropout`, values of the result are dropped in training and the others grow by `1 / (1 - dropout)`: the noise
+    of Mult-DAE and Mult-VAE, "Variational Autoencoders for Collaborative Filtering" (Liang et al., 2018,
+    https://arxiv.org/abs/1802.05814), section 4.4. A corruption before it would hide values, in evaluation too, and the
+    norm would be of what is left.
+
+    Args:
+        dropout: probability of a value to be dropped.
+
+    Raises:
+        UserError: data of tokens, or a `dropout` outside [0, 1).
+
+    Example:
+        >>> spec = DataSpec((2,), "interactions", 10, value_range=(0.0, float("inf")))
+        >>> L2Normalise(spec)(Batch(torch.tensor([[3.0, 4.0]])))
+        tensor([[0.6000, 0.8000]])
+    """
+
+    name, order = "l2_normalise", 2
+
+
+class L1Normalise(_ScaledRows):
+    """`x / ||x||_1` of each example, over its seen values: of a document, the frequencies of its words.
+
+    As of "Topic Modeling in Embedding Spaces" (Dieng et al., 2020, https://arxiv.org/abs/1907.04907).
+
+    Args:
+        dropout: probability of a value to be dropped in training, where the others grow by `1 / (1 - dropout)`.
+
+    Raises:
+        UserError: data of tokens, or a `dropout` outside [0, 1).
+
+    Example:
+        >>> spec = DataSpec((2,), "counts", 10, value_range=(0.0, float("inf")))
+        >>> L1Normalise(spec)(Batch(torch.tensor([[1.0, 3.0]])))
+        tensor([[0.2500, 0.7500]])
+    """
+
+    name, order = "l1_normalise", 1
