@@ -8,3 +8,4 @@ from .image_codecs import PillowCodec as PillowCodec
 from .imputers import Known as Known
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
+from .recommenders import Candidate as Candidate
