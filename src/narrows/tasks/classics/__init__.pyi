@@ -9,3 +9,4 @@ from .imputers import Known as Known
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
 from .recommenders import Candidate as Candidate
+from .topic_models import TopicModel as TopicModel
