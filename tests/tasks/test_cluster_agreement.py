@@ -8,6 +8,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import nbinom, poisson
 from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from narrows.tasks.classics import count_models
 from narrows.tasks.classics.count_models import (
@@ -56,7 +57,11 @@ def test_the_adjusted_rand_index_by_its_definition() -> None:
     same, alike = (types[:, None] == types)[above], (clusters[:, None] == clusters)[above]
     expected = same.sum() * alike.sum() / len(same)
     index = ((same & alike).sum() - expected) / ((same.sum() + alike.sum()) / 2 - expected)
-    assert agreement(clusters, types, 0)["ari"] == pytest.approx(index)
+    found = agreement(clusters + 3, types, 0)
+    assert found["ari"] == pytest.approx(index)
+    assert found["ari"] == pytest.approx(adjusted_rand_score(types, clusters))
+    assert found["nmi"] == pytest.approx(normalized_mutual_info_score(types, clusters))
+    assert 0.02 < found["ari_stderr"] < 0.2
 
 
 def test_separate_blobs_are_found_and_mixed_ones_are_not() -> None:

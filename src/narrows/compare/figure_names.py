@@ -101,6 +101,26 @@ ROWS = {
     "test/interpretation/top_3_share": "share of the output's variation: top 3 latents",
     "test/interpretation/active_units": "active units",
     "test/interpretation/arithmetic": "arithmetic: shifted to another class, has it",
+    # task recommendation
+    "test/recommendation/ndcg_100": "recommendation: NDCG@100",
+    "test/recommendation/recall_20": "recommendation: recall@20",
+    "test/recommendation/recall_50": "recommendation: recall@50",
+    "test/recommendation/lead_on_ease": "recommendation: NDCG@100, lead on EASE",
+    # task topics
+    "test/topics/npmi": "topics: NPMI in test documents",
+    "test/topics/diversity": "topics: diversity",
+    "test/topics/perplexity": "documents: perplexity per word",
+    "test/topics/document_perplexity": "documents: perplexity, each of equal weight",
+    "test/topics/completion_perplexity": "documents: perplexity of one half, given the other",
+    "test/topics/document_completion_perplexity": "documents: the same, each of equal weight",
+    # task clusters
+    "test/clusters/ari": "clusters: ARI of k-means",
+    "test/clusters/nmi": "clusters: NMI of k-means",
+    "test/clusters/silhouette": "clusters: silhouette of known types",
+    "test/clusters/communities/ari": "clusters: ARI of communities",
+    "test/clusters/communities/nmi": "clusters: NMI of communities",
+    "test/clusters/nll": "counts: -log p(x), bound (nats)",
+    "test/clusters/nll_at_point": "counts: -log p(x|z) at the point (nats)",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -141,6 +161,21 @@ CLASSICS = {
     "isolation_forest": "isolation forest",
     "ocsvm": "one-class SVM",
     "ecod": "ECOD",
+    "popularity": "popularity",
+    "item_knn": "item k-NN",
+    "pure_svd": "PureSVD",
+    "ease": "EASE",
+    "als": "implicit ALS",
+    "unigram": "unigram",
+    "lda": "LDA",
+    "lda_online": "LDA, online",
+    "nmf": "NMF",
+    "pca_10": "PCA, 10",
+    "pca_50": "PCA, 50",
+    "poisson": "Poisson",
+    "nb": "NB",
+    "poisson_pca": "Poisson, PCA means",
+    "nb_pca": "NB, PCA means",
 }
 """Classic methods, measured on the same split, with their labels."""
 

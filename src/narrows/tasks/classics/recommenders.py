@@ -173,7 +173,7 @@ def implicit_als(
     transposed = train.T.tocsr()
     for number in factors:
         for confidence in confidences:
-            items = np.random.default_rng(seed).normal(scale=0.1, size=(train.shape[1], number))
+            items: Matrix = np.random.default_rng(seed).normal(scale=0.1, size=(train.shape[1], number))
             for _ in range(SWEEPS):
                 users = solve_factors(train, items, confidence, penalty)
                 items = solve_factors(transposed, users, confidence, penalty)

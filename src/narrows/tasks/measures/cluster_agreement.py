@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, triu
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
 from narrows.compare.figure_names import STDERR
@@ -28,11 +28,44 @@ def agreement(clusters: Labels, types: Labels, seed: int) -> dict[str, float]:
     The adjusted Rand index of "Comparing partitions" (Hubert and Arabie, 1985), and mutual information over the mean of
     the two entropies, "Information Theoretic Measures for Clusterings Comparison" (Vinh et al., 2010).
     """
+    first, second = (np.unique(labels, return_inverse=True)[1] for labels in (types, clusters))
     found: dict[str, float] = {}
-    for name, measure in {"ari": adjusted_rand_score, "nmi": normalized_mutual_info_score}.items():
-        found[name] = float(measure(types, clusters))
-        found[f"{name}{STDERR}"] = bootstrap(measure, types, clusters, seed=seed, draws=50)
+    for name, measure in {"ari": adjusted_rand, "nmi": normalised_information}.items():
+        found[name] = measure(first, second)
+        found[f"{name}{STDERR}"] = bootstrap(measure, first, second, seed=seed)
     return found
+
+
+def adjusted_rand(first: Labels, second: Labels) -> float:
+    """The share of pairs of rows on which two partitions agree, from 0 by chance to 1; labels are small whole numbers.
+
+    It is `(J - E) / (M - E)`: J pairs are together in both, `E = A B / all pairs` of them by chance if A and B are
+    together in the one and in the other, and M is the mean of A and B. Two that put all rows together agree.
+    """
+    counts = contingency(first, second)
+    joint, a, b = (float((part * (part - 1) / 2).sum()) for part in (counts, counts.sum(1), counts.sum(0)))
+    pairs = len(first) * (len(first) - 1) / 2
+    chance, most = a * b / max(pairs, 1), (a + b) / 2
+    return 1.0 if most == chance else (joint - chance) / (most - chance)
+
+
+def normalised_information(first: Labels, second: Labels) -> float:
+    """Mutual information of two partitions divided by the mean of their entropies, from 0 to 1."""
+    counts = contingency(first, second)
+    joint, a, b = (_entropy(part / len(first)) for part in (counts, counts.sum(1), counts.sum(0)))
+    return 1.0 if a + b == 0 else max(0.0, 2 * (a + b - joint) / (a + b))
+
+
+def contingency(first: Labels, second: Labels) -> NDArray[np.int64]:
+    """The number of rows that have each pair of labels, whole numbers from 0, `[labels, labels]`."""
+    width = int(second.max()) + 1
+    cells = np.bincount(first * width + second, minlength=(int(first.max()) + 1) * width)
+    return cells.reshape(-1, width)
+
+
+def _entropy(shares: Matrix) -> float:
+    kept = shares[shares > 0]
+    return float(-(kept * np.log(kept)).sum())
 
 
 def silhouette(codes: Matrix, types: Labels, seed: int) -> float:

@@ -44,7 +44,7 @@ def rank(
         UserError: a score that is not finite, or an item that is judged although the user has seen it.
     """
     users = with_judged(judged)
-    found: dict[str, list[Matrix]] = {name: [] for name in figure_names(ndcg, recall)}
+    found: dict[str, list[float]] = {name: [] for name in figure_names(ndcg, recall)}
     for start in range(0, len(users), CHUNK):
         part = users[start : start + CHUNK]
         for places in _places(scores(seen[part]), seen[part], judged[part]):

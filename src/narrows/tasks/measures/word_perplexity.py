@@ -30,7 +30,7 @@ def word_nats(documents: csr_matrix, probabilities: Matrix) -> Matrix:
     chosen = probabilities[row, column] if probabilities.ndim == 2 else probabilities[column]
     with np.errstate(divide="ignore"):
         nats = -counts * np.log(chosen.astype(np.float64))
-    return np.bincount(row, nats, documents.shape[0])
+    return np.bincount(row, nats, documents.shape[0]).astype(np.float64)
 
 
 def word_count(documents: csr_matrix) -> Matrix:
