@@ -15,8 +15,15 @@ from scipy.stats import dirichlet
 
 from narrows.tasks.classics import topic_models
 from narrows.tasks.classics.topic_models import TopicModel, fit_topic_models, lda_bound
+from narrows.tasks.measures import word_perplexity
 from narrows.tasks.measures.topic_figures import diversity, npmi, pair_npmi, top_words
-from narrows.tasks.measures.word_perplexity import halves, perplexities, word_count, word_nats
+from narrows.tasks.measures.word_perplexity import (
+    completion_nats,
+    halves,
+    perplexities,
+    word_count,
+    word_nats,
+)
 
 
 def documents(*rows: list[int]) -> csr_matrix:
@@ -188,7 +195,8 @@ def test_perplexities_of_the_classics_lie_where_they_must(fitted: dict[str, Topi
     for name, times in {"unigram": 4, "lda": 1, "lda_online": 1}.items():
         model = fitted[name]
         assert model.bound is not None
-        completed = perplexities(model.completion(read, judged), word_count(judged), 0)["perplexity"]
+        assert model.words is not None
+        completed = perplexities(completion_nats(model.words, read, judged), word_count(judged), 0)["perplexity"]
         assert completed == pytest.approx(times * math.exp(entropy), rel=0.1), name
         bound = perplexities(model.bound(unseen), word_count(unseen), 0)["perplexity"]
         assert completed * 0.95 < bound < times * math.exp(entropy) * 1.25, name
@@ -196,7 +204,9 @@ def test_perplexities_of_the_classics_lie_where_they_must(fitted: dict[str, Topi
 
 def test_completion_reads_the_first_half_alone(fitted: dict[str, TopicModel], monkeypatch: pytest.MonkeyPatch) -> None:
     model, (read, judged) = fitted["lda"], halves(themes(30, 3), seed=0)
-    once = model.completion(read, judged)
-    np.testing.assert_allclose(model.completion(read, 2 * judged), 2 * once, rtol=1e-5)
-    monkeypatch.setattr(topic_models, "CHUNK", 7)
-    np.testing.assert_allclose(model.completion(read, judged), once, rtol=1e-4)
+    assert model.words is not None
+    once = completion_nats(model.words, read, judged)
+    np.testing.assert_allclose(completion_nats(model.words, read, 2 * judged), 2 * once, rtol=1e-5)
+    for module in (topic_models, word_perplexity):
+        monkeypatch.setattr(module, "CHUNK", 7)
+    np.testing.assert_allclose(completion_nats(model.words, read, judged), once, rtol=1e-4)

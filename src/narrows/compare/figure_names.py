@@ -121,6 +121,11 @@ ROWS = {
     "test/clusters/communities/nmi": "clusters: NMI of communities",
     "test/clusters/nll": "counts: -log p(x), bound (nats)",
     "test/clusters/nll_at_point": "counts: -log p(x|z) at the point (nats)",
+    # task summary
+    "test/summary/rouge_1": "summary: ROUGE-1",
+    "test/summary/rouge_2": "summary: ROUGE-2",
+    "test/summary/rouge_l": "summary: ROUGE-L",
+    "test/summary/rest_nll": "summary: nats per word of the rest, given it",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -166,6 +171,11 @@ CLASSICS = {
     "pure_svd": "PureSVD",
     "ease": "EASE",
     "als": "implicit ALS",
+    "lead": "lead",
+    "random": "random",
+    "centroid": "tf-idf centroid",
+    "text_rank": "TextRank",
+    "lsa": "LSA",
     "unigram": "unigram",
     "lda": "LDA",
     "lda_online": "LDA, online",

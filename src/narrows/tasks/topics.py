@@ -21,7 +21,7 @@ from narrows.tasks.measures.model_topics import bound_nats, topics_of
 from narrows.tasks.measures.sparse_splits import read_sparse, shares_at_the_point, unfit_for_rows
 from narrows.tasks.measures.standard_errors import with_error
 from narrows.tasks.measures.topic_figures import DIVERSE, diversity, npmi, top_words
-from narrows.tasks.measures.word_perplexity import halves, perplexities, word_count
+from narrows.tasks.measures.word_perplexity import completion_nats, halves, perplexities, word_count
 from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class Topics(Task):
             nats = method.bound(documents.whole)
             found |= perplexities(nats, word_count(documents.whole), documents.seed)
         if method.words is not None:
-            nats, words = method.completion(documents.read, documents.judged), word_count(documents.judged)
+            nats, words = completion_nats(method.words, documents.read, documents.judged), word_count(documents.judged)
             found |= perplexities(nats, words, documents.seed, "completion_perplexity")
         return found
 

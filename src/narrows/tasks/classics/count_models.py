@@ -143,8 +143,8 @@ def fit_dispersions(rows: csr_matrix, means: Means) -> Matrix:
     nats = np.zeros((len(DISPERSIONS), rows.shape[1]))
     for part in _parts(rows):
         mean = means.of(part)
-        row, column = part.nonzero()
-        counts, own = np.asarray(part[row, column], dtype=np.float64).ravel(), mean[row, column]
+        entries = part.tocoo()
+        column, counts, own = entries.col, entries.data.astype(np.float64), mean[entries.row, entries.col]
         for place, r in enumerate(DISPERSIONS):
             # Where a count is 0, all that is left of the likelihood is its first part.
             filled = negative_binomial_nats(counts, own, r) - r * np.log1p(own / r)

@@ -15,15 +15,13 @@ from sklearn.decomposition import NMF, LatentDirichletAllocation
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfTransformer
 
-from narrows.tasks.measures.word_perplexity import word_count, word_nats
+from narrows.tasks.measures.word_perplexity import CHUNK, word_count, word_nats
 
 log = logging.getLogger(__name__)
 
 Matrix = NDArray[np.floating]
 ADDED = 1.0
 """Added to the count of every word by the unigram model, so that none has probability 0."""
-CHUNK = 500
-"""Documents whose words are spread over the vocabulary at once."""
 
 
 @dataclass
@@ -36,12 +34,6 @@ class TopicModel:
     """From documents `[D, V]` to the probability of every word of the vocabulary in them, `[D, V]`."""
     bound: Callable[[csr_matrix], Matrix] | None = None
     """From documents `[D, V]` to an upper bound on `-log p(words)` of each, `[D]`, in nats."""
-
-    def completion(self, read: csr_matrix, judged: csr_matrix) -> Matrix:
-        """The nats of each document's `judged` words, `[D]`, given those that were `read`."""
-        assert self.words is not None
-        parts = [slice(start, start + CHUNK) for start in range(0, read.shape[0], CHUNK)]
-        return np.concatenate([word_nats(judged[part], self.words(read[part])) for part in parts])
 
 
 def fit_topic_models(train: csr_matrix, topics: int, names: Sequence[str], passes: int, seed: int) -> dict:

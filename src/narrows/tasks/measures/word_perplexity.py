@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.special import xlogy
 
 from narrows.compare.figure_names import STDERR
 from narrows.random import derive
 from narrows.tasks.measures.standard_errors import bootstrap
 
 Matrix = NDArray[np.floating]
+CHUNK = 500
+"""Documents whose words are spread over the vocabulary at once."""
 
 
 def word_nats(documents: csr_matrix, probabilities: Matrix) -> Matrix:
@@ -25,12 +29,23 @@ def word_nats(documents: csr_matrix, probabilities: Matrix) -> Matrix:
         probabilities: of every word in each document, `[D, V]`, or in all, `[V]`; 0 for a word that a document has
             costs infinitely much.
     """
-    row, column = documents.nonzero()
-    counts = np.asarray(documents[row, column], dtype=np.float64).ravel()
+    entries = documents.tocoo()
+    row, column, counts = entries.row, entries.col, entries.data.astype(np.float64)
     chosen = probabilities[row, column] if probabilities.ndim == 2 else probabilities[column]
     with np.errstate(divide="ignore"):
-        nats = -counts * np.log(chosen.astype(np.float64))
+        # A stored zero is no word, and costs nothing even where its probability is 0.
+        nats = -xlogy(counts, chosen.astype(np.float64))
     return np.bincount(row, nats, documents.shape[0]).astype(np.float64)
+
+
+def completion_nats(words: Callable[[csr_matrix], Matrix], read: csr_matrix, judged: csr_matrix) -> Matrix:
+    """The nats of each document's `judged` words `[D, V]`, `[D]`, given those that were `read`, `[D, V]`.
+
+    Args:
+        words: from documents `[D, V]` to the probability of every word of the vocabulary in them, `[D, V]`.
+    """
+    parts = [slice(start, start + CHUNK) for start in range(0, read.shape[0], CHUNK)]
+    return np.concatenate([word_nats(judged[part], words(read[part])) for part in parts])
 
 
 def word_count(documents: csr_matrix) -> Matrix:
