@@ -76,7 +76,7 @@ def test_a_model_that_knows_the_themes_finds_what_lda_finds(tmp_path: Path) -> N
     assert found["test/topics/nmf/npmi"] > 0.5
     text = (tmp_path / "figures" / "topics.md").read_text()
     assert text.startswith("### this run: NPMI")
-    assert all(title in text for title in ("### LDA:", "### LDA, online:", "### NMF of tf-idf:"))
+    assert all(title in text for title in ("### LDA:", "### LDA, online:", "### NMF:"))
     assert "word0 word1" in text
     assert judged.texts["topics"] + "\n" == text
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from narrows.compare.figure_names import MODEL
+from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
@@ -120,7 +120,7 @@ class Recommendation(Task):
         for name, figures in users.items():
             columns = [with_error("ndcg", figures[f"ndcg_{k}"]) for k in CURVE]
             values, errors = ([column[key] for column in columns] for key in ("ndcg", "ndcg_stderr"))
-            label = "this run" if name == MODEL else name.replace("_", " ")
+            label = "this run" if name == MODEL else CLASSICS[name]
             lines.append(Curve(label, CURVE, values, errors, ours=name == MODEL))
         title = f"NDCG@k of {len(users[MODEL]['ndcg_1'])} test users by k"
         note = "mean and standard error over users"

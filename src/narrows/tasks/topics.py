@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from narrows.compare.figure_names import MODEL
+from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
@@ -25,8 +25,6 @@ from narrows.tasks.measures.word_perplexity import completion_nats, halves, perp
 from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
-
-TITLES = {MODEL: "this run", "lda": "LDA", "lda_online": "LDA, online", "nmf": "NMF of tf-idf"}
 
 
 class Topics(Task):
@@ -117,7 +115,8 @@ class Topics(Task):
         for name, method in methods.items():
             if method.topics is not None:
                 values = npmi(method.topics, test, self.words)
-                title = f"{TITLES[name]}: NPMI {values.mean():.3f}, diversity {diversity(method.topics, DIVERSE):.2f}"
+                label = "this run" if name == MODEL else CLASSICS[name]
+                title = f"{label}: NPMI {values.mean():.3f}, diversity {diversity(method.topics, DIVERSE):.2f}"
                 parts.append(f"### {title}\n\n{table(method.topics, values, names, self.words)}")
         context.write("topics", "\n\n".join(parts))
 

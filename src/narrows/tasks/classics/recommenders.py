@@ -142,7 +142,7 @@ def _projected(seen: csr_matrix, axes: Matrix) -> Matrix:
 
 
 def ease(
-    train: csr_matrix, seed: int = 0, penalties: Sequence[float] = (200, 20, 50, 100, 500, 1000)
+    train: csr_matrix, seed: int = 0, penalties: Sequence[float] = (300, 50, 100, 200, 500, 1000)
 ) -> Iterator[Candidate]:
     """EASE, the linear autoencoder of items without self-similarity: `min |X - X B|^2 + l |B|^2`, `diag(B) = 0`.
 
