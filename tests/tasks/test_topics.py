@@ -76,7 +76,7 @@ def test_a_model_that_knows_the_themes_finds_what_lda_finds(tmp_path: Path) -> N
     assert found["test/topics/nmf/npmi"] > 0.5
     text = (tmp_path / "figures" / "topics.md").read_text()
     assert text.startswith("### this run: NPMI")
-    assert all(title in text for title in ("### LDA:", "### LDA, online:", "### NMF:"))
+    assert all(title in text for title in ("### LDA:", "### online LDA:", "### NMF:"))
     assert "word0 word1" in text
     assert judged.texts["topics"] + "\n" == text
 
@@ -130,3 +130,13 @@ def test_what_it_does_not_fit_and_what_is_no_count() -> None:
         judged = context(themed(rows), rows)
         assert run_tasks({"t": Topics(classics=[])}, judged) == {}
         assert "the test split holds a value that is negative or not finite" in judged.warnings[0]
+
+
+def test_missing_values_are_not_taken_for_zeros() -> None:
+    rows = data()
+    rows.splits["test"].observed = torch.ones(60, WORDS, dtype=torch.bool)
+    assert run_tasks({"t": Topics(classics=[])}, context(themed(rows), rows))
+    rows.splits["test"].observed[5, 6] = False
+    judged = context(themed(rows), rows)
+    assert run_tasks({"t": Topics(classics=[])}, judged) == {}
+    assert "the test split has missing values" in judged.warnings[0]

@@ -178,14 +178,14 @@ CLASSICS = {
     "lsa": "LSA",
     "unigram": "unigram",
     "lda": "LDA",
-    "lda_online": "LDA, online",
+    "lda_online": "online LDA",
     "nmf": "NMF",
-    "pca_10": "PCA, 10",
-    "pca_50": "PCA, 50",
+    "pca_10": "PCA-10",
+    "pca_50": "PCA-50",
     "poisson": "Poisson",
     "nb": "NB",
-    "poisson_pca": "Poisson, PCA means",
-    "nb_pca": "NB, PCA means",
+    "poisson_pca": "Poisson with PCA means",
+    "nb_pca": "NB with PCA means",
 }
 """Classic methods, measured on the same split, with their labels."""
 

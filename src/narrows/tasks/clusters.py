@@ -97,7 +97,7 @@ class Clusters(Task):
             divided = communities(points, seed)
             told_apart = agreement(divided, types, seed) | {"number": len(np.unique(divided))}
             found.add(told_apart, name, COMMUNITIES)
-        self._draw(context, {"latents": seen[MODEL], "PCA, 50": seen["pca_50"]}, types)
+        self._draw(context, {"latents": seen[MODEL], "PCA-50": seen["pca_50"]}, types)
 
     def _likelihoods(
         self, context: TaskContext, train: csr_matrix, components: dict[str, Components], found: FigureTable

@@ -110,9 +110,12 @@ def _nearest(unit: csr_matrix, k: int) -> Nearest:
         cosines = (unit[:, start : start + BLOCK].T @ unit).toarray()
         rows = np.arange(len(cosines))
         cosines[rows, start + rows] = 0
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
-        places.append(order)
-        values.append(np.take_along_axis(cosines, order, 1))
+        # Sorting all items of a large catalogue takes much longer than finding the nearest.
+        near = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        found = np.take_along_axis(cosines, near, 1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        places.append(np.take_along_axis(near, order, 1))
+        values.append(np.take_along_axis(found, order, 1))
     return np.concatenate(places), np.concatenate(values)
 
 
@@ -189,6 +192,8 @@ def solve_factors(rows: csr_matrix, others: Matrix, confidence: float, penalty: 
     common = others.T @ others + penalty * np.eye(others.shape[1])
     found = np.zeros((rows.shape[0], others.shape[1]))
     for row, (start, end) in enumerate(zip(rows.indptr[:-1], rows.indptr[1:], strict=True)):
+        if start == end:
+            continue  # nothing draws it away from 0
         own, weight = others[rows.indices[start:end]], confidence * rows.data[start:end]
         found[row] = scipy.linalg.solve(
             common + (own.T * weight) @ own, own.T @ (1 + weight), assume_a="pos", check_finite=False

@@ -18,7 +18,7 @@ Scorer = Callable[[csr_matrix], Matrix]
 """A function from the items that users have seen, `[U, I]`, to a score of every item, `[U, I]`: the higher, the rather
 it is recommended."""
 NDCG, RECALL = (100,), (20, 50)
-CHUNK = 500
+CHUNK = 200
 """Users whose scores are held at once."""
 
 

@@ -38,7 +38,7 @@ def read_sparse(context: TaskContext, split: str) -> SparseSplit:
     """A split of the context's data, made sparse batch by batch, once per context.
 
     Raises:
-        UserError: the split is empty, or a value in it is negative or not a number.
+        UserError: the split is empty, or a value in it is missing, negative or not a number.
     """
     key = f"sparse/{split}"
     if key not in context.memo:
@@ -49,6 +49,8 @@ def read_sparse(context: TaskContext, split: str) -> SparseSplit:
 def _read(context: TaskContext, split: str) -> SparseSplit:
     x, held, labels = [], [], []
     for batch in context.datamodule.ordered_loader(split):
+        whole = batch.observed is None or bool(batch.observed.all())
+        require(whole, f"the {split} split has missing values, which sparse rows cannot tell from zeros")
         x.append(_sparse(batch.x, split))
         if batch.target is not None:
             held.append(_sparse(batch.target, split))
