@@ -17,7 +17,7 @@ from narrows.tasks.measures.ranking_figures import fold_in, rank
 from narrows.tasks.measures.topic_figures import npmi
 from narrows.tasks.measures.word_perplexity import completion_nats, halves, word_count
 
-ROWS, FEATURES = 2000, 10_000
+ROWS, FEATURES = 2000, 20_000
 
 
 def wide() -> csr_matrix:
@@ -47,5 +47,5 @@ def test_wide_counts_are_judged_in_less_than_half_of_their_dense_size(monkeypatc
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # What is dense at once is a chunk of rows; the whole would be 80 MB in single precision.
+    # What is dense at once is a chunk of rows; the whole would be 160 MB in single precision.
     assert peak < 4 * ROWS * FEATURES / 2

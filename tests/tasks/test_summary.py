@@ -19,6 +19,7 @@ from torch import Tensor
 from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics.summarisers import SUMMARISERS, read_documents
+from narrows.tasks.measures import summary_figures
 from narrows.tasks.measures.sentences import sentences, word_number
 from narrows.tasks.measures.summary_figures import nearest_first, rouge, shortened
 from narrows.tasks.summary import Summary
@@ -70,6 +71,7 @@ def test_the_whole_document_and_nothing_of_it_have_known_overlap() -> None:
 
 def test_without_the_library_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    summary_figures._scorer.cache_clear()
     with pytest.raises(UserError, match=r"pip install 'narrows\[summary\]'"):
         rouge("a", "b")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +44,20 @@ def rouge(summary: str, reference: str) -> dict[str, float]:
     Raises:
         UserError: rouge-score is not installed.
     """
+    scores = _scorer().score(reference, summary)
+    return {name: float(scores[theirs].fmeasure) for name, theirs in ROUGE.items()}
+
+
+@cache
+def _scorer() -> Any:
     try:
-        # An extra, which only this figure needs.
+        # An extra, which only these figures need.
         from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score.tokenizers import DefaultTokenizer
     except ImportError as error:
         raise UserError(f"ROUGE needs the package rouge-score: {EXTRA}") from error
-    scores = RougeScorer(list(ROUGE.values()), use_stemmer=True).score(reference, summary)
-    return {name: float(scores[theirs].fmeasure) for name, theirs in ROUGE.items()}
+    # Without a tokenizer it logs that it takes this one.
+    return RougeScorer(list(ROUGE.values()), tokenizer=DefaultTokenizer(use_stemmer=True))
 
 
 def nearest_first(sentences: Matrix, document: Matrix, worth: float = 1.0, cosine: bool = True) -> Order:
