@@ -132,5 +132,21 @@ def test_a_density_is_not_set_beside_probabilities(caplog: pytest.LogCaptureFixt
     assert "GaussianLikelihood is no probability of counts" in caplog.text
 
 
+def test_latents_that_are_all_alike_or_few_are_drawn_and_diverged_ones_are_refused(tmp_path: Path) -> None:
+    rows = data()
+    for dim, read in ((5, lambda x: torch.zeros(len(x), 5)), (1, lambda x: x[:, :1])):
+        judged = context(known(rows.spec, read, dim, lambda z: torch.ones(len(z), GENES)), rows)
+        judged.directory = tmp_path
+        found = run_tasks({"c": Clusters()}, judged)
+        assert judged.warnings == []
+        assert found["test/clusters/ari"] < 0.3
+        assert (tmp_path / "figures" / "clusters_map.png").exists()
+        (tmp_path / "figures" / "clusters_map.png").unlink()
+    nowhere = known(rows.spec, lambda x: x[:, :2] * torch.nan, 2, lambda z: torch.ones(len(z), GENES))
+    judged = context(nowhere, rows)
+    assert run_tasks({"c": Clusters()}, judged) == {}
+    assert "the model's latents are not finite" in judged.warnings[0]
+
+
 def test_what_it_does_not_fit() -> None:
     assert Clusters().fits(DataSpec((5,), "vector", 9), small_model()) == "it judges data of kind counts, not vector"

@@ -132,6 +132,20 @@ def test_what_it_does_not_fit_and_what_is_no_count() -> None:
         assert "the test split holds a value that is negative or not finite" in judged.warnings[0]
 
 
+def test_topics_that_are_not_finite_have_no_top_words() -> None:
+    rows = data()
+    judged = context(known(rows.spec, counted, THEMES, lambda z: torch.full((len(z), WORDS), torch.nan)), rows)
+    assert run_tasks({"t": Topics(classics=[])}, judged) == {}
+    assert "the model's topics are not finite" in judged.warnings[0]
+
+
+def test_more_latents_than_words_are_no_more_topics_of_nmf() -> None:
+    rows = data()
+    wide = known(rows.spec, lambda x: torch.cat([x, x[:, :5]], 1), 35, lambda z: z[:, :30].abs() + 1)
+    found = run_tasks({"t": Topics(classics=["nmf"])}, context(wide, rows))
+    assert np.isfinite(found["test/topics/nmf/npmi"])
+
+
 def test_missing_values_are_not_taken_for_zeros() -> None:
     rows = data()
     rows.splits["test"].observed = torch.ones(60, WORDS, dtype=torch.bool)

@@ -123,12 +123,20 @@ class Clusters(Task):
         source = np.random.default_rng(derive(context.seed, "clusters map"))
         chosen = source.permutation(len(types))[: self.map_rows]
         state = derive(context.seed, "clusters t-SNE") % 2**32
-        near = TSNE(perplexity=min(30, (len(chosen) - 1) / 3), random_state=state)
-        panels = {f"{name}: t-SNE": near.fit_transform(values[chosen]) for name, values in points.items()}
+        panels = dict(_flat(name, values[chosen], state) for name, values in points.items())
         names, shown = context.spec.class_names, types[chosen]
         few = names is not None and len(np.unique(shown)) <= len(CLASSES)
         label = np.array(names)[shown] if few else shown
         context.show("clusters_map", maps(panels, label, f"{len(chosen)} rows in two dimensions, by known type"))
+
+
+def _flat(name: str, points: Matrix, state: int) -> tuple[str, Matrix]:
+    """Points `[N, D]` in two dimensions, and what they are: as they are if they have no more or are all alike, else
+    their t-SNE."""
+    if points.shape[1] <= 2 or np.ptp(points, axis=0).max() == 0:
+        return name, np.pad(points[:, :2], ((0, 0), (0, max(0, 2 - points.shape[1]))))
+    near = TSNE(perplexity=min(30, (len(points) - 1) / 3), random_state=state)
+    return f"{name}: t-SNE", near.fit_transform(points)
 
 
 def _nats(context: TaskContext) -> dict[str, float] | None:

@@ -109,7 +109,7 @@ def nmf(train: csr_matrix, topics: int, seed: int) -> TopicModel:
 
     "Learning the Parts of Objects by Non-negative Matrix Factorization" (Lee and Seung, 1999).
     """
-    model = NMF(topics, init="nndsvd", max_iter=300, random_state=seed % 2**32)
+    model = NMF(min(topics, *train.shape), init="nndsvd", max_iter=300, random_state=seed % 2**32)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(TfidfTransformer().fit_transform(train))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import networkx
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, triu
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -83,7 +86,10 @@ def silhouette(codes: Matrix, types: Labels, seed: int) -> float:
 def k_means(codes: Matrix, number: int, seed: int) -> Labels:
     """Clusters of codes `[N, D]`, `[N]`: the best of ten starts of k-means++."""
     fitted = KMeans(min(number, len(codes)), n_init=STARTS, random_state=derive(seed, "k-means") % 2**32)
-    return fitted.fit_predict(np.asarray(codes, dtype=np.float64))
+    with warnings.catch_warnings():
+        # Of codes that are all alike there are fewer clusters, which their agreement shows.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return fitted.fit_predict(np.asarray(codes, dtype=np.float64))
 
 
 def communities(codes: Matrix, seed: int, neighbours: int = NEIGHBOURS) -> Labels:

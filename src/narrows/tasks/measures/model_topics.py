@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from narrows.errors import require
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures.sparse_splits import CHUNK, codes, dense_batches, shares
 from narrows.tasks.measures.word_perplexity import word_nats
@@ -22,11 +23,19 @@ def topics_of(context: TaskContext, train: csr_matrix) -> Matrix:
     other, topic k is what raising latent k says: `log p(w | m + s_k e_k) - log p(w | m)`, with m the mean and s the
     deviation of the noise-free latents of the `train` rows. Where the decoder is linear before its softmax, the words
     so come in the order of its weights, which is how topics of NVDM and ProdLDA are read.
+
+    Raises:
+        UserError: one of them is not finite.
     """
+    mixed = getattr(context.model.decoder, "topics", None)
+    found = mixed().double().cpu().numpy() if callable(mixed) else _raised(context, train)
+    require(bool(np.isfinite(found).all()), "the model's topics are not finite: it has diverged")
+    return found
+
+
+def _raised(context: TaskContext, train: csr_matrix) -> Matrix:
+    """What raising each latent by its deviation adds to the logarithms of the words' shares, `[K, V]`."""
     model = context.model
-    mixed = getattr(model.decoder, "topics", None)
-    if callable(mixed):
-        return mixed().double().cpu().numpy()
     latents = torch.from_numpy(codes(context, train)).to(context.device)
     mean, deviation = latents.mean(0), latents.std(0, correction=0)
     steps = mean + torch.diag(deviation.clamp_min(1e-6))

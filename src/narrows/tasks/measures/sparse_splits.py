@@ -93,8 +93,14 @@ def read_rows(context: TaskContext, rows: csr_matrix, read: Callable[[Batch], Te
 
 
 def codes(context: TaskContext, rows: csr_matrix) -> Matrix:
-    """The noise-free latents of rows, `[N, K]`."""
-    return read_rows(context, rows, context.model.embed)
+    """The noise-free latents of rows, `[N, K]`.
+
+    Raises:
+        UserError: one of them is not finite.
+    """
+    found = read_rows(context, rows, context.model.embed)
+    require(bool(np.isfinite(found).all()), "the model's latents are not finite: it has diverged")
+    return found
 
 
 def reconstructions(context: TaskContext, rows: csr_matrix) -> Matrix:
