@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from types import SimpleNamespace
 
 import instances
 import pytest
@@ -13,6 +15,7 @@ from narrows.errors import UserError
 from narrows.evaluation import subset
 from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.tasks.figure_table import FigureTable
+from narrows.training.experiment import write_texts
 from narrows.types import Batch
 
 
@@ -76,3 +79,19 @@ def test_subset_serves_the_named_rows_in_order() -> None:
     chosen = list(subset(batches, torch.tensor([1, 2, 9])))
     whole = torch.cat([batch.x for batch in batches])
     assert torch.equal(torch.cat([part.x for part in chosen]), whole[[1, 2, 9]])
+
+
+def test_what_a_task_writes_is_kept_saved_and_logged(tmp_path: Path) -> None:
+    judged = _context()
+    judged.write("table", "| a |")
+    assert judged.texts == {"table": "| a |"}
+    judged.directory = tmp_path
+    judged.write("table", "| b |")
+    assert (tmp_path / "figures" / "table.md").read_text() == "| b |\n"
+    logged: list[tuple[str, str, int]] = []
+    write_texts(
+        SimpleNamespace(experiment=SimpleNamespace(add_text=lambda *told: logged.append(told))), judged.texts, 7
+    )
+    write_texts(SimpleNamespace(experiment=None), judged.texts, 7)
+    write_texts(SimpleNamespace(), judged.texts, 7)
+    assert logged == [("views/table", "| b |", 7)]

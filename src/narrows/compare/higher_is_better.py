@@ -16,7 +16,7 @@ HIGHER = {
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead"),
-    "log_prob",
+    *("log_prob", "npmi", "diversity", "rouge"),
 }
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),

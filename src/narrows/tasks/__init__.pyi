@@ -1,6 +1,7 @@
 from .anomaly import Anomaly as Anomaly
 from .base import Task as Task
 from .base import TaskContext as TaskContext
+from .clusters import Clusters as Clusters
 from .compression import Compression as Compression
 from .compression import Written as Written
 from .denoising import Condition as Condition
@@ -18,7 +19,12 @@ from .latent import Moments as Moments
 from .likelihood import Likelihood as Likelihood
 from .probe import Classifier as Classifier
 from .probe import Probe as Probe
+from .recommendation import Recommendation as Recommendation
 from .reconstruction import Reconstruction as Reconstruction
 from .reduction import Reduction as Reduction
+from .summary import Model as Model
+from .summary import Summary as Summary
+from .summary import Text as Text
+from .topics import Topics as Topics
 from .transfer import Rebuilt as Rebuilt
 from .transfer import Transfer as Transfer

@@ -13,6 +13,7 @@ import torch
 from narrows.data.splits import HOLD_OUT
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluating
+from narrows.files import write_atomically
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.figure_table import FigureTable
@@ -46,6 +47,8 @@ class TaskContext:
     """Builds the untrained model from a seed; None if there is no run to read its config from."""
     warnings: list[str] = field(default_factory=list)
     """Warnings for the reader of the figures, which are also logged."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """What tasks wrote for people to read, in Markdown, by name: see `write`."""
     memo: dict[str, Any] = field(default_factory=dict)
     """Results that tasks share, such as the fitted classics, so that they are computed once."""
 
@@ -81,6 +84,15 @@ class TaskContext:
             from narrows.drawing.canvas import save
 
             save(picture, self.directory / FIGURES / f"{name}.png")
+
+    def write(self, name: str, text: str) -> None:
+        """Keep a text in Markdown, which training also logs, and save it as `figures/<name>.md`, if there is a
+        directory."""
+        self.texts[name] = text
+        if self.directory is not None:
+            path = self.directory / FIGURES / f"{name}.md"
+            path.parent.mkdir(exist_ok=True)
+            write_atomically(path, text + "\n")
 
     def warn(self, message: str) -> None:
         log.warning(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows import os_signals
 from narrows.compare.run_summary import print_report
+from narrows.compare.tensorboard_groups import VIEWS
 from narrows.config.auto_values import STAND_INS, decided, open_keys
 from narrows.config.composition import checked
 from narrows.data.contents import Source
@@ -210,12 +211,21 @@ def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures
     further |= run_tasks(trained.tasks, context)
     for logger in trainer.loggers:
         logger.log_metrics(further, step=trainer.global_step)
+        write_texts(logger, context.texts, trainer.global_step)
         logger.finalize("success")
         if isinstance(logger, TensorBoard):
             logger.close()
     figures |= further
     record.write_metrics(figures)
     return figures
+
+
+def write_texts(logger: Any, texts: Mapping[str, str], step: int) -> None:
+    """Log what tasks wrote, in the group `views`, to a logger whose experiment has `add_text`."""
+    add_text = getattr(getattr(logger, "experiment", None), "add_text", None)
+    if add_text is not None:
+        for name, text in texts.items():
+            add_text(f"{VIEWS}/{name}", text, step)
 
 
 def judged_on(data: DataModule) -> Literal["test", "val"]:

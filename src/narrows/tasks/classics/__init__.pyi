@@ -1,4 +1,6 @@
 from .anomaly_detectors import Rows as Rows
+from .count_models import Components as Components
+from .count_models import Means as Means
 from .dimension_reducers import Reducer as Reducer
 from .ica import Independent as Independent
 from .image_codecs import Classic as Classic
@@ -8,3 +10,6 @@ from .image_codecs import PillowCodec as PillowCodec
 from .imputers import Known as Known
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
+from .recommenders import Candidate as Candidate
+from .summarisers import Sentences as Sentences
+from .topic_models import TopicModel as TopicModel

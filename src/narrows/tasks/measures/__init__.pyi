@@ -6,3 +6,4 @@ from .imputation_cases import Case as Case
 from .normal_scores import Calibration as Calibration
 from .observed_values import Statistics as Statistics
 from .reconstruction_errors import ErrorSums as ErrorSums
+from .sparse_splits import SparseSplit as SparseSplit
