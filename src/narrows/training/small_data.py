@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, SAVED, STAND_INS, VALIDATED, decided, open_keys
 from narrows.data.datamodule import DataModule
+from narrows.types import COUNTED
 
 FLOOR = 2000
 """Optimiser steps that small data get at least."""
@@ -39,7 +40,8 @@ def decide(config: DictConfig, data: DataModule) -> tuple[DictConfig, list[str]]
     repetition, finds the same.
     """
     values, told = length_of(config, data.spec.size, data.batch_size)
-    networks = networks_of(config, data.spec.size)
+    # Counts have so many features that a linear map of them is the largest part of a network.
+    networks = networks_of(config, FEW if data.spec.kind in COUNTED else data.spec.size)
     lines = [line for line in (told, _told_of_networks(networks)) if line is not None]
     return decided(config, values | networks | {BATCH: data.batch_size}), lines
 
