@@ -31,7 +31,11 @@ NOT_FITTED = {
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
-    "task": {"compression", "denoising", "imputation", "transfer"},  # by evaluate: test_restoration.py, tests/tasks
+    # By evaluate: test_restoration.py; on models of their own: tests/tasks.
+    "task": {
+        *("compression", "denoising", "imputation", "transfer"),
+        *("clusters", "recommendation", "summary", "topics"),
+    },
 }
 NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables")
 PLACES = {

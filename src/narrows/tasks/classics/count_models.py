@@ -26,8 +26,9 @@ SHARES = (0.05, 0.2, 0.5)
 """Tried shares of the frequencies over all rows in the mean of each."""
 DISPERSIONS = np.geomspace(0.03, 1000, 14)
 """Tried inverse dispersions of a feature."""
-FITTED_ROWS = 500
-"""Training rows that dispersions and weights are fitted to."""
+CHOOSING_ROWS, FITTED_ROWS = 500, 5000
+"""Training rows that dispersions are fitted to while settings are chosen, and those that the chosen ones and the
+weights are."""
 
 
 def log_normalised(rows: csr_matrix) -> csr_matrix:
@@ -137,9 +138,9 @@ def negative_binomial_nll(rows: csr_matrix, means: Means, inverse_dispersion: Ma
     )
 
 
-def fit_dispersions(rows: csr_matrix, means: Means) -> Matrix:
-    """The inverse dispersion of every feature, `[G]`: that of `DISPERSIONS` under which the rows are likeliest."""
-    rows = rows[:FITTED_ROWS]
+def fit_dispersions(rows: csr_matrix, means: Means, most: int = FITTED_ROWS) -> Matrix:
+    """The inverse dispersion of every feature, `[G]`: that of `DISPERSIONS` under which `most` rows are likeliest."""
+    rows = rows[:most]
     nats = np.zeros((len(DISPERSIONS), rows.shape[1]))
     for part in _parts(rows):
         mean = means.of(part)
@@ -169,14 +170,8 @@ def fit_counts(train: csr_matrix, held: csr_matrix, components: dict[str, Compon
     weights = {name: weights_of(found, train) for name, found in components.items()}
     mixed = [Means(frequencies, components[name], share, weights[name]) for name in components for share in SHARES]
     poisson = min(mixed, key=lambda means: float(poisson_nll(held, means).sum()))
-    best: tuple[float, Means, Matrix] | None = None
-    for means in mixed:
-        dispersions = fit_dispersions(train, means)
-        nats = float(negative_binomial_nll(held, means, dispersions).sum())
-        if best is None or nats < best[0]:
-            best = (nats, means, dispersions)
-    assert best is not None
-    _, means, dispersions = best
+    means = min(mixed, key=lambda means: _choosing_nats(train, held, means))
+    dispersions = fit_dispersions(train, means)
     for name, chosen in {"poisson_pca": poisson, "nb_pca": means}.items():
         number = next(key for key, value in components.items() if value is chosen.components)
         log.info("%s: %s, with %g of the frequencies", name, number, chosen.share)
@@ -187,3 +182,8 @@ def fit_counts(train: csr_matrix, held: csr_matrix, components: dict[str, Compon
         "poisson_pca": lambda rows: poisson_nll(rows, poisson),
         "nb_pca": lambda rows: negative_binomial_nll(rows, means, dispersions),
     }
+
+
+def _choosing_nats(train: csr_matrix, held: csr_matrix, means: Means) -> float:
+    dispersions = fit_dispersions(train, means, CHOOSING_ROWS)
+    return float(negative_binomial_nll(held, means, dispersions).sum())
