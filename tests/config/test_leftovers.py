@@ -11,7 +11,7 @@ from command import TINY, run_in_process
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from narrows.config.compose_in_process import Composition, composed, plain_choice
+from narrows.config.compose_in_process import Composition, bases_of, composed, plain_choice
 from narrows.config.composition import checked, choice_files, config_dir, register_resolvers
 from narrows.config.leftovers import clear
 from narrows.config.plain_yaml import flatten
@@ -66,8 +66,11 @@ def test_what_all_datamodules_share_is_no_kinship() -> None:
 
 def test_datamodules_differ_in_what_they_say_and_share_the_rest() -> None:
     shared = OmegaConf.to_container(OmegaConf.load(config_dir() / "datamodule_defaults.yaml"))["datamodule"]  # type: ignore[index,call-overload]
-    for name, path in choice_files("datamodule").items():
-        said = OmegaConf.to_container(OmegaConf.load(path))["datamodule"]  # type: ignore[index,call-overload]
+    files = choice_files("datamodule")
+    for name in files:
+        said: dict[str, Any] = {}
+        for built_on in (*bases_of("datamodule", name), name):
+            said |= OmegaConf.to_container(OmegaConf.load(files[built_on]))["datamodule"]  # type: ignore[index,call-overload,operator]
         values = plain_choice("datamodule", name)
         assert list(values) == list(shared), name
         for key in shared.keys() - {"source", "loading"}:

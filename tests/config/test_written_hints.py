@@ -29,7 +29,7 @@ def test_written_hints_are_those_of_the_class(target: str) -> None:
 def test_most_options_are_read() -> None:
     shipped = _targets()
     assert len(shipped) > 100
-    assert sum(bool(written_hints(name)) for name in shipped) > 0.7 * len(shipped)
+    assert sum(bool(written_hints(name)) for name in shipped) > 0.6 * len(shipped)
 
 
 def test_what_is_not_narrows_is_left_alone() -> None:

@@ -22,6 +22,7 @@ NEEDS_PATH = ("arrays", "counts", "documents", "image_folder", "interactions", "
 PRIMARY = """
 defaults:
   - likelihood: laplace
+  - input: identity
   - datamodule: digits
   - _self_
 seed: 7
@@ -29,14 +30,19 @@ data_dir: nowhere
 """
 
 
+BROUGHT = ("bernoulli", "gaussian", "gaussian_optimal", "mixed", "multinomial", "negative_binomial")
+"""The likelihoods that datamodules bring."""
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root: Path = tmp_path_factory.mktemp("configs")
     (root / "datamodule").symlink_to(GROUP)
     (root / "datamodule_defaults.yaml").symlink_to(GROUP.parent / "datamodule_defaults.yaml")
-    (root / "likelihood").mkdir()
-    for name in ("laplace", "bernoulli", "gaussian", "gaussian_optimal", "mixed"):
-        (root / "likelihood" / f"{name}.yaml").write_text(f"name: {name}\n")
+    for group, choices in (("likelihood", ("laplace", *BROUGHT)), ("input", ("identity", "log1p", "l2_normalise"))):
+        (root / group).mkdir()
+        for name in choices:
+            (root / group / f"{name}.yaml").write_text(f"name: {name}\n")
     (root / "train.yaml").write_text(PRIMARY)
     return root
 
@@ -52,7 +58,7 @@ def test_a_datamodule_yaml(name: str, tree: Path) -> None:
     with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])
-    assert config.likelihood.name in ("bernoulli", "gaussian", "gaussian_optimal", "mixed")
+    assert config.likelihood.name in BROUGHT
     assert kept.likelihood.name == "laplace"
     for node in targets(config.datamodule):
         arguments: Any = set(inspect.signature(get_class(node._target_)).parameters)

@@ -16,7 +16,8 @@ from scipy import sparse
 from narrows.loading import OpenRun, recorded_vocabulary
 
 ROWS, WIDTH = 120, 45
-PLAIN = ("likelihood=gaussian", "variant=undercomplete", *NARROW)
+PLAIN = ("likelihood=gaussian", "input=identity", "variant=undercomplete", *NARROW)
+PLAIN += tuple(f"{stage}.{option}" for stage in ("encoder", "decoder") for option in ("dropout=0", "shortcut=false"))
 WHOLE = ("trainer.limit_val_batches=null", "trainer.limit_test_batches=null")
 
 

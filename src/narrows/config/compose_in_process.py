@@ -36,7 +36,8 @@ def plain_choice(group: str, choice: str) -> dict[str, Any]:
 
 
 def alone(group: str, choice: str, outer: Iterable[str] = (), added: Iterable[str] = ()) -> Composition:
-    needed = ["+likelihood=bernoulli"] if group == "datamodule" else []  # which its yamls override
+    # Which its yamls override.
+    needed = ["+likelihood=bernoulli", "+input=identity"] if group == "datamodule" else []
     return composed(None, (*outer, *needed, f"+{group}={choice}", *added))
 
 

@@ -30,8 +30,7 @@ def written_hints(target: str) -> dict[str, Any]:
     name = target.rpartition(".")[2]
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            made = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
-            return _plain_hints(made[0].args) if made else {}
+            return _plain_hints(_arguments(node))
     return {}
 
 
@@ -50,11 +49,22 @@ def _file_of(target: str) -> Path | None:
     return None if found is None else place.joinpath(*found[1].split(".")).with_suffix(".py")
 
 
-def _plain_hints(arguments: ast.arguments) -> dict[str, Any]:
+def _arguments(node: ast.ClassDef) -> dict[str, ast.expr | None]:
+    """By name, the hints of a constructor, or of the fields of a dataclass."""
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            return {argument.arg: argument.annotation for argument in (*part.args.args, *part.args.kwonlyargs)}
+    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        return {}
+    fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+    return {part.target.id: part.annotation for part in fields if isinstance(part.target, ast.Name)}
+
+
+def _plain_hints(arguments: Mapping[str, ast.expr | None]) -> dict[str, Any]:
     hints: dict[str, Any] = {}
-    for argument in (*arguments.args, *arguments.kwonlyargs):
-        if argument.annotation is not None:
+    for name, annotation in arguments.items():
+        if annotation is not None:
             # A hint with any other name is left to the check that imports the class.
             with contextlib.suppress(NameError, AttributeError):
-                hints[argument.arg] = eval(ast.unparse(argument.annotation), {"__builtins__": {}}, NAMES)
+                hints[name] = eval(ast.unparse(annotation), {"__builtins__": {}}, NAMES)
     return hints
