@@ -95,8 +95,7 @@ def test_a_table_of_ratings_trains_and_what_is_held_out_is_judged(split: str, pl
     assert part.target is not None
     assert all(name.startswith("u") for name in part.names)
     assert data.spec.feature_names[0].startswith("film ")
-    truth, mean = part.target.matrix.toarray(), data.part("train").x.matrix.toarray().mean(0)
-    assert found["test/mean/mse"] == pytest.approx(np.square(truth - mean).mean(), rel=1e-4)
+    assert not any("/pca/" in name for name in found)
 
 
 @pytest.mark.parametrize(

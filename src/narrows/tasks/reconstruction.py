@@ -55,12 +55,11 @@ class Reconstruction(Task):
 
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
-    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Counts have no PSNR. Standard errors are
-    over examples.
+    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
 
     Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
-    training mean on the same stand apart (`test/other_labels/...`). Counts and interactions have no PSNR, and their PCA
-    reads sparse rows.
+    training mean on the same stand apart (`test/other_labels/...`). Counts have no PSNR, and their PCA reads sparse
+    rows. Interactions are left to `Recommendation`.
 
     Args:
         max_rows: training rows that PCA and ridge may read; null for all.
@@ -83,6 +82,9 @@ class Reconstruction(Task):
         self.max_rows, self.at_draw, self.pca_90 = max_rows, at_draw, pca_90
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if spec.kind == "interactions":
+            # PCA rebuilds what went in, and what was held out is judged.
+            return "what is held out of interactions is judged by its rank: +task@tasks.recommendation=recommendation"
         return "tokens have no squared error" if spec.kind == "tokens" else None
 
     def declared(self, spec: DataSpec) -> tuple[str, ...]:
