@@ -66,6 +66,11 @@ WITHOUT_YAML = {schedules.Constant: "a plain number in a config"}
 # Options whose value in the config is another than the constructor's, and why.
 OTHER_DEFAULTS = {
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
+    **{
+        (f"{stage}/mlp.yaml", option): "left to the data"
+        for stage in ("encoder", "decoder")
+        for option in ("dropout", "shortcut")
+    },
 }
 # What code, not a config, gives.
 FROM_CODE = {"self", "in_shape", "out_shape", "spec", "save_dir"}

@@ -10,6 +10,7 @@ import torch
 from command import NARROW, Finished, composed, only_run, run_command, run_in_process
 from PIL import Image
 
+from narrows.config.auto_values import decided
 from narrows.loading.model_from_config import build_model, read_weights
 from narrows.types import DataSpec
 
@@ -83,7 +84,7 @@ def test_loader_workers_change_nothing(tmp_path: Path) -> None:
 
 def initial(*overrides: str) -> dict[str, torch.Tensor]:
     return build_model(
-        composed(*overrides), DataSpec(shape=(1, 8, 8), kind="image", size=9, value_range=(0.0, 1.0))
+        decided(composed(*overrides)), DataSpec(shape=(1, 8, 8), kind="image", size=9, value_range=(0.0, 1.0))
     ).state_dict()
 
 

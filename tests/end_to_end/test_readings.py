@@ -33,7 +33,11 @@ def test_a_run_says_and_records_how_its_images_were_read(place: Path) -> None:
     assert record["reading"] == [
         "images: 40 of 2 classes (0 cat, 1 dog), 16x16 in colour, centre-cropped from 16x24 (height x width); trained "
         "on dog alone; passed over: 1 hidden (.ipynb_checkpoints)",
-        record["reading"][1],
+        *record["reading"][1:],
+    ]
+    assert record["reading"][2:] == [
+        "small data: encoder.dropout=0.1, encoder.shortcut=true, decoder.dropout=0.1, decoder.shortcut=true, because "
+        "nothing else was given"
     ]
     assert record["reading"][1].endswith("; none of those held out also stands in train")
     assert record["data"]["class_names"] == ["cat", "dog"]

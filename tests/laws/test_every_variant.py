@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from noise import SameNoise
 from torch import Tensor, nn
 
+from narrows.config.auto_values import decided
 from narrows.config.building import build
 from narrows.config.composition import config_dir
 from narrows.loading.model_from_config import build_model
@@ -85,7 +86,7 @@ class Case:
 @functools.cache
 def config_of(variant: str) -> Any:
     data = "series" if variant.startswith("sequential") else "digits"
-    config = composed(f"variant={variant}", f"datamodule={data}")
+    config = decided(composed(f"variant={variant}", f"datamodule={data}"))
     for part in ("model", "encoder", "decoder"):
         for option, value in SMALL.items():
             if option in config[part] and config[part][option] not in ([], None):

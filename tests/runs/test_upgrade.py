@@ -11,6 +11,7 @@ from instances import IMAGE
 from omegaconf import OmegaConf
 
 from narrows.compare.run_records import read_run
+from narrows.config.auto_values import decided
 from narrows.config.composition import checked, config_dir, register_resolvers
 from narrows.config.hydra_versions import VERSION_BASE
 from narrows.inputs import Identity, Input, MissingIndicator
@@ -24,7 +25,7 @@ def recorded(folder: Path, *overrides: str) -> dict:
     """As a version without inputs wrote it, in a run directory."""
     register_resolvers()
     with initialize_config_dir(str(config_dir()), **VERSION_BASE):
-        values = OmegaConf.to_container(checked(compose("train", [*overrides, "datamodule=digits"])))
+        values = OmegaConf.to_container(decided(checked(compose("train", [*overrides, "datamodule=digits"]))))
     assert isinstance(values, dict)
     del values["input"]
     if "input=missing_indicator" in overrides:
