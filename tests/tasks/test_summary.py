@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -225,3 +226,25 @@ def test_what_it_does_not_fit_and_options_out_of_range() -> None:
         Summary(worth=2)
     with pytest.raises(UserError, match="no classic 'textrank': did you mean 'text_rank'"):
         Summary(classics=["textrank"])
+
+
+CLOSED = """
+import contextlib
+import io
+import logging.config
+
+from narrows.tasks.measures.summary_figures import rouge
+
+captured = io.StringIO()
+with contextlib.redirect_stderr(captured):
+    rouge("a cat", "a dog")
+logging.config.dictConfig({"version": 1})
+print(captured.closed)
+"""
+
+
+def test_scoring_closes_no_stream_that_stood_for_standard_error() -> None:
+    """Hydra configures logging anew for every run of a process."""
+    pytest.importorskip("rouge_score")
+    done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

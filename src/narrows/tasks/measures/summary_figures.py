@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -52,10 +53,13 @@ def rouge(summary: str, reference: str) -> dict[str, float]:
 def _scorer() -> Any:
     try:
         # An extra, which only these figures need.
+        from absl.logging import get_absl_handler
         from rouge_score.rouge_scorer import RougeScorer
         from rouge_score.tokenizers import DefaultTokenizer
     except ImportError as error:
         raise UserError(f"ROUGE needs the package rouge-score: {EXTRA}") from error
+    # Otherwise what stands in the place of standard error now is closed when logging is configured anew.
+    get_absl_handler().python_handler.setStream(sys.__stderr__)
     # Without a tokenizer it logs that it takes this one.
     return RougeScorer(list(ROUGE.values()), tokenizer=DefaultTokenizer(use_stemmer=True))
 
