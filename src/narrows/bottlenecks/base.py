@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from narrows.types import Latent, Shape
+from narrows.errors import require
+from narrows.types import GaussianLatent, Latent, Shape
 
 
 class Bottleneck(nn.Module):
@@ -60,3 +61,19 @@ class Bottleneck(nn.Module):
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no codes")
+
+
+def require_gaussian(bottleneck: Bottleneck, part: str) -> None:
+    """Refuse a bottleneck whose latent is not a `GaussianLatent` itself, such as one with a prior of its own.
+
+    Args:
+        part: in the message, such as `model vamp`.
+
+    Raises:
+        UserError: names what the bottleneck returns.
+    """
+    require(
+        bottleneck.returns is GaussianLatent,
+        f"{part}: the posterior must be Gaussian, but bottleneck {type(bottleneck).__name__} returns a "
+        f"{bottleneck.returns.__name__}; use bottleneck=gaussian",
+    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 from torch.func import functional_call
 
-from narrows.bottlenecks.base import Bottleneck
+from narrows.bottlenecks.base import Bottleneck, require_gaussian
 from narrows.errors import require
 from narrows.layers.stages import still
 from narrows.models.autoencoder import Autoencoder
@@ -84,11 +84,7 @@ class CompositePriorAutoencoder(Autoencoder):
 
     @classmethod
     def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
-        require(
-            bottleneck.returns is GaussianLatent,
-            f"{PART}: the posterior must be Gaussian, but bottleneck {type(bottleneck).__name__} returns a "
-            f"{bottleneck.returns.__name__}; use bottleneck=gaussian",
-        )
+        require_gaussian(bottleneck, PART)
         return ReparameterisedLatent
 
     def encode(self, batch: Batch | Tensor) -> Latent:

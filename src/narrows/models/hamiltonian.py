@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from narrows.bottlenecks._pushforward import Pushforward
-from narrows.bottlenecks.base import Bottleneck
+from narrows.bottlenecks.base import Bottleneck, require_gaussian
 from narrows.errors import require
 from narrows.layers.blocks import choose
 from narrows.layers.stages import still
@@ -90,11 +90,7 @@ class HamiltonianAutoencoder(Autoencoder):
 
     @classmethod
     def returns(cls, bottleneck: Bottleneck) -> type[Latent]:
-        require(
-            bottleneck.returns is GaussianLatent,
-            f"{PART}: the posterior must be Gaussian, but bottleneck {type(bottleneck).__name__} returns a "
-            f"{bottleneck.returns.__name__}; use bottleneck=gaussian",
-        )
+        require_gaussian(bottleneck, PART)
         return MomentumLatent
 
     def step_size(self) -> Tensor:

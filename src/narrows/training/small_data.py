@@ -49,11 +49,12 @@ def decide(config: DictConfig, data: DataModule) -> tuple[DictConfig, list[str]]
 def networks_of(config: DictConfig, rows: int) -> dict[str, float]:
     """By key, dropout and shortcut of the perceptrons that left them open, for a run on so many training rows."""
     values: dict[str, float] = {}
+    keys = open_keys(config)
     for stage in ("encoder", "decoder"):
         node = config.get(stage) or {}
         helps = rows < FEW and bool(node.get("widths")) and not node.get("tied") and not node.get("unit_norm")
         values |= {f"{stage}.dropout": DROPOUT if helps else 0.0, f"{stage}.shortcut": helps}
-    return {key: value for key, value in values.items() if key in open_keys(config)}
+    return {key: value for key, value in values.items() if key in keys}
 
 
 def _told_of_networks(values: Mapping[str, float]) -> str | None:
