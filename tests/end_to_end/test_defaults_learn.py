@@ -1,7 +1,7 @@
 """With no option but the path, a run learns: it ends clearly better than the mean, and not far behind PCA.
 
-The yardstick is PCA with as many components as the latent has values. Where that rebuilds all but a twentieth of the
-variance, noise included, a twentieth is; where it is exact, PCA with the components of 90% of the variance.
+The yardstick is PCA with as many components as the latent has values; where it is exact, PCA with the components of 90%
+of the variance.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from sklearn.datasets import load_digits
 
 WITHIN = 1.2
 """Of PCA's unexplained variance."""
-TWENTIETH = 0.05
-"""Of the variance: what a PCA leaves that is not nearly exact."""
 MAPS = ("encoder=conv", "encoder.flatten=false", "decoder=conv")
 
 
@@ -109,8 +107,7 @@ CASES = [(name, variant) for name in DATA for variant in ("vae", "undercomplete"
 CASES += [(name, "vq_vae") for name in MAPPED]
 REAL_CASES = [(name, variant) for name in REAL for variant in ("vae", "undercomplete")]
 BEHIND: Mapping[tuple[str, str], float] = {
-    # Some of 8 latents of 13 columns are worth less than their KL: a linear VAE is at 2.1 to 2.4, this at 1.05 to 1.27
-    # for three seeds, judged on 18 rows.
+    # Probabilistic PCA, the best linear VAE, is at 1.35 itself: its posterior means are shrunk towards 0. Here 1.19.
     ("wine", "vae"): 1.35,
 }
 """Those that PCA is further ahead of, and by which factor at most."""
@@ -138,7 +135,7 @@ def judge(name: str, variant: str, place: Path, data: tuple[str, ...]) -> None:
     figures = json.loads((only_run(place) / "metrics.json").read_text())
     ours = figures["test/variance_unexplained"]
     equal, usual = (figures.get(f"test/{pca}/variance_unexplained", 0.0) for pca in ("pca", "pca_90"))
-    pca = max(equal, usual, TWENTIETH)
+    pca = max(equal, usual)
     if (name, variant) == ("digits", "vq_vae"):
         # Four codes for a picture of 64 pixels: PCA's 21 numbers are no equal.
         pca = max(pca, rate_distortion(load_digits().data, 4 * np.log2(figures["test/perplexity"])))

@@ -87,7 +87,7 @@ MISTAKES = {
     "trainer.max_epochs=1": "run has 2 epochs already: ask for more than 2",
     "trainer.max_steps=3": "run has 4 steps already: ask for more than 4",
     "trainer.limit_train_batches=1": "says where in an epoch it was",
-    "+trainer.gradient_clip_val=1.0": "trainer: ",
+    "+trainer.gradient_clip_val=1.0": "module.clip_norm= clips",
     "+trainer.fast_dev_run=true": "already",
     "trainer=gpu": "write trainer.accelerator=gpu trainer.deterministic=warn",
     "trainer=gpuu": "there is no trainer 'gpuu': did you mean 'gpu'?",

@@ -11,7 +11,7 @@ from command import NARROW, NO_TASKS, composed, run_directories, run_in_process
 from omegaconf import OmegaConf
 
 from narrows.compare.run_records import read_history
-from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, SAVED, STAND_INS, VALIDATED, decided, open_keys
+from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, LENGTHS, PCA, SAVED, VALIDATED, decided, open_keys
 from narrows.config.composition import config_dir
 from narrows.data import Arrays, DataModule
 from narrows.training import small_data
@@ -38,7 +38,7 @@ def test_small_data_get_steps_enough_and_are_validated_at_their_end(batch_size: 
         assert epochs % every == 0 == values[DRAWN] % every
         assert values[SAVED] == every
         if told is None:
-            assert values == STAND_INS
+            assert values == LENGTHS
         else:
             # Rounding up to a validation adds less than its interval.
             assert every * steps >= SPACING
@@ -85,27 +85,27 @@ NETWORKS = [f"{stage}.{option}" for stage in ("encoder", "decoder") for option i
 @pytest.mark.parametrize(
     ("overrides", "rows", "wanted"),
     [
-        ((), FEW - 1, [DROPOUT, True, DROPOUT, True]),
-        ((), FEW, [0.0, False, 0.0, False]),
-        (("variant=linear",), 300, [0.0, False, 0.0, False]),
-        (("variant=undercomplete", "decoder.tied=true"), 300, [DROPOUT, True, 0.0, False]),
-        (("variant=topk", "decoder.unit_norm=true"), 300, [DROPOUT, True, 0.0, False]),
-        (("encoder.dropout=0.3", "decoder.shortcut=false"), 300, [0.3, True, DROPOUT, False]),
-        (("encoder.widths=[16]", "decoder.widths=[]"), 300, [DROPOUT, True, 0.0, False]),
-        (("encoder=conv",), 300, [None, None, DROPOUT, True]),
+        ((), FEW - 1, [DROPOUT, True, DROPOUT, True, "possible"]),
+        ((), FEW, [0.0, False, 0.0, False, "never"]),
+        (("variant=linear",), 300, [0.0, False, 0.0, False, "possible"]),
+        (("variant=undercomplete", "decoder.tied=true"), 300, [DROPOUT, True, 0.0, False, "possible"]),
+        (("variant=topk", "decoder.unit_norm=true"), 300, [DROPOUT, True, 0.0, False, "possible"]),
+        (("encoder.dropout=0.3", "decoder.shortcut=false"), 300, [0.3, True, DROPOUT, False, "possible"]),
+        (("encoder.widths=[16]", "decoder.widths=[]"), 300, [DROPOUT, True, 0.0, False, "possible"]),
+        (("encoder=conv",), 300, [None, None, DROPOUT, True, "possible"]),
     ],
 )
 def test_perceptrons_start_linear_on_small_data(overrides: tuple[str, ...], rows: int, wanted: list[object]) -> None:
     config = composed(*SMALL, *overrides)
-    done = decided(config, STAND_INS | networks_of(config, rows))
-    assert [OmegaConf.select(done, key) for key in NETWORKS] == wanted
+    done = decided(config, networks_of(config, rows))
+    assert [OmegaConf.select(done, key) for key in (*NETWORKS, PCA)] == wanted
 
 
 def test_an_experiment_says_its_own_networks() -> None:
     """What was published, or measured here, is no matter of how many rows there are."""
     for experiment in EXPERIMENTS:
         config = composed(f"experiment={experiment}", *(["datamodule.source.path=x"] if experiment == "tables" else []))
-        open_here = {key for key in open_keys(config) if key in NETWORKS}
+        open_here = set(NETWORKS).intersection(open_keys(config))
         assert not any(config[key.split(".")[0]].widths for key in open_here), experiment
 
 
@@ -130,7 +130,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_data, "FLOOR", 60)
         patch.setattr(small_data, "SPACING", 10)
-        patch.setitem(small_data.STAND_INS, EPOCHS, 4)
+        patch.setitem(small_data.LENGTHS, EPOCHS, 4)
         done = run_in_process(*SMALL, *NARROW, *NO_TASKS, "callbacks=none", "scheduler=cosine", cwd=place)
     assert done.code == 0, done.err
     assert "41 training examples: batches of 32, 30 epochs of 2 steps, validated every 5 epochs" in done.err
@@ -169,7 +169,7 @@ def test_a_run_that_was_killed_before_its_data_were_read_finds_its_numbers_when_
         with pytest.raises(KeyboardInterrupt):
             run_in_process(*arguments, *ended, cwd=tmp_path)
     assert OmegaConf.load(killed / "config.yaml").trainer.max_epochs == "auto"
-    monkeypatch.setitem(small_data.STAND_INS, EPOCHS, 4)
+    monkeypatch.setitem(small_data.LENGTHS, EPOCHS, 4)
     done = run_in_process(f"resume={killed}", cwd=tmp_path)
     assert done.code == 0, done.err
     assert (killed / "metrics.json").read_text() == (run / "metrics.json").read_text()

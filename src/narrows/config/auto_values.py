@@ -11,19 +11,24 @@ from collections.abc import Mapping
 from omegaconf import DictConfig, OmegaConf
 
 AUTO = "auto"
-STAND_INS: dict[str, float] = {
-    "datamodule.batch_size": 128,
-    "trainer.max_epochs": 50,
-    "trainer.check_val_every_n_epoch": 1,
-    "callbacks.checkpoint.every_n_epochs": 1,
-    "callbacks.pictures.every_n_epochs": 10,
+Value = float | str
+LENGTHS: dict[str, float] = {
+    (BATCH := "datamodule.batch_size"): 128,
+    (EPOCHS := "trainer.max_epochs"): 50,
+    (VALIDATED := "trainer.check_val_every_n_epoch"): 1,
+    (SAVED := "callbacks.checkpoint.every_n_epochs"): 1,
+    (DRAWN := "callbacks.pictures.every_n_epochs"): 10,
+}
+"""How long a run trains, and how often it does the rest."""
+STAND_INS: dict[str, Value] = {
+    **LENGTHS,
     "encoder.dropout": 0.0,
     "decoder.dropout": 0.0,
     "encoder.shortcut": False,
     "decoder.shortcut": False,
+    (PCA := "callbacks.start_at_pca.when"): "never",
 }
 """By key, what stands in for `auto`: what a run has whose data are not small."""
-BATCH, EPOCHS, VALIDATED, SAVED, DRAWN = list(STAND_INS)[:5]
 
 
 def open_keys(config: DictConfig) -> list[str]:
@@ -31,8 +36,9 @@ def open_keys(config: DictConfig) -> list[str]:
     return [key for key in STAND_INS if OmegaConf.select(config, key) == AUTO]
 
 
-def decided(config: DictConfig, values: Mapping[str, float] = STAND_INS) -> DictConfig:
-    """A copy of a config without references, with these values in the place of `auto`."""
+def decided(config: DictConfig, values: Mapping[str, Value] = STAND_INS) -> DictConfig:
+    """A copy of a config without references, with these values, or else their stand-ins, in the place of `auto`."""
+    values = STAND_INS | dict(values)
     done, keys = config.copy(), open_keys(config)
     for key in keys:
         OmegaConf.update(done, key, values[key])

@@ -80,6 +80,10 @@ class Likelihood(nn.Module):
         """Parameters, in `mean`'s shape, at which p(x|z) has that mean; None where the mean does not determine them."""
         return None
 
+    def expect_error(self, square: float) -> None:
+        """Start with the noise at which errors of this mean square are likeliest; nothing happens where it is fixed,
+        or comes from the decoder."""
+
 
 def _inside_unit(spec: DataSpec) -> bool:
     return spec.value_range is not None and spec.value_range[0] >= 0 and spec.value_range[1] <= 1

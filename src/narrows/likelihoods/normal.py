@@ -70,6 +70,11 @@ class GaussianLikelihood(Likelihood):
     def params_of_mean(self, mean: Tensor) -> Tensor | None:
         return None if self.scope == "value" else mean
 
+    @torch.no_grad()
+    def expect_error(self, square: float) -> None:
+        if self.scope == "shared":
+            self.log_sigma.fill_(math.log(max(math.sqrt(square), self.minimum)))
+
 
 def _mean_over_processes(values: Tensor) -> Tensor:
     """The mean over all processes, without a gradient: at its optimum, sigma has none over the global batch."""
@@ -150,3 +155,6 @@ class OptimalGaussianLikelihood(Likelihood):
 
     def params_of_mean(self, mean: Tensor) -> Tensor:
         return mean
+
+    def expect_error(self, square: float) -> None:
+        self.sigma.fill_(max(math.sqrt(square), self.minimum))

@@ -4,7 +4,7 @@ Fifty epochs of few rows are too few steps to learn anything, and validating aft
 steps. So small data get at least `FLOOR` optimiser steps, validated and saved every `SPACING` of them or so.
 
 Half a million weights learn a few hundred rows by heart, long before they know as much of others as PCA does. So on
-small data a perceptron starts linear (`shortcut`) and drops hidden values.
+small data a perceptron starts linear (`shortcut`), where possible at PCA's solution, and drops hidden values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, SAVED, STAND_INS, VALIDATED, decided, open_keys
+from narrows.config.auto_values import (
+    BATCH,
+    DRAWN,
+    EPOCHS,
+    LENGTHS,
+    PCA,
+    SAVED,
+    STAND_INS,
+    VALIDATED,
+    Value,
+    decided,
+    open_keys,
+)
 from narrows.data.datamodule import DataModule
 from narrows.types import COUNTED
 
@@ -46,19 +58,22 @@ def decide(config: DictConfig, data: DataModule) -> tuple[DictConfig, list[str]]
     return decided(config, values | networks | {BATCH: data.batch_size}), lines
 
 
-def networks_of(config: DictConfig, rows: int) -> dict[str, float]:
-    """By key, dropout and shortcut of the perceptrons that left them open, for a run on so many training rows."""
-    values: dict[str, float] = {}
+def networks_of(config: DictConfig, rows: int) -> dict[str, Value]:
+    """By key, how the perceptrons that left it open start and are regularised, for a run on so many training rows."""
+    values: dict[str, Value] = {}
     keys = open_keys(config)
     for stage in ("encoder", "decoder"):
         node = config.get(stage) or {}
         helps = rows < FEW and bool(node.get("widths")) and not node.get("tied") and not node.get("unit_norm")
         values |= {f"{stage}.dropout": DROPOUT if helps else 0.0, f"{stage}.shortcut": helps}
+    # Of an encoder that has none, the start is not possible.
+    values[PCA] = "possible" if rows < FEW else STAND_INS[PCA]
     return {key: value for key, value in values.items() if key in keys}
 
 
-def _told_of_networks(values: Mapping[str, float]) -> str | None:
-    set_here = [f"{key}={str(value).lower()}" for key, value in values.items() if value]
+def _told_of_networks(values: Mapping[str, Value]) -> str | None:
+    # What starts at PCA says so itself.
+    set_here = [f"{key}={str(value).lower()}" for key, value in values.items() if value and key != PCA]
     return f"small data: {', '.join(set_here)}, because nothing else was given" if set_here else None
 
 
@@ -69,8 +84,8 @@ def length_of(config: DictConfig, rows: int, batch_size: int) -> tuple[dict[str,
     """
     # Fewer than 1 is refused where the module is built.
     steps = math.ceil(math.ceil(rows / batch_size) / max(1, config.module.accumulate))
-    values, keys = dict(STAND_INS), open_keys(config)
-    epochs = STAND_INS[EPOCHS]
+    values, keys = dict(LENGTHS), open_keys(config)
+    epochs = LENGTHS[EPOCHS]
     most = config.trainer.get("max_steps") or -1
     if EPOCHS not in keys or any(config.trainer.get(limit) for limit in LIMITS) or epochs * steps >= max(FLOOR, most):
         return values, None

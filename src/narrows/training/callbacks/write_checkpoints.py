@@ -69,6 +69,7 @@ class Checkpoint(CheckpointBase):
         self.monitor, self.mode = monitor, mode
         self.every_n_epochs, self.every_n_steps = every_n_epochs, every_n_steps
         self.best = math.inf if mode == "min" else -math.inf
+        self.best_step: int | None = None
         self.improved = False
         self.saved_step = -1
         self._stopped = False
@@ -80,14 +81,16 @@ class Checkpoint(CheckpointBase):
     def state_dict(self) -> dict[str, Any]:
         # Early stopping is decided before the checkpoint is written and takes effect after it.
         stopped = self._trainer is not None and self._trainer.should_stop
-        return {"best": self.best, "stopped": stopped, "monitor": self.monitor, "mode": self.mode}
+        best = {"best": self.best, "best_step": self.best_step}
+        return best | {"stopped": stopped, "monitor": self.monitor, "mode": self.mode}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._stopped = state_dict["stopped"]
         now = (self.monitor, self.mode)
         then = (state_dict.get("monitor", self.monitor), state_dict.get("mode", self.mode))
         if now == then:
-            self.best = state_dict["best"]
+            # Runs from before it was kept were not validated before their first step.
+            self.best, self.best_step = state_dict["best"], state_dict.get("best_step")
         else:
             log.warning("the best checkpoint is chosen anew, by %s (%s) instead of %s (%s)", *now, *then)
 
@@ -129,7 +132,9 @@ class Checkpoint(CheckpointBase):
             self._end(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit" or not self._is_due(trainer):
+        # Before the first step, the whole validation split says how good the start is, and a part of it nothing.
+        due = math.isinf(trainer.num_sanity_val_steps) if trainer.sanity_checking else self._is_due(trainer)
+        if trainer.state.fn != "fit" or not due:
             return
         self.improved = self._improves(trainer) or self.improved
         if self.improved and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
@@ -144,6 +149,12 @@ class Checkpoint(CheckpointBase):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.saved_step != trainer.global_step:
             self._save(trainer, ["last"])
+        if self.best_step == 0 < trainer.global_step and trainer.is_global_zero:
+            log.warning(
+                "no step of training improved %s: the best checkpoint is the start; try a lower optimizer.lr, or more "
+                "data",
+                self.monitor,
+            )
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         return (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -154,7 +165,8 @@ class Checkpoint(CheckpointBase):
             raise UserError(f"callbacks.checkpoint.monitor '{self.monitor}': {nearest(self.monitor, figures)}")
         now = float(figures[self.monitor])
         better = now < self.best if self.mode == "min" else now > self.best
-        self.best = now if better else self.best
+        if better:
+            self.best, self.best_step = now, trainer.global_step
         return better
 
     def _save(self, trainer: L.Trainer, names: list[checkpoint_files.Name]) -> None:
