@@ -18,7 +18,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What writing to a disk fails with when it is full or broken."""
 OWN_CLASSES = 'see "Your own classes" in CONTRIBUTING.md'
 """Where it is written what a class of the user must be, and what it is called with, for error messages."""
-MANY = 60
+MANY = 40
 """More names than this are not listed in a sentence."""
 TRACEBACK = "NARROWS_TRACEBACK"
 """The environment variable that shows, before the one sentence, where the error came from: for those who write
@@ -169,15 +169,16 @@ def explained() -> Iterator[None]:
         stop(shortened(printable(" ".join(said.splitlines()))))
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def nearest(name: str, choices: Iterable[str], listed: str = "") -> str:
     """The end of an error message about an unknown name: the nearest valid name, and all valid names; of very many, the
-    three nearest alone."""
+    three nearest alone, and where the others are `listed`, such as `by narrows train --help`."""
     valid = sorted(choices)
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     if len(valid) > MANY:
         near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.3)
-        return hint + (f"nearest of {len(valid)}: {', '.join(near)}" if near else f"none of {len(valid)} is like it")
+        told = f"nearest of {len(valid)}: {', '.join(near)}" if near else f"none of {len(valid)} is like it"
+        return f"{hint}{told}{f' (all are listed {listed})' if listed else ''}"
     return f"{hint}valid: {', '.join(valid)}" if valid else hint.strip()
 
 

@@ -132,5 +132,7 @@ def hint(word: str, known: Collection[str], place: str = "") -> str:
     deeper = [name for name in names if name.rpartition(".")[2] == word and name != word]
     if deeper:
         return f"do you mean {' or '.join(deeper[:3])}?"
-    alike = difflib.get_close_matches(word, [*here, *WORDS], n=1, cutoff=0.8)
+    # Three letters are like too many of the short words to say what was meant.
+    long = [other for other in WORDS if len(other) > 3]
+    alike = difflib.get_close_matches(word, [*here, *long], n=1, cutoff=0.8)
     return WORDS[alike[0]] if alike and alike[0] not in here else nearest(word, here)

@@ -17,13 +17,15 @@ from narrows.config.other_words import REPLACED, WORDS, hint
 from narrows.config.plain_yaml import flatten
 from narrows.errors import UserError, first_line, nearest, require, sentence
 
+LISTED = "by narrows train --help"
+
 
 def explain(error: HydraException | OmegaConfBaseException) -> str:
     """One sentence for an error that Hydra or OmegaConf raised while composing, with the nearest valid name."""
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         today = current_choice(group, choice)
-        cure = nearest(choice, error.options) if today == choice else f"today it is '{today}'"
+        cure = nearest(choice, error.options, LISTED) if today == choice else f"today it is '{today}'"
         return f"there is no {group or 'config'} '{choice}': {cure}"
     if isinstance(error, OverrideParseException):
         # Hydra 1.4 says first where in the command line it stands.
@@ -73,7 +75,7 @@ def check_overrides(arguments: Iterable[str]) -> None:
         names = value if isinstance(value, list) else [value]
         if not all(isinstance(name, str) for name in names):
             given = argument.partition("=")[2]
-            raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group))}")
+            raise UserError(f"there is no {group} '{given}': {nearest(given, choice_files(group), LISTED)}")
 
 
 def _refuse_choice(config: DictConfig, key: str, value: Any) -> None:
@@ -85,7 +87,7 @@ def _refuse_choice(config: DictConfig, key: str, value: Any) -> None:
     files = choice_files(key) if re.fullmatch(r"[a-z_]+", key) and isinstance(value, str) else {}
     if not files or not isinstance(config.get(key), Mapping):
         return
-    require(value in files, f"there is no {key} '{value}': {nearest(str(value), files)}")
+    require(value in files, f"there is no {key} '{value}': {nearest(str(value), files, LISTED)}")
     own: Any = OmegaConf.to_container(OmegaConf.load(files[value]))
     own.pop("defaults", None)
     known = known_keys(config)
@@ -110,6 +112,6 @@ def override(config: DictConfig, text: str) -> None:
     node: Any = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, Mapping) or (name not in node and not parsed.is_add()):
         foreign = name in WORDS or (parent == "trainer" and name in REPLACED)
-        told = f"{nearest(key, known_keys(config))} (config.yaml lists all)"
+        told = nearest(key, known_keys(config), "in config.yaml")
         raise UserError(f"the config has no '{key}': {hint(name, (), parent) if foreign else told}")
     OmegaConf.update(config, key, value, merge=False, force_add=True)
