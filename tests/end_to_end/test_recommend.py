@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -198,6 +199,26 @@ def test_a_run_of_other_data_is_refused(place: Path, tmp_path: Path, capsys: pyt
     new = users(tmp_path, 'a,"film, 1",5')
     assert "data of kind image" in refusal(capsys, tmp_path / "digits", new)
     assert "only a run of users and items recommends" in refusal(capsys, tmp_path / "digits", new)
+
+
+def test_a_newcomers_ratings_train_and_recommend_with_the_commands_of_the_readme(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = " ".join((Path(__file__).resolve().parents[2] / "README.md").read_text().split())
+    (command,) = re.findall(r"`narrows train (variant=mult_dae datamodule=interactions [^`]+)`", text)
+    random = np.random.default_rng(1)
+    rated = [f"u{user},film {film},{random.integers(1, 6)}" for user in range(80) for film in range(25)]
+    kept = [line for line in rated if random.random() < 0.5]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user,item,rating", *kept]))
+    one = ("trainer.max_epochs=1", "callbacks=none", "tasks.recommendation.classics=[popularity]", "hydra.run.dir=run")
+    done = run_in_process(*command.split(), *one, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "recommendation: NDCG@100" in done.out
+    assert "narrows recommend RUN USERS.csv -n 20" in text
+    found = rows(asked(capsys, tmp_path / "run", tmp_path / "ratings.csv", "-n", "20").out)
+    had = {tuple(line.split(",")[:2]) for line in kept}
+    assert len({row["user"] for row in found}) == 80
+    assert not had & {(row["user"], row["item"]) for row in found}
 
 
 def test_the_command_itself(place: Path, tmp_path: Path) -> None:
