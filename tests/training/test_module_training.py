@@ -23,6 +23,7 @@ from training.module_helpers import (
     weights,
 )
 
+from narrows.decoders.mlp import MLPDecoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
@@ -149,6 +150,8 @@ def test_parameters_of_a_term_are_optimised_too() -> None:
     assert term.bias.item() < 2.0
 
 
+tied_decoder = partial(MLPDecoder, widths=[], tied=True)
+
 # ── halves in turn ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -210,3 +213,11 @@ def test_what_belongs_to_no_half_always_learns() -> None:
 def test_refusals(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         AutoencoderModule(network(), LOSSES["elbo"](), optimizer=adam, scheduler=adam, **options)
+
+
+def test_halves_that_share_weights_cannot_take_turns() -> None:
+    tied = network("deterministic", encoder=partial(MLPEncoder, widths=[]), decoder=tied_decoder)
+    assert {id(p) for p in tied.decoder.parameters()} & {id(p) for p in tied.bottleneck.parameters()}
+    with pytest.raises(UserError, match="encoder and decoder in turn, and these share weights: use decoder.tied=false"):
+        module(tied, alternate=[1, 1])
+    module(tied)
