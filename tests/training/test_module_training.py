@@ -218,6 +218,6 @@ def test_refusals(options: dict[str, Any], sentence: str) -> None:
 def test_halves_that_share_weights_cannot_take_turns() -> None:
     tied = network("deterministic", encoder=partial(MLPEncoder, widths=[]), decoder=tied_decoder)
     assert {id(p) for p in tied.decoder.parameters()} & {id(p) for p in tied.bottleneck.parameters()}
-    with pytest.raises(UserError, match="encoder and decoder in turn, and these share weights: use decoder.tied=false"):
+    with pytest.raises(UserError, match="these share weights"):
         module(tied, alternate=[1, 1])
     module(tied)
