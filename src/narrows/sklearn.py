@@ -4,19 +4,24 @@
 
     make_pipeline(StandardScaler(), AutoencoderTransformer("vae", overrides=["bottleneck.dim=8"]), LogisticRegression())
 
-Rows are `[N, D]`, taken as they are: scale them before, as for any neural network.
+Rows are `[N, D]`, taken as they are: scale them before, as for any neural network. `X` may be sparse, of any of SciPy's
+formats: only some rows at a time are made dense, and results are those of the dense rows. For counts, sparse or not:
+
+    AutoencoderTransformer("nb_vae", overrides=["datamodule=counts"])
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -63,9 +68,14 @@ class _Trained(BaseEstimator):
         self.seed = seed
         self.directory = directory
 
-    def _train(self, X: Any) -> tuple[Matrix, NDArray[np.integer]]:
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _train(self, X: Any) -> tuple[Any, NDArray[np.integer]]:
         """Train on the rows of `X`; returns the rows, and the positions of those that validated."""
-        rows = validate_data(self, X, dtype=DTYPES, ensure_min_samples=2)
+        rows = validate_data(self, X, accept_sparse="csr", dtype=DTYPES, ensure_min_samples=2)
         require(not isinstance(self.overrides, str), "overrides is a list, such as ['bottleneck.dim=8'], not one text")
         done = fit(rows, self._composed(), self.directory)
         self.model_, self.run_ = _in_double(done.module.model.eval()), done.directory
@@ -79,15 +89,15 @@ class _Trained(BaseEstimator):
             *(f"trainer.max_epochs={self.max_epochs}", f"seed={self.seed}", *self.overrides),
         ]
 
-    def _checked(self, X: Any) -> Matrix:
+    def _checked(self, X: Any) -> Any:
         check_is_fitted(self)
-        return validate_data(self, X, dtype=DTYPES, reset=False)
+        return validate_data(self, X, accept_sparse="csr", dtype=DTYPES, reset=False)
 
     def score_samples(self, X: Any) -> Matrix:
         """Minus the squared error per feature of the noise-free reconstruction, `[N]`: higher is more normal."""
         return -self._errors(self._checked(X))
 
-    def _errors(self, rows: Matrix) -> Matrix:
+    def _errors(self, rows: Any) -> Matrix:
         return _in_batches(lambda x: example_mse(self.model_.reconstruct(x), x, None), rows)
 
 
@@ -120,7 +130,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def inverse_transform(self, X: Any) -> Matrix:
         """The mean of p(x|z) at latents `[N, K]`, `[N, D]`."""
         check_is_fitted(self)
-        codes = check_array(X, dtype=DTYPES)
+        codes = check_array(X, accept_sparse="csr", dtype=DTYPES)
         require(
             codes.shape[1] == self._n_features_out,
             f"X has {codes.shape[1]} features, but the latent has {self._n_features_out}",
@@ -212,12 +222,14 @@ def _widened(part: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in arguments)
 
 
-def _in_batches(function: Callable[[Tensor], Tensor], rows: Matrix) -> Matrix:
-    """`function` of float64 tensors, `BATCH` rows at a time, without gradients."""
+def _in_batches(function: Callable[[Tensor], Tensor], rows: Any) -> Matrix:
+    """`function` of float64 tensors, `BATCH` rows of an array or a SciPy matrix (CSR) at a time, without gradients."""
     with torch.no_grad():
         parts = [function(torch.from_numpy(np.array(part, dtype=np.float64))) for part in _parts(rows)]
     return torch.cat(parts).double().numpy()
 
 
-def _parts(rows: Matrix) -> list[Matrix]:
-    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+def _parts(rows: Any) -> Iterator[Matrix]:
+    for start in range(0, rows.shape[0], BATCH):
+        part = rows[start : start + BATCH]
+        yield part.toarray() if sparse.issparse(part) else part

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
@@ -163,6 +164,11 @@ def test_quiet_and_nothing_left_behind(
             {"overrides": ["datamodule.source.kind=image"]},
             "the rows given to fit are the data: leave datamodule=arrays",
         ),
+        ({"overrides": ["datamodule=interactions"]}, "leave datamodule=arrays, or datamodule=counts, and its source"),
+        (
+            {"overrides": ["datamodule=counts", "datamodule.source.form.transpose=true"]},
+            "leave datamodule=arrays, or datamodule=counts, and its source",
+        ),
         ({"overrides": ["datamodule.source.standardise=standard"]}, r"make_pipeline\(StandardScaler\(\), ...\)"),
         ({"max_epochs": 0}, "nothing was trained"),
         ({"encoder": "conv", "decoder": "conv"}, "conv"),
@@ -172,6 +178,101 @@ def test_quiet_and_nothing_left_behind(
 def test_refusals_are_one_sentence(options: dict[str, Any], sentence: str, rows: np.ndarray) -> None:
     with pytest.raises(UserError, match=sentence):
         AutoencoderTransformer(**(TINY | {"overrides": ()} | options)).fit(rows)
+
+
+# ── sparse rows ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def counts() -> np.ndarray:
+    """`[300, 30]`, two thirds of it 0."""
+    source = np.random.default_rng(0)
+    found = source.poisson(0.4, (300, 30)).astype(np.float64)
+    found[:, 0] += 1
+    return found
+
+
+COUNTED = ("datamodule=counts", "bottleneck.dim=3", "encoder.widths=[8]", "decoder.widths=[8]")
+
+
+@pytest.mark.parametrize("overrides", [SMALL, COUNTED])
+def test_sparse_rows_give_the_results_of_dense_ones(counts: np.ndarray, overrides: Any) -> None:
+    variant = "nb_vae" if overrides == COUNTED else "vae"
+    made = AutoencoderTransformer(variant, overrides=overrides, max_epochs=1)
+    rows = counts if overrides == COUNTED else counts - 1.5 * (counts > 0)  # also below 0
+    dense = clone(made).fit(rows)
+    codes, scores = dense.transform(rows), dense.score_samples(rows)
+    once = sparse.coo_matrix(rows)
+    places = (np.tile(once.row, 2), np.tile(once.col, 2))
+    doubled = sparse.coo_matrix((np.tile(once.data / 2, 2), places), rows.shape)  # what stands twice is summed
+    forms = [sparse.csr_matrix, sparse.csc_array, sparse.lil_matrix, sparse.coo_array, sparse.csr_array]
+    for form in forms:
+        x = form(rows)
+        fitted = clone(made).fit(x) if form in forms[:2] else dense
+        assert fitted.transform(x) == pytest.approx(codes, rel=1e-4, abs=1e-6)
+        assert fitted.score_samples(x) == pytest.approx(scores, rel=1e-4)
+        assert fitted.score(x) == pytest.approx(scores.mean(), rel=1e-4)
+    assert clone(made).fit(doubled).transform(doubled) == pytest.approx(codes, rel=1e-4, abs=1e-6)
+    assert type(dense.transform(sparse.csr_matrix(rows))) is np.ndarray
+    assert dense.transform(sparse.csr_matrix(rows.astype(np.float32))).dtype == np.float32
+    assert dense.inverse_transform(sparse.csr_matrix(codes)) == pytest.approx(dense.inverse_transform(codes))
+    found = AutoencoderDetector(variant, overrides=overrides, max_epochs=1).fit(sparse.csr_array(rows))
+    assert found.predict(sparse.csc_matrix(rows)).tolist() == found.predict(rows).tolist()
+
+
+def test_sparse_rows_are_never_dense_as_a_whole(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, most = sparse.csr_matrix(counts / 3), [0]  # thirds, which single precision rounds
+    for kind in (sparse.csr_matrix, sparse.csr_array):
+        spread = kind.toarray
+
+        def recorded(matrix: Any, *arguments: Any, spread: Any = spread, **options: Any) -> Any:
+            most[0] = max(most[0], matrix.shape[0])
+            return spread(matrix, *arguments, **options)
+
+        monkeypatch.setattr(kind, "toarray", recorded)
+    monkeypatch.setattr("narrows.sklearn.BATCH", 100)
+    monkeypatch.setattr("narrows.data.stores.CHUNK_BYTES", 100 * 30 * 8)
+    fitted = AutoencoderDetector(**TINY).fit(x)
+    fitted.predict(x)
+    assert 32 <= most[0] <= 200
+    monkeypatch.undo()
+    assert fitted.score_samples(x) == pytest.approx(fitted.score_samples(counts / 3))
+
+
+def test_a_directory_keeps_counts_sparse_and_refuses_other_sparse_rows(counts: np.ndarray, tmp_path: Path) -> None:
+    made = AutoencoderTransformer("mult_vae", overrides=COUNTED, max_epochs=1, directory=tmp_path)
+    fitted = made.fit(sparse.csc_matrix(counts))
+    assert fitted.run_ is not None
+    assert sparse.load_npz(fitted.run_ / "rows.npz").nnz == np.count_nonzero(counts)
+    opened = OpenRun(fitted.run_)
+    opened.find_data()
+    record = narrows.runs.run_directory.read_json(fitted.run_ / "manifest.json")
+    assert opened.data.spec.fingerprint == record["data"]["fingerprint"]
+    assert opened.model.embed(torch.from_numpy(counts).float()).numpy() == pytest.approx(
+        fitted.transform(counts), abs=1e-4
+    )
+    with pytest.raises(UserError, match=r"add overrides=\['datamodule=counts'\]"):
+        AutoencoderTransformer(**TINY, directory=tmp_path / "other").fit(sparse.csr_matrix(counts))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "sentence"),
+    [
+        (lambda x: x * np.nan, SMALL, "NaN"),
+        (lambda x: np.where(x > 1, np.inf, x), SMALL, "infinity"),
+        (lambda x: x / 2, COUNTED, "counts must be whole numbers of 0 or more"),
+        (lambda x: -x, COUNTED, "counts must be whole numbers of 0 or more"),
+        (lambda x: x * 0, COUNTED, "no counts: set source.empty=drop"),
+    ],
+)
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_what_is_no_number_or_no_count_is_refused(
+    change: Any, overrides: Any, sentence: str, form: Any, counts: np.ndarray
+) -> None:
+    made = AutoencoderTransformer("mult_vae" if overrides == COUNTED else "vae", overrides=overrides, max_epochs=1)
+    with pytest.raises(ValueError, match=sentence):
+        made.fit(form(change(counts[:60])))
 
 
 def test_a_loss_that_cannot_read_the_latent_leaves_no_run(rows: np.ndarray, tmp_path: Path) -> None:

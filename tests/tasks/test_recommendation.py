@@ -15,8 +15,8 @@ from tasks.standins import Rows, context
 
 from narrows.errors import UserError
 from narrows.tasks.base import TaskContext, run_tasks
-from narrows.tasks.measures.ranking_figures import fold_in
-from narrows.tasks.recommendation import Recommendation, recommended
+from narrows.tasks.measures.ranking_figures import best_items, fold_in
+from narrows.tasks.recommendation import Recommendation
 from narrows.types import Batch, DataSpec
 
 ITEMS = 80
@@ -123,7 +123,13 @@ def test_what_cannot_be_judged_is_said() -> None:
     assert reason == "it judges data of kind interactions, not counts"
 
 
-def test_recommended_items_are_the_best_that_were_not_seen() -> None:
-    seen = csr_matrix(np.array([[0, 1, 0, 0], [1, 0, 0, 0]]))
-    found = recommended(lambda rows: np.tile([3.0, 9, 5, 5], (2, 1)), seen, 2)
-    assert found.tolist() == [[2, 3], [1, 2]]
+def test_recommended_items_are_the_best_that_are_not_known() -> None:
+    seen = csr_matrix(np.array([[0, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]]))
+    found = list(best_items(lambda rows: np.tile([3.0, 9, 5, 5], (rows.shape[0], 1)), seen, 2))
+    assert [items.tolist() for items, _ in found] == [[2, 3], [1, 2], []]
+    assert [scores.tolist() for _, scores in found] == [[5, 5], [9, 5], []]
+    known = seen + csr_matrix(np.array([[0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]]))
+    found = list(best_items(lambda rows: np.tile([3.0, 9, 5, 5], (rows.shape[0], 1)), seen, 4, known))
+    assert [items.tolist() for items, _ in found] == [[3, 0], [2, 3], []]
+    with pytest.raises(UserError, match="not finite"):
+        next(best_items(lambda rows: np.full((rows.shape[0], 4), np.inf), seen, 2))

@@ -42,6 +42,15 @@ def test_a_continued_run_has_the_weights_of_the_uninterrupted_one(tmp_path: Path
         assert torch.equal(whole, found), f"stopped after {number} batches"
 
 
+@pytest.mark.parametrize("batches", [3, 5, 8, 17, 20])
+def test_halves_that_learn_in_turn_go_on_where_they_were(batches: int, tmp_path: Path) -> None:
+    whole, continued = (module(seed=11, alternate=[2, 1]) for _ in range(2))
+    last = tmp_path / "last.ckpt"
+    fit(whole, max_epochs=5, callbacks=[SaveAt(batches, last)])
+    fit(continued, checkpoint=last, max_epochs=5)
+    assert torch.equal(weights(whole), weights(continued))
+
+
 SCHEDULERS = {
     "halving": partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5),
     "warmup_cosine": partial(WarmUpCosine, epochs=5, warm_up=2),

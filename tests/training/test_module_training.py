@@ -23,7 +23,10 @@ from training.module_helpers import (
     weights,
 )
 
+from narrows.decoders.mlp import MLPDecoder
+from narrows.encoders.mlp import MLPEncoder
 from narrows.errors import UserError
+from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.types import Batch
@@ -147,13 +150,74 @@ def test_parameters_of_a_term_are_optimised_too() -> None:
     assert term.bias.item() < 2.0
 
 
+tied_decoder = partial(MLPDecoder, widths=[], tied=True)
+
+# ── halves in turn ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def two_optimisers(epochs: int, x: torch.Tensor, turns: tuple[int, int]) -> torch.Tensor:
+    """Alternating training, written out with an optimiser for each half; batches of ten."""
+    net = noisy().train()
+    halves = [[*net.encoder.parameters(), *net.bottleneck.parameters()], [*net.decoder.parameters()]]
+    optimizers = [torch.optim.Adam(half, lr=1e-2, weight_decay=0.1) for half in halves]
+    for epoch in range(epochs):
+        learning = 0 if epoch % sum(turns) < turns[0] else 1
+        net.encoder.train(learning == 0)  # which drops hidden values
+        for batch, rows in enumerate(torch.randperm(len(x), generator=generator(0, "order", epoch)).split(10)):
+            seed_default(5, "step", epoch * -(-len(x) // 10) + batch, 0)
+            out = net(Batch(x[rows]))
+            net.zero_grad()
+            (-out.p_x.log_prob(x[rows])).sum(1).mean().backward()
+            optimizers[learning].step()
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+def noisy() -> Autoencoder:
+    return network("deterministic", "gaussian_fixed", encoder=partial(MLPEncoder, widths=[8], dropout=0.5))
+
+
+@pytest.mark.parametrize("turns", [(1, 1), (2, 1), (1, 3)])
+def test_halves_in_turn_equal_two_optimisers(turns: tuple[int, int]) -> None:
+    data = datamodule(train=48)
+    data.setup()
+    x = torch.cat([batch.x for batch in data.ordered_loader("train")])
+    trained = module(noisy(), optimizer=partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1), seed=5, alternate=turns)
+    fit(trained, data, max_epochs=5)
+    torch.testing.assert_close(weights(trained), two_optimisers(5, x, turns), rtol=1e-4, atol=1e-5)
+    assert all(part.training for part in trained.model.modules()) or not trained.model.training
+
+
+def test_what_belongs_to_no_half_always_learns() -> None:
+    net, objective = deterministic(), LOSSES["reconstruction"]()
+    term = objective["reconstruction"]
+    term.bias = torch.nn.Parameter(torch.tensor(2.0))
+    inner = term.forward
+    term.forward = lambda out, model: inner(out, model) + term.bias.square()
+    before = {name: value.detach().clone() for name, value in net.named_parameters()}
+    fit(module(net, objective, alternate=[1, 1], clip_norm=1.0), max_epochs=1)
+    moved = {name.partition(".")[0] for name, value in net.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"encoder", "bottleneck"}
+    assert term.bias.item() < 2.0
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"accumulate": 0}, "module.accumulate must be at least 1, not 0"),
         ({"clip_norm": 0.0}, "module.clip_norm must be above 0 or null, not 0.0"),
+        ({"alternate": [3]}, r"module.alternate must be null, or for how many epochs .* \[3, 1\], not \[3\]"),
+        ({"alternate": [0, 1]}, r"not \[0, 1\]"),
+        ({"alternate": [1.5, 1]}, r"not \[1.5, 1\]"),
     ],
 )
 def test_refusals(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         AutoencoderModule(network(), LOSSES["elbo"](), optimizer=adam, scheduler=adam, **options)
+
+
+def test_halves_that_share_weights_cannot_take_turns() -> None:
+    tied = network("deterministic", encoder=partial(MLPEncoder, widths=[]), decoder=tied_decoder)
+    assert {id(p) for p in tied.decoder.parameters()} & {id(p) for p in tied.bottleneck.parameters()}
+    with pytest.raises(UserError, match="these share weights"):
+        module(tied, alternate=[1, 1])
+    module(tied)

@@ -16,6 +16,7 @@ from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
 from .dataset_files import ArrayFile as ArrayFile
 from .float_precision import Blurred as Blurred
+from .histories import Histories as Histories
 from .image_files import Frame as Frame
 from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader

@@ -184,16 +184,25 @@ class ItemTitles:
         Raises:
             UserError: a file that cannot be read, or that knows none of the items.
         """
+        known = self.read(path)
+        require(any(item in known for item in items), f"{path} holds no title of the items, such as {items[0]}")
+        titles = [known.get(item) or item for item in items]
+        counts = {title: titles.count(title) for title in {*titles} if titles.count(title) > 1} if titles else {}
+        return [f"{title} [{item}]" if title in counts else title for title, item in zip(titles, items, strict=True)]
+
+    def read(self, path: Path) -> dict[str, str]:
+        """The titles by item.
+
+        Raises:
+            UserError: a file that cannot be read, or without these columns.
+        """
         known: dict[str, str] = {}
         for chunk in whole_chunks(path, self.text or Format()):
             frame = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)
             item, title = (_resolved(name, list(frame), path) for name in (self.item, self.title))
             keys = frame[item].astype(str).str.strip()
             known |= dict(zip(keys, frame[title].astype(str).str.strip(), strict=True))
-        require(any(item in known for item in items), f"{path} holds no title of the items, such as {items[0]}")
-        titles = [known.get(item) or item for item in items]
-        counts = {title: titles.count(title) for title in {*titles} if titles.count(title) > 1} if titles else {}
-        return [f"{title} [{item}]" if title in counts else title for title, item in zip(titles, items, strict=True)]
+        return known
 
 
 def _resolved(name: Name, names: list[str], path: Path) -> str:

@@ -17,7 +17,7 @@ from narrows.loading.permitted_classes import without_foreign_loggers
 
 
 def adapt(
-    config: DictConfig, directory: str, given: Sequence[str], root: str, keep_loggers: bool
+    config: DictConfig, directory: str, given: Sequence[str], root: str, keep_loggers: bool, needed: bool = True
 ) -> tuple[dict[str, str], list[str]]:
     """The values that must change here, by key in Hydra's grammar, and the names of loggers left out.
 
@@ -27,6 +27,7 @@ def adapt(
     Args:
         given: the user's own `KEY=VALUE`, which take precedence.
         root: the folder of run directories.
+        needed: whether data that are not on this machine are refused; else their paths stay.
 
     Raises:
         UserError: the data are not on this machine.
@@ -41,7 +42,7 @@ def adapt(
         elif name == "download" and value is True and "data_dir" not in mine:
             adapted[place] = "false"
         elif is_place(place):
-            adapted |= _found(place, value, Path(directory), place in mine or name == "data_dir")
+            adapted |= _found(place, value, Path(directory), not needed or place in mine or name == "data_dir")
     kept, dropped = (config, []) if keep_loggers else without_foreign_loggers(config)
     if dropped:
         adapted["logger"] = quoted(OmegaConf.to_container(kept.logger))

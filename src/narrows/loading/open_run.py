@@ -133,8 +133,11 @@ class OpenRun:
             raise UserError(f"{self.path} stopped before its data were read: there is no model to load")
         return recorded_spec(data, str(self.path / MANIFEST))
 
-    def find_data(self, overrides: Sequence[str] = ()) -> None:
+    def find_data(self, overrides: Sequence[str] = (), needed: bool = True) -> None:
         """Change the paths of data in the config to where they are found; the user's `overrides` come last.
+
+        Args:
+            needed: whether data that are not on this machine are refused; new data need only what reads them.
 
         Raises:
             UserError: data that are not on this machine, a key that does not exist, or one that is read no more once
@@ -142,7 +145,7 @@ class OpenRun:
         """
         require_read(overrides)
         started = str(self.manifest.get("directory") or ".")
-        adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True)
+        adapted, _ = adapt(self.config, started, overrides, "outputs", keep_loggers=True, needed=needed)
         moved = [f"{key}={value}" for key, value in adapted.items() if key.startswith(("datamodule.", "tasks."))]
         for text in [*moved, *overrides]:
             override(self.config, text)

@@ -5,10 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-
 from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
@@ -20,6 +16,7 @@ from narrows.tasks.measures.ranking_figures import (
     RECALL,
     Matrix,
     Scorer,
+    best_items,
     figure_names,
     fold_in,
     lead,
@@ -133,20 +130,12 @@ class Recommendation(Task):
         assert test.held is not None
         rows = ["| user | has seen | is recommended (held out in bold) |", "|---|---|---|"]
         for user in with_judged(test.held)[: self.shown].tolist():
-            best = recommended(lambda part: reconstructions(context, part), test.x[[user]], 10)[0]
+            best, _ = next(best_items(lambda part: reconstructions(context, part), test.x[[user]], 10))
             held = set(test.held[user].indices[test.held[user].data > 0].tolist())
             seen = [names[item] for item in test.x[user].indices[:10]]
             told = [f"**{names[item]}**" if item in held else names[item] for item in best.tolist()]
             rows.append(f"| {user} | {_cell(seen)} | {_cell(told)} |")
         context.write("recommendations", "\n".join(rows))
-
-
-def recommended(scores: Scorer, seen: csr_matrix, number: int) -> NDArray[np.int64]:
-    """The `number` items of the highest scores that each user has not seen, best first, `[U, number]`; items of equal
-    score in the order of their columns."""
-    values = np.array(scores(seen), dtype=np.float64)
-    values[(seen > 0).nonzero()] = -np.inf
-    return np.argsort(-values, axis=1, kind="stable")[:, :number]
 
 
 def _cell(names: Sequence[str]) -> str:

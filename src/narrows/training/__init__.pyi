@@ -1,3 +1,4 @@
+from .alternation import Alternation as Alternation
 from .begin_resumed import BeginResumed as BeginResumed
 from .experiment import Trained as Trained
 from .fit_in_memory import Fit as Fit

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,14 +19,18 @@ from hydra.errors import HydraException
 from numpy.typing import NDArray
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from scipy import sparse
 
 from narrows.config.composition import checked, config_dir, register_resolvers, run_dir
 from narrows.config.hydra_versions import VERSION_BASE
 from narrows.config.leftovers import clear
 from narrows.config.overrides import check_overrides, explain
 from narrows.data.contents import Contents, Part
+from narrows.data.counting import Counting
 from narrows.data.datamodule import DataModule
 from narrows.data.float_precision import refuse_blurred
+from narrows.data.sparse_rows import Sparse
+from narrows.data.stores import cuts
 from narrows.errors import UserError, require
 from narrows.files import replacing
 from narrows.runs.job import Job
@@ -34,6 +39,7 @@ from narrows.training.experiment import recording, train
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import quieten
 from narrows.training.preparation import check_composition
+from narrows.types import Kind
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +62,21 @@ class Fit:
 
 @dataclass
 class Memory:
-    """Rows `[N, D]` as a source."""
+    """Rows `[N, D]` as a source: an array is held as it is, a SciPy matrix (CSR) and counts as sparse rows."""
 
-    x: NDArray[np.float32]
+    x: Any
+    kind: Kind = "vector"
+    counting: Counting | None = None
 
     def load(self) -> Contents:
-        return Contents("vector", Part(torch.from_numpy(self.x)))
+        dense = isinstance(self.x, np.ndarray) and self.kind == "vector"
+        part = Part(torch.from_numpy(self.x) if dense else Sparse(self.x))
+        return Contents(self.kind, part, counting=self.counting)
 
 
-def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path | None) -> Fit:
-    """Train on `x [N, D]` with `overrides` of `narrows train`; a tenth of the rows validates.
+def fit(x: Any, overrides: Sequence[str], directory: str | Path | None) -> Fit:
+    """Train on `x [N, D]`, an array or a SciPy matrix (CSR), with `overrides` of `narrows train`; a tenth of the rows
+    validates.
 
     The last weights are kept; no task is run and no density (`density=`) is fitted. Torch's generators and its
     deterministic mode are restored afterwards. With a `directory`, a run is written below it (config, manifest,
@@ -75,20 +86,40 @@ def fit(x: NDArray[np.floating], overrides: Sequence[str], directory: str | Path
         UserError: overrides that do not compose, or do not fit the rows or one another; rows whose numbers float32
             cannot tell apart.
     """
-    refuse_blurred([torch.from_numpy(np.array(x, dtype=np.float64))], None, "scale the rows first")
+    refuse_blurred(_in_double(x), None, "scale the rows first")
     composed, choices = composition(tuple(overrides))
     config = composed.copy()
-    rows = np.array(x, dtype=np.float32, order="C")
     with undisturbed():
         quieten()
         objective = check_composition(config)
         _require_plain_rows(config)
+        rows = _as_memory(x, config)
+        require(
+            directory is None or rows.kind == "counts" or isinstance(rows.x, np.ndarray),
+            "a run directory keeps the rows, and sparse ones only as counts: add overrides=['datamodule=counts'], or "
+            "give X.toarray() or no directory",
+        )
         job = Job(Path() if directory is None else _place(directory, choices), list(overrides), choices)
         with _silent(config) if directory is None else _recorded(config, rows, job) as record:
-            trained = train(config, objective, job, record, Memory(rows))
+            trained = train(config, objective, job, record, rows)
             if record is not None:
                 record.write_metrics(trained.module.validated)
     return Fit(trained.module.cpu(), _held(trained.data), None if record is None else record.path)
+
+
+def _in_double(x: Any) -> Iterator[torch.Tensor]:
+    """The rows in double precision, sparse ones some at a time, and only if single precision changes any of them."""
+    if not sparse.issparse(x):
+        yield torch.from_numpy(np.array(x, dtype=np.float64))
+    elif not np.array_equal(x.data, x.data.astype(np.float32)):
+        for part in cuts(x.shape, 8):
+            yield torch.from_numpy(x[part].toarray().astype(np.float64))
+
+
+def _as_memory(x: Any, config: DictConfig) -> Memory:
+    if str(config.datamodule.source._target_).endswith(".Counts"):
+        return Memory(sparse.csr_matrix(x), "counts", Counting(config.datamodule.source.empty))
+    return Memory(x if sparse.issparse(x) else np.array(x, dtype=np.float32, order="C"))
 
 
 def _place(directory: str | Path, choices: dict[str, str]) -> Path:
@@ -106,13 +137,16 @@ def _silent(config: DictConfig) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _recorded(config: DictConfig, rows: NDArray[np.float32], job: Job) -> Iterator[RunDirectory | None]:
+def _recorded(config: DictConfig, rows: Memory, job: Job) -> Iterator[RunDirectory | None]:
     """The run's directory, with the rows where its config says that they lie."""
     config.datamodule.source.path = str(job.directory / ROWS)
     with recording(config, job, config) as record:
         if record is not None:
             with replacing(record.path / ROWS) as file:
-                np.savez_compressed(file, x=rows)
+                if isinstance(rows.x, np.ndarray):
+                    np.savez_compressed(file, x=rows.x)
+                else:
+                    sparse.save_npz(file, rows.x)
         yield record
 
 
@@ -145,12 +179,20 @@ def composition(overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]
 
 def _require_plain_rows(config: DictConfig) -> None:
     source = config.datamodule.source
+    name = str(source._target_).rpartition(".")[2]
+    plain = {
+        "Arrays": lambda: source.kind in ("auto", "vector"),
+        "Counts": lambda: (
+            source.validation_path is source.train_labels is source.label.path is source.names.path is None
+            and not source.form.transpose
+        ),
+    }
     require(
-        str(source._target_).endswith(".Arrays") and source.kind in ("auto", "vector"),
-        "the rows given to fit are the data: leave datamodule=arrays and its source as they are",
+        name in plain and plain[name](),
+        "the rows given to fit are the data: leave datamodule=arrays, or datamodule=counts, and its source as they are",
     )
     require(
-        source.standardise == "none",
+        source.get("standardise", "none") == "none",
         "an estimator gives back what it was given: scale the rows before it, as make_pipeline(StandardScaler(), ...)",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
+from narrows.training.alternation import Alternation
 from narrows.training.learning_rate import end_epoch, require_followed
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
@@ -45,9 +46,10 @@ class AutoencoderModule(L.LightningModule):
         clip_norm: largest joint gradient norm of the model's parameters, and of each critic's; None does not clip.
         accumulate: batches per optimiser step.
         compile: run the model through `torch.compile`.
+        alternate: epochs in which the encoder learns, then the decoder; see `Alternation`.
 
     Raises:
-        UserError: `accumulate` below 1 or `clip_norm` not above 0.
+        UserError: `accumulate` below 1, `clip_norm` not above 0, or an `alternate` that is refused.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class AutoencoderModule(L.LightningModule):
         clip_norm: float | None = None,
         accumulate: int = 1,
         compile: bool = False,
+        alternate: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         require(accumulate >= 1, f"module.accumulate must be at least 1, not {accumulate}")
@@ -71,6 +74,7 @@ class AutoencoderModule(L.LightningModule):
         self.seed = seed
         self.clip_norm = clip_norm
         self.accumulate = accumulate
+        self._alternation = Alternation(model, alternate)
         self.latest: dict[str, float] = {}
         self.validated: dict[str, float] = {}
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
@@ -130,7 +134,8 @@ class AutoencoderModule(L.LightningModule):
         step = self.global_step
         last = not self._accumulating(batch_idx)
         with nullcontext() if last else self._gradients_kept_local():
-            out = self.model(batch)
+            with self._alternation.turn(self.current_epoch):
+                out = self.model(batch)
             out.step = step
             losses = self.objective(out, self.model)
             scale = batch.share * self._weigh(batch)
@@ -192,6 +197,7 @@ class AutoencoderModule(L.LightningModule):
     def _optimise(self) -> None:
         optimizer, weight = self._optimizer, self._weight
         self._weight = 0.0
+        self._alternation.hold(self.current_epoch)
         if weight != 1.0:
             torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], weight)
         if self.clip_norm is not None:

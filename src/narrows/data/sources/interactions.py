@@ -110,7 +110,7 @@ class Interactions:
 
     def load(self) -> Contents:
         path = existing(self.path, "source.path")
-        events = self._counted(self.form.read(path), path)
+        events = self.counted(self.form.read(path), path)
         matrix, users, said = self._rows(events, path)
         met = np.flatnonzero(np.diff(matrix.tocsc().indptr))
         matrix, items = sparse.csr_matrix(matrix[:, met]), [events.items[place] for place in met]
@@ -132,7 +132,7 @@ class Interactions:
         test = None
         if self.test.path is not None:
             place = existing(self.test.path, "source.test.path")
-            other = self._counted(self.form.read(place), place)
+            other = self.counted(self.form.read(place), place)
             rows, found, said = self._rows(known.matched(other, place, reading), place)
             reading.append(f"tested on {len(found):,} users of {printable(place.name)}{said}")
             test = Part(Sparse(rows), names=found)
@@ -146,13 +146,14 @@ class Interactions:
             reading=reading,
         )
 
-    def _counted(self, events: Events, path: Path) -> Events:
+    def counted(self, events: Events, path: Path) -> Events:
         """The interactions whose rating is high enough."""
         asked = self.min_rating is not None or self.weights
         require(
             not asked or events.rating is not None,
             f"{path} has no column of ratings, which source.{'weights' if self.weights else 'min_rating'} needs: "
-            "name it in source.form.columns.rating",
+            "name it in source.form.columns.rating"
+            + (", or set source.min_rating=null: every interaction counts" if not self.weights else ""),
         )
         if self.min_rating is None or events.rating is None:
             return events
@@ -187,7 +188,7 @@ class Interactions:
         held, matrix = self.test, known.matrix
         if held.path is not None:
             place = existing(held.path, "source.test.path")
-            other = known.matched(self._counted(self.form.read(place), place), place, reading)
+            other = known.matched(self.counted(self.form.read(place), place), place, reading)
             rest, target = matrix, known.of_same_users(self._matrix(other), other.users, reading)
         else:
             share = held.fraction

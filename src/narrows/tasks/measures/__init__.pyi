@@ -7,3 +7,4 @@ from .normal_scores import Calibration as Calibration
 from .observed_values import Statistics as Statistics
 from .reconstruction_errors import ErrorSums as ErrorSums
 from .sparse_splits import SparseSplit as SparseSplit
+from .sparse_splits import Trained as Trained

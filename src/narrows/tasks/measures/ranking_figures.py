@@ -55,6 +55,26 @@ def rank(
     return {name: np.array(values, dtype=np.float64) for name, values in found.items()}
 
 
+def best_items(
+    scores: Scorer, seen: csr_matrix, number: int, known: csr_matrix | None = None
+) -> Iterator[tuple[NDArray[np.int64], Matrix]]:
+    """For each user, in order, the items of the `number` highest scores, best first, and their scores.
+
+    What the user has `seen`, or what is above 0 in `known`, is no item for them, so there may be fewer. Items of equal
+    score come in the order of their columns.
+
+    Raises:
+        UserError: a score that is not finite.
+    """
+    known = seen if known is None else known
+    for start in range(0, seen.shape[0], CHUNK):
+        values = _without(scores(seen[start : start + CHUNK]), known[start : start + CHUNK])
+        for row in values:
+            best = np.argsort(-row, kind="stable")[:number]
+            best = best[np.isfinite(row[best])]
+            yield best, row[best]
+
+
 def figure_names(ndcg: Sequence[int] = NDCG, recall: Sequence[int] = RECALL) -> list[str]:
     """The names of the figures of `rank`."""
     return [*(f"ndcg_{k}" for k in ndcg), *(f"recall_{k}" for k in recall)]
@@ -96,19 +116,25 @@ def _masked(rows: csr_matrix, kept: NDArray[np.bool_]) -> csr_matrix:
     return part
 
 
+def _without(scores: Matrix, seen: csr_matrix) -> Matrix:
+    """The scores `[U, I]`, in double precision, those of items that users have seen being minus infinity."""
+    scores = np.array(scores, dtype=np.float64)
+    require(bool(np.isfinite(scores).all()), "a score of an item is not finite, so the items have no ranking")
+    scores[(seen > 0).nonzero()] = -np.inf
+    return scores
+
+
 Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Of every relevant item of a user, how many items are above it, and how many are above it or level with it, itself
 included; the first it shares places with is the one behind the former."""
 
 
 def _places(scores: Matrix, seen: csr_matrix, judged: csr_matrix) -> Iterator[Places]:
-    scores = np.array(scores, dtype=np.float64)
-    require(bool(np.isfinite(scores).all()), "a score of an item is not finite, so the items have no ranking")
+    scores = _without(scores, seen)
     require(
         (seen > 0).multiply(judged > 0).nnz == 0,
         "an item is to be judged that the user has already seen, which is never recommended; hold out other items",
     )
-    scores[(seen > 0).nonzero()] = -np.inf
     ascending, items = np.sort(scores, axis=1), scores.shape[1]
     for user in range(len(scores)):
         relevant = judged[user].indices[judged[user].data > 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,17 @@ from narrows.types import Batch, DataSpec
 Matrix = NDArray[np.floating]
 CHUNK = 250
 """Rows that are dense at once."""
+
+
+class Trained(Protocol):
+    """What reads rows: the context of a task, or an opened run."""
+
+    @property
+    def model(self) -> Autoencoder: ...
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        ...
 
 
 @dataclass
@@ -80,16 +91,16 @@ def unfit_for_rows(spec: DataSpec, model: Autoencoder, kinds: tuple[str, ...]) -
     return None
 
 
-def dense_batches(context: TaskContext, rows: csr_matrix) -> Iterator[Batch]:
+def dense_batches(trained: Trained, rows: csr_matrix) -> Iterator[Batch]:
     """Sparse rows as batches on the device, a few at a time; their library size is that of the rows."""
     for start in range(0, rows.shape[0], CHUNK):
         values = rows[start : start + CHUNK].toarray().astype(np.float32)
-        yield Batch(torch.from_numpy(values).to(context.device))
+        yield Batch(torch.from_numpy(values).to(trained.device))
 
 
-def read_rows(context: TaskContext, rows: csr_matrix, read: Callable[[Batch], Tensor]) -> Matrix:
+def read_rows(trained: Trained, rows: csr_matrix, read: Callable[[Batch], Tensor]) -> Matrix:
     """The results of `read` on all rows, `[N, ...]`, float32."""
-    return np.concatenate([read(batch).float().cpu().numpy() for batch in dense_batches(context, rows)])
+    return np.concatenate([read(batch).float().cpu().numpy() for batch in dense_batches(trained, rows)])
 
 
 def codes(context: TaskContext, rows: csr_matrix) -> Matrix:
@@ -103,9 +114,9 @@ def codes(context: TaskContext, rows: csr_matrix) -> Matrix:
     return found
 
 
-def reconstructions(context: TaskContext, rows: csr_matrix) -> Matrix:
+def reconstructions(trained: Trained, rows: csr_matrix) -> Matrix:
     """What the model makes of rows, `[N, D]`, dense: for a few rows at a time."""
-    return read_rows(context, rows, context.model.reconstruct)
+    return read_rows(trained, rows, trained.model.reconstruct)
 
 
 def shares(model: Autoencoder, z: Tensor, batch: Batch) -> Tensor:
