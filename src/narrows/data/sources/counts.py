@@ -110,12 +110,10 @@ class Counts:
         labels = {name: labels_of(file, places[name][2]) for name, file in files.items()}
         classes = Classes([label for label in labels.values() if label is not None], files["train"])
         parts = {name: _part(file, classes.of(labels[name])) for name, file in files.items()}
-        return Contents(
+        return Contents.of_parts(
             "counts",
-            parts["train"],
-            validation=parts.get("validation"),
-            test=parts.get("test"),
-            test_fraction=None if "test" in parts else self.test.fraction,
+            parts,
+            self.test.fraction,
             train_labels=self.train_labels,
             feature_names=features,
             class_names=classes.names,
