@@ -150,6 +150,12 @@ def test_all_figures_on_a_linear_model_are_those_of_its_components(tmp_path: Pat
         with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 100
             assert len(picture.getcolors(2**20)) > 20
+    listed = judged.texts["latent_features"].splitlines()[2:]
+    axes = truth.weight.abs().mul(torch.tensor([4.25, 0.25]).sqrt()).T
+    order = (truth.weight * torch.tensor([4.25, 0.25]).sqrt()).square().sum(0).argsort(descending=True)
+    for line, unit in zip(listed, order.tolist(), strict=True):
+        assert line.split(" | ")[2].removesuffix(" |").split()[0] == names[int(axes[unit].argmax())]
+        assert set(line.split(" | ")[1].split()) == set(names)
     assert judged.warnings == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +25,8 @@ STEPS = 9
 REACH = 2.5
 PAIRS = 3
 RANKS = 60
+LISTED = 8
+"""Features of each latent in words."""
 
 
 def draw(
@@ -34,13 +37,16 @@ def draw(
     test: dict[str, NDArray],
     shown: int,
 ) -> None:
-    """Draw all pictures, for the `shown` latents that change the output most; `codes` `[N, K]` are of training rows."""
+    """Draw all pictures, for the `shown` latents that change the output most; `codes` `[N, K]` are of training rows.
+    Where features have names, `latent_features` lists the first of each latent: the marker genes of cells."""
     variation = ours.energy.mean(0)
     order = np.argsort(-variation, kind="stable")[:shown]
     shares = variation / max(float(variation.sum()), 1e-30)
     names = [f"z{unit} ({shares[unit]:.0%})" for unit in order]
     context.show("sensitivity", _ranking(variation, theirs, len(ours.energy)))
     context.show("latent_saliency", _saliency(context.spec, ours, theirs, order, names))
+    if context.spec.feature_names is not None:
+        context.write("latent_features", _listed(context.spec.feature_names, ours, order, names))
     context.show("latent_traversal", _traversal(context, codes, test, order, names))
     context.show("interpolation", _interpolation(context, test))
 
@@ -74,6 +80,16 @@ def _saliency(
     rows = [(f"{name}: {latents}" if "it" in name else name, values) for name, values in _padded(rows)]
     ranks = [str(rank + 1) for rank in range(len(order))]
     return canvas.heat_maps(rows, title, spec.feature_names, "rank", ranks, (0.0, 1.0))
+
+
+def _listed(features: Sequence[str], ours: Sensitivity, order: NDArray, names: list[str]) -> str:
+    """A Markdown table of the features that drive each latent most, and of those that it moves most."""
+    lines = ["| latent (share) | inputs that drive it | values it moves |", "|---|---|---|"]
+    for unit, name in zip(order, names, strict=True):
+        most = (np.argsort(-of[unit], kind="stable")[:LISTED] for of in (ours.driving, ours.moved))
+        cells = (" ".join(features[place] for place in places).replace("|", "/") for places in most)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _strongest(weights: Matrix, count: int) -> Matrix:
