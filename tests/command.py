@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -148,6 +149,13 @@ def run_command(*arguments: str, cwd: Path, env: dict[str, str] | None = None, t
         [str(COMMAND), *arguments], cwd=cwd, env=surroundings, capture_output=True, text=True, timeout=timeout
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def free_port() -> str:
+    """A port that no other job of two processes has, as `MASTER_PORT`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def run_directories(root: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from scipy import io, sparse
 from sklearn.datasets import dump_svmlight_file
 
 from narrows.data import Beside, CountForm, Counts, DataModule, Format, HeldOutCounts, Sparse
+from narrows.data.counted import most_variable
 from narrows.errors import UserError
 
 ROWS, WIDTH = 30, 6
@@ -182,6 +183,32 @@ def test_a_number_of_rows_is_held_out(tmp_path: Path) -> None:
     for wrong in (0, 1, 1.5, ROWS):
         with pytest.raises(UserError, match="test="):
             loaded(Counts(str(tmp_path / "x.npy"), test=HeldOutCounts(fraction=wrong)))
+
+
+def test_the_most_variable_features_are_kept_by_the_training_rows(tmp_path: Path) -> None:
+    """Against the definition, on the dense matrix; the test rows, where another feature varies most, are not asked."""
+    x = counts(1, 60)
+    x[:30:2, 3] += 6
+    x[1:31:5, 1] += 9
+    x[45:, 5] += np.arange(15) * 9
+    x[:, 1] += 1  # no row is without counts
+    np.savez(tmp_path / "all.npz", x=x[:45], genes=FEATURES)
+    np.savez(tmp_path / "test.npz", x=x[45:], genes=FEATURES)
+    test = HeldOutCounts(path=str(tmp_path / "test.npz"))
+    data = DataModule(Counts(str(tmp_path / "all.npz"), variable=2, test=test), batch_size=8, validation=5)
+    data.setup()
+    assert data.spec.feature_names == ["bee", "dog"]
+    assert data.spec.shape == (2,)
+    assert "2 of 6 features kept, which vary most over the training rows" in data.reading
+    assert np.array_equal(data.part("test").x.matrix.toarray(), x[45:, [1, 3]])
+    train = x[:45].astype(float)
+    mean = train.sum(1, keepdims=True) * train.sum(0) / train.sum()
+    residual = ((train - mean) / np.sqrt(mean + mean**2 / 100)).clip(-np.sqrt(45), np.sqrt(45))
+    order = np.argsort(-residual.var(0))
+    for number in (1, 3, 99):
+        assert most_variable(sparse.csr_matrix(x[:45]), number).tolist() == sorted(order[:number].tolist())
+    with pytest.raises(UserError, match="variable=0 is no number of features of at least 1"):
+        Counts("here", variable=0)
 
 
 def bad(change: Callable[[Any], Any]) -> Callable[[Path], None]:

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from narrows.data import DataModule, Documents, Format, HeldOutDocuments, Vocabulary, Words
 from narrows.errors import UserError
-from narrows.loading import recorded_vocabulary
+from narrows.loading import recorded_by_the_data
 
 WORDS = [f"word{place:02}" for place in range(40)] + ["the", "and"]
 
@@ -154,8 +154,8 @@ def test_a_kept_vocabulary_counts_new_texts_and_the_words_it_does_not_know(tmp_p
     lines(tmp_path / "x.txt")
     data = DataModule(Documents(str(tmp_path / "x.txt"), words=Words(stop_words=["the"], min_df=2)))
     data.setup()
-    recorded_vocabulary.save(data, tmp_path)
-    found = recorded_vocabulary.load(tmp_path)
+    recorded_by_the_data.save(data, tmp_path)
+    found = recorded_by_the_data.load_vocabulary(tmp_path)
     assert found == data.vocabulary
     counts, unknown = found.count(["Word00 the zebra word00 yak", "word01", "Zebra the"])
     assert unknown == 2
@@ -185,7 +185,7 @@ def test_a_damaged_vocabulary_is_refused(text: str | None, sentence: str, tmp_pa
     if text is not None:
         (tmp_path / "vocabulary.json").write_text(text)
     with pytest.raises(UserError, match=sentence) as found:
-        recorded_vocabulary.load(tmp_path)
+        recorded_by_the_data.load_vocabulary(tmp_path)
     assert "\n" not in str(found.value)
 
 

@@ -10,7 +10,7 @@ from resume_runs import SETTINGS
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    server = Server()
+    server = Server("narrows.training.experiment")  # or every run of a child would import it: half of a small one
     yield server
     server.close()
 

@@ -13,7 +13,7 @@ import torch
 from command import NARROW, NO_TASKS, TINY, manifest, only_run, run_in_process
 from scipy import sparse
 
-from narrows.loading import OpenRun, recorded_vocabulary
+from narrows.loading import OpenRun, recorded_by_the_data
 
 ROWS, WIDTH = 120, 45
 PLAIN = ("likelihood=gaussian", "input=identity", "variant=undercomplete", *NARROW)
@@ -77,7 +77,7 @@ def test_a_folder_of_texts_trains_with_one_command_and_keeps_its_words(
     assert record["reading"][1].startswith("vocabulary: ")
     monkeypatch.chdir(tmp_path)  # as from anywhere else
     found_again = opened(run)
-    vocabulary = recorded_vocabulary.load(run)
+    vocabulary = recorded_by_the_data.load_vocabulary(run)
     assert vocabulary.words == found_again.data.spec.feature_names == record["data"]["feature_names"]
     counts, unknown = vocabulary.count(["word1 word1 unheard"])
     assert unknown == 1

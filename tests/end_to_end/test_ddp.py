@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
-from command import NARROW, only_run, run_command, run_in_process
+from command import NARROW, free_port, only_run, run_command, run_in_process
 
 # 1455 training examples, of whose last batch of 3 one process has 2, and chunks of 45 test examples: nothing
 # divides evenly. A small sigma makes the figures depend on what was learned.
@@ -65,12 +64,6 @@ def history(run: Path) -> dict[tuple[str, str], float]:
 
 def rows(run: Path, stage: str, rank: int) -> list[int]:
     return [int(line) for line in (run / f"{stage}_{rank}.rows").read_text().split()]
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def in_two_processes(place: Path, *overrides: str) -> Path:

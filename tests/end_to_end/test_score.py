@@ -20,7 +20,7 @@ from narrows.commands import score
 from narrows.data.table_columns import to_cells
 from narrows.data.table_files import read_chunks
 from narrows.data.table_format import Format
-from narrows.loading import OpenRun, recorded_table_encoding
+from narrows.loading import OpenRun, recorded_by_the_data
 from narrows.tasks.measures.reconstruction_errors import example_mse
 
 TABLE = (
@@ -102,7 +102,7 @@ def test_what_is_appended_is_what_the_model_gives(place: Path, capsys: pytest.Ca
     pd.testing.assert_frame_equal(found[list(new)], pd.read_csv("new.csv"))
     assert found["problem"].isna().all()
 
-    model, encoding = narrows.load("run"), recorded_table_encoding.load(Path("run"))
+    model, encoding = narrows.load("run"), recorded_by_the_data.load_encoding(Path("run"))
     (chunk,) = read_chunks(Path("new.csv"), Format())
     cells = to_cells(chunk.known, encoding.columns)
     x, observed = encoding.encode(cells.values, cells.missing)

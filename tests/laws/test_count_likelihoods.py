@@ -117,6 +117,20 @@ def test_both_formulas_of_the_negative_binomial_are_one_function() -> None:
         torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-8, atol=1e-8)
 
 
+def test_what_is_computed_of_all_counts_at_once_is_what_is_of_those_above_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiled step and a GPU do the one, the CPU the other: values, and gradients by rates and dispersions."""
+    likelihood = built("negative_binomial_class")
+    logits, draws = params_of(likelihood).requires_grad_(), torch.stack([ROWS, ROWS.flip(1)])
+    found = []
+    for whole in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda whole=whole: whole)
+        nats = likelihood(logits, given_of()).log_prob(draws)
+        found.append((nats, *torch.autograd.grad(nats.cos().sum(), [logits, likelihood.log_inverse_dispersion])))
+    assert found[0][0].shape == draws.shape
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_the_zero_inflated_is_the_mixture_it_says() -> None:
     likelihood = built("zinb")
     params, given = params_of(likelihood), given_of()

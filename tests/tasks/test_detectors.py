@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tasks.standins import Rows, context, zero_model
 
 from narrows.tasks.base import TaskContext
+from narrows.tasks.classics import anomaly_detectors
 from narrows.tasks.classics.anomaly_detectors import NAMES, fit_detectors
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.types import Batch
@@ -51,6 +53,25 @@ def test_each_against_its_definition() -> None:
     axis = torch.linalg.svd(train - train.mean(0)).Vh[0]
     residual = centred - (centred @ axis)[:, None] * axis
     assert found["pca"] == pytest.approx(residual.square().mean(1).numpy(), rel=1e-4)
+
+
+def test_counts_stay_sparse_and_are_ranked_alike(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    # Weights, of which no two distances are equal, and half of them 0.
+    train, x = (torch.randn(rows, 9).relu() for rows in (60, 15))
+
+    def scores(kind: str) -> dict[str, np.ndarray]:
+        data = Rows({"train": Batch(train)}, kind=kind)
+        fitted = fit_detectors(context(zero_model(data), data), NAMES, None, None)
+        return {name: score(Batch(x)) for name, score in fitted.items()}
+
+    dense = scores("vector")
+    monkeypatch.setattr(anomaly_detectors, "gather_training", None)
+    with caplog.at_level(logging.INFO):
+        sparse = scores("counts")
+    assert set(dense) - set(sparse) == {"mahalanobis", "ecod"} & set(dense)
+    assert "Mahalanobis and ECOD left out: sparse rows would be filled with zeros for them" in caplog.messages
+    for name, values in sparse.items():
+        assert values == pytest.approx(dense[name], rel=1e-4, abs=1e-6), name
 
 
 def test_pca_that_would_be_exact_keeps_nine_tenths_of_the_variance() -> None:

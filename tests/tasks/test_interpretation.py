@@ -12,6 +12,7 @@ import torch
 from instances import BOTTLENECKS, IMAGE, SERIES
 from instances import model as small_model
 from PIL import Image
+from tasks.counts import known
 from tasks.standins import PPCA, Rows, context
 from torch import nn
 
@@ -150,6 +151,12 @@ def test_all_figures_on_a_linear_model_are_those_of_its_components(tmp_path: Pat
         with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             assert min(picture.size) > 100
             assert len(picture.getcolors(2**20)) > 20
+    listed = judged.texts["latent_features"].splitlines()[2:]
+    axes = truth.weight.abs().mul(torch.tensor([4.25, 0.25]).sqrt()).T
+    order = (truth.weight * torch.tensor([4.25, 0.25]).sqrt()).square().sum(0).argsort(descending=True)
+    for line, unit in zip(listed, order.tolist(), strict=True):
+        assert line.split(" | ")[2].removesuffix(" |").split()[0] == names[int(axes[unit].argmax())]
+        assert set(line.split(" | ")[1].split()) == set(names)
     assert judged.warnings == []
 
 
@@ -160,6 +167,31 @@ def test_without_classes_there_is_no_arithmetic_and_the_answer_is_the_same_every
     found = run_tasks({"i": task}, context(truth.model(), rows))
     assert not [key for key in found if "arithmetic" in key or "judge" in key]
     assert run_tasks({"i": task}, context(truth.model(), rows)) == found
+
+
+def test_counts_are_decoded_at_their_own_library_sizes() -> None:
+    """Rows of 5 to 500 counts, of two kinds of shares: at sizes that are drawn, no row would be rebuilt."""
+    drawn = torch.Generator().manual_seed(0)
+    kinds = torch.tensor([[0.4, 0.4, 0.1, 0.1], [0.1, 0.1, 0.4, 0.4]])
+
+    def split(n: int) -> Batch:
+        label, total = torch.arange(n) % 2, torch.randint(5, 500, (n, 1), generator=drawn)
+        return Batch(torch.poisson(total * kinds[label], generator=drawn), label=label)
+
+    splits = {name: split(n) for name, n in (("train", 200), ("validation", 80), ("test", 80))}
+    data = Rows(splits, num_classes=2, kind="counts", value_range=(0.0, math.inf), totals=(5.0, 1.0))
+
+    def second_half(x: torch.Tensor) -> torch.Tensor:
+        return x[:, 2:].sum(1, keepdim=True) / x.sum(1, keepdim=True).clamp_min(1)
+
+    def shares(z: torch.Tensor) -> torch.Tensor:
+        return torch.cat([1 - z, 1 - z, z, z], 1).clamp(0.01, 0.99)
+
+    judged = [context(known(data.spec, second_half, 1, shares), data) for _ in range(2)]
+    found = [run_tasks({"i": Interpretation(examples=20)}, each) for each in judged]
+    assert judged[0].warnings == []
+    assert found[0] == found[1], "nothing is drawn"
+    assert found[0]["test/interpretation/arithmetic"] > 0.8
 
 
 def test_arithmetic_of_permuted_labels_is_chance() -> None:

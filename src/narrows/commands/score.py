@@ -115,10 +115,10 @@ def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> 
     import numpy as np
 
     from narrows.config.building import build
-    from narrows.loading import recorded_table_encoding
+    from narrows.loading import recorded_by_the_data
     from narrows.tasks.measures.normal_scores import calibrate
 
-    encoding, model = recorded_table_encoding.load(run.path), run.model
+    encoding, model = recorded_by_the_data.load_encoding(run.path), run.model
     require(model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack")
     run.find_data(overrides)
     model.to(run.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -150,6 +150,17 @@ class Contents:
     reading: list[str] = field(default_factory=list)
     """One or two lines that say how the files were read (what was found, skipped, chosen), which every run prints
     before training and records: "images: 60 of 3 classes (0 cat, 1 dog, 2 fish), 32x32"."""
+
+    @classmethod
+    def of_parts(cls, kind: Kind, parts: Mapping[str, Part], fraction: float | int | None, **told: Any) -> Contents:
+        """The contents of these official parts, by name; of the other fields `told` has some.
+
+        Args:
+            fraction: the `test_fraction`, where no test part is among them.
+        """
+        test = parts.get("test")
+        fraction = fraction if test is None else None
+        return cls(kind, parts["train"], parts.get("validation"), test, fraction, **told)
 
     def parts(self) -> dict[str, Part]:
         """The parts that exist, by name."""

@@ -21,6 +21,8 @@ from narrows.types import COUNTED
 
 SHOWN = 5
 """Empty rows that are named."""
+CHUNK = 200
+"""Rows that are dense at once."""
 
 
 def require_counts(matrix: Any, where: str, names: Sequence[str] | None = None, *, whole: bool = True) -> None:
@@ -63,8 +65,8 @@ def held_sparse(contents: Contents) -> Contents:
 
 
 def prepare(contents: Contents, splits: dict[str, Split], said: list[str]) -> tuple[dict[str, Split], list[str] | None]:
-    """The splits with the words that the training documents chose and without the empty rows that are dropped; and the
-    names of the features. What was done is added to `said`.
+    """The splits with the words or other features that the training rows chose and without the empty rows that are
+    dropped; and the names of the features. What was done is added to `said`.
 
     Raises:
         UserError: empty rows that are refused; no word that is frequent enough.
@@ -76,6 +78,12 @@ def prepare(contents: Contents, splits: dict[str, Split], said: list[str]) -> tu
         met = len(names or ())
         names = [names[column] for column in kept] if names else None
         said.append(f"vocabulary: {len(kept):,} words of the training documents, of {met:,} in all documents")
+    if counting.variable is not None:
+        train = matrix_of(splits["train"])
+        columns = most_variable(train, counting.variable)
+        splits = _each(splits, lambda store: Sparse(_sparse(store).matrix[:, columns]))
+        names = [names[column] for column in columns] if names else None
+        said.append(f"{len(columns):,} of {train.shape[1]:,} features kept, which vary most over the training rows")
     splits = {name: _without_empty(name, split, counting.empty, said) for name, split in splits.items()}
     train = matrix_of(splits["train"])
     unmet = train.shape[1] - len(np.unique(train.indices))
@@ -83,6 +91,26 @@ def prepare(contents: Contents, splits: dict[str, Split], said: list[str]) -> tu
         verb = "is" if unmet == 1 else "are"
         said.append(f"{unmet:,} of {train.shape[1]:,} features {verb} 0 in every training row, and kept")
     return splits, names
+
+
+def most_variable(matrix: Any, number: int) -> NDArray[np.int64]:
+    """The columns of counts `[N, D]`, CSR, whose Pearson residuals vary most, in their order.
+
+    A residual is `(x - mu) / sqrt(mu + mu^2 / 100)`, with mu the share of the column in all counts times the row's sum,
+    and at most sqrt(N) in size: "Analytic Pearson residuals for normalization of single-cell RNA-seq UMI data" (Lause
+    et al., 2021, https://doi.org/10.1186/s13059-021-02451-7).
+    """
+    rows, sums = matrix.shape[0], np.asarray(matrix.sum(0, dtype=np.float64)).ravel()
+    first, second = np.zeros_like(sums), np.zeros_like(sums)
+    for start in range(0, rows, CHUNK):
+        part = matrix[start : start + CHUNK].toarray().astype(np.float64)
+        mean = part.sum(1, keepdims=True) * (sums / max(sums.sum(), 1.0))
+        residual = (part - mean) / np.sqrt(np.maximum(mean + mean**2 / 100, 1e-300))
+        residual = residual.clip(-np.sqrt(rows), np.sqrt(rows))
+        first += residual.sum(0)
+        second += np.square(residual).sum(0)
+    variance = second / rows - np.square(first / rows)
+    return np.sort(np.argsort(-variance, kind="stable")[:number])
 
 
 def fold_in(contents: Contents, splits: dict[str, Split], seed: int) -> dict[str, Split]:

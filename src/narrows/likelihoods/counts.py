@@ -103,6 +103,11 @@ class MultinomialLikelihood(CountLikelihood):
     def __init__(self, spec: DataSpec, *, coefficient: bool = True) -> None:
         super().__init__(spec)
         self.coefficient = coefficient
+        if not coefficient:
+            self.remark = (
+                "nats leave out the multinomial's coefficient, as published ones do: they rank models and are no "
+                "-log p(x); with likelihood.coefficient=true they are"
+            )
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         logits = at_least_single(params)

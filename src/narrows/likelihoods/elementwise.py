@@ -41,6 +41,8 @@ class Likelihood(nn.Module):
     """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
+    remark: str | None = None
+    """What must be known to read its nats, if anything; a run says it."""
 
     if TYPE_CHECKING:
 

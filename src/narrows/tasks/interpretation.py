@@ -21,13 +21,13 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
-from narrows.tasks.interpretation_pictures import Sensitivity, decoded
+from narrows.tasks.interpretation_pictures import Sensitivity, decoded, told
 from narrows.tasks.measures import jacobians
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
 from narrows.tasks.measures.latent_paths import class_means, fit_judge, other_classes, shift
 from narrows.tasks.measures.standard_errors import bootstrap, with_error
-from narrows.types import Batch, DataSpec, QuantizedLatent
+from narrows.types import COUNTED, Batch, DataSpec, QuantizedLatent
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ class Interpretation(Task):
 
     Pictures: `sensitivity` (the shares, ranked), `latent_saliency` (what each of the first latents moves, and which
     inputs drive it; the classics' components), `latent_traversal`, `interpolation` (linear, spherical, and of the raw
-    values). Data whose factors are known are for task disentanglement.
+    values). Where features have names, the text `latent_features` lists those that drive each of the first latents
+    most, such as the marker genes of cells. Data whose factors are known are for task disentanglement.
 
     Args:
         examples: test examples at which derivatives are taken.
@@ -118,10 +119,12 @@ class Interpretation(Task):
             readers["label"] = labels
         if split != "train":
             readers["raw"] = lambda batch: classics.flat(batch.x, batch.observed)
+            if context.spec.kind in COUNTED:
+                readers["total"] = _totals
         return read_split(context, split, readers, positions)
 
     def _compare(self, context: TaskContext, classics: Classics, test: dict[str, NDArray]) -> None:
-        guess = decoded(context, test[MODEL], test.get("label")).reshape(test["raw"].shape)
+        guess = decoded(context, test[MODEL], told(test)).reshape(test["raw"].shape)
         model, mean = (float(np.square(rows - test["raw"]).mean()) for rows in (guess, classics.mean))
         context.warn_if_worse_than_mean("the model is", "test MSE", model, mean)
 
@@ -137,18 +140,25 @@ class Interpretation(Task):
         held_out = self._read(context, classics, "validation", positions)
         judge = fit_judge(held_out["raw"], held_out["label"], context.seed)
         found = {MODEL: {"judge_accuracy": float((judge(test["raw"]) == test["label"]).mean())}}
-        back: dict[str, Callable[[Matrix], Matrix]] = {
-            MODEL: lambda codes: decoded(context, codes, None).reshape(len(codes), -1),
-            "pca": classics.pca.inverse_transform,
+        back: dict[str, Callable[[Matrix, NDArray], Matrix]] = {
+            MODEL: lambda codes, known: decoded(context, codes, told(test, known)).reshape(len(codes), -1),
+            "pca": lambda codes, known: classics.pca.inverse_transform(codes),
         }
         for kind, decode in back.items():
             means = class_means(train[kind], train["label"], classes)
             known = np.isfinite(means[test["label"]]).all(1)
             label = test["label"][known]
             target = other_classes(label, means, context.seed)
-            hits = (judge(decode(shift(test[kind][known], label, target, means))) == target).astype(np.float64)
+            hits = (judge(decode(shift(test[kind][known], label, target, means), known)) == target).astype(np.float64)
             found.setdefault(kind, {}).update(with_error("arithmetic", hits))
         return found
+
+
+def _totals(batch: Batch) -> NDArray[np.floating]:
+    """Library sizes, `[B]`."""
+    total = batch.given.total
+    assert total is not None
+    return total.cpu().numpy()
 
 
 def ranked(variation: Matrix) -> dict[str, float]:

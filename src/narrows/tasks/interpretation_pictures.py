@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,18 +13,20 @@ from narrows.compare.figure_names import MODEL
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture, Row
 from narrows.drawing.embeddings_and_error_bars import Curve, curves
-from narrows.drawing.examples import layout_of, paths, rolls
+from narrows.drawing.examples import features, layout_of, paths, rolls
 from narrows.random import generator
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures import latent_paths
 from narrows.tasks.measures.embeddings import Matrix
-from narrows.types import DataSpec
+from narrows.types import DataSpec, Given
 
 CHUNK = 500
 STEPS = 9
 REACH = 2.5
 PAIRS = 3
 RANKS = 60
+LISTED = 8
+"""Features of each latent in words."""
 
 
 def draw(
@@ -34,13 +37,16 @@ def draw(
     test: dict[str, NDArray],
     shown: int,
 ) -> None:
-    """Draw all pictures, for the `shown` latents that change the output most; `codes` `[N, K]` are of training rows."""
+    """Draw all pictures, for the `shown` latents that change the output most; `codes` `[N, K]` are of training rows.
+    Where features have names, `latent_features` lists the first of each latent: the marker genes of cells."""
     variation = ours.energy.mean(0)
     order = np.argsort(-variation, kind="stable")[:shown]
     shares = variation / max(float(variation.sum()), 1e-30)
     names = [f"z{unit} ({shares[unit]:.0%})" for unit in order]
     context.show("sensitivity", _ranking(variation, theirs, len(ours.energy)))
     context.show("latent_saliency", _saliency(context.spec, ours, theirs, order, names))
+    if context.spec.feature_names is not None:
+        context.write("latent_features", _listed(context.spec.feature_names, ours, order, names))
     context.show("latent_traversal", _traversal(context, codes, test, order, names))
     context.show("interpolation", _interpolation(context, test))
 
@@ -73,7 +79,18 @@ def _saliency(
     latents = ", ".join(names)
     rows = [(f"{name}: {latents}" if "it" in name else name, values) for name, values in _padded(rows)]
     ranks = [str(rank + 1) for rank in range(len(order))]
-    return canvas.heat_maps(rows, title, spec.feature_names, "rank", ranks, (0.0, 1.0))
+    rows, shown = features(rows, spec)
+    return canvas.heat_maps(rows, title, shown, "rank", ranks, (0.0, 1.0))
+
+
+def _listed(named: Sequence[str], ours: Sensitivity, order: NDArray, names: list[str]) -> str:
+    """A Markdown table of the features that drive each latent most, and of those that it moves most."""
+    lines = ["| latent (share) | inputs that drive it | values it moves |", "|---|---|---|"]
+    for unit, name in zip(order, names, strict=True):
+        most = (np.argsort(-of[unit], kind="stable")[:LISTED] for of in (ours.driving, ours.moved))
+        cells = (" ".join(named[place] for place in places).replace("|", "/") for places in most)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _strongest(weights: Matrix, count: int) -> Matrix:
@@ -97,7 +114,7 @@ def _traversal(
     for unit, name in zip(order, names, strict=True):
         way = np.repeat(test[MODEL][:1], STEPS, axis=0)
         way[:, unit] = mean[unit] + steps * spread[unit]
-        rows.append((name, decoded(context, way, _repeated(test, 0, STEPS))))
+        rows.append((name, decoded(context, way, told(test, np.zeros(STEPS, int)))))
     title = "One test example, one latent moved from -2.5 to 2.5 standard deviations about its mean (share)"
     return paths(rows, steps.tolist(), context.spec, title, "-2.5 to 2.5 sd")
 
@@ -109,9 +126,9 @@ def _interpolation(context: TaskContext, test: dict[str, NDArray]) -> Picture:
     for first, last in _pairs(test, context.seed)[:pairs]:
         start, end = (torch.from_numpy(test[MODEL][place]) for place in (first, last))
         ends = f" {test['label'][first]} to {test['label'][last]}" if "label" in test else ""
-        told = _repeated(test, first, STEPS)
+        given = told(test, np.full(STEPS, first))
         for name, way in (("linear", latent_paths.linear), ("spherical", latent_paths.spherical)):
-            rows.append((f"{name}{ends}", decoded(context, way(start, end, STEPS).numpy(), told)))
+            rows.append((f"{name}{ends}", decoded(context, way(start, end, STEPS).numpy(), given)))
         raw, other = (torch.from_numpy(test["raw"][place]) for place in (first, last))
         mixed = latent_paths.linear(raw, other, STEPS)
         rows.append(("raw values", mixed.numpy().reshape(-1, *context.spec.shape)))
@@ -133,10 +150,6 @@ def _pairs(test: dict[str, NDArray], seed: int) -> list[tuple[int, int]]:
     return found or [(0, len(test["raw"]) - 1)]
 
 
-def _repeated(test: dict[str, NDArray], place: int, times: int) -> NDArray | None:
-    return np.repeat(test["label"][place : place + 1], times) if "label" in test else None
-
-
 @dataclass
 class Sensitivity:
     """How much each latent changes the output, and how much inputs change it; by latent, in the model's order."""
@@ -149,13 +162,17 @@ class Sensitivity:
     """`[K, D]`: root mean square over examples of `sd(x_j) dz_k/dx_j / sd_k`."""
 
 
-def decoded(context: TaskContext, codes: Matrix, label: NDArray | None) -> Matrix:
-    """Means of p(x|z) at flattened latents `[N, K]`, `[N, *shape]`; a conditional model reads `label [N]`."""
+def told(rows: dict[str, NDArray], places: NDArray | slice = slice(None)) -> dict[str, NDArray]:
+    """What p(x|z) is given besides z of the rows at these places: labels, and library sizes of counts."""
+    return {name: rows[name][places] for name in ("label", "total") if name in rows}
+
+
+def decoded(context: TaskContext, codes: Matrix, given: dict[str, NDArray]) -> Matrix:
+    """Means of p(x|z) at flattened latents `[N, K]`, `[N, *shape]`, for what is `told` of each, `[N]`."""
     parts = []
     for start in range(0, len(codes), CHUNK):
         z = torch.as_tensor(codes[start : start + CHUNK], dtype=torch.float32, device=context.device)
-        told = None if label is None else torch.as_tensor(label[start : start + CHUNK], device=context.device)
+        own = {name: torch.as_tensor(v[start : start + CHUNK], device=context.device) for name, v in given.items()}
         latents = z.reshape(-1, *context.model.latent_shape)
-        given = replace(context.model.usual(len(z)), label=told)
-        parts.append(context.model.point_at(latents, given).float().cpu().numpy())
+        parts.append(context.model.point_at(latents, Given(**own)).float().cpu().numpy())
     return np.concatenate(parts)

@@ -24,7 +24,7 @@ from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, first_line, is_out_of_memory, naming, require
 from narrows.files import write_atomically
-from narrows.loading import fitted_density, recorded_table_encoding, recorded_vocabulary
+from narrows.loading import fitted_density, recorded_by_the_data
 from narrows.loading.model_from_config import checkpoint_path, read_weights, untrained
 from narrows.losses import Objective
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
@@ -117,8 +117,7 @@ def train(
         if open_keys(config):
             _record_numbers(record, job, ready.config)
         record.update(data=data.spec.to_dict(), reading=data.reading)
-        record.do(partial(recorded_table_encoding.save, data, record.path))
-        record.do(partial(recorded_vocabulary.save, data, record.path))
+        record.do(partial(recorded_by_the_data.save, data, record.path))
         record.update(parameters=_announced(job, ready))
     config = ready.config
     if ready.start.path is None:

@@ -35,7 +35,7 @@ from narrows.training.library_options import check_scheduler_options, fast_dev_r
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import check_trainer, make_trainer
 from narrows.training.starting_point import StartingPoint
-from narrows.types import COUNTED
+from narrows.types import COUNTED, DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +84,26 @@ def prepare(
     for task in tasks.values():
         task.check(data.spec)
     model = build_model(config if start.path is None else without_start(config.copy()), data.spec)
-    if record is not None and data.spec.kind in COUNTED and not isinstance(model.likelihood, CountLikelihood):
-        log.warning(
-            "likelihood %s judges counts as real numbers: its means may lie below 0, and its figures do not compare "
-            "with those of likelihood=multinomial (documents, items) or negative_binomial (genes)",
-            type(model.likelihood).__name__,
-        )
+    if record is not None:
+        _say_of_likelihood(model.likelihood, data.spec)
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
     module = build_module(config, model, objective)
     starting_point.require_fit(start, module, data, trainer)
     run_length.keep(start, module, job)
     return Prepared(config, trainer, module, data, tasks, density, start, begin)
+
+
+def _say_of_likelihood(likelihood: Likelihood, spec: DataSpec) -> None:
+    """What a reader of its nats must know."""
+    if spec.kind in COUNTED and not isinstance(likelihood, CountLikelihood):
+        log.warning(
+            "likelihood %s judges counts as real numbers: its means may lie below 0, and its figures do not compare "
+            "with those of likelihood=multinomial (documents, items) or negative_binomial (genes)",
+            type(likelihood).__name__,
+        )
+    if likelihood.remark is not None:
+        log.info("%s", likelihood.remark)
 
 
 def check_composition(config: DictConfig) -> Objective:

@@ -122,12 +122,10 @@ class Arrays:
                 one.kind == kind,
                 f"{files[part]} holds {one.kind} data, but {path} {kind} data: the {part} split must be alike",
             )
-        return Contents(
+        return Contents.of_parts(
             kind,
-            read["train"].part,
-            validation=read["validation"].part if "validation" in read else None,
-            test=read["test"].part if "test" in read else None,
-            test_fraction=None if "test" in read else self.test.fraction,
+            {name: one.part for name, one in read.items()},
+            self.test.fraction,
             train_labels=self.train_labels,
             standardise=self.standardise,
             reading=describe(read, names),

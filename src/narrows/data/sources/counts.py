@@ -69,6 +69,8 @@ class Counts:
         label: where the labels are.
         names: where the names of the features are.
         empty: what becomes of rows without any count: refuse, drop or keep.
+        variable: how many features are kept, those that vary most over training rows (see `most_variable` in
+            `narrows.data.counted`); null for all.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
         validation_path: another file to validate on.
 
@@ -82,6 +84,7 @@ class Counts:
         label: Beside | None = None,
         names: Beside | None = None,
         empty: Empty = "refuse",
+        variable: int | None = None,
         train_labels: Sequence[int] | None = None,
         form: CountForm | None = None,
         validation_path: str | None = None,
@@ -90,7 +93,7 @@ class Counts:
         self.path = path
         self.label = label or Beside()
         self.names = names or Beside()
-        self.counting = Counting(empty)
+        self.counting = Counting(empty, variable=variable)
         self.train_labels = train_labels
         self.form = form or CountForm()
         self.validation_path = validation_path
@@ -110,12 +113,10 @@ class Counts:
         labels = {name: labels_of(file, places[name][2]) for name, file in files.items()}
         classes = Classes([label for label in labels.values() if label is not None], files["train"])
         parts = {name: _part(file, classes.of(labels[name])) for name, file in files.items()}
-        return Contents(
+        return Contents.of_parts(
             "counts",
-            parts["train"],
-            validation=parts.get("validation"),
-            test=parts.get("test"),
-            test_fraction=None if "test" in parts else self.test.fraction,
+            parts,
+            self.test.fraction,
             train_labels=self.train_labels,
             feature_names=features,
             class_names=classes.names,

@@ -100,12 +100,10 @@ class Documents:
         }
         said = [f"{len(found.texts):,} documents ({found.said})" for found in read.values()]
         kinds = f", {len(classes)} labels ({shortened(classes)})" if classes else ", no labels"
-        return Contents(
+        return Contents.of_parts(
             "counts",
-            parts["train"],
-            validation=parts.get("validation"),
-            test=parts.get("test"),
-            test_fraction=None if "test" in parts else self.test.fraction,
+            parts,
+            self.test.fraction,
             feature_names=words,
             class_names=classes or None,
             counting=self.counting,

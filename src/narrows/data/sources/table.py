@@ -132,11 +132,10 @@ class Table:
             name: self._part(files[name], features, columns, None if texts is None else coded.of(texts))
             for name, (features, texts) in named.items()
         }
-        return Contents(
+        return Contents.of_parts(
             "vector",
-            parts["train"],
-            test=parts.get("test"),
-            test_fraction=None if "test" in parts else self.test.fraction,
+            parts,
+            self.test.fraction,
             rest_to_test=self.test.rest,
             train_labels=coded.trained,
             columns=columns,

@@ -2,7 +2,8 @@
 
 Each reads exactly what the model reads: values scaled as the datamodule serves them (`standardise` there acts on
 model and classics alike; nothing is standardised again here), flattened to `[N, D]`, missing values at the training
-mean. Isolation forest and ECOD do not depend on the scale of a feature, the others do.
+mean; rows of counts stay sparse, and detectors that would fill in their zeros are left out. Isolation forest and ECOD
+do not depend on the scale of a feature, the others do.
 """
 
 from __future__ import annotations
@@ -16,16 +17,24 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 from sklearn.svm import OneClassSVM
 
+from narrows.compare.figure_names import CLASSICS
 from narrows.random import derive
 from narrows.tasks.base import TaskContext
-from narrows.tasks.classics.mean_pca_ridge import Matrix, fit_classics, fit_mahalanobis, gather_training
+from narrows.tasks.classics.mean_pca_ridge import (
+    Matrix,
+    fit_classics,
+    fit_mahalanobis,
+    gather_counts,
+    gather_training,
+)
 from narrows.tasks.measures.anomaly_scores import Score
 from narrows.tasks.measures.reconstruction_errors import example_mse
-from narrows.types import Batch
+from narrows.types import COUNTED, Batch
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +46,10 @@ NU = 0.1
 MAX_SVM_ROWS = 5000
 """Most rows of the one-class SVM, whose exact solution takes time quadratic in the rows."""
 
-Ranked = Callable[[Matrix], NDArray[np.floating]]
+Ranked = Callable[[Matrix | csr_matrix], NDArray[np.floating]]
 """`[N, D] -> [N]`, higher is more anomalous."""
+DENSE = ("mahalanobis", "ecod")
+"""Detectors that read dense rows alone."""
 
 
 @dataclass
@@ -60,17 +71,23 @@ class Rows:
         return derive(self.context.seed, "detectors") % 2**32
 
     @property
-    def all(self) -> Matrix:
+    def all(self) -> Matrix | csr_matrix:
         return self._kept(self.max_rows)
 
-    def pairs(self, most: int | None = None) -> Matrix:
+    def pairs(self, most: int | None = None) -> Matrix | csr_matrix:
         return self._kept(min((n for n in (self.max_rows, self.pair_rows, most) if n is not None), default=None))
 
-    def _kept(self, most: int | None) -> Matrix:
+    @property
+    def sparse(self) -> bool:
+        """Whether they are sparse: those of counts and interactions."""
+        return self.context.spec.kind in COUNTED
+
+    def _kept(self, most: int | None) -> Matrix | csr_matrix:
         key = f"rows/{most}"
         memo = self.context.memo
         if key not in memo:
-            memo[key] = gather_training(self.context, most).clean
+            context = self.context
+            memo[key] = gather_counts(context, most) if self.sparse else gather_training(context, most).clean
         return memo[key]
 
 
@@ -78,7 +95,7 @@ def knn(rows: Rows) -> Ranked:
     """Euclidean distance to the fifth nearest training row: "Efficient Algorithms for Mining Outliers from Large Data
     Sets" (Ramaswamy et al., 2000), section 2."""
     train = rows.pairs()
-    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(train))).fit(train)
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, train.shape[0])).fit(train)
     return lambda values: near.kneighbors(values)[0][:, -1]
 
 
@@ -86,7 +103,7 @@ def lof(rows: Rows) -> Ranked:
     """Local outlier factor of new rows, 20 neighbours: "LOF: Identifying Density-Based Local Outliers" (Breunig et
     al., 2000), definition 7."""
     train = rows.pairs()
-    factor = LocalOutlierFactor(n_neighbors=max(1, min(LOF_NEIGHBOURS, len(train) - 1)), novelty=True)
+    factor = LocalOutlierFactor(n_neighbors=max(1, min(LOF_NEIGHBOURS, train.shape[0] - 1)), novelty=True)
     with warnings.catch_warnings():
         # More copies of a row than neighbours: its factor is huge but finite, and the figures show it.
         warnings.filterwarnings("ignore", message="Duplicate values")
@@ -140,6 +157,9 @@ def fit_detectors(
     """
     classics = fit_classics(context, max_rows)
     rows = Rows(context, max_rows, pair_rows)
+    if rows.sparse and (dense := [CLASSICS[name] for name in DENSE if name in names]):
+        log.info("%s left out: sparse rows would be filled with zeros for them", " and ".join(dense))
+        names = [name for name in names if name not in DENSE]
     ranked: dict[str, Ranked | None] = {name: fit(rows) for name, fit in RANKED.items() if name in names}
     if "mahalanobis" in names:
         covariance = fit_mahalanobis(context, max_rows)
@@ -148,7 +168,7 @@ def fit_detectors(
         "pca": lambda batch: _error(batch, classics.guess_usual(batch.x, batch.observed)),
         "mean": lambda batch: _error(batch, classics.guess_mean(batch.x)),
     }
-    distances = {name: _of_rows(rank, classics.flat) for name, rank in ranked.items() if rank is not None}
+    distances = {name: _of_rows(rank, classics.flat, rows.sparse) for name, rank in ranked.items() if rank is not None}
     return {name: score for name, score in guessed.items() if name in names} | distances
 
 
@@ -156,5 +176,9 @@ def _error(batch: Batch, guess: torch.Tensor) -> NDArray[np.floating]:
     return example_mse(guess, batch.truth, batch.observed).numpy()
 
 
-def _of_rows(rank: Ranked, flat: Callable[..., Matrix]) -> Score:
-    return lambda batch: np.asarray(rank(flat(batch.x, batch.observed)), dtype=np.float64)
+def _of_rows(rank: Ranked, flat: Callable[..., Matrix], sparse: bool) -> Score:
+    def score(batch: Batch) -> NDArray[np.floating]:
+        rows = flat(batch.x, batch.observed)
+        return np.asarray(rank(csr_matrix(rows) if sparse else rows), dtype=np.float64)
+
+    return score

@@ -1,7 +1,10 @@
-"""Inputs in which an example's size is taken out: each is divided by its norm or by its sum."""
+"""Inputs for counts and interactions: values that no network takes as they are, brought within its reach."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,31 +13,73 @@ from narrows.layers.blocks import probability
 from narrows.types import Batch, DataSpec, within
 
 
-class _ScaledRows(Input):
-    """`x / (sum |x|^order)^(1 / order)` over an example's seen values; an example of zeros stays 0, and so does what is
-    unseen."""
+class _Scaled(Input):
+    """The values of an example, `scaled`, of which `dropout` drops some in training; one for each value of x.
+
+    Subclasses set `name`, by which refusals call them.
+    """
 
     takes_variable = True
-    name: str
-    order: int
+    name: ClassVar[str]
 
     def __init__(self, spec: DataSpec, *, dropout: float = 0.0) -> None:
         super().__init__(spec)
         require_numbers(spec, self.name)
         self.dropout = nn.Dropout(probability(dropout, "dropout", f"input {self.name}"))
 
+    def scaled(self, batch: Batch) -> Tensor:
+        """`[B, *spec.shape]`."""
+        raise NotImplementedError
+
     def forward(self, batch: Batch) -> Tensor:
-        x = batch.x if batch.unseen is None else batch.x.masked_fill(batch.unseen, 0.0)
-        if batch.length is not None:
-            x = x.masked_fill(~within(batch.length, x), 0.0)
-        divided: Tensor = self.dropout(F.normalize(x.flatten(1), p=self.order).reshape(x.shape))
-        return divided
+        dropped: Tensor = self.dropout(self.scaled(batch))
+        return dropped
 
     def mask(self, unseen: Tensor) -> Tensor:
         return unseen
 
 
-class L2Normalise(_ScaledRows):
+class Log1p(_Scaled):
+    """`log(1 + x)`, and `-log(1 - x)` of what noise or a learnt input puts below 0: counts of any size within reach of
+    an encoder.
+
+    As of the encoders of "Deep generative modeling for single-cell transcriptomics" (Lopez et al., 2018,
+    https://doi.org/10.1038/s41592-018-0229-2).
+
+    Args:
+        dropout: probability of a value to be dropped in training, where the others grow by `1 / (1 - dropout)`.
+
+    Raises:
+        UserError: data of tokens, or a `dropout` outside [0, 1).
+
+    Example:
+        >>> spec = DataSpec((2,), "counts", 10, value_range=(0.0, float("inf")))
+        >>> Log1p(spec)(Batch(torch.tensor([[0.0, 9.0]])))
+        tensor([[0.0000, 2.3026]])
+    """
+
+    name = "log1p"
+
+    def scaled(self, batch: Batch) -> Tensor:
+        x = batch.x
+        # Each side by its own values: a branch that is not taken must have a finite gradient too.
+        return torch.where(x < 0, -torch.log1p(-x.clamp_max(0)), torch.log1p(x.clamp_min(0)))
+
+
+class _Normalised(_Scaled):
+    """`x / (sum |x|^order)^(1 / order)` over an example's seen values; an example of zeros stays 0, and so does what is
+    unseen."""
+
+    order: ClassVar[int]
+
+    def scaled(self, batch: Batch) -> Tensor:
+        x = batch.x if batch.unseen is None else batch.x.masked_fill(batch.unseen, 0.0)
+        if batch.length is not None:
+            x = x.masked_fill(~within(batch.length, x), 0.0)
+        return F.normalize(x.flatten(1), p=self.order).reshape(x.shape)
+
+
+class L2Normalise(_Normalised):
     """`x / ||x||_2` of each example, over its seen values, so that long and short histories look alike.
 
     With `dropout`, values of the result are dropped in training and the others grow by `1 / (1 - dropout)`: the noise
@@ -57,7 +102,7 @@ class L2Normalise(_ScaledRows):
     name, order = "l2_normalise", 2
 
 
-class L1Normalise(_ScaledRows):
+class L1Normalise(_Normalised):
     """`x / ||x||_1` of each example, over its seen values: of a document, the frequencies of its words.
 
     As of "Topic Modeling in Embedding Spaces" (Dieng et al., 2020, https://arxiv.org/abs/1907.04907).

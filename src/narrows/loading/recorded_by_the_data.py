@@ -1,0 +1,83 @@
+"""What a run's data were read with, kept beside it so that new data are read in exactly the same way: the encoding of a
+table, the vocabulary of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from narrows.config.plain_schema import require_fits
+from narrows.errors import UserError, first_line, require
+from narrows.files import read_json, write_json
+from narrows.runs.file_names import ENCODING, VOCABULARY
+
+if TYPE_CHECKING:
+    from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.vocabulary import Vocabulary
+
+
+def save(data: Any, run: Path) -> None:
+    """Write the encoding that a datamodule fitted, and the vocabulary that it chose; nothing where it did neither."""
+    for attribute, name in {"encoding": ENCODING, "vocabulary": VOCABULARY}.items():
+        found = getattr(data, attribute, None)
+        if found is not None:
+            write_json(run / name, found.to_dict())
+
+
+def load_encoding(run: Path) -> Encoding:
+    """The encoding of a run's table.
+
+    Raises:
+        UserError: the run was not trained on a table, or the file is damaged.
+    """
+    import numpy as np
+
+    from narrows.data.table_columns import TableColumn
+    from narrows.data.table_scaling_and_encoding import Encoding
+
+    path = run / ENCODING
+    with _read(path, f"{run} was not trained on a table: narrows score reads runs of datamodule=table") as values:
+        found = Encoding.from_dict(values)
+        require_fits(list[TableColumn], found.columns, f"{path}, columns,")
+        require(
+            len(found.fill) == len(found.feature_names), f"{path} is damaged: fill must hold a value of each feature"
+        )
+        row = np.zeros((1, len(found.columns)))
+        found.decode(found.encode(row, row > 0)[0].double().numpy())
+    return found
+
+
+def load_vocabulary(run: Path) -> Vocabulary:
+    """The vocabulary of a run's documents.
+
+    Raises:
+        UserError: the run was not trained on documents, or the file is damaged.
+    """
+    from narrows.data.vocabulary import Vocabulary, Words
+
+    path = run / VOCABULARY
+    with _read(path, f"{run} has no vocabulary: runs of datamodule=documents have one") as values:
+        require_fits(list[str], values["words"], f"{path}, words,")
+        found = Vocabulary.from_dict(values)
+        require_fits(Words, found.how, f"{path}, how,")
+        require(len(set(found.words)) == len(found.words) > 0, f"{path} is damaged: its words must differ")
+    return found
+
+
+@contextmanager
+def _read(path: Path, absent: str) -> Iterator[Any]:
+    """What a file holds; what goes wrong with it is a damage of the file.
+
+    Raises:
+        UserError: there is none, which `absent` says, or it is damaged.
+    """
+    require(path.is_file(), absent)
+    try:
+        yield read_json(path)
+    except UserError:
+        raise
+    # Of scikit-learn's, not fitted is a kind of value error and of attribute error.
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}): it is written by narrows train") from error
