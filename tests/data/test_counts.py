@@ -195,7 +195,9 @@ def test_the_most_variable_features_are_kept_by_the_training_rows(tmp_path: Path
     np.savez(tmp_path / "all.npz", x=x[:45], genes=FEATURES)
     np.savez(tmp_path / "test.npz", x=x[45:], genes=FEATURES)
     test = HeldOutCounts(path=str(tmp_path / "test.npz"))
-    data = DataModule(Counts(str(tmp_path / "all.npz"), variable=2, test=test), batch_size=8, validation=5)
+    data = DataModule(
+        Counts(str(tmp_path / "all.npz"), form=CountForm(variable=2), test=test), batch_size=8, validation=5
+    )
     data.setup()
     assert data.spec.feature_names == ["bee", "dog"]
     assert data.spec.shape == (2,)
@@ -208,7 +210,7 @@ def test_the_most_variable_features_are_kept_by_the_training_rows(tmp_path: Path
     for number in (1, 3, 99):
         assert most_variable(sparse.csr_matrix(x[:45]), number).tolist() == sorted(order[:number].tolist())
     with pytest.raises(UserError, match="variable=0 is no number of features of at least 1"):
-        Counts("here", variable=0)
+        Counts("here", form=CountForm(variable=0))
 
 
 def bad(change: Callable[[Any], Any]) -> Callable[[Path], None]:

@@ -1,4 +1,4 @@
-"""How a file of counts is written, and what it holds."""
+"""How a file of counts is written, what it holds, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Layout = Literal["auto", "dense", "triples"]
 
 @dataclass
 class CountForm:
-    """How a file of counts is written.
+    """How a file of counts is written, and what is kept of it.
 
     Args:
         key: of the array or, before `data`, `indices` and `indptr`, of the sparse matrix in a .npz; of the layer in a
@@ -24,12 +24,15 @@ class CountForm:
             count); `auto` tells them apart by the names of the columns.
         transpose: whether a column of the matrix is an example, as in the Matrix Market files of gene expression.
         text: the format of a CSV file.
+        variable: how many features are kept, those that vary most over training rows (see `most_variable` in
+            `narrows.data.counted`); None for all.
     """
 
     key: str = AUTO
     layout: Layout = "auto"
     transpose: bool = False
     text: Format = field(default_factory=Format)
+    variable: int | None = None
 
     def __post_init__(self) -> None:
         choices = ("auto", "dense", "triples")

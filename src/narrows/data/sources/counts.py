@@ -69,8 +69,6 @@ class Counts:
         label: where the labels are.
         names: where the names of the features are.
         empty: what becomes of rows without any count: refuse, drop or keep.
-        variable: how many features are kept, those that vary most over training rows (see `most_variable` in
-            `narrows.data.counted`); null for all.
         train_labels: only rows with these labels are trained and validated on; the test split keeps all.
         validation_path: another file to validate on.
 
@@ -84,7 +82,6 @@ class Counts:
         label: Beside | None = None,
         names: Beside | None = None,
         empty: Empty = "refuse",
-        variable: int | None = None,
         train_labels: Sequence[int] | None = None,
         form: CountForm | None = None,
         validation_path: str | None = None,
@@ -93,9 +90,9 @@ class Counts:
         self.path = path
         self.label = label or Beside()
         self.names = names or Beside()
-        self.counting = Counting(empty, variable=variable)
         self.train_labels = train_labels
         self.form = form or CountForm()
+        self.counting = Counting(empty, variable=self.form.variable)
         self.validation_path = validation_path
         self.test = test or HeldOutCounts()
 
