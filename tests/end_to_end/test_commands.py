@@ -43,7 +43,10 @@ def test_help_is_there_without_torch() -> None:
         assert line in done.stdout
 
 
-VALID = "valid: compare, completion, compress, decompress, diff, evaluate, reproduce, sample, score, tensorboard, train"
+VALID = (
+    "valid: compare, completion, compress, decompress, diff, evaluate, reproduce, sample, score, summarise, "
+    "tensorboard, train"
+)
 
 
 def test_an_unknown_command_names_the_nearest(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,13 @@ from narrows.types import Batch, DataSpec
 Matrix = NDArray[np.floating]
 CHUNK = 250
 """Rows that are dense at once."""
+
+
+class Asked(Protocol):
+    """A model on its device, such as a `TaskContext` has."""
+
+    model: Autoencoder
+    device: torch.device
 
 
 @dataclass
@@ -80,19 +87,19 @@ def unfit_for_rows(spec: DataSpec, model: Autoencoder, kinds: tuple[str, ...]) -
     return None
 
 
-def dense_batches(context: TaskContext, rows: csr_matrix) -> Iterator[Batch]:
+def dense_batches(context: Asked, rows: csr_matrix) -> Iterator[Batch]:
     """Sparse rows as batches on the device, a few at a time; their library size is that of the rows."""
     for start in range(0, rows.shape[0], CHUNK):
         values = rows[start : start + CHUNK].toarray().astype(np.float32)
         yield Batch(torch.from_numpy(values).to(context.device))
 
 
-def read_rows(context: TaskContext, rows: csr_matrix, read: Callable[[Batch], Tensor]) -> Matrix:
+def read_rows(context: Asked, rows: csr_matrix, read: Callable[[Batch], Tensor]) -> Matrix:
     """The results of `read` on all rows, `[N, ...]`, float32."""
     return np.concatenate([read(batch).float().cpu().numpy() for batch in dense_batches(context, rows)])
 
 
-def codes(context: TaskContext, rows: csr_matrix) -> Matrix:
+def codes(context: Asked, rows: csr_matrix) -> Matrix:
     """The noise-free latents of rows, `[N, K]`.
 
     Raises:
@@ -103,7 +110,7 @@ def codes(context: TaskContext, rows: csr_matrix) -> Matrix:
     return found
 
 
-def reconstructions(context: TaskContext, rows: csr_matrix) -> Matrix:
+def reconstructions(context: Asked, rows: csr_matrix) -> Matrix:
     """What the model makes of rows, `[N, D]`, dense: for a few rows at a time."""
     return read_rows(context, rows, context.model.reconstruct)
 
@@ -118,7 +125,7 @@ def shares(model: Autoencoder, z: Tensor, batch: Batch) -> Tensor:
     return (mean / mean.sum(1, keepdim=True)).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def shares_at_the_point(context: TaskContext, rows: csr_matrix) -> Matrix:
+def shares_at_the_point(context: Asked, rows: csr_matrix) -> Matrix:
     """`shares` at the noise-free latents of rows, `[N, D]`, dense: for a few rows at a time."""
     model = context.model
     found = [shares(model, model.encode(batch).point, batch).cpu().numpy() for batch in dense_batches(context, rows)]
