@@ -21,7 +21,7 @@ from narrows.tasks.classics.summarisers import SUMMARISERS, read_documents
 from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.sentence_chooser import Counter, SentenceChooser, counter
 from narrows.tasks.measures.sentences import sentences, word_number
-from narrows.tasks.measures.sparse_splits import shares_at_the_point, unfit_for_rows
+from narrows.tasks.measures.sparse_splits import gives_shares, shares_at_the_point, unfit_for_rows
 from narrows.tasks.measures.standard_errors import bootstrap, with_error
 from narrows.tasks.measures.summary_figures import ROUGE, Matrix, rouge, shortened
 from narrows.tasks.measures.word_perplexity import completion_nats, word_count
@@ -37,7 +37,8 @@ class Summary(Task):
     - `test/summary/rouge_1`, `rouge_2` and `rouge_l`: what a summary shares with the reference, cut to as many words
       as that has, so that all methods' are equally long.
     - `test/summary/rest_nll`: nats per word of what is not in the summary, by this model's probabilities of words given
-      the summary alone; the same judge for all methods, and no reference is needed.
+      the summary alone; the same judge for all methods, and no reference is needed. A model of real numbers
+      (`likelihood=gaussian`) has no such probabilities, and is not asked.
 
     Beside it stand `tasks.classics.summarisers`: the first sentences, random ones, tf-idf centroid, TextRank and LSA.
     Standard errors are over documents. Writes `summaries`, the first documents' by the model.
@@ -99,7 +100,8 @@ class Summary(Task):
                 shortened(text.sentences, order, text.budget(self.share))
                 for text, order in zip(texts, chosen, strict=True)
             ]
-            found.add(_overlap(made, texts) | judge.rest(made, texts), name)
+            rest = judge.rest(made, texts) if gives_shares(context.model) else {}
+            found.add(_overlap(made, texts) | rest, name)
             if name == MODEL:
                 _write(context, made, texts)
         return found

@@ -13,6 +13,8 @@ from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.likelihoods.elementwise import LaplaceLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood, OptimalGaussianLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.conditional import ConditionalAutoencoder
 from narrows.tasks.base import TaskContext
@@ -123,6 +125,11 @@ def shares(model: Autoencoder, z: Tensor, batch: Batch) -> Tensor:
     """
     mean = model.decode(z, batch.given).mean.double()
     return (mean / mean.sum(1, keepdim=True)).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def gives_shares(model: Autoencoder) -> bool:
+    """Whether the means of p(x|z) are above 0, as shares are: those of real numbers may lie below."""
+    return not isinstance(model.likelihood, (GaussianLikelihood, OptimalGaussianLikelihood, LaplaceLikelihood))
 
 
 def shares_at_the_point(context: Asked, rows: csr_matrix) -> Matrix:
