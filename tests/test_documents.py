@@ -62,6 +62,19 @@ def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
         assert list(tmp_path.rglob("metrics.json"))
 
 
+def test_a_newcomer_s_folder_of_texts_trains_with_the_command_of_the_readme(tmp_path: Path) -> None:
+    (line,) = re.findall(r"`(narrows train datamodule=documents[^`]*)`", README)
+    (tmp_path / "texts").mkdir()
+    for number in range(30):
+        (tmp_path / "texts" / f"{number}.txt").write_text(
+            f"Cows eat grass and hay, {'cows' if number % 2 else 'bank'}."
+        )
+    done = run_in_process(*shlex.split(line)[2:], *SMALL, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "30 documents (files of texts)" in done.err
+    assert list(tmp_path.rglob("vocabulary.json"))
+
+
 def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
     """The section's commands, in their order, on the runs that the first ones leave."""
     for line in commands(DAY, "narrows"):

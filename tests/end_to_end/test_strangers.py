@@ -18,7 +18,7 @@ from PIL import Image
 
 import narrows
 from narrows.coding.nrwz_file import digest, unpack
-from narrows.commands import compare, compress, decompress, diff, evaluate, reproduce, sample, score
+from narrows.commands import compare, compress, decompress, diff, evaluate, reproduce, sample, score, summarise
 from narrows.errors import UserError
 
 SMALL = (*TINY, *NO_TASKS, *NARROW, "logger=csv", "hydra.run.dir=run")
@@ -34,6 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("stranger")
     done = run_in_process(*SMALL, *CODES, cwd=folder)
     assert done.code == 0, done.err
+    (folder / "in.txt").write_text("A text.")
     np.save(folder / "in.npy", np.zeros((3, 8, 8), dtype=np.uint8))
     compress.main([str(folder / "in.npy"), str(folder / "in.nrwz"), "--run", str(folder / "run")])
     return folder / "run"
@@ -58,6 +59,7 @@ def commands(run: Path, beside: Path, out: Path) -> dict[str, Callable[[], objec
         "evaluate": lambda: evaluate.main([str(run), "task=latent"]),
         "sample": lambda: sample.main([str(run), "--density", "autoregressive", "density.epochs=1"]),
         "score": lambda: score.main([str(run), str(beside / "in.npy"), "-o", str(out / "scored.csv")]),
+        "summarise": lambda: summarise.main([str(run), str(beside / "in.txt"), "-o", str(out / "short.txt")]),
         "compress": lambda: compress.main([str(beside / "in.npy"), str(out / "new.nrwz"), "--run", str(run)]),
         "decompress": lambda: decompress.main([str(beside / "in.nrwz"), str(out / "new.npy"), "--run", str(run)]),
         "reproduce": lambda: _reproduce(str(run), "--into", str(out / "again")),
@@ -232,7 +234,7 @@ def test_a_hostile_directory_is_named_without_its_control_characters(run: Path, 
         if name != "reproduce":
             done = ended(call)
             assert plain(done), (name, done.out + done.err)
-            assert done.code == (2 if name in ("score", "decompress") else 0), (name, done.err)
+            assert done.code == (2 if name in ("score", "summarise", "decompress") else 0), (name, done.err)
 
 
 def test_the_log_of_a_run_has_no_control_characters(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tasks.standins import Rows, context
 from torch import Tensor
 
 from narrows.errors import UserError
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics.summarisers import SUMMARISERS, read_documents
 from narrows.tasks.measures import summary_figures
@@ -193,6 +194,15 @@ def test_without_references_the_rest_is_told_from_the_summary(tmp_path: Path) ->
     cost = -(2 * np.log(2.01 / 2.02 / 2) + np.log(0.01 / 2.02 / 4)) / 3
     assert found["test/summary/rest_nll"] == pytest.approx(cost, rel=1e-5)
     assert found["test/summary/lead/rest_nll"] == pytest.approx(cost, rel=1e-5)
+
+
+def test_a_model_of_real_numbers_gives_words_no_probabilities(tmp_path: Path) -> None:
+    pytest.importorskip("rouge_score")
+    rows, file = data(), tmp_path / "texts.jsonl"
+    file.write_text(json.dumps({"document": STORY, "summary": STORY[:2]}))
+    judged = context(known(rows.spec, money_or_cows, 2, lambda z: shares(z) - 0.3, GaussianLikelihood), rows)
+    found = run_tasks({"s": Summary(file=str(file), classics=["lead"])}, judged)
+    assert {name.split("/")[-1] for name in found if "stderr" not in name} == {"rouge_1", "rouge_2", "rouge_l"}
 
 
 @pytest.mark.parametrize(

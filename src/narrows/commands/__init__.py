@@ -9,6 +9,7 @@ COMMANDS = {
     "evaluate": "judge finished runs by a task, beside the classic answer",
     "score": "append anomaly scores and reconstructions to new rows of a table",
     "recommend": "the items that new users are likely to want, by a run of users and items",
+    "summarise": "print the sentences that say most of new texts, by a run of documents",
     "sample": "draw from a run's prior, or from a density fitted to its latents",
     "compress": "pictures or arrays to one small file, by a run's model",
     "decompress": "what compress wrote, back to pictures or arrays",

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
-from sklearn.feature_extraction.text import CountVectorizer
 
 from narrows.compare.figure_names import MODEL, STDERR
 from narrows.errors import UserError, nearest, require
@@ -21,10 +19,11 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.summarisers import SUMMARISERS, read_documents
 from narrows.tasks.figure_table import FigureTable
+from narrows.tasks.measures.sentence_chooser import Counter, SentenceChooser, counter
 from narrows.tasks.measures.sentences import sentences, word_number
-from narrows.tasks.measures.sparse_splits import codes, shares_at_the_point, unfit_for_rows
+from narrows.tasks.measures.sparse_splits import gives_shares, shares_at_the_point, unfit_for_rows
 from narrows.tasks.measures.standard_errors import bootstrap, with_error
-from narrows.tasks.measures.summary_figures import ROUGE, Matrix, Order, nearest_first, rouge, shortened
+from narrows.tasks.measures.summary_figures import ROUGE, Matrix, rouge, shortened
 from narrows.tasks.measures.word_perplexity import completion_nats, word_count
 from narrows.types import DataSpec
 
@@ -38,7 +37,8 @@ class Summary(Task):
     - `test/summary/rouge_1`, `rouge_2` and `rouge_l`: what a summary shares with the reference, cut to as many words
       as that has, so that all methods' are equally long.
     - `test/summary/rest_nll`: nats per word of what is not in the summary, by this model's probabilities of words given
-      the summary alone; the same judge for all methods, and no reference is needed.
+      the summary alone; the same judge for all methods, and no reference is needed. A model of real numbers
+      (`likelihood=gaussian`) has no such probabilities, and is not asked.
 
     Beside it stand `tasks.classics.summarisers`: the first sentences, random ones, tf-idf centroid, TextRank and LSA.
     Standard errors are over documents. Writes `summaries`, the first documents' by the model.
@@ -85,9 +85,13 @@ class Summary(Task):
 
     def run(self, context: TaskContext) -> FigureTable:
         texts = read_texts(Path(str(self.file)), self.text, self.reference)
-        model = Model(context, partial(nearest_first, worth=self.worth, cosine=self.cosine))
-        orders = {MODEL: model.orders(texts)}
-        read = read_documents([text.sentences for text in texts])
+        documents = [text.sentences for text in texts]
+        words = _words(context.spec)
+        assert words is not None
+        count = counter(words, getattr(context.everything, "vocabulary", None))
+        chooser = SentenceChooser(context.model, context.device, count, self.worth, self.cosine)
+        orders, judge = {MODEL: chooser.orders(documents)}, Judge(context, count)
+        read = read_documents(documents)
         for name in self.classics:
             orders[name] = [SUMMARISERS[name](document, context.seed) for document in read]
         found = FigureTable(self.name)
@@ -96,7 +100,8 @@ class Summary(Task):
                 shortened(text.sentences, order, text.budget(self.share))
                 for text, order in zip(texts, chosen, strict=True)
             ]
-            found.add(_overlap(made, texts) | model.rest(made, texts), name)
+            rest = judge.rest(made, texts) if gives_shares(context.model) else {}
+            found.add(_overlap(made, texts) | rest, name)
             if name == MODEL:
                 _write(context, made, texts)
         return found
@@ -162,30 +167,11 @@ def _text(line: str, place: str, text: str, reference: str) -> Text:
 
 
 @dataclass
-class Model:
-    """The model as a summariser, and as a judge of summaries."""
+class Judge:
+    """The model as a judge of summaries: what it knows of a document that has read its summary alone."""
 
     context: TaskContext
-    choose: Callable[[Matrix, Matrix], Order]
-
-    def count(self, texts: Sequence[str]) -> csr_matrix:
-        """The words of the run's vocabulary in texts, `[N, V]`."""
-        names = _words(self.context.spec)
-        assert names is not None
-        return csr_matrix(CountVectorizer(vocabulary=names).fit_transform(texts), dtype=np.float32)
-
-    def orders(self, texts: Sequence[Text]) -> list[Order]:
-        """Each document's sentences, nearest first; those without a word of the vocabulary last."""
-        counted = [self.count(text.sentences) for text in texts]
-        whole = codes(self.context, csr_matrix(vstack([csr_matrix(rows.sum(0)) for rows in counted])))
-        parts = codes(self.context, vstack(counted, format="csr"))
-        ends = np.cumsum([rows.shape[0] for rows in counted])
-        found = []
-        for rows, end, document in zip(counted, ends, whole, strict=True):
-            order = self.choose(parts[end - rows.shape[0] : end], document)
-            empty = word_count(rows)[order] == 0
-            found.append(np.concatenate([order[~empty], order[empty]]))
-        return found
+    count: Counter
 
     def rest(self, made: Sequence[Sequence[str]], texts: Sequence[Text]) -> dict[str, float]:
         """`rest_nll`, see `Summary`."""

@@ -154,18 +154,33 @@ def _folder(path: Path) -> Texts:
     )
     names = [file.relative_to(path).as_posix() for file in files]
     labels = [name.partition("/")[0] for name in names] if depths == {2} else None
-    return Texts([_text(file) for file in files], labels, names, f"files of {printable(path.name)}")
+    return Texts([read_text(file) for file in files], labels, names, f"files of {printable(path.name)}")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8.
+
+    Raises:
+        UserError: it cannot be read, is too large for a document, or is in another encoding.
+    """
     try:
         size = path.stat().st_size
         require(size <= MOST_BYTES, f"{path} has {size:,} bytes: a document has at most {MOST_BYTES:,}")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8 ({error})") from error
+        return decode(path.read_bytes(), str(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def decode(content: bytes, name: str) -> str:
+    """The text of bytes in UTF-8; `name` says what they are.
+
+    Raises:
+        UserError: they are in another encoding.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is no text in UTF-8 ({error})") from error
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:

@@ -13,6 +13,8 @@ from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from narrows.errors import require
+from narrows.likelihoods.elementwise import LaplaceLikelihood
+from narrows.likelihoods.normal import GaussianLikelihood, OptimalGaussianLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.conditional import ConditionalAutoencoder
 from narrows.tasks.base import TaskContext
@@ -103,13 +105,13 @@ def read_rows(trained: Trained, rows: csr_matrix, read: Callable[[Batch], Tensor
     return np.concatenate([read(batch).float().cpu().numpy() for batch in dense_batches(trained, rows)])
 
 
-def codes(context: TaskContext, rows: csr_matrix) -> Matrix:
+def codes(trained: Trained, rows: csr_matrix) -> Matrix:
     """The noise-free latents of rows, `[N, K]`.
 
     Raises:
         UserError: one of them is not finite.
     """
-    found = read_rows(context, rows, context.model.embed)
+    found = read_rows(trained, rows, trained.model.embed)
     require(bool(np.isfinite(found).all()), "the model's latents are not finite: it has diverged")
     return found
 
@@ -129,8 +131,13 @@ def shares(model: Autoencoder, z: Tensor, batch: Batch) -> Tensor:
     return (mean / mean.sum(1, keepdim=True)).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def shares_at_the_point(context: TaskContext, rows: csr_matrix) -> Matrix:
+def gives_shares(model: Autoencoder) -> bool:
+    """Whether the means of p(x|z) are above 0, as shares are: those of real numbers may lie below."""
+    return not isinstance(model.likelihood, (GaussianLikelihood, OptimalGaussianLikelihood, LaplaceLikelihood))
+
+
+def shares_at_the_point(trained: Trained, rows: csr_matrix) -> Matrix:
     """`shares` at the noise-free latents of rows, `[N, D]`, dense: for a few rows at a time."""
-    model = context.model
-    found = [shares(model, model.encode(batch).point, batch).cpu().numpy() for batch in dense_batches(context, rows)]
+    model = trained.model
+    found = [shares(model, model.encode(batch).point, batch).cpu().numpy() for batch in dense_batches(trained, rows)]
     return np.concatenate(found)
