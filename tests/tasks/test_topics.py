@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from instances import model as small_model
-from tasks.counts import Mean, always, known
+from tasks.counts import Mean, Shares, always, known
 from tasks.standins import Rows, context
 from torch import Tensor
 
 from narrows.errors import UserError
+from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import run_tasks
 from narrows.tasks.measures.model_topics import topics_of
@@ -113,9 +114,15 @@ def test_a_uniform_model_has_the_vocabulary_s_size_for_perplexity() -> None:
 
 def test_a_model_without_a_posterior_has_no_bound() -> None:
     rows = data()
-    found = run_tasks({"t": Topics(classics=[])}, context(always(rows, torch.ones(WORDS)), rows))
+    found = run_tasks({"t": Topics(classics=[])}, context(always(rows, torch.ones(WORDS), Shares), rows))
     assert "test/topics/perplexity" not in found
     assert found["test/topics/completion_perplexity"] == pytest.approx(WORDS, rel=1e-4)
+
+
+def test_a_model_of_real_numbers_gives_words_no_probabilities() -> None:
+    rows = data()
+    real = known(rows.spec, counted, THEMES, lambda z: z @ torch.ones(THEMES, WORDS) - 1, GaussianLikelihood)
+    assert not [name for name in run_tasks({"t": Topics(classics=[])}, context(real, rows)) if "perplexity" in name]
 
 
 def test_what_it_does_not_fit_and_what_is_no_count() -> None:

@@ -18,7 +18,7 @@ from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.topic_models import NAMES, TopicModel, fit_topic_models
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.model_topics import bound_nats, topics_of
-from narrows.tasks.measures.sparse_splits import read_sparse, shares_at_the_point, unfit_for_rows
+from narrows.tasks.measures.sparse_splits import gives_shares, read_sparse, shares_at_the_point, unfit_for_rows
 from narrows.tasks.measures.standard_errors import with_error
 from narrows.tasks.measures.topic_figures import DIVERSE, diversity, npmi, top_words
 from narrows.tasks.measures.word_perplexity import completion_nats, halves, perplexities, word_count
@@ -37,7 +37,8 @@ class Topics(Task):
     - `.../perplexity`: of whole test documents, from the bound; variational models alone have one.
     - `.../completion_perplexity`: of one half of each test document's words, given the other half, at the noise-free
       latent. Each is also given as `document_...`, in which every document weighs the same
-      (`tasks.measures.word_perplexity`).
+      (`tasks.measures.word_perplexity`). Models of real numbers (likelihood=gaussian) give words no probabilities, and
+      have neither.
 
     Beside it stand, fitted on the training documents, the classics of `tasks.classics.topic_models` with as many
     topics: LDA (batch and online), NMF of tf-idf rows, which gives no probabilities, and the unigram model, which has
@@ -89,11 +90,11 @@ class Topics(Task):
         return found
 
     def _model(self, context: TaskContext, train: csr_matrix) -> TopicModel:
-        return TopicModel(
-            topics_of(context, train),
-            partial(shares_at_the_point, context),
-            partial(bound_nats, context, draws=self.draws) if context.model.variational else None,
-        )
+        topics, model = topics_of(context, train), context.model
+        if not gives_shares(model):
+            return TopicModel(topics, None, None)
+        bound = partial(bound_nats, context, draws=self.draws) if model.variational else None
+        return TopicModel(topics, partial(shares_at_the_point, context), bound)
 
     def _figures(self, method: TopicModel, documents: _Documents) -> dict[str, float]:
         found: dict[str, float] = {}
