@@ -47,7 +47,10 @@ def test_figures_are_printed_recorded_and_ranked_by(one: Path, capsys: pytest.Ca
     after = json.loads((one / "metrics.json").read_text())
     assert set(record["figures"]) == {"test/nll", "test/nll_stderr"}
     assert after == before | record["figures"]
-    assert f"{record['figures']['test/nll']:.4g}" in printed
+    shown = re.search(r"importance sampled \(nats\) │ +(\S+)", printed)
+    assert shown is not None
+    # Only as many digits as the standard error leaves.
+    assert float(shown[1]) == pytest.approx(record["figures"]["test/nll"], abs=record["figures"]["test/nll_stderr"])
     assert (record["options"]["samples"], record["options"]["max_examples"]) == (7, 11)
     assert record["data"] == manifest(one)["data"]["fingerprint"]
     assert "torch" in record["versions"]

@@ -233,7 +233,7 @@ def test_a_tolerance_is_stated_and_told_by_the_exit_code(run: Path, repeated: li
     run_dir.cache_clear()
     assert reproduce.reproduce([str(run), "--tolerance", "1e-9"]) == 4
     out = capsys.readouterr().out
-    assert re.search(r"test/loss +│ [\d.]+ +│ [\d.]+ +│ +1e-08 +│ different", out), out
+    assert re.search(r"test/loss +│ -?[\d.]+ +│ -?[\d.]+ +│ +1e-08 +│ different", out), out
 
 
 @pytest.mark.parametrize("what", ["a metric less", "a metric more", "a row less", "a row more"])

@@ -232,7 +232,8 @@ def test_sparse_rows_are_never_dense_as_a_whole(counts: np.ndarray, monkeypatch:
         monkeypatch.setattr(kind, "toarray", recorded)
     monkeypatch.setattr("narrows.sklearn.BATCH", 100)
     monkeypatch.setattr("narrows.data.stores.CHUNK_BYTES", 100 * 30 * 8)
-    fitted = AutoencoderDetector(**TINY).fit(x)
+    chunked = TINY | {"overrides": [*SMALL, "datamodule.loading.eval_batch_size=100"]}
+    fitted = AutoencoderDetector(**chunked).fit(x)
     fitted.predict(x)
     assert 32 <= most[0] <= 200
     monkeypatch.undo()

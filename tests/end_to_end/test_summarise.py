@@ -14,7 +14,7 @@ from command import COMMAND, NARROW, NO_TASKS, run_in_process
 
 import narrows
 from narrows.commands import summarise
-from narrows.loading import recorded_vocabulary
+from narrows.loading.recorded_by_the_data import load_vocabulary
 
 SUBJECTS = {
     "money": "The bank raised the rate again. Shares fell on the market! Owners of shares sold them to the bank.",
@@ -81,7 +81,7 @@ SENTENCES = [
 
 def by_codes(run: str, cosine: bool = True) -> list[int]:
     """Places of the sentences with a known word, nearest first, in four slow lines."""
-    model, vocabulary = narrows.load(run), recorded_vocabulary.load(Path(run))
+    model, vocabulary = narrows.load(run), load_vocabulary(Path(run))
     counts = vocabulary.count(SENTENCES)[0].toarray()
     rows = torch.from_numpy(np.concatenate([counts, counts.sum(0, keepdims=True)]).astype(np.float32))
     *parts, whole = model.embed(rows).double()
@@ -111,7 +111,7 @@ def test_a_summary_of_so_many_words_has_whole_sentences_and_at_least_one(
 
 
 def test_the_run_s_own_words_and_options_are_used(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "well-fed" in recorded_vocabulary.load(Path("settings")).words
+    assert "well-fed" in load_vocabulary(Path("settings")).words
     assert lines(capsys, "settings", "story.txt", "-n", "1") == [SENTENCES[by_codes("settings", cosine=False)[0]]]
     Path("new.txt").write_text("BANK MARKET COWS. The well-fed went home.")
     assert lines(capsys, "settings", "new.txt", "-n", "1") == ["The well-fed went home."], "capitals are other words"

@@ -105,6 +105,8 @@ def test_an_experiment_says_its_own_networks() -> None:
     """What was published, or measured here, is no matter of how many rows there are."""
     for experiment in EXPERIMENTS:
         config = composed(f"experiment={experiment}", *(["datamodule.source.path=x"] if experiment == "tables" else []))
+        if config.datamodule.source._target_.endswith(("Counts", "Documents", "Interactions")):
+            continue  # of which no perceptron starts linear
         open_here = set(NETWORKS).intersection(open_keys(config))
         assert not any(config[key.split(".")[0]].widths for key in open_here), experiment
 

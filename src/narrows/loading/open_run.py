@@ -32,7 +32,7 @@ READ = ("data_dir", "datamodule", "tasks", "density", "seed")
 log = logging.getLogger(__name__)
 
 
-def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = ()) -> Autoencoder:
+def load(run_dir: str | Path, checkpoint: str | None = None, allow: Sequence[str] = ()) -> Autoencoder:
     """The trained model of a run, in evaluation mode on the CPU.
 
     The run may come from a stranger: its config can build only components of narrows, torch, torchvision and Lightning
@@ -42,7 +42,7 @@ def load(run_dir: str | Path, checkpoint: str = "best", allow: Sequence[str] = (
 
     Args:
         run_dir: what `narrows train` printed.
-        checkpoint: `best` or `last`.
+        checkpoint: `best` or `last`; by default the one that the run's figures belong to.
         allow: packages of your own that the config may name too, such as `["mylab"]`.
 
     Raises:

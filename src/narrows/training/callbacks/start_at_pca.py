@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, cast, get_args
 
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
@@ -30,8 +33,10 @@ When = Literal["never", "possible", "always"]
 """`possible`: where the model has what it takes, without a word where it has not."""
 SMALLEST = 1e-6
 """Share of the largest principal variance below which a component is rounding."""
+MOST_SQUARE = 2048
+"""Most values of an example for which a matrix of all pairs of them is decomposed."""
 MOST_VALUES = 50_000_000
-"""Of the rows from which the components are found, 400 MB; above, they are every second row, third, and so on."""
+"""Of the rows from which components are found otherwise, 400 MB; of more, every second row is taken, or third, ..."""
 QUIET = 1e-3
 """Share of the mean variance of a value that counts as noise where the components leave less."""
 
@@ -67,7 +72,8 @@ class StartAtPCA(L.Callback):
         if self.when == "never" or lacks is not None or trainer.ckpt_path is not None:
             return
         kept = _start(module, cast(Any, trainer).datamodule)
-        if kept and trainer.is_global_zero:
+        # Where nothing is recorded, nothing is said: the scikit-learn estimators.
+        if kept and trainer.is_global_zero and trainer.loggers:
             log.info("starts at PCA with %d components; callbacks.start_at_pca.when=never starts at random", kept)
         if kept:
             # Where training only makes it worse, the start is the best checkpoint.
@@ -77,14 +83,11 @@ class StartAtPCA(L.Callback):
 def _start(module: AutoencoderModule, data: DataModule) -> int:
     """Put the model at PCA's solution; the number of components."""
     model = module.model
-    rows, mean = _training_rows(data)
-    total = float(rows.var(0, ddof=1).sum()) if len(rows) > 1 else 0.0
-    if total == 0:  # rows that are all alike have no components
-        return 0
-    most = min(model.latent_shape[0], model.encoder.out_shape[0], *rows.shape)
-    pca = PCA(most, random_state=derive(module.seed, "pca start") % 2**32).fit(rows)
-    kept = int((pca.explained_variance_ > SMALLEST * pca.explained_variance_[0]).sum())
-    start(model, pca.components_[:kept], pca.explained_variance_[:kept], mean, total)
+    most = min(model.latent_shape[0], model.encoder.out_shape[0])
+    mean, components, variances, total = principal(data, most, derive(module.seed, "pca start") % 2**32)
+    kept = int((variances > SMALLEST * variances[:1]).sum())
+    if kept:
+        start(model, components[:kept], variances[:kept], mean, total)
     return kept
 
 
@@ -108,21 +111,46 @@ def lacking(model: Autoencoder) -> str | None:
     return None
 
 
-def _training_rows(data: DataModule) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows `[N, D]`, as many as `MOST_VALUES` allow, and the mean of all of them, `[D]`."""
+Array = NDArray[np.float64]
+
+
+def principal(data: DataModule, most: int, seed: int) -> tuple[Array, Array, Array, float]:
+    """The mean `[D]` of the training rows, their first principal components `[K, D]` and the variances of these `[K]`,
+    with K at most `most`, and the variance summed over all values; no component where all rows are alike."""
     values, size = math.prod(data.spec.shape), data.spec.size
-    statistics, parts = Statistics(values), []
-    every = max(1, math.ceil(size * values / MOST_VALUES))
-    row = 0
+    statistics = Statistics(values)
     for batch in data.ordered_loader("train"):
         statistics.add(batch)
-        taken = slice(-row % every, None, every)
-        known = None if batch.observed is None else flat(batch.observed)[taken]
-        parts.append((flat(batch.truth)[taken], known))
-        row += len(batch)
     mean = statistics.mean
-    rows = [part if known is None else np.where(known, part, mean) for part, known in parts]
-    return np.concatenate(rows).astype(np.float64), mean
+    if values <= size and values <= MOST_SQUARE:
+        return mean, *_by_covariance(data, mean, min(most, size - 1))
+    every = max(1, math.ceil(size * values / MOST_VALUES))
+    rows = np.concatenate([part[::every] for part in _centred(data, mean)])
+    total = float(rows.var(0, ddof=1).sum()) if len(rows) > 1 else 0.0
+    if total == 0:
+        return mean, np.zeros((0, values)), np.zeros(0), total
+    pca = PCA(min(most, *rows.shape), random_state=seed).fit(rows)
+    return mean, pca.components_, pca.explained_variance_, total
+
+
+def _by_covariance(data: DataModule, mean: Array, most: int) -> tuple[Array, Array, float]:
+    """Components, variances and their sum from a matrix that is summed batch by batch, so that no more rows than a
+    batch are ever dense."""
+    product = np.zeros((len(mean), len(mean)))
+    for part in _centred(data, mean):
+        product += part.T @ part
+    covariance = product / max(data.spec.size - 1, 1)
+    first = max(len(mean) - most, 0)
+    variances, vectors = eigh(covariance, subset_by_index=[first, len(mean) - 1])
+    kept = variances[::-1] > 0
+    return vectors.T[::-1][kept], variances[::-1][kept], float(covariance.trace())
+
+
+def _centred(data: DataModule, mean: Array) -> Iterator[Array]:
+    """The training rows without the mean, `[B, D]`; missing values are 0."""
+    for batch in data.ordered_loader("train"):
+        rows = flat(batch.truth).astype(np.float64) - mean
+        yield rows if batch.observed is None else np.where(flat(batch.observed), rows, 0.0)
 
 
 @torch.no_grad()
