@@ -64,11 +64,13 @@ def at_start(trained: AutoencoderModule, look: Any, data: DataModule | None = No
     return first.seen
 
 
-@pytest.mark.parametrize("dim", [1, 4, 12, 20])
-def test_deterministic_latents_start_as_principal_components(dim: int) -> None:
-    x = rows(datamodule())
+@pytest.mark.parametrize(("dim", "train"), [(1, 50), (4, 50), (12, 50), (20, 50), (4, 8)])
+def test_deterministic_latents_start_as_principal_components(dim: int, train: int) -> None:
+    """Of fewer rows than values too, whose components are found otherwise."""
+    data = datamodule(train=train)
+    x = rows(data)
     latents, rebuilt = at_start(
-        made(partial(Deterministic, dim=dim)), lambda net: (net.embed(x).double(), net.reconstruct(x))
+        made(partial(Deterministic, dim=dim)), lambda net: (net.embed(x).double(), net.reconstruct(x)), data
     )
     pca = PCA(min(dim, 12)).fit(x.double())
     np.testing.assert_allclose(rebuilt, pca.inverse_transform(pca.transform(x.double())), atol=1e-4)

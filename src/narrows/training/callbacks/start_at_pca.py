@@ -122,7 +122,7 @@ def principal(data: DataModule, most: int, seed: int) -> tuple[Array, Array, Arr
     for batch in data.ordered_loader("train"):
         statistics.add(batch)
     mean = statistics.mean
-    if values <= size and values <= MOST_SQUARE:
+    if 1 < size >= values and values <= MOST_SQUARE:
         return mean, *_by_covariance(data, mean, min(most, size - 1))
     every = max(1, math.ceil(size * values / MOST_VALUES))
     rows = np.concatenate([part[::every] for part in _centred(data, mean)])
