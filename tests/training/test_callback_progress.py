@@ -68,6 +68,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> _Terminal:
     monkeypatch.setattr(progress, "_Bar", _Counted)
     monkeypatch.setattr(_Counted, "made", [])
     monkeypatch.setattr(_Counted, "redrawn", 0)
+    # Room for all of the line, however many digits the speed has.
+    monkeypatch.setenv("COLUMNS", "200")
     return _Terminal()
 
 
