@@ -60,7 +60,8 @@ def test_the_history_ends_in_the_final_figures(finished_run: Path) -> None:
 
 
 def test_checkpoints_hold_nothing_but_plain_values(finished_run: Path) -> None:
-    assert sorted(path.name for path in (finished_run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    names = sorted(path.name for path in (finished_run / "checkpoints").iterdir())
+    assert names == ["best.ckpt", "last.ckpt", "previous.ckpt"]  # the last before it is the start
     for path in (finished_run / "checkpoints").iterdir():
         assert torch.load(path, weights_only=True)["global_step"] == 2
 

@@ -138,7 +138,8 @@ class Checkpoint(CheckpointBase):
             return
         self.improved = self._improves(trainer) or self.improved
         if self.improved and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self._save(trainer, ["best"])
+            # Before the first step it is the last too: whoever dies in the first save has one to go on from.
+            self._save(trainer, ["best", "last"] if trainer.sanity_checking else ["best"])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._is_due(trainer):
