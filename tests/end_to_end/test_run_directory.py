@@ -60,10 +60,11 @@ def test_the_history_ends_in_the_final_figures(finished_run: Path) -> None:
 
 
 def test_checkpoints_hold_nothing_but_plain_values(finished_run: Path) -> None:
-    names = sorted(path.name for path in (finished_run / "checkpoints").iterdir())
-    assert names == ["best.ckpt", "last.ckpt", "previous.ckpt"]  # the last before it is the start
-    for path in (finished_run / "checkpoints").iterdir():
-        assert torch.load(path, weights_only=True)["global_step"] == 2
+    files = (finished_run / "checkpoints").iterdir()
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in files}
+    # The last before it is the start at PCA, which may be the best.
+    assert steps == {"last.ckpt": 2, "previous.ckpt": 0, "best.ckpt": steps["best.ckpt"]}
+    assert steps["best.ckpt"] in (0, 2)
 
 
 def test_pictures_are_kept(finished_run: Path) -> None:
