@@ -120,6 +120,16 @@ def require_no_pipe(path: Path) -> None:
     require(plain, f"{path} is a pipe or a device, not a file: write what it gives to a file, and name that")
 
 
+def require_file(path: Path) -> None:
+    """Refuse what is no file that can be read to its end.
+
+    Raises:
+        UserError: there is no such file, or it is a pipe, a socket or a device.
+    """
+    require_no_pipe(path)
+    require(path.is_file(), f"there is no file {path}")
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write beside the target and rename over it: a reader sees the old file or the new one, never a part.
 

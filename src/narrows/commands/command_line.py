@@ -13,6 +13,9 @@ from narrows.config.old_words import refuse_old_words
 from narrows.errors import PrintableFormatter, explained, printable, require
 from narrows.standard_streams import make_dependable
 
+STANDARD_INPUT = "-"
+"""What stands for standard input in the place of a file."""
+
 log = logging.getLogger(__name__)
 
 

@@ -23,9 +23,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
+from narrows.commands.command_line import (
+    STANDARD_INPUT,
+    add_allow,
+    new_parser,
+    packages,
+    places_and_overrides,
+    print_paths,
+)
 from narrows.errors import UserError, require
-from narrows.files import replacing, require_no_pipe, require_other
+from narrows.files import replacing, require_file, require_other
 from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
@@ -40,7 +47,6 @@ examples
   narrows recommend RUN - < users.csv                      from standard input
   narrows recommend RUN users.csv datamodule.source.min_rating=null      a file without ratings: all count
 """
-STDIN = "-"
 HEADER = ("user", "rank", "item", "score")
 DIGITS = 6
 """Of a score."""
@@ -97,10 +103,9 @@ def recommend(options: argparse.Namespace) -> None:
 @contextmanager
 def _file(name: str) -> Iterator[Path]:
     """The file of users; standard input as a file, which messages call so."""
-    if name != STDIN:
+    if name != STANDARD_INPUT:
         path = Path(name)
-        require_no_pipe(path)
-        require(path.is_file(), f"there is no file {path}")
+        require_file(path)
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:

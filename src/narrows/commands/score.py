@@ -29,7 +29,7 @@ from typing import IO, TYPE_CHECKING, Any
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, printable, require
-from narrows.files import replacing, require_no_pipe, require_other
+from narrows.files import replacing, require_file, require_other
 from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ def score(options: argparse.Namespace) -> Path:
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
     run, new = OpenRun(places[0], packages(options.allow)), Path(places[1])
-    require_no_pipe(new)
-    require(new.is_file(), f"there is no file {new}")
+    require_file(new)
     out: Path = options.out or default_target(new)
     require_other(out, new)
     require_not_recorded(out, run.path)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.commands import command_line
-from narrows.commands.command_line import add_allow, new_parser, packages, print_paths
+from narrows.commands.command_line import STANDARD_INPUT, add_allow, new_parser, packages, print_paths
 from narrows.errors import printable, require
-from narrows.files import require_no_pipe, require_other, write_atomically
+from narrows.files import require_file, require_no_pipe, require_other, write_atomically
 from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ examples
 """
 SENTENCES = 3
 """Of a summary, unless told otherwise."""
-STANDARD_INPUT = "-"
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +110,7 @@ def _read(files: Sequence[str]) -> dict[str, list[str]]:
             text, called = decode(sys.stdin.buffer.read(), "standard input"), "standard input"
         else:
             path, called = Path(name), name
-            require_no_pipe(path)
-            require(path.is_file(), f"there is no file {path}")
+            require_file(path)
             text = read_text(path)
         found[name] = sentences(text)
         require(bool(found[name]), f"{called} holds no text")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
@@ -51,11 +51,10 @@ class Alternation:
             return ()
         return self._halves[1 if epoch % sum(self.epochs) < self.epochs[0] else 0]
 
-    @contextmanager
-    def turn(self, epoch: int) -> Iterator[None]:
+    def turn(self, epoch: int) -> AbstractContextManager[None]:
         """Inside, the half that waits is in evaluation mode."""
-        with still(*self.waiting(epoch)):
-            yield
+        waiting = self.waiting(epoch)
+        return still(*waiting) if waiting else nullcontext()
 
     def hold(self, epoch: int) -> None:
         """Take its gradients from the half that waits, so that the optimiser passes it over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -43,3 +44,11 @@ class Statistics:
     def mean(self) -> NDArray[np.float64]:
         """`[D]`; 0 where nothing was ever observed."""
         return self.sums / np.maximum(self.counts, 1)
+
+
+def mean_of(batches: Iterable[Batch], dims: int) -> NDArray[np.float64]:
+    """The mean of all rows of batches, `[D]`; 0 where nothing was ever observed."""
+    statistics = Statistics(dims)
+    for batch in batches:
+        statistics.add(batch)
+    return statistics.mean

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from narrows.errors import require
-from narrows.tasks.measures.observed_values import Statistics
+from narrows.tasks.measures.observed_values import mean_of
 from narrows.training.lightning_module import AutoencoderModule
 
 
@@ -33,10 +33,8 @@ class StartAtMean(L.Callback):
         if trainer.global_step > 0:
             return
         module, data = cast(AutoencoderModule, pl_module), cast(Any, trainer).datamodule
-        statistics = Statistics(math.prod(module.model.spec.shape))
-        for batch in data.ordered_loader("train"):
-            statistics.add(batch)
-        mean = torch.from_numpy(statistics.mean).float().reshape(module.model.spec.shape)
+        shape = module.model.spec.shape
+        mean = torch.from_numpy(mean_of(data.ordered_loader("train"), math.prod(shape))).float().reshape(shape)
         params = module.model.likelihood.params_of_mean(mean)
         assert params is not None
         with torch.no_grad():

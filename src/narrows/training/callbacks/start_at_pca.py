@@ -24,7 +24,7 @@ from narrows.errors import require
 from narrows.inputs.identity import Identity
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
-from narrows.tasks.measures.observed_values import Statistics, flat
+from narrows.tasks.measures.observed_values import flat, mean_of
 from narrows.training.lightning_module import AutoencoderModule
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,7 @@ def principal(data: DataModule, most: int, seed: int) -> tuple[Array, Array, Arr
     """The mean `[D]` of the training rows, their first principal components `[K, D]` and the variances of these `[K]`,
     with K at most `most`, and the variance summed over all values; no component where all rows are alike."""
     values, size = math.prod(data.spec.shape), data.spec.size
-    statistics = Statistics(values)
-    for batch in data.ordered_loader("train"):
-        statistics.add(batch)
-    mean = statistics.mean
+    mean = mean_of(data.ordered_loader("train"), values)
     if 1 < size >= values and values <= MOST_SQUARE:
         return mean, *_by_covariance(data, mean, min(most, size - 1))
     every = max(1, math.ceil(size * values / MOST_VALUES))
