@@ -13,11 +13,16 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from narrows.runs import checkpoint_files
 
 # Everything that a run carries with it: noise, momenta, gradients that wait, a schedule, pictures, a callback that
-# counts, an end that comes early, checkpoints within an epoch.
+# counts, averaged weights, an end that comes early, checkpoints within an epoch.
 SETTINGS = (
     *("encoder.widths=[16]", "decoder.widths=[16]", "~tasks.latent", "~tasks.reconstruction"),
     *("datamodule.batch_size=128", "module.accumulate=3", "module.clip_norm=1", "scheduler=cosine"),
-    *("callbacks=early_stopping", "callbacks.early_stopping.min_delta=100", "callbacks.early_stopping.patience=2"),
+    *(
+        "callbacks=[early_stopping,ema]",
+        "callbacks.averaged.decay=0.9",
+        "callbacks.early_stopping.min_delta=100",
+        "callbacks.early_stopping.patience=2",
+    ),
     *("callbacks.checkpoint.every_n_steps=2", "callbacks.pictures.every_n_epochs=2"),
     *("trainer.max_epochs=6", "trainer.log_every_n_steps=7"),
 )
@@ -47,7 +52,8 @@ def figures(run: Path) -> dict[str, float]:
 
 def state(run: Path, name: str = "last") -> dict[str, Any]:
     read = checkpoint_files.read(run / "checkpoints" / f"{name}.ckpt")
-    return {"weights": read["state_dict"], "optimizer": read["optimizer_states"], "scheduler": read["lr_schedulers"]}
+    weights = {key: read[key] for key in ("state_dict", "raw_weights") if key in read}
+    return weights | {"optimizer": read["optimizer_states"], "scheduler": read["lr_schedulers"]}
 
 
 def equal(a: Any, b: Any) -> bool:

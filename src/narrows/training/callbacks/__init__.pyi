@@ -1,3 +1,4 @@
+from .averaged_weights import AveragedWeights as AveragedWeights
 from .early_stopping import EarlyStopping as EarlyStopping
 from .pictures import Pictures as Pictures
 from .progress import Progress as Progress
