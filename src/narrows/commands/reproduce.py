@@ -34,7 +34,7 @@ from narrows.compare.two_runs import config_differences
 from narrows.config.composition import run_dir, title
 from narrows.errors import UserError, explained, printable, require
 from narrows.files import read_json, write_json
-from narrows.loading.adapt_config import adapt, split
+from narrows.loading.adapt_config import adapt, find_weights, split
 from narrows.loading.permitted_classes import read_config
 from narrows.runs.file_names import CONFIG, HISTORY, MANIFEST, METRICS, REPRODUCTION
 from narrows.runs.plain_entries import require_plain_entries
@@ -107,7 +107,9 @@ def plan(options: argparse.Namespace, out: Console) -> Plan:
     config = read_config(file)
     root = next((value for key, _, value in map(split, arguments) if key == "output_dir"), "outputs")
     allow = packages(options.allow)
-    adapted, left_out = adapt(config, str(manifest.get("directory") or "."), arguments, root, options.keep_loggers)
+    started = str(manifest.get("directory") or ".")
+    adapted, left_out = adapt(config, started, arguments, root, options.keep_loggers)
+    adapted |= find_weights(config, started, arguments)
     for name in left_out:
         out.print(f"left out: logger '{name}' writes elsewhere; --keep-loggers keeps it")
     return Plan(

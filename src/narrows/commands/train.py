@@ -25,7 +25,7 @@ from narrows.config.written_hints import written_hints
 from narrows.errors import explained, printable, require
 from narrows.loading.start_from import expand, require_permitted, starts_from
 from narrows.runs.job import Job, SweepJob, is_main_process
-from narrows.runs.run_directory import require_new
+from narrows.runs.run_directory import require_new, require_run
 from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
 from narrows.training.library_options import check_scheduler_options, check_trainer_options
@@ -57,6 +57,8 @@ def refuse_at_once(config: DictConfig, job: Job) -> None:
         require_hinted(written_hints(str(node._target_)), node, path)
     check_trainer_options(values.trainer)
     check_scheduler_options(values.scheduler)
+    if values.get("init_from") is not None:
+        require_run(values.init_from)
     if is_main_process():
         require_new(job.directory)
 

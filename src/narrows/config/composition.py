@@ -38,6 +38,8 @@ COLLECTIONS = ("loss", "callbacks", "logger", "tasks")
 SETTINGS = ("seed", "data_dir", "output_dir", "checkpoint")
 NOTES = ("name", "tags", "notes")
 """Words of the user about a run, which change nothing; configs recorded before they existed lack them."""
+WEIGHTS = ("init_from", "init_parts", "freeze")
+"""Where the first weights come from, and which parts keep theirs; may be absent, as in configs recorded before."""
 
 
 def config_dir() -> Path:
@@ -141,7 +143,7 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
         UserError: names the key and the nearest valid one.
     """
     needed = (*PARTS, *COLLECTIONS, *SETTINGS)
-    known = (*needed, *OPTIONAL, *NOTES)
+    known = (*needed, *OPTIONAL, *NOTES, *WEIGHTS)
     for key in map(str, config if text is not None else ()):
         require(
             key in known or f"${{{key}" in str(text),
@@ -167,6 +169,7 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
     )
     _check_settings(config)
     _check_notes(config)
+    _check_weights(config)
 
 
 def _check_settings(config: DictConfig) -> None:
@@ -185,6 +188,18 @@ def _check_notes(config: DictConfig) -> None:
     tags = config.get("tags") or []
     listed = isinstance(tags, ListConfig) and all(isinstance(tag, str) for tag in tags)
     require(not tags or listed, f"tags must be a list of texts, such as tags=[baseline,small], not {tags}")
+
+
+def _check_weights(config: DictConfig) -> None:
+    place = config.get("init_from")
+    require(place is None or isinstance(place, str), f"init_from must be the directory of a run, not {place!r}")
+    for key in ("init_parts", "freeze"):
+        names = config.get(key)
+        listed = isinstance(names, ListConfig) and all(isinstance(name, str) for name in names)
+        require(
+            names is None or isinstance(names, str) or listed,
+            f"{key} must be a list of parts of a model, such as {key}=[encoder,bottleneck], not {names}",
+        )
 
 
 def _require_component(node: Any, path: str, others: Sequence[str] = ()) -> None:

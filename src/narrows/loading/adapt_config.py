@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.config.quoting import quoted
 from narrows.errors import require
 from narrows.loading.permitted_classes import without_foreign_loggers
+from narrows.runs import checkpoint_files
+from narrows.runs.file_names import CHECKPOINTS
 
 
 def adapt(
@@ -47,6 +49,34 @@ def adapt(
     if dropped:
         adapted["logger"] = quoted(OmegaConf.to_container(kept.logger))
     return {key: value for key, value in adapted.items() if key not in mine}, dropped
+
+
+def find_weights(config: DictConfig, directory: str, given: Sequence[str]) -> dict[str, str]:
+    """Where the run is found from here whose weights a repetition starts from, by key; empty if it has not changed.
+
+    Raises:
+        UserError: it is not on this machine.
+    """
+    mine = any(key == "init_from" for key, _, _ in map(split, given))
+    return {} if mine else _found("init_from", config.get("init_from"), Path(directory), optional=False)
+
+
+def require_weights(config: DictConfig, manifest: Mapping[str, Any]) -> None:
+    """Refuse to repeat a run that began with another run's weights, if that one has others now.
+
+    Raises:
+        UserError: names the checkpoint.
+    """
+    place, recorded = config.get("init_from"), manifest.get("init_from")
+    if place is None or not isinstance(recorded, dict):
+        return
+    path = Path(place) / CHECKPOINTS / Path(str(recorded.get("checkpoint"))).name
+    require(path.is_file(), f"init_from={place}: there is no {path}, which this run began with")
+    require(
+        checkpoint_files.checksum(path) == recorded.get("sha256"),
+        f"{path} has changed since this run began with it, so that the run cannot be repeated: name another copy with "
+        "init_from=RUN, or start a new run from its config with narrows train from=",
+    )
 
 
 def is_place(key: str) -> bool:

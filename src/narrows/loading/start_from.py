@@ -28,7 +28,7 @@ from narrows.config.overriding_values import MISSING, differing_overrides, same
 from narrows.config.plain_yaml import flatten, is_within
 from narrows.config.quoting import quoted
 from narrows.errors import require
-from narrows.loading.adapt_config import adapt, require_no_download
+from narrows.loading.adapt_config import adapt, find_weights, require_no_download
 from narrows.loading.config_source import FORBIDDEN, NOT_TAKEN, ConfigSource, read_source
 from narrows.loading.permitted_classes import require_trusted, shown
 
@@ -212,6 +212,7 @@ class _Base:
             OmegaConf.update(config, key, value, force_add=True)
         place = str(self.source.manifest.get("directory") or self.source.path.parent)
         needed, left_out = adapt(config, place, self.asked, "outputs", keep_loggers)
+        needed |= find_weights(config, place, self.asked)
         if "logger" in needed:
             for name in left_out:
                 self._leave_out(f"logger '{shown(name)}', which writes elsewhere")

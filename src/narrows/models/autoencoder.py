@@ -247,7 +247,7 @@ class Autoencoder(nn.Module):
         seen = self.corrupted(batch)
         latent = self.encode(seen)
         p_x = self.decode(latent.z, batch)
-        if self.training:
+        if self.bottleneck.training:  # not where it is frozen
             self.bottleneck.learn(latent)
         return Output(batch=batch, seen=seen, latent=latent, p_x=p_x)
 

@@ -1,8 +1,8 @@
-"""Training the encoder's half of a model and the decoder's half in turn."""
+"""Training the encoder's half of a model and the decoder's half in turn, and parts that do not learn at all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
@@ -38,6 +38,7 @@ class Alternation:
             f"not {given}",
         )
         self.epochs = given
+        self.frozen: tuple[nn.Module, ...] = ()
         self._halves = ((model.input, model.encoder, model.bottleneck), (model.decoder, model.likelihood))
         first, second = ({id(p) for part in half for p in part.parameters()} for half in self._halves)
         require(
@@ -45,11 +46,27 @@ class Alternation:
             "module.alternate trains encoder and decoder in turn, and these share weights: use decoder.tied=false",
         )
 
+    def freeze(self, parts: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> None:
+        """Keep the weights of `parts` as they are, in every epoch.
+
+        Raises:
+            UserError: one shares weights with one of the `others`.
+        """
+        kept = {id(p) for part in parts.values() for p in part.parameters()}
+        for name, other in others.items():
+            require(
+                not kept & {id(p) for p in other.parameters()},
+                f"freeze={list(parts)}: {name} shares weights with them, and would not learn: use decoder.tied=false",
+            )
+        for part in parts.values():
+            part.requires_grad_(False)
+        self.frozen = tuple(parts.values())
+
     def waiting(self, epoch: int) -> tuple[nn.Module, ...]:
         """The parts that do not learn in this epoch, counted from 0."""
         if self.epochs is None:
-            return ()
-        return self._halves[1 if epoch % sum(self.epochs) < self.epochs[0] else 0]
+            return self.frozen
+        return (*self.frozen, *self._halves[1 if epoch % sum(self.epochs) < self.epochs[0] else 0])
 
     def turn(self, epoch: int) -> AbstractContextManager[None]:
         """Inside, the half that waits is in evaluation mode."""

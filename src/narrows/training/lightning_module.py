@@ -97,6 +97,18 @@ class AutoencoderModule(L.LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def freeze_parts(self, names: Sequence[str]) -> None:
+        """Keep the weights of these parts of the model as they are, and the parts in evaluation mode.
+
+        Raises:
+            UserError: one shares weights with another part, or nothing would be left to learn.
+        """
+        parts = dict(self.model.named_children())
+        frozen = {name: parts.pop(name) for name in names}
+        self._alternation.freeze(frozen, parts)
+        learns = any(p.requires_grad for p in self.model.parameters())
+        require(learns, f"freeze={list(names)} leaves nothing to learn: leave a part with weights out of it")
+
     # ── training ────────────────────────────────────────────────────────────────────────────────────────
 
     def configure_optimizers(self) -> Any:

@@ -28,7 +28,7 @@ from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory, read_manifest
 from narrows.runs.status import began_at
 from narrows.tasks.base import Task, without_test_split
-from narrows.training import run_length, small_data, starting_point
+from narrows.training import run_length, small_data, starting_point, warm_start
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.component_kinds import check_kinds
 from narrows.training.library_options import check_scheduler_options, fast_dev_run, late_milestones
@@ -88,10 +88,21 @@ def prepare(
         _say_of_likelihood(model.likelihood, data.spec)
     # Here, to refuse its options before anything is trained.
     density = fitted_density.build_density(config.get("density"), model, config.seed)
+    if start.path is None:
+        _start_warm(config, model, record)
     module = build_module(config, model, objective)
+    module.freeze_parts(warm_start.parts_of(model, config.get("freeze"), "freeze"))
     starting_point.require_fit(start, module, data, trainer)
     run_length.keep(start, module, job)
     return Prepared(config, trainer, module, data, tasks, density, start, begin)
+
+
+def _start_warm(config: DictConfig, model: Autoencoder, record: RunDirectory | None) -> None:
+    warm = warm_start.load(config, model)
+    if warm is not None and record is not None:
+        for line in warm.table():
+            log.info("%s", line)
+        record.update(init_from=warm.manifest)
 
 
 def _say_of_likelihood(likelihood: Likelihood, spec: DataSpec) -> None:

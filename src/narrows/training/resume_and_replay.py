@@ -21,7 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.config.composition import checked
 from narrows.config.overrides import override
 from narrows.errors import PrintableFormatter, UserError, printable, require
-from narrows.loading.adapt_config import adapt, is_place, made_absolute, require_no_download
+from narrows.loading.adapt_config import (
+    adapt,
+    find_weights,
+    is_place,
+    made_absolute,
+    require_no_download,
+    require_weights,
+)
 from narrows.loading.permitted_classes import read_config, require_trusted
 from narrows.runs.file_names import CONFIG, LOG, MANIFEST
 from narrows.runs.job import Job, SweepJob
@@ -121,8 +128,10 @@ def _replayed(file: Path, into: Path, overrides: list[str], allow: list[str], ke
     require_trusted(config, allow)
     manifest = read_manifest(file.parent) if (file.parent / MANIFEST).exists() else {}
     needed = _needed(before, manifest, overrides, keep)
+    needed |= find_weights(before, str(manifest.get("directory") or "."), overrides)
     config = _overridden(config, [f"{key}={value}" for key, value in needed.items()])
     require_no_download(config, overrides)
+    require_weights(config, manifest)
     notes = {"from_config": str(file.resolve())}
     job = Job(directory=into, overrides=overrides, choices=_choices(manifest), notes=notes, begun=_log_to(into))
     return config, job

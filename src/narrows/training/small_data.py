@@ -67,7 +67,7 @@ def networks_of(config: DictConfig, rows: int) -> dict[str, Value]:
         helps = rows < FEW and bool(node.get("widths")) and not node.get("tied") and not node.get("unit_norm")
         values |= {f"{stage}.dropout": DROPOUT if helps else 0.0, f"{stage}.shortcut": helps}
     # Of an encoder that has none, the start is not possible.
-    values[PCA] = "possible" if rows < FEW else STAND_INS[PCA]
+    values[PCA] = "possible" if rows < FEW and config.get("init_from") is None else STAND_INS[PCA]
     return {key: value for key, value in values.items() if key in keys}
 
 
