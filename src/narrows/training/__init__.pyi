@@ -13,3 +13,4 @@ from .preparation import Prepared as Prepared
 from .starting_point import StartingPoint as StartingPoint
 from .step_history import StepHistory as StepHistory
 from .tensorboard import TensorBoard as TensorBoard
+from .warm_start import WarmStart as WarmStart
