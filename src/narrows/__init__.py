@@ -1,4 +1,7 @@
-"""narrows: every autoencoder a composition of configs. `narrows.load(run_dir)` gives a trained model."""
+"""narrows: every autoencoder a composition of configs.
+
+`narrows.train(overrides)` trains a run, and `narrows.load(run_dir)` gives the model of one.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 from narrows import _torchvision
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "train"]
 
 _torchvision.install()
 
@@ -18,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from narrows.loading.open_run import load
 
         return load
+    if name == "train":
+        from narrows.training.in_python import train
+
+        return train
     raise AttributeError(f"module 'narrows' has no attribute '{name}'")

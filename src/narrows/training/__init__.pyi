@@ -3,6 +3,7 @@ from .begin_resumed import BeginResumed as BeginResumed
 from .experiment import Trained as Trained
 from .fit_in_memory import Fit as Fit
 from .fit_in_memory import Memory as Memory
+from .in_python import Run as Run
 from .learning_rate import WarmUpCosine as WarmUpCosine
 from .lightning_module import AutoencoderModule as AutoencoderModule
 from .loggers import CSVHistory as CSVHistory
