@@ -71,7 +71,7 @@ def test_it_is_repeated_to_the_bit_from_elsewhere_and_not_from_other_weights(pla
     other = shutil.copytree(place / "tuned", tmp_path / "other")
     done = run_in_process(f"replay={moved}/config.yaml", "into=never", f"init_from={other}", cwd=tmp_path)
     assert done.code == 2
-    assert "best.ckpt has changed since this run began with it" in done.complaints[0]
+    assert "best.ckpt of " in done.complaints[0]
     assert not (tmp_path / "never").exists()
 
 

@@ -13,5 +13,6 @@ COMMANDS = {
     "sample": "draw from a run's prior, or from a density fitted to its latents",
     "compress": "pictures or arrays to one small file, by a run's model",
     "decompress": "what compress wrote, back to pictures or arrays",
+    "pack": "a trained run in one file that every command takes for a run, with a model card",
     "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
 }

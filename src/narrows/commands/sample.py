@@ -81,6 +81,9 @@ def sample(options: argparse.Namespace) -> list[Path]:
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
     run, overrides = _open_run(options)
+    require(
+        run.packed is None or options.out is not None, f"{run.packed} is a packed run: say where samples go with --out"
+    )
     out = options.out or run.path / SAMPLES
     for name in ("samples.npy", "samples.png"):
         require_not_recorded(out / name, run.path)
@@ -120,7 +123,7 @@ def _open_run(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
     from narrows.loading.open_run import OpenRun
 
     place, *overrides = options.arguments
-    require(Path(place).is_dir() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
+    require(Path(place).exists() or "=" not in place, "name the run first: narrows sample RUN KEY=VALUE")
     require_overrides(overrides, "only one run is sampled at a time")
     return OpenRun(place, packages(options.allow), "best"), overrides
 

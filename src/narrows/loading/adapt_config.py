@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.config.quoting import quoted
 from narrows.errors import require
 from narrows.loading.permitted_classes import without_foreign_loggers
+from narrows.loading.unpacked_run import Unpacked
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS
 
@@ -70,12 +71,15 @@ def require_weights(config: DictConfig, manifest: Mapping[str, Any]) -> None:
     place, recorded = config.get("init_from"), manifest.get("init_from")
     if place is None or not isinstance(recorded, dict):
         return
-    path = Path(place) / CHECKPOINTS / Path(str(recorded.get("checkpoint"))).name
+    unpacked = Unpacked(Path(place)) if Path(place).is_file() else None
+    path = (
+        (Path(place) if unpacked is None else unpacked.path) / CHECKPOINTS / Path(str(recorded.get("checkpoint"))).name
+    )
     require(path.is_file(), f"init_from={place}: there is no {path}, which this run began with")
     require(
         checkpoint_files.checksum(path) == recorded.get("sha256"),
-        f"{path} has changed since this run began with it, so that the run cannot be repeated: name another copy with "
-        "init_from=RUN, or start a new run from its config with narrows train from=",
+        f"{path.name} of {place} has changed since this run began with it, so that the run cannot be repeated: name "
+        "another copy with init_from=RUN, or start a new run from its config with narrows train from=",
     )
 
 

@@ -21,6 +21,7 @@ from narrows.random import seed_default
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS
 from narrows.runs.old_names import current_config
+from narrows.runs.weight_files import SUFFIX
 
 log = logging.getLogger(__name__)
 FILE = "density.ckpt"
@@ -29,8 +30,9 @@ FILE = "density.ckpt"
 def fitted_path(run_dir: Path) -> Path:
     """The path of the density that the run itself fits at its end."""
     folder = Path(run_dir) / CHECKPOINTS
-    old = folder / "prior.ckpt"
-    return old if old.is_file() and not (folder / FILE).exists() else folder / FILE
+    others = (folder / "prior.ckpt", (folder / FILE).with_suffix(SUFFIX))
+    found = [path for path in (folder / FILE, *others) if path.is_file()]
+    return found[0] if found else folder / FILE
 
 
 def build_density(node: DictConfig | None, model: Autoencoder, seed: int) -> Density | None:

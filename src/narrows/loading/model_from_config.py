@@ -18,6 +18,7 @@ from narrows.models.stages import Stages
 from narrows.random import seed_default
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
+from narrows.runs.weight_files import SUFFIX
 from narrows.types import DataSpec
 
 
@@ -70,9 +71,9 @@ def checkpoint_path(run_dir: Path, which: str) -> Path:
     """
     folder = Path(run_dir) / CHECKPOINTS
     names = ["best", "last"] if which == "best" else [which]
-    for name in names:
-        if (folder / f"{name}.ckpt").is_file():
-            return folder / f"{name}.ckpt"
+    for path in (folder / f"{name}{suffix}" for name in names for suffix in (".ckpt", SUFFIX)):
+        if path.is_file():
+            return path
     raise UserError(f"there is no {which} checkpoint in {folder}")
 
 

@@ -19,6 +19,7 @@ from narrows.errors import UserError, first_line, nearest, require
 from narrows.loading import fitted_density, permitted_classes
 from narrows.loading.adapt_config import adapt
 from narrows.loading.model_from_config import build_model, checkpoint_path, read_config, read_weights, without_start
+from narrows.loading.unpacked_run import Unpacked
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs import checkpoint_files
@@ -73,7 +74,7 @@ class OpenRun:
     """A finished run whose config, model and data are each read when first used.
 
     Args:
-        path: the run's directory.
+        path: the run's directory, or the file into which `narrows pack` has written it.
         allow: packages that its config may name.
         checkpoint: `best` or `last`; by default the one that the run's figures belong to.
 
@@ -83,6 +84,11 @@ class OpenRun:
 
     def __init__(self, path: str | Path, allow: Sequence[str] = (), checkpoint: str | None = None) -> None:
         self.path, self.allow = Path(path), allow
+        self.packed = Path(path) if self.path.is_file() else None
+        """The file, where the run is packed: nothing that is written to its directory lasts."""
+        if self.packed is not None:
+            self._unpacked = Unpacked(self.packed)
+            self.path = self._unpacked.path
         require(self.path.is_dir(), f"there is no run directory {self.path}")
         require_plain_entries(self.path)
         self._recorded = read_config(self.path)
@@ -172,6 +178,9 @@ class OpenRun:
         Raises:
             UserError: another process is writing it.
         """
+        require(
+            self.packed is None, f"{self.packed} is a packed run, which nothing is added to: unzip it into a folder"
+        )
         directory = RunDirectory(self.path)
         directory.reclaim()
         try:

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Literal
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line
 from narrows.files import clear_temporaries, replacing
+from narrows.runs import weight_files
 from narrows.runs.file_names import CHECKPOINTS, FOLDERS, HYDRA
 
 Name = Literal["best", "last"]
@@ -93,7 +94,10 @@ def save_as(state: Mapping[str, Any], path: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 that a checkpoint file carries, as text; `read` verifies it."""
+    """The SHA-256 that a checkpoint file carries, as text; `read` verifies it. Of weights alone it is that of the
+    checkpoint that they were taken from."""
+    if path.suffix == weight_files.SUFFIX:
+        return weight_files.origin(path)
     with open(path, "rb") as file:
         file.seek(-(_COMMENT - len(_MARK)), os.SEEK_END)
         return file.read().decode("ascii", "replace")
@@ -162,6 +166,8 @@ def read(path: Path) -> dict[str, Any]:
 
     import torch
 
+    if path.suffix == weight_files.SUFFIX:
+        return weight_files.read(path)
     if (reason := damage(path)) is not None:
         raise UserError(f"{path} {reason}")
     try:

@@ -57,11 +57,13 @@ def require_new(path: Path) -> None:
 
 
 def require_run(place: str) -> None:
-    """Refuse a place that holds no run.
+    """Refuse a place that holds no run; a file may be a packed one.
 
     Raises:
         UserError: names it.
     """
+    if Path(place).is_file():
+        return
     require(Path(place).is_dir(), f"there is no run directory {place}")
     require((Path(place) / CONFIG).is_file(), f"{place} is not a run directory: it has no {CONFIG}")
 

@@ -68,7 +68,7 @@ def load(config: DictConfig, model: Autoencoder) -> WarmStart | None:
         for name, values in read_weights(run.weights).items()
         if name.startswith(PREFIX)
     }
-    warm = WarmStart(run.path.resolve(), run.weights.name, run.checksum, *_set(model, weights, chosen))
+    warm = WarmStart((run.packed or run.path).resolve(), run.weights.name, run.checksum, *_set(model, weights, chosen))
     require(
         bool(warm.loaded),
         f"init_from={place} sets nothing: none of its tensors has the name and shape of one of "
