@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
-from narrows.decoders.recurrent import time_encoding
 from narrows.encoders.lstm import LSTMEncoder
+from narrows.layers.clock import time_encoding
 from narrows.types import DataSpec
 
 SHAPE = (2, 7)

@@ -13,20 +13,10 @@ import torch
 from torch import Tensor
 
 from narrows.decoders.autoregressive import AutoregressiveDecoder, series_of
-from narrows.errors import require
+from narrows.layers.clock import even, time_encoding
 from narrows.layers.recurrence import Cell, Recurrence, State, stacked
 from narrows.layers.stages import Decoder
 from narrows.types import DataSpec, Shape
-
-
-def time_encoding(steps: int, features: int) -> Tensor:
-    """Sines and cosines of the step, `[steps, features]`: angular frequencies in geometric progression from
-    pi / steps (half a turn over the series, so that no two steps look alike) to pi / 2 (four steps a turn)."""
-    half = features // 2
-    low, high = math.pi / steps, math.pi / 2
-    powers = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
-    angles = torch.arange(steps, dtype=torch.float64)[:, None] * (low * (high / low) ** powers)
-    return torch.cat([angles.sin(), angles.cos()], 1).to(torch.get_default_dtype())
 
 
 class RecurrentDecoder(Decoder):
@@ -71,10 +61,8 @@ class RecurrentDecoder(Decoder):
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         self.reverse = reverse
         outputs, steps = series_of(self.out_shape, part)
-        right = isinstance(time_features, int) and time_features >= 0 and time_features % 2 == 0
-        require(right, f"{part} needs time_features to be even and not negative, not {time_features}")
         latent = math.prod(self.in_shape)
-        network = stacked(self.cell, latent + time_features, hidden, layers, dropout, part)
+        network = stacked(self.cell, latent + even(time_features, part), hidden, layers, dropout, part)
         self.recurrence = Recurrence(latent, outputs, network)
         # Not persistent: it follows from the arguments.
         self.register_buffer("time", time_encoding(steps, time_features), persistent=False)

@@ -22,9 +22,7 @@ def stacked(
     """`[B, T, inputs] -> [B, T, hidden * directions]`.
 
     Args:
-        cell: "Long Short-Term Memory" (Hochreiter and Schmidhuber, 1997), or the gated recurrent unit of "Learning
-            Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation" (Cho et al., 2014,
-            https://arxiv.org/abs/1406.1078).
+        cell: `lstm` or `gru`.
         inputs: values read at a step.
         hidden: size of the state.
         layers: one on the other.
