@@ -33,8 +33,8 @@ REMEDIES = (
     "free bits (loss.kl.free_bits=0.1), a latent on the sphere, whose KL is fixed (bottleneck=hyperspherical)"
 )
 REMEDIES_OF_A_STRONG_DECODER = (
-    "steps of the encoder alone (module.alternate=[5,1]), a decoder that is told less of the past "
-    "(decoder.input_dropout=0.4)"
+    "steps of the encoder alone (module.alternate=[10,1] module.alternate_in=steps module.alternate_until=0.3), a "
+    "decoder that is told less of the past (decoder.input_dropout=0.4)"
 )
 MAX_VALUES = 2**24
 """Most differences between two samples held in memory at once (64 MB)."""
