@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import require
@@ -41,6 +42,36 @@ def stacked(
         f"{part} has dropout {dropout} between layers, but only one layer; use layers of at least 2 or dropout 0",
     )
     return CELLS[cell](inputs, hidden, layers, batch_first=True, dropout=dropout, bidirectional=bidirectional)
+
+
+def frame_of(steps: int, most_steps: int | None, part: str) -> int:
+    """How many steps of a series the network takes at once, so that it takes at most `most_steps` (None: as many as
+    there are).
+
+    Raises:
+        UserError: `most_steps` below 1.
+    """
+    if most_steps is None:
+        return 1
+    counts([most_steps], "most_steps", part)
+    return -(-steps // most_steps)
+
+
+def to_frames(x: Tensor, frame: int) -> Tensor:
+    """`[B, C, T] -> [B, C * frame, ceil(T / frame)]`, with zeros behind the last step."""
+    if frame == 1:
+        return x
+    padded = F.pad(x, (0, -x.shape[2] % frame))
+    frames: Tensor = padded.unflatten(2, (-1, frame)).transpose(2, 3).flatten(1, 2)
+    return frames
+
+
+def from_frames(x: Tensor, frame: int, steps: int) -> Tensor:
+    """`[B, C * frame, ceil(T / frame)] -> [B, C, T]`, where T is `steps`."""
+    if frame == 1:
+        return x
+    series: Tensor = x.unflatten(1, (-1, frame)).transpose(2, 3).flatten(2)
+    return series[..., :steps]
 
 
 class Recurrence(nn.Module):
