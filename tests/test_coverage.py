@@ -28,6 +28,8 @@ from instances import (
     SCHEDULES,
     SERIES,
     TERMS,
+    TOKEN_CORRUPTIONS,
+    TOKEN_INPUTS,
     batch,
     model,
 )
@@ -135,7 +137,7 @@ YAML_TARGETS = list(yaml_targets())
 
 
 KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
-    "input": (lambda: components(Input), INPUTS),
+    "input": (lambda: components(Input), INPUTS | TOKEN_INPUTS),
     "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
     "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
@@ -144,7 +146,7 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
         lambda: components(Likelihood) - {CountLikelihood},
         LIKELIHOODS | COLUMN_LIKELIHOODS | COUNT_LIKELIHOODS,
     ),
-    "corruption": (lambda: components(Corruption), CORRUPTIONS),
+    "corruption": (lambda: components(Corruption), CORRUPTIONS | TOKEN_CORRUPTIONS),
     "term": (lambda: components(Term), TERMS),
     "schedule": (schedule_classes, SCHEDULES),
     "density": (lambda: components(Density) - {StandardisedDensity}, DENSITIES),
@@ -175,7 +177,7 @@ def test_excuses_are_not_stale() -> None:
 
 
 def test_every_corruption_has_an_instance_of_its_name() -> None:
-    assert set(choice_files("corruption")) == set(CORRUPTIONS)
+    assert set(choice_files("corruption")) == set(CORRUPTIONS) | set(TOKEN_CORRUPTIONS)
 
 
 # ── (b) a config lists every option with its default ────────────────────────────────────────────────────
