@@ -42,14 +42,17 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.config.composition import choice_files, config_dir, targets
 from narrows.config.option_types import type_hints
 from narrows.corruptions import Corruption
+from narrows.decoders.autoregressive import AutoregressiveDecoder
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.densities.base import Density, StandardisedDensity
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.recurrent import RecurrentEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 from narrows.inputs import Input
@@ -136,10 +139,11 @@ def yaml_targets() -> Iterator[tuple[str, str, Any]]:
 YAML_TARGETS = list(yaml_targets())
 
 
+SHARED_DECODERS = {AutoregressiveDecoder, RecurrentDecoder, AutoregressiveRecurrentDecoder}
 KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "input": (lambda: components(Input), INPUTS | TOKEN_INPUTS),
-    "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
-    "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
+    "encoder": (lambda: components(Encoder) - {RecurrentEncoder}, backbone_instances.ENCODERS),
+    "decoder": (lambda: components(Decoder) - SHARED_DECODERS, backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
     "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
     "likelihood": (

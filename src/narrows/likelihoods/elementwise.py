@@ -42,6 +42,10 @@ class Likelihood(nn.Module):
     """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
+    writes_logits: ClassVar[bool] = False
+    """Whether the parameters are the logarithms of probabilities up to a constant."""
+    spread: ClassVar[float | None] = None
+    """The power of the temperature by which draws spread about the mean, where p(x|z) has a mean and a scale."""
     remark: str | None = None
     """What must be known to read its nats, if anything; a run says it."""
 
@@ -70,6 +74,24 @@ class Likelihood(nn.Module):
     def point(self, p_x: Distribution) -> Tensor:
         """One value for p(x|z), `[B, *shape]`: its mean, where that is a possible value of the data."""
         return p_x.mean
+
+    def draw(self, params: Tensor, given: Given | None = None, temperature: float = 1.0) -> Tensor:
+        """A draw of p(x|z) at `params`, `[B, *shape]`; at a temperature T of `p(x|z)^(1/T)`, elementwise.
+
+        Raises:
+            UserError: a temperature not above 0, or other than 1 where the family has no such distribution.
+        """
+        require(temperature > 0, f"temperature must be above 0, not {temperature}")
+        if temperature == 1:
+            return self(params, given).sample()
+        if self.writes_logits:
+            return self(at_least_single(params) / temperature, given).sample()
+        name = type(self).__name__
+        require(self.spread is not None, f"likelihood {name} has no temperature other than 1: draw at 1")
+        assert self.spread is not None
+        p_x = self(params, given)
+        scale: float = temperature**self.spread
+        return p_x.mean + scale * (p_x.sample() - p_x.mean)
 
     def bits_name(self, truth: Tensor) -> str | None:
         """Name of the figure `nats / (ln 2 * number of values)`, or None.
@@ -116,6 +138,7 @@ class BernoulliLikelihood(Likelihood):
 
     within_unit = True
     takes_variable = True
+    writes_logits = True
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return Bernoulli(logits=at_least_single(params), validate_args=False)
@@ -143,6 +166,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     within_unit = True
     takes_variable = True
+    writes_logits = True
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return ContinuousBernoulli(at_least_single(params))
@@ -165,6 +189,7 @@ class LaplaceLikelihood(Likelihood):
     """
 
     takes_variable = True
+    spread = 1.0
 
     def __init__(self, spec: DataSpec, *, scale: float = 1.0) -> None:
         super().__init__(spec)
@@ -232,6 +257,7 @@ class CategoricalLikelihood(Likelihood):
     """
 
     takes_variable = True
+    writes_logits = True
 
     def __init__(self, spec: DataSpec, *, levels: int = 256) -> None:
         super().__init__(spec)
