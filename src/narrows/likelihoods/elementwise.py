@@ -15,6 +15,7 @@ from torch.distributions import Bernoulli, Distribution, Laplace
 
 from narrows.errors import UserError, require
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from narrows.likelihoods.token_categorical import TokenCategorical
 from narrows.types import COUNTED, DataSpec, Given, Shape, at_least_single
 
 
@@ -37,7 +38,7 @@ class Likelihood(nn.Module):
 
     parameters_per_value: int = 1
     within_unit: ClassVar[bool] = False
-    has_mean: ClassVar[bool] = True
+    has_mean: bool = True
     """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
@@ -241,10 +242,10 @@ class LevelCategorical(Distribution):
 
 class CategoricalLikelihood(Likelihood):
     """One of `levels` equally spaced values for every value of x, as in "Pixel Recurrent Neural Networks" (van den Oord
-    et al., 2016, https://arxiv.org/abs/1601.06759).
+    et al., 2016, https://arxiv.org/abs/1601.06759); of tokens one of the vocabulary, `params [B, V, T]`.
 
     Raises:
-        UserError: fewer than two levels, or data without a range.
+        UserError: fewer than two levels, data without a range, or tokens without a vocabulary.
 
     Example:
         >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
@@ -260,16 +261,31 @@ class CategoricalLikelihood(Likelihood):
 
     def __init__(self, spec: DataSpec, *, levels: int = 256) -> None:
         super().__init__(spec)
+        self.tokens = spec.kind == "tokens"
+        if self.tokens:
+            words = len(spec.vocabulary or [])
+            require(words > 0, "likelihood categorical needs the vocabulary of tokens, which these data do not tell")
+            self.has_mean, self.parameters_per_value = False, words
+            return
         require(levels >= 2, f"likelihood categorical: levels must be at least 2, not {levels}")
         if spec.bounds is None:
             raise UserError(f"likelihood categorical needs data with a smallest and a largest value; {_remedy(spec)}")
         self.low, self.high = spec.bounds
         self.parameters_per_value = levels
 
+    @property
+    def out_shape(self) -> Shape:
+        return (self.parameters_per_value, *self.data_shape) if self.tokens else super().out_shape
+
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
+        if self.tokens:
+            return TokenCategorical(at_least_single(params))
         channels, *_rest = self.data_shape
         logits = at_least_single(params).unflatten(1, (channels, self.parameters_per_value))
         return LevelCategorical(logits, self.low, self.high)
+
+    def point(self, p_x: Distribution) -> Tensor:
+        return p_x.likeliest if isinstance(p_x, TokenCategorical) else p_x.mean
 
     def bits_name(self, truth: Tensor) -> str | None:
         return "bits_per_dim"
