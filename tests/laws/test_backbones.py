@@ -11,6 +11,8 @@ import torch
 from backbone_instances import DECODERS, ENCODERS
 from torch import Tensor, nn
 
+from narrows.types import DataSpec
+
 CASES = [("encoder", name) for name in ENCODERS] + [("decoder", name) for name in DECODERS]
 
 
@@ -36,8 +38,15 @@ def build(side: str, name: str, batch: int = 4) -> tuple[Any, list[Tensor]]:
     else:
         builder, in_shape, out_shape, extra = DECODERS[name]
         module = builder(in_shape, out_shape, **extra)
-    shapes = [in_shape, *(spec.shape for spec in extra.values())]
-    return module.double(), [torch.randn(batch, *shape, dtype=torch.float64) for shape in shapes]
+    inputs = [torch.randn(batch, *in_shape, dtype=torch.float64)]
+    return module.double(), [*inputs, *(examples(spec, batch) for spec in extra.values())]
+
+
+def examples(spec: DataSpec, n: int) -> Tensor:
+    """Rows of such data: numbers, or tokens."""
+    if spec.kind == "tokens":
+        return torch.randint(len(spec.vocabulary or []), (n, *spec.shape))
+    return torch.randn(n, *spec.shape, dtype=torch.float64)
 
 
 def weighted_sum(out: Tensor) -> Tensor:
@@ -131,6 +140,11 @@ TRACED = [
     *[("encoder", name) for name in ("mlp_batch", "conv_pool", "resnet", "lstm_deep", "vit", "unet_attention")],
     *[("decoder", name) for name in ("mlp", "conv_batch", "conv_map", "lstm", "lstm_ar", "vit", "unet")],
 ]
+# These take three to ten seconds each.
+TRACED_SLOWLY = [
+    ("encoder", "tcn_causal"),
+    *[("decoder", name) for name in ("lstm_ar_words", "tcn_ar", "transformer_ar")],
+]
 
 
 # At an LSTM, which it does not trace, dynamo reads `.grad` of the values on the stack, and hides the
@@ -139,6 +153,17 @@ TRACED = [
 @over(TRACED)
 @pytest.mark.parametrize("batch", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_compiled_equals_eager(side: str, name: str, batch: int) -> None:
+    require_compiled_equals_eager(side, name, batch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@over(TRACED_SLOWLY)
+def test_compiled_sequences_equal_eager(side: str, name: str) -> None:
+    require_compiled_equals_eager(side, name, 4)
+
+
+def require_compiled_equals_eager(side: str, name: str, batch: int) -> None:
     module, inputs = build(side, name, batch)
     if "deep" in name:
         module.eval()  # Its dropout draws in another order.
@@ -165,7 +190,8 @@ def test_the_state_survives_a_file(side: str, name: str, tmp_path: Path) -> None
     torch.testing.assert_close(other.eval()(*inputs), module.eval()(*inputs), rtol=0, atol=0)
 
 
-LISTS = [case for case in CASES if not case[1].startswith(("lstm", "vit", "torchvision", "topics", "embedded"))]
+UNLISTED = ("lstm", "gru", "vit", "transformer", "torchvision", "topics", "embedded")
+LISTS = [case for case in CASES if not case[1].startswith(UNLISTED)]
 
 
 @over(LISTS)
@@ -173,6 +199,6 @@ def test_arguments_are_copied(side: str, name: str) -> None:
     builder, *shapes = ENCODERS[name] if side == "encoder" else DECODERS[name][:3]
     option = "widths" if "widths" in builder.keywords else "channels"
     before = list(builder.keywords[option])
-    module = builder(*shapes)
+    module = builder(*shapes, **(DECODERS[name][3] if side == "decoder" else {}))
     assert builder.keywords[option] == before
     assert getattr(module, option, None) is not builder.keywords[option]

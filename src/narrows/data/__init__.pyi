@@ -1,10 +1,10 @@
 from .array_keys import Keys as Keys
 from .array_reading import Read as Read
 from .batch_loader import Loader as Loader
-from .batch_loader import Ordered as Ordered
-from .batch_loader import Process as Process
-from .batch_loader import Shuffled as Shuffled
-from .batch_loader import Step as Step
+from .batch_plans import Ordered as Ordered
+from .batch_plans import Process as Process
+from .batch_plans import Shuffled as Shuffled
+from .batch_plans import Step as Step
 from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
@@ -29,6 +29,7 @@ from .loading_options import Loading as Loading
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
+from .ragged_rows import Ragged as Ragged
 from .signal_table import Columns as Columns
 from .sliding_windows import Windows as Windows
 from .sources.arrays import Arrays as Arrays
@@ -44,7 +45,6 @@ from .sources.counts import HeldOutCounts as HeldOutCounts
 from .sources.digits import Digits as Digits
 from .sources.documents import Documents as Documents
 from .sources.documents import HeldOutDocuments as HeldOutDocuments
-from .sources.documents import Texts as Texts
 from .sources.dsprites import DSprites as DSprites
 from .sources.image_folder import ImageFolder as ImageFolder
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions
@@ -59,6 +59,7 @@ from .sources.synthetic import Signal as Signal
 from .sources.table import HeldOutRows as HeldOutRows
 from .sources.table import Label as Label
 from .sources.table import Table as Table
+from .sources.text import Text as Text
 from .sparse_rows import Sparse as Sparse
 from .splits import Plan as Plan
 from .splits import Split as Split
@@ -72,9 +73,12 @@ from .table_columns import TableColumn as TableColumn
 from .table_files import Chunk as Chunk
 from .table_format import Format as Format
 from .table_scaling_and_encoding import Encoding as Encoding
+from .text_files import Texts as Texts
 from .time_order import Recording as Recording
 from .time_order import Recordings as Recordings
 from .time_order import Stretch as Stretch
 from .time_order import TimeOrder as TimeOrder
+from .tokenisers import Tokeniser as Tokeniser
+from .tokenisers import Tokens as Tokens
 from .vocabulary import Vocabulary as Vocabulary
 from .vocabulary import Words as Words

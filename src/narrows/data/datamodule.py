@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, counted, duplicates
+from narrows.data import array_scaling, counted, duplicates, tokenised
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
-from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
+from narrows.data.batch_loader import Loader
+from narrows.data.batch_plans import Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Part, Scaling, Source
 from narrows.data.loading_options import Loading as Loading
 from narrows.data.splits import HOLD_OUT, Plan, Split, divide
+from narrows.data.stores import differs
 from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import COUNTED, DataSpec
 
 if TYPE_CHECKING:
     from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.tokenisers import Tokeniser
     from narrows.data.vocabulary import Vocabulary
 
 SplitName = Literal["train", "validation", "test"]
@@ -82,6 +85,8 @@ class DataModule(LightningDataModule):
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self.vocabulary: Vocabulary | None = None
         """The words of documents, which `setup` chooses by training rows and new texts are counted by; else None."""
+        self.tokeniser: Tokeniser | None = None
+        """What turned texts into the tokens that `setup` serves, and must read new texts; None of other data."""
         self.reading: list[str] = []
         """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
@@ -109,6 +114,7 @@ class DataModule(LightningDataModule):
         check(contents)
         print_of_content = fingerprint(contents)
         splits, names = divide(contents, self.plan), contents.feature_names
+        contents, splits = tokenised.prepare(contents, splits, self.reading)
         if contents.kind in COUNTED:
             splits, names = counted.prepare(contents, splits, self.reading)
             self.vocabulary = counted.vocabulary(contents, names)
@@ -122,13 +128,19 @@ class DataModule(LightningDataModule):
 
             self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
         splits = array_scaling.hold(splits)
+        self.tokeniser = contents.tokeniser
         self.spec = self._describe(replace(contents, feature_names=names), splits, print_of_content)
+        require(
+            self.loading.by_length is not True or self.spec.variable,
+            "loading.by_length=true puts near-equal lengths together, but these examples all have one length: set auto",
+        )
         self._splits = array_scaling.binarised(splits, self.binarise, self.spec.value_range, self.plan.seed)
 
     def _describe(self, contents: Contents, splits: dict[str, Split], content: str) -> DataSpec:
-        x = splits["train"].part.x
+        stores = [split.part.x for split in splits.values()]
+        tokeniser = contents.tokeniser
         return DataSpec(
-            shape=tuple(x.shape[1:]),
+            shape=(*stores[0].shape[1:-1], max(store.shape[-1] for store in stores)),
             kind=contents.kind,
             size=len(splits["train"]),
             num_classes=count_classes(contents),
@@ -141,6 +153,9 @@ class DataModule(LightningDataModule):
             fingerprint=content,
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
             class_names=contents.class_names,
+            variable=differs(stores[0]),
+            vocabulary=None if tokeniser is None else list(tokeniser.vocabulary),
+            end=None if tokeniser is None else tokeniser.end,
         )
 
     # What Lightning asks for.
@@ -157,6 +172,7 @@ class DataModule(LightningDataModule):
             limit=self._limit,
             # `overfit_batches` serves the same few batches in every epoch.
             shuffle=not getattr(self.trainer, "overfit_batches", 0),
+            lengths=split.part.x.lengths(slice(None)) if self._sorts else None,
         )
         seed = self.loading.seed if self.binarise == "dynamic" else None
         return self._loader(split, plan, process, binarise_seed=seed, persistent=True)
@@ -206,7 +222,8 @@ class DataModule(LightningDataModule):
         """The settings that must not change between a checkpoint and the training that resumes from it."""
         if self._splits is None:
             return {}
-        return {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
+        state = {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
+        return state | {"by_length": self._sorts} if self.spec.variable else state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse a checkpoint that was trained on other batches.
@@ -247,6 +264,10 @@ class DataModule(LightningDataModule):
             )
         self._splits[name] = _on(self._splits[name], self._device())
         return self._splits[name]
+
+    @property
+    def _sorts(self) -> bool:
+        return self.spec.variable and self.loading.by_length is not False
 
     def _device(self) -> torch.device:
         if self.trainer is None or self.loading.device == "cpu":
