@@ -8,8 +8,10 @@ from .image_codecs import Coded as Coded
 from .image_codecs import PCACodec as PCACodec
 from .image_codecs import PillowCodec as PillowCodec
 from .imputers import Known as Known
+from .kneser_ney import KneserNey as KneserNey
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
+from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .recommenders import Candidate as Candidate
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel
