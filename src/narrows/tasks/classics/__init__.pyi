@@ -10,6 +10,7 @@ from .image_codecs import PillowCodec as PillowCodec
 from .imputers import Known as Known
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
+from .ngrams import NGramSampler as NGramSampler
 from .recommenders import Candidate as Candidate
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel
