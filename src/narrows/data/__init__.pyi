@@ -29,6 +29,7 @@ from .loading_options import Loading as Loading
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
+from .piano_rolls import Pieces as Pieces
 from .signal_table import Columns as Columns
 from .sliding_windows import Windows as Windows
 from .sources.arrays import Arrays as Arrays

@@ -10,6 +10,10 @@ from .image_codecs import PillowCodec as PillowCodec
 from .imputers import Known as Known
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
+from .music_models import FrameModel as FrameModel
+from .music_models import LogisticFrames as LogisticFrames
+from .music_models import Markov as Markov
+from .music_models import RollPCA as RollPCA
 from .ngrams import NGramSampler as NGramSampler
 from .recommenders import Candidate as Candidate
 from .summarisers import Sentences as Sentences
