@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.gru import AutoregressiveGRUDecoder, GRUDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
@@ -19,6 +20,7 @@ from narrows.decoders.topics import EmbeddedTopicDecoder, TopicDecoder
 from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.gru import GRUEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
@@ -33,6 +35,10 @@ SERIES: Shape = (2, 13)
 SHORT: Shape = (2, 6)
 SMALL = {"width": 8, "heads": 2, "depth": 1}
 AR = {"spec": DataSpec(SHORT, "series", 9)}
+WORDS = ["<end>", *"abcd"]
+SENTENCES = {"spec": DataSpec((6,), "tokens", 9, vocabulary=WORDS, end=0, variable=True)}
+RUNNING_TEXT = {"spec": DataSpec((6,), "tokens", 9, vocabulary=WORDS)}
+OF_TOKENS: Shape = (len(WORDS), 6)
 
 
 def half_open(stage: Build, *shapes: Any, **options: Any) -> Any:
@@ -60,6 +66,7 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "resnet_plain": (partial(ResNetEncoder, channels=[6], blocks=1, norm=None, activation="silu"), SERIES),
     "lstm": (partial(LSTMEncoder, hidden=6), SERIES),
     "lstm_deep": (partial(LSTMEncoder, hidden=4, layers=2, bidirectional=True, dropout=0.3), SERIES),
+    "gru": (partial(GRUEncoder, hidden=4, layers=2, bidirectional=True), SERIES),
     "unet": (partial(UNetEncoder, channels=[6, 8]), IMAGE),
     "unet_attention": (partial(UNetEncoder, channels=[8, 8], attention=True, flatten=False), SERIES),
     "unet_batch": (partial(UNetEncoder, channels=[6, 4], norm="batch", activation="relu", attention=True), IMAGE),
@@ -119,5 +126,14 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
         (2, 3),
         SHORT,
         AR,
+    ),
+    "lstm_ar_words": (partial(AutoregressiveLSTMDecoder, hidden=6, embedding=3), (5,), OF_TOKENS, SENTENCES),
+    "gru": (partial(GRUDecoder, hidden=6), (5,), (4, 6), {}),
+    "gru_ar": (partial(AutoregressiveGRUDecoder, hidden=6, latent_every_step=False), (5,), (4, 6), AR),
+    "gru_ar_text": (
+        partial(AutoregressiveGRUDecoder, hidden=4, layers=2, embedding=3, input_dropout=0.3, reverse=True),
+        (2, 3),
+        OF_TOKENS,
+        RUNNING_TEXT,
     ),
 }

@@ -86,6 +86,8 @@ COUNTS = DataSpec(
     shape=(9,), kind="counts", size=100, num_classes=3, value_range=(0.0, float("inf")), totals=(2.5, 0.4)
 )
 
+TOKENS = DataSpec(shape=(9,), kind="tokens", size=100, vocabulary=["<end>", "<unk>", *"abcde"], variable=True, end=0)
+
 BOTTLENECKS: dict[str, Build] = {
     "deterministic": partial(Deterministic, dim=5),
     "deterministic_sigmoid": partial(Deterministic, dim=5, activation="sigmoid"),
@@ -162,6 +164,10 @@ INPUTS: dict[str, Build] = {
     "l1_normalise": partial(inputs.L1Normalise),
     "l2_normalise": partial(inputs.L2Normalise),
 }
+
+# These read tokens; their laws are in tests/laws/test_tokens.py.
+TOKEN_INPUTS: dict[str, Build] = {"embedding": partial(inputs.Embedding, dim=4)}
+TOKEN_CORRUPTIONS: dict[str, Build] = {"word_dropout": partial(corruptions.WordDropout, p=0.4)}
 
 CORRUPTIONS: dict[str, Build] = {
     "none": partial(corruptions.NoCorruption),

@@ -28,6 +28,8 @@ from instances import (
     SCHEDULES,
     SERIES,
     TERMS,
+    TOKEN_CORRUPTIONS,
+    TOKEN_INPUTS,
     batch,
     model,
 )
@@ -40,14 +42,17 @@ from narrows.bottlenecks.base import Bottleneck
 from narrows.config.composition import choice_files, config_dir, targets
 from narrows.config.option_types import type_hints
 from narrows.corruptions import Corruption
+from narrows.decoders.autoregressive import AutoregressiveDecoder
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.densities.base import Density, StandardisedDensity
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.recurrent import RecurrentEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 from narrows.inputs import Input
@@ -134,17 +139,18 @@ def yaml_targets() -> Iterator[tuple[str, str, Any]]:
 YAML_TARGETS = list(yaml_targets())
 
 
+SHARED_DECODERS = {AutoregressiveDecoder, RecurrentDecoder, AutoregressiveRecurrentDecoder}
 KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
-    "input": (lambda: components(Input), INPUTS),
-    "encoder": (lambda: components(Encoder), backbone_instances.ENCODERS),
-    "decoder": (lambda: components(Decoder), backbone_instances.DECODERS),
+    "input": (lambda: components(Input), INPUTS | TOKEN_INPUTS),
+    "encoder": (lambda: components(Encoder) - {RecurrentEncoder}, backbone_instances.ENCODERS),
+    "decoder": (lambda: components(Decoder) - SHARED_DECODERS, backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
     "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
     "likelihood": (
         lambda: components(Likelihood) - {CountLikelihood},
         LIKELIHOODS | COLUMN_LIKELIHOODS | COUNT_LIKELIHOODS,
     ),
-    "corruption": (lambda: components(Corruption), CORRUPTIONS),
+    "corruption": (lambda: components(Corruption), CORRUPTIONS | TOKEN_CORRUPTIONS),
     "term": (lambda: components(Term), TERMS),
     "schedule": (schedule_classes, SCHEDULES),
     "density": (lambda: components(Density) - {StandardisedDensity}, DENSITIES),
@@ -175,7 +181,7 @@ def test_excuses_are_not_stale() -> None:
 
 
 def test_every_corruption_has_an_instance_of_its_name() -> None:
-    assert set(choice_files("corruption")) == set(CORRUPTIONS)
+    assert set(choice_files("corruption")) == set(CORRUPTIONS) | set(TOKEN_CORRUPTIONS)
 
 
 # ── (b) a config lists every option with its default ────────────────────────────────────────────────────

@@ -278,3 +278,32 @@ class Patches(Corruption):
             hidden = hidden.repeat_interleave(self.size, axis)
         hidden = hidden.expand_as(x)
         return x.masked_fill(hidden, self.value), hidden
+
+
+class WordDropout(Corruption):
+    """Hides each token with probability `p`; where it stood is `<unk>`, or where there is none the first token.
+
+    `input=embedding` gives hidden tokens a vector of their own. An autoregressive decoder reads the truth: what weakens
+    it is its own `input_dropout`.
+
+    "Generating Sentences from a Continuous Space" (Bowman et al., 2016), https://arxiv.org/abs/1511.06349, section 3.1,
+    and "Deep Unordered Composition Rivals Syntactic Methods for Text Classification" (Iyyer et al., 2015), section 2.4.
+
+    Raises:
+        UserError: `p` outside (0, 1), or data that are no tokens.
+    """
+
+    hides = True
+    kinds = ("tokens",)
+    takes_variable = True
+
+    def __init__(self, spec: DataSpec, *, p: float = 0.3) -> None:
+        super().__init__(spec)
+        require(0 < p < 1, f"corruption word_dropout: p must be in (0, 1), not {p}")
+        words = spec.vocabulary or []
+        self.p = p
+        self.filling = words.index("<unk>") if "<unk>" in words else 0
+
+    def corrupt(self, x: Tensor) -> Corrupted:
+        hidden = torch.rand(x.shape, device=x.device) < self.p
+        return x.masked_fill(hidden, self.filling), hidden

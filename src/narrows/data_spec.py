@@ -38,6 +38,7 @@ class DataSpec:
     """Number of training examples."""
     num_classes: int | None = None
     vocabulary: list[str] | None = None
+    """The text of each token id, where the data are tokens."""
     feature_names: list[str] | None = None
     columns: list[Column] | None = None
     """Columns of a table, in the order of an example's values; None where the data are not a table."""
@@ -60,6 +61,8 @@ class DataSpec:
     not compared between specs: a run recorded without it is of the same data."""
     class_names: list[str] | None = field(default=None, compare=False)
     """The name of each class, in the order of their numbers, where the files have names for them."""
+    end: int | None = None
+    """The token id that ends every example, where the data are tokens and differ in length; else None."""
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -98,6 +101,11 @@ class DataSpec:
         require(
             len(self.shape) > 0 and all(axis >= 1 for axis in self.shape) and prod(self.shape) <= LARGEST,
             f"shape {list(self.shape)} must have axes of at least 1, of at most 2^40 values together",
+        )
+        words = len(self.vocabulary or [])
+        require(
+            self.end is None or 0 <= self.end < words,
+            f"the end mark has the id {self.end}, but the vocabulary holds {words} tokens",
         )
         require(self.size >= 0, f"size must not be negative, but it is {self.size}")
         counts = [self.num_classes or 0, *(column.width for column in self.columns or [])]

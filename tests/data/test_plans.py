@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from narrows.data.batch_loader import Ordered, Process, Shuffled
+from narrows.data.batch_plans import Ordered, Process, Shuffled
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

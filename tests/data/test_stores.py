@@ -23,12 +23,14 @@ from scipy.sparse import csr_matrix
 
 from narrows.data import dataset_files, stores
 from narrows.data import memory_mapped as mapped_room
+from narrows.data import ragged_rows as ragged_room
 from narrows.data import sparse_rows as sparse_room
 from narrows.data.checks import fingerprint
 from narrows.data.contents import Contents, Part
 from narrows.data.datamodule import DataModule, Loading
 from narrows.data.image_files import ImageReader
 from narrows.data.memory_mapped import Mapped
+from narrows.data.ragged_rows import Ragged
 from narrows.data.sources import arrays
 from narrows.data.sources.arrays import Arrays, arranged
 from narrows.data.sparse_rows import Sparse
@@ -88,6 +90,13 @@ def sparse(folder: Path, seed: int) -> tuple[Store, torch.Tensor]:
     return Sparse(csr_matrix(values)), torch.from_numpy(values)
 
 
+@maker
+def ragged(folder: Path, seed: int) -> tuple[Store, torch.Tensor]:
+    """Rows of one length, so that all laws of stores hold; those of different lengths are in test_ragged_rows.py."""
+    values = torch.randn(ROWS, 2, 4, generator=torch.Generator().manual_seed(seed))
+    return Ragged.of(list(values)), values
+
+
 @pytest.fixture(params=sorted(MAKERS))
 def made(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, torch.Tensor, Store]:
     monkeypatch.setattr(stores, "CHUNK_BYTES", 100)
@@ -97,7 +106,7 @@ def made(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
 
 def test_every_store_is_in_the_table() -> None:
     known = {name.removesuffix("_files") for name in MAKERS}
-    rooms = vars(stores) | vars(mapped_room) | vars(sparse_room)
+    rooms = vars(stores) | vars(mapped_room) | vars(sparse_room) | vars(ragged_room)
     found = {name for name, value in rooms.items() if isinstance(value, type) and hasattr(value, "chunks")}
     assert {name.lower() for name in found - {"Store"}} == known
 
@@ -212,22 +221,6 @@ def test_scaling_goes_by_the_kind(kind: Any, stored: torch.dtype, expected: torc
     assert batch.x.dtype == expected
     factor = 255 if kind == "image" else 1
     torch.testing.assert_close(batch.x.double() * factor, x[batch.index].double())
-
-
-class Padded(Dense):
-    """A store of which the last step of every odd row is padding."""
-
-    def mask(self, rows: Any) -> Any:
-        odd = torch.arange(len(self))[rows] % 2 == 1
-        return ~(odd[:, None] & torch.tensor([False, False, True]))
-
-
-def test_padding_is_served_as_not_observed() -> None:
-    contents = Contents("vector", Part(Padded(torch.zeros(10, 3))), validation=Part(torch.zeros(2, 3)))
-    data = DataModule(SimpleNamespace(load=lambda: contents), validation="official", batch_size=4)
-    for batch in data.train_dataloader():
-        assert torch.equal(batch.observed[:, 2], batch.index % 2 == 0)
-        assert batch.observed[:, :2].all()
 
 
 # ── a file that is larger than memory ───────────────────────────────────────────────────────────────────

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder, time_encoding
+from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
+from narrows.decoders.recurrent import time_encoding
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.types import DataSpec
 
@@ -93,8 +94,8 @@ def test_dropped_inputs_leave_only_the_latent(reverse: bool) -> None:
 
 def test_input_dropout_drops_whole_steps_at_its_rate() -> None:
     decoder = autoregressive(input_dropout=0.3)
-    dropped = decoder._drop(torch.ones(2000, 2, 7)) == 0
-    assert torch.equal(dropped[:, 0], dropped[:, 1])
+    dropped = decoder._drop(torch.ones(2000, 7, 2)) == 0
+    assert torch.equal(dropped[..., 0], dropped[..., 1])
     assert dropped.double().mean().item() == pytest.approx(0.3, abs=0.02)
 
 

@@ -341,6 +341,8 @@ OPTIONS = {
     "resnet": "channels=[4,4]",
     "lstm": "hidden=6",
     "lstm_ar": "hidden=6",
+    "gru": "hidden=6",
+    "gru_ar": "hidden=6",
     "unet": "channels=[4,4]",
     "vit": "patch=4",  # its 2 x 2 latents are what two doublings start from
     "torchvision": "name=shufflenet_v2_x0_5",
@@ -348,10 +350,11 @@ OPTIONS = {
 OF_IMAGES = ("mlp", "conv", "resnet", "unet", "vit")
 IMAGE_PAIRS = [(e, d) for e in (*OF_IMAGES, "torchvision") for d in OF_IMAGES]
 # Series are for all others; these are the pairs that images do not have.
-SERIES_PAIRS = [(e, d) for e in choices("encoder") for d in choices("decoder") if "lstm" in e or "lstm" in d]
+OF_SERIES = ("lstm", "lstm_ar", "gru", "gru_ar")
+SERIES_PAIRS = [(e, d) for e in choices("encoder") for d in choices("decoder") if e in OF_SERIES or d in OF_SERIES]
 SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e != "torchvision"]
 # One reads images alone, the other writes series alone; topics are of counts, which an MLP reads.
-IMPOSSIBLE = {("torchvision", d) for d in choices("decoder") if "lstm" in d}
+IMPOSSIBLE = {("torchvision", d) for d in choices("decoder") if d in OF_SERIES}
 IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "topics" in d}
 SERIES_PAIRS = [pair for pair in SERIES_PAIRS if pair not in IMPOSSIBLE]
 PAIRS = IMAGE_PAIRS + SERIES_PAIRS

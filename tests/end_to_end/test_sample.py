@@ -95,6 +95,18 @@ def data(run: Path) -> Any:
     return found
 
 
+def test_x_is_drawn_too_at_a_temperature(with_flow: Path, tmp_path: Path) -> None:
+    found = []
+    for name, *told in (("point",), ("cold", "--temperature", "0.01"), ("warm", "--temperature", "1")):
+        command(str(with_flow), "-n", "50", "--out", str(tmp_path / name), *told)
+        found.append(np.load(tmp_path / name / "samples.npy"))
+    point, cold, warm = found
+    # The same latents: a cold draw lies where its mean does.
+    assert 0 < np.abs(cold - point).mean() < 0.5 * np.abs(warm - point).mean()
+    with pytest.raises(UserError, match="--temperature must be above 0, not -1"):
+        sample.sample(sample.parser().parse_args([str(with_flow), "--temperature", "-1"]))
+
+
 def test_the_density_belongs_to_its_weights(with_flow: Path, tmp_path: Path) -> None:
     """After more training, or at another checkpoint, the latents are others."""
     run = shutil.copytree(with_flow, tmp_path / "run")

@@ -251,7 +251,7 @@ def test_a_corruption_leaves_padding_alone_and_never_hides_it() -> None:
 
 def test_stages_of_one_length_are_refused_by_name() -> None:
     built = model(VARIABLE, bottleneck=BOTTLENECKS["deterministic"], **RAGGED)
-    assert built.reconstruct(Batch(torch.rand(2, 2, 5), length=torch.tensor([5, 3]))).shape == (2, 2, 12)
+    assert built.reconstruct(Batch(torch.rand(2, 2, 5), length=torch.tensor([5, 3]))).shape == (2, 2, 5)
     fixed: dict[str, Any] = {
         "encoder": (partial(MLPEncoder, widths=[4]), "encoder MLPEncoder takes examples of one length"),
         "corruption": (CORRUPTIONS["block"], "corruption Block takes examples of one length"),

@@ -1,6 +1,7 @@
 """`narrows sample RUN`: draw from a run's own prior, or from a density fitted to its latents.
 
-    narrows sample RUN [--density NAME] [-n 64] [--label Y] [--seed 0] [--out DIR] [--allow PKG] [KEY=VALUE ...]
+    narrows sample RUN [--density NAME] [-n 64] [--label Y] [--temperature T] [--seed 0] [--out DIR] [--allow PKG]
+                       [KEY=VALUE ...]
 
 A density that the run does not have yet is fitted to its training split, which must be on this machine, and stored in
 the run's `densities/`, so that it is fitted only once. The samples go to `samples.npy` and `samples.png`.
@@ -13,6 +14,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,7 @@ examples
   narrows sample RUN --density flow density.epochs=20     options of the density
   narrows sample RUN --density own                      the model's own prior, whatever was fitted
   narrows sample RUN --label 3                        a class-conditional model's threes
+  narrows sample RUN --temperature 0.8                 x drawn too, and not its likeliest value or mean
 """
 OWN = "own"
 AT_ONCE = 256
@@ -55,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--density", metavar="NAME", help="a choice of the config group density, or own")
     add("-n", "--number", type=int, default=64, metavar="N", help="how many samples (64)")
     add("--label", type=int, metavar="Y", help="of a class-conditional model; by default its classes in turn")
+    add("--temperature", type=float, metavar="T", help="draw x too, from p(x|z) to the power of 1/T (its point)")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (0)")
     add("--out", type=Path, metavar="DIR", help="where the files go (RUN/samples)")
     add_allow(made)
@@ -80,6 +84,10 @@ def sample(options: argparse.Namespace) -> list[Path]:
     from narrows.runs.recorded_threads import as_recorded
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
+    require(
+        options.temperature is None or 0 < options.temperature < math.inf,
+        f"--temperature must be above 0, not {options.temperature}",
+    )
     run, overrides = _open_run(options)
     out = options.out or run.path / SAMPLES
     for name in ("samples.npy", "samples.png"):
@@ -88,14 +96,15 @@ def sample(options: argparse.Namespace) -> list[Path]:
         _prepare(run, overrides, options)
         model = run.model
         _require_memory(model, options.number)
-        drawn = draw(model, options.number, options.label, options.seed).float().numpy()
+        drawn = draw(model, options.number, options.label, options.seed, options.temperature)
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / "samples.npy") as file:
-        np.save(file, drawn)
+        np.save(file, (drawn if model.spec.kind == "tokens" else drawn.float()).numpy())
     if model.spec.kind == "tokens":
         return [out / "samples.npy"]
-    title = f"Samples: means of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
-    canvas.save(sheet(drawn[:MOST_SHOWN], model.spec, title), out / "samples.png")
+    what = "means" if options.temperature is None else f"draws at temperature {options.temperature:g}"
+    title = f"Samples: {what} of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
+    canvas.save(sheet(drawn[:MOST_SHOWN].float().numpy(), model.spec, title), out / "samples.png")
     return [out / "samples.npy", out / "samples.png"]
 
 
@@ -192,11 +201,12 @@ def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:
     return labels.fill_(label)
 
 
-def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
-    """`n` samples `[n, *shape]`, means of p(x|z), on the CPU; equal seeds give equal samples.
+def draw(model: Autoencoder, n: int, label: int | None, seed: int, temperature: float | None = None) -> Tensor:
+    """`n` samples `[n, *shape]` on the CPU, points of p(x|z) or draws at a temperature; equal seeds give equal ones.
 
     Raises:
-        UserError: a label for a model that reads none, or of no class.
+        UserError: a label for a model that reads none, or of no class; or a temperature that the likelihood does not
+            have.
     """
     import torch
 
@@ -206,7 +216,9 @@ def draw(model: Autoencoder, n: int, label: int | None, seed: int) -> Tensor:
     with evaluating(model, seed, "sample"):
         told = [None] * n if labels is None else labels.split(AT_ONCE)
         parts = zip(model.draw(n).split(AT_ONCE), told, strict=False)
-        return torch.cat([model.point_at(z, replace(model.usual(len(z)), label=y)).cpu() for z, y in parts])
+        drawn = temperature is not None
+        how = partial(model.point_at, draw=drawn, temperature=1.0 if temperature is None else temperature)
+        return torch.cat([how(z, replace(model.usual(len(z)), label=y)).cpu() for z, y in parts])
 
 
 if __name__ == "__main__":

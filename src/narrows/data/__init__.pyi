@@ -1,10 +1,10 @@
 from .array_keys import Keys as Keys
 from .array_reading import Read as Read
 from .batch_loader import Loader as Loader
-from .batch_loader import Ordered as Ordered
-from .batch_loader import Process as Process
-from .batch_loader import Shuffled as Shuffled
-from .batch_loader import Step as Step
+from .batch_plans import Ordered as Ordered
+from .batch_plans import Process as Process
+from .batch_plans import Shuffled as Shuffled
+from .batch_plans import Step as Step
 from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
@@ -30,6 +30,7 @@ from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
 from .piano_rolls import Pieces as Pieces
+from .ragged_rows import Ragged as Ragged
 from .signal_table import Columns as Columns
 from .sliding_windows import Windows as Windows
 from .sources.arrays import Arrays as Arrays
@@ -77,5 +78,6 @@ from .time_order import Recording as Recording
 from .time_order import Recordings as Recordings
 from .time_order import Stretch as Stretch
 from .time_order import TimeOrder as TimeOrder
+from .tokenisers import Tokeniser as Tokeniser
 from .vocabulary import Vocabulary as Vocabulary
 from .vocabulary import Words as Words

@@ -14,7 +14,7 @@ from narrows.data.batch_loader import scaled, unit
 from narrows.data.contents import Contents, Standardise
 from narrows.data.float_precision import narrowed, refuse_blurred
 from narrows.data.splits import Split
-from narrows.data.stores import Dense, Packed, Store
+from narrows.data.stores import Dense, Packed, Store, differs
 from narrows.errors import require
 from narrows.random import generator
 from narrows.types import COUNTED, Kind
@@ -53,6 +53,10 @@ def require_memory(contents: Contents, binarise: Binarise) -> None:
         require(
             how == "none" or all(part.target is None for part in contents.parts().values()),
             f"{name}={how} would change the examples but not the targets that they come with: set {name}=none",
+        )
+        require(
+            how == "none" or not any(differs(part.x) for part in contents.parts().values()),
+            f"{name}={how} takes examples of one length, and these differ: set {name}=none",
         )
 
 

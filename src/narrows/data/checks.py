@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part
 from narrows.data.float_precision import find_blurred, narrowed
-from narrows.data.stores import Dense, Store
+from narrows.data.stores import Dense, Store, differs
 from narrows.errors import UserError, require
 from narrows.types import COUNTED
+
+if TYPE_CHECKING:
+    from narrows.data.tokenisers import Tokeniser
 
 MOST_CLASSES = 1_000_000
 """Labels below this number classes; a larger one is a name or a number of something else."""
@@ -35,6 +39,7 @@ def check(contents: Contents) -> None:
         _check_shape(contents.train, part, name)
         _check_factors(contents.train, part, name)
         _check_target(part, name)
+        _check_tokens(contents.tokeniser, part, name)
         for store in part.stores:
             if store.dtype.is_floating_point and not store.sparse:
                 # What is too large for float32, in which models compute, becomes infinite there.
@@ -44,8 +49,9 @@ def check(contents: Contents) -> None:
 
 def _check_shape(train: Part, part: Part, name: str) -> None:
     wanted, found = list(train.x.shape[1:]), list(part.x.shape[1:])
+    longer = differs(train.x) and differs(part.x) and wanted[:-1] == found[:-1]
     require(
-        wanted == found,
+        wanted == found or longer,
         f"the {name} split has examples of shape {found}, but the train split of shape {wanted}: "
         "all splits must have the same shape",
     )
@@ -57,6 +63,28 @@ def _check_target(part: Part, name: str) -> None:
         found == part.x.shape,
         f"the {name} split has examples of shape {list(part.x.shape)} and targets of shape {list(found)}: "
         "every example needs a target of its own shape",
+    )
+    if part.target is not None and differs(part.x):
+        one, other = part.x.lengths(slice(None)), part.target.lengths(slice(None))
+        require(
+            other is not None and one is not None and torch.equal(one, other),
+            f"the {name} split has examples whose length is not that of their target",
+        )
+
+
+def _check_tokens(tokeniser: Tokeniser | None, part: Part, name: str) -> None:
+    if tokeniser is None:
+        return
+    words = len(tokeniser.vocabulary)
+    ends = [(int(chunk.min()), int(chunk.max())) for chunk in part.x.chunks()]
+    require(
+        all(low >= 0 and high < words for low, high in ends),
+        f"the {name} split holds token ids from {min(ends)[0]} to {max(high for _, high in ends)}, but the vocabulary "
+        f"has {words} tokens, from 0",
+    )
+    require(
+        not differs(part.x) or tokeniser.end is not None,
+        "token sequences that differ in length need an end mark: it is the vocabulary's first token",
     )
 
 

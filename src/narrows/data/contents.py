@@ -16,6 +16,7 @@ from narrows.types import Kind
 if TYPE_CHECKING:
     from narrows.data.counting import Counting
     from narrows.data.table_columns import TableColumn
+    from narrows.data.tokenisers import Tokeniser
 
 Standardise = Literal["none", "standard", "minmax"]
 ScalingMethod = Literal["none", "standard", "minmax", "robust", "quantile"]
@@ -145,6 +146,8 @@ class Contents:
     rest_to_test: bool = False
     class_names: list[str] | None = None
     """The name of each class, in the order of their numbers, where the files have names for them."""
+    tokeniser: Tokeniser | None = None
+    """What the source has encoded texts with, where the examples are tokens."""
     counting: Counting | None = None
     """What is done with counts and interactions once their rows are divided."""
     reading: list[str] = field(default_factory=list)

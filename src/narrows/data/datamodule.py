@@ -11,16 +11,19 @@ from lightning.pytorch import LightningDataModule
 from narrows.data import array_scaling, counted, duplicates
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
-from narrows.data.batch_loader import Loader, Ordered, Process, Shuffled
+from narrows.data.batch_loader import Loader
+from narrows.data.batch_plans import Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Part, Scaling, Source
 from narrows.data.loading_options import Loading as Loading
 from narrows.data.splits import HOLD_OUT, Plan, Split, divide
+from narrows.data.stores import differs
 from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import COUNTED, DataSpec
 
 if TYPE_CHECKING:
     from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.tokenisers import Tokeniser
     from narrows.data.vocabulary import Vocabulary
 
 SplitName = Literal["train", "validation", "test"]
@@ -45,6 +48,8 @@ class DataModule(LightningDataModule):
         binarise: `static` draws grey values in [0, 1] once as Bernoulli probabilities; `dynamic` anew in
             every training batch, held-out splits once, as `static` does ("On the quantitative analysis of
             deep belief networks", Salakhutdinov and Murray, 2008).
+        by_length: whether training batches hold examples of near-equal length, which saves padding; `auto`: where
+            examples differ in length.
 
     Raises:
         UserError: settings that do not exist or do not fit the data; data that `checks.check` refuses.
@@ -62,6 +67,7 @@ class DataModule(LightningDataModule):
         split_seed: int = 0,
         binarise: Binarise = "none",
         loading: Loading | None = None,
+        by_length: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         choices = ("none", "static", "dynamic")
@@ -76,12 +82,17 @@ class DataModule(LightningDataModule):
             f"datamodule.source: {type(source).__name__} has no load(), which is called without arguments and returns "
             f"the narrows.data.Contents of the data; {OWN_CLASSES}",
         )
-        self.binarise = binarise
+        require(
+            by_length == "auto" or isinstance(by_length, bool), f"by_length={by_length!r} is none of true, false, auto"
+        )
+        self.binarise, self.by_length = binarise, by_length
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self.vocabulary: Vocabulary | None = None
         """The words of documents, which `setup` chooses by training rows and new texts are counted by; else None."""
+        self.tokeniser: Tokeniser | None = None
+        """What turned texts into the tokens that `setup` serves, and must read new texts; None of other data."""
         self.reading: list[str] = []
         """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
@@ -122,13 +133,19 @@ class DataModule(LightningDataModule):
 
             self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
         splits = array_scaling.hold(splits)
+        self.tokeniser = contents.tokeniser
         self.spec = self._describe(replace(contents, feature_names=names), splits, print_of_content)
+        require(
+            self.by_length is not True or self.spec.variable,
+            "by_length=true puts examples of near-equal length together, but these all have one length: set auto",
+        )
         self._splits = array_scaling.binarised(splits, self.binarise, self.spec.value_range, self.plan.seed)
 
     def _describe(self, contents: Contents, splits: dict[str, Split], content: str) -> DataSpec:
-        x = splits["train"].part.x
+        stores = [split.part.x for split in splits.values()]
+        tokeniser = contents.tokeniser
         return DataSpec(
-            shape=tuple(x.shape[1:]),
+            shape=(*stores[0].shape[1:-1], max(store.shape[-1] for store in stores)),
             kind=contents.kind,
             size=len(splits["train"]),
             num_classes=count_classes(contents),
@@ -141,6 +158,9 @@ class DataModule(LightningDataModule):
             fingerprint=content,
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
             class_names=contents.class_names,
+            variable=differs(stores[0]),
+            vocabulary=None if tokeniser is None else list(tokeniser.vocabulary),
+            end=None if tokeniser is None else tokeniser.end,
         )
 
     # What Lightning asks for.
@@ -157,6 +177,7 @@ class DataModule(LightningDataModule):
             limit=self._limit,
             # `overfit_batches` serves the same few batches in every epoch.
             shuffle=not getattr(self.trainer, "overfit_batches", 0),
+            lengths=split.part.x.lengths(slice(None)) if self._sorts else None,
         )
         seed = self.loading.seed if self.binarise == "dynamic" else None
         return self._loader(split, plan, process, binarise_seed=seed, persistent=True)
@@ -206,7 +227,8 @@ class DataModule(LightningDataModule):
         """The settings that must not change between a checkpoint and the training that resumes from it."""
         if self._splits is None:
             return {}
-        return {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
+        state = {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
+        return state | {"by_length": self._sorts} if self.spec.variable else state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse a checkpoint that was trained on other batches.
@@ -247,6 +269,10 @@ class DataModule(LightningDataModule):
             )
         self._splits[name] = _on(self._splits[name], self._device())
         return self._splits[name]
+
+    @property
+    def _sorts(self) -> bool:
+        return self.spec.variable and self.by_length is not False
 
     def _device(self) -> torch.device:
         if self.trainer is None or self.loading.device == "cpu":

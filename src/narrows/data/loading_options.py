@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from narrows.errors import require
 from narrows.types import COUNTED, DataSpec
 
+MOST_LOGITS = 2**26
+"""Logits of a batch of tokens that is evaluated: 256 MiB as float32."""
 MOST_COUNTS = 2**24
 """Values of a batch of counts that is evaluated, which bounds the memory of what is computed: 64 MiB as float32,
 which the system gets back once they are free, unlike blocks of less than 32 MiB."""
@@ -33,6 +35,11 @@ class Loading:
         require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
 
     def rows_at_once(self, spec: DataSpec) -> int:
-        """Rows of a batch that is evaluated: of long rows of counts fewer than `eval_batch_size`."""
-        few = max(1, MOST_COUNTS // spec.shape[0]) if spec.kind in COUNTED else self.eval_batch_size
-        return min(few, self.eval_batch_size)
+        """Rows of a batch that is evaluated: of long rows of counts, and of tokens of a large vocabulary, fewer than
+        `eval_batch_size`."""
+        few = self.eval_batch_size
+        if spec.kind in COUNTED:
+            few = MOST_COUNTS // spec.shape[0]
+        elif spec.kind == "tokens":
+            few = MOST_LOGITS // (spec.shape[0] * max(1, len(spec.vocabulary or [])))
+        return max(1, min(few, self.eval_batch_size))

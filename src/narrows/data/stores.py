@@ -30,7 +30,7 @@ class Store(Protocol):
 
     @property
     def shape(self) -> torch.Size:
-        """`[N, *shape]`."""
+        """`[N, *shape]`; where lengths differ, that of the longest row."""
         ...
 
     @property
@@ -62,7 +62,7 @@ class Store(Protocol):
         ...
 
     def take(self, rows: Rows) -> Tensor:
-        """A copy of the values of these rows, `[n, *shape]`.
+        """A copy of the values of these rows, `[n, *shape]`; where lengths differ, padded to the longest of them.
 
         Raises:
             UserError: a file that cannot be read.
@@ -70,11 +70,7 @@ class Store(Protocol):
         ...
 
     def lengths(self, rows: Rows) -> Tensor | None:
-        """int64 `[n]`, the length of each row without padding; None if all rows have one length."""
-        ...
-
-    def mask(self, rows: Rows) -> Tensor | None:
-        """bool `[n, *shape]`, False where a value is padding; None if there is no padding."""
+        """int64 `[n]`, the length of each row along the last axis; None if all rows have one length."""
         ...
 
     def to(self, device: torch.device) -> Store:
@@ -117,8 +113,13 @@ def cuts(shape: Sequence[int], bytes_each: int) -> Iterator[slice]:
     return (slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows))
 
 
+def differs(store: Store) -> bool:
+    """Whether the rows of a store differ in length, so that batches of them are padded."""
+    return store.lengths(slice(0, 0)) is not None
+
+
 class OfOneLength:
-    """Base of stores whose rows all have one length and no padding, and hold every value."""
+    """Base of stores whose rows all have one length, so that there is no padding."""
 
     sparse = False
 
@@ -126,9 +127,6 @@ class OfOneLength:
         return self
 
     def lengths(self, rows: Rows) -> Tensor | None:
-        return None
-
-    def mask(self, rows: Rows) -> Tensor | None:
         return None
 
 

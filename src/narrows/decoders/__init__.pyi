@@ -1,10 +1,14 @@
+from .autoregressive import AutoregressiveDecoder as AutoregressiveDecoder
 from .conv import ConvDecoder as ConvDecoder
+from .gru import AutoregressiveGRUDecoder as AutoregressiveGRUDecoder
+from .gru import GRUDecoder as GRUDecoder
 from .lstm import AutoregressiveLSTMDecoder as AutoregressiveLSTMDecoder
 from .lstm import LSTMDecoder as LSTMDecoder
-from .lstm import Recurrence as Recurrence
 from .mlp import MLPDecoder as MLPDecoder
 from .mlp import TransposedLinear as TransposedLinear
 from .mlp import UnitLinear as UnitLinear
+from .recurrent import AutoregressiveRecurrentDecoder as AutoregressiveRecurrentDecoder
+from .recurrent import RecurrentDecoder as RecurrentDecoder
 from .resnet import ResNetDecoder as ResNetDecoder
 from .topics import EmbeddedTopicDecoder as EmbeddedTopicDecoder
 from .topics import TopicDecoder as TopicDecoder

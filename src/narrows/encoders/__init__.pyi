@@ -1,6 +1,8 @@
 from .conv import ConvEncoder as ConvEncoder
+from .gru import GRUEncoder as GRUEncoder
 from .lstm import LSTMEncoder as LSTMEncoder
 from .mlp import MLPEncoder as MLPEncoder
+from .recurrent import RecurrentEncoder as RecurrentEncoder
 from .resnet import ResNetEncoder as ResNetEncoder
 from .torchvision import TorchvisionEncoder as TorchvisionEncoder
 from .unet import UNetEncoder as UNetEncoder

@@ -8,6 +8,7 @@ from .blocks import BatchNorm as BatchNorm
 from .blocks import Nearest as Nearest
 from .blocks import ResidualBlock as ResidualBlock
 from .blocks import Shortcut as Shortcut
+from .recurrence import Recurrence as Recurrence
 from .stages import AxisLinear as AxisLinear
 from .stages import Decoder as Decoder
 from .stages import Encoder as Encoder

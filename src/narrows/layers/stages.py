@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,8 @@ class Decoder(nn.Module):
     An autoregressive decoder is built with `spec=` too, reads the target under teacher forcing in
     `forward(z, target)`, and defines `generate(z, readout, steps)`, which runs free: `readout` maps the
     parameters of one step to the value fed back, and `steps` bounds how many there are (None: those of `spec.shape`).
+    It stops where every row has written the end mark of tokens, `spec.end`. One of `scheduled_sampling` above 0 is
+    called with `readout=` in training too.
     One that `reads_length` takes targets of any number of steps, of examples that differ in length: it is called with
     `length=` beside the target, `[B]` or None.
     """
@@ -78,13 +80,26 @@ class Decoder(nn.Module):
     """Whether it is of a topic model: each latent is a topic, each output the logit of a word's share. It then has
     `topics()`, the shares of words in every topic, `[K, V]`."""
     tied: bool = False
+    scheduled_sampling: float = 0.0
+    """Probability that a step is fed the decoder's own guess in training, where it is autoregressive."""
 
     if TYPE_CHECKING:
 
-        def __call__(self, z: Tensor, target: Tensor | None = None) -> Tensor: ...
+        def __call__(self, z: Tensor, target: Tensor | None = None, **told: Any) -> Tensor: ...
 
     def generate(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not run step by step")
+
+    def run_free(self, z: Tensor, readout: Callable[[Tensor], Tensor], steps: int | None = None) -> Tensor:
+        """What `generate` reads out of its steps, `[B, C, S]`, or token ids `[B, S]`."""
+        values: list[Tensor] = []
+
+        def kept(params: Tensor) -> Tensor:
+            values.append(readout(params))
+            return values[-1]
+
+        self.generate(z, kept, steps)
+        return torch.cat(values, -1)
 
     def tie(self, encoder: Encoder, bottleneck: nn.Module) -> None:
         raise NotImplementedError(f"{type(self).__name__} cannot share the encoder's weights")

@@ -18,3 +18,4 @@ from .normal import GaussianLikelihood as GaussianLikelihood
 from .normal import OptimalGaussianLikelihood as OptimalGaussianLikelihood
 from .table_row import MixedDistribution as MixedDistribution
 from .table_row import MixedLikelihood as MixedLikelihood
+from .token_categorical import TokenCategorical as TokenCategorical

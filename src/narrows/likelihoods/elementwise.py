@@ -15,6 +15,7 @@ from torch.distributions import Bernoulli, Distribution, Laplace
 
 from narrows.errors import UserError, require
 from narrows.likelihoods.continuous_bernoulli import ContinuousBernoulli
+from narrows.likelihoods.token_categorical import TokenCategorical
 from narrows.types import COUNTED, DataSpec, Given, Shape, at_least_single
 
 
@@ -37,10 +38,14 @@ class Likelihood(nn.Module):
 
     parameters_per_value: int = 1
     within_unit: ClassVar[bool] = False
-    has_mean: ClassVar[bool] = True
+    has_mean: bool = True
     """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
+    writes_logits: ClassVar[bool] = False
+    """Whether the parameters are the logarithms of probabilities up to a constant."""
+    spread: ClassVar[float | None] = None
+    """The power of the temperature by which draws spread about the mean, where p(x|z) has a mean and a scale."""
     remark: str | None = None
     """What must be known to read its nats, if anything; a run says it."""
 
@@ -69,6 +74,24 @@ class Likelihood(nn.Module):
     def point(self, p_x: Distribution) -> Tensor:
         """One value for p(x|z), `[B, *shape]`: its mean, where that is a possible value of the data."""
         return p_x.mean
+
+    def draw(self, params: Tensor, given: Given | None = None, temperature: float = 1.0) -> Tensor:
+        """A draw of p(x|z) at `params`, `[B, *shape]`; at a temperature T of `p(x|z)^(1/T)`, elementwise.
+
+        Raises:
+            UserError: a temperature not above 0, or other than 1 where the family has no such distribution.
+        """
+        require(temperature > 0, f"temperature must be above 0, not {temperature}")
+        if temperature == 1:
+            return self(params, given).sample()
+        if self.writes_logits:
+            return self(at_least_single(params) / temperature, given).sample()
+        name = type(self).__name__
+        require(self.spread is not None, f"likelihood {name} has no temperature other than 1: draw at 1")
+        assert self.spread is not None
+        p_x = self(params, given)
+        scale: float = temperature**self.spread
+        return p_x.mean + scale * (p_x.sample() - p_x.mean)
 
     def bits_name(self, truth: Tensor) -> str | None:
         """Name of the figure `nats / (ln 2 * number of values)`, or None.
@@ -115,6 +138,7 @@ class BernoulliLikelihood(Likelihood):
 
     within_unit = True
     takes_variable = True
+    writes_logits = True
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return Bernoulli(logits=at_least_single(params), validate_args=False)
@@ -142,6 +166,7 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     within_unit = True
     takes_variable = True
+    writes_logits = True
 
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
         return ContinuousBernoulli(at_least_single(params))
@@ -164,6 +189,7 @@ class LaplaceLikelihood(Likelihood):
     """
 
     takes_variable = True
+    spread = 1.0
 
     def __init__(self, spec: DataSpec, *, scale: float = 1.0) -> None:
         super().__init__(spec)
@@ -216,10 +242,10 @@ class LevelCategorical(Distribution):
 
 class CategoricalLikelihood(Likelihood):
     """One of `levels` equally spaced values for every value of x, as in "Pixel Recurrent Neural Networks" (van den Oord
-    et al., 2016, https://arxiv.org/abs/1601.06759).
+    et al., 2016, https://arxiv.org/abs/1601.06759); of tokens one of the vocabulary, `params [B, V, T]`.
 
     Raises:
-        UserError: fewer than two levels, or data without a range.
+        UserError: fewer than two levels, data without a range, or tokens without a vocabulary.
 
     Example:
         >>> spec = DataSpec((2,), "vector", 10, value_range=(0.0, 1.0))
@@ -231,19 +257,35 @@ class CategoricalLikelihood(Likelihood):
     """
 
     takes_variable = True
+    writes_logits = True
 
     def __init__(self, spec: DataSpec, *, levels: int = 256) -> None:
         super().__init__(spec)
+        self.tokens = spec.kind == "tokens"
+        if self.tokens:
+            words = len(spec.vocabulary or [])
+            require(words > 0, "likelihood categorical needs the vocabulary of tokens, which these data do not tell")
+            self.has_mean, self.parameters_per_value = False, words
+            return
         require(levels >= 2, f"likelihood categorical: levels must be at least 2, not {levels}")
         if spec.bounds is None:
             raise UserError(f"likelihood categorical needs data with a smallest and a largest value; {_remedy(spec)}")
         self.low, self.high = spec.bounds
         self.parameters_per_value = levels
 
+    @property
+    def out_shape(self) -> Shape:
+        return (self.parameters_per_value, *self.data_shape) if self.tokens else super().out_shape
+
     def forward(self, params: Tensor, given: Given | None = None) -> Distribution:
+        if self.tokens:
+            return TokenCategorical(at_least_single(params))
         channels, *_rest = self.data_shape
         logits = at_least_single(params).unflatten(1, (channels, self.parameters_per_value))
         return LevelCategorical(logits, self.low, self.high)
+
+    def point(self, p_x: Distribution) -> Tensor:
+        return p_x.likeliest if isinstance(p_x, TokenCategorical) else p_x.mean
 
     def bits_name(self, truth: Tensor) -> str | None:
         return "bits_per_dim"

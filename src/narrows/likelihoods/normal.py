@@ -34,6 +34,7 @@ class GaussianLikelihood(Likelihood):
     """
 
     takes_variable = True
+    spread = 0.5
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class OptimalGaussianLikelihood(Likelihood):
     """
 
     takes_variable = True
+    spread = 0.5
     sigma: Tensor
 
     def __init__(self, spec: DataSpec, *, minimum: float = 1e-3, momentum: float = 0.05) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from torch.nn.functional import pad
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
@@ -19,6 +20,7 @@ from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.counts import CountLikelihood
 from narrows.likelihoods.elementwise import Likelihood
+from narrows.models.feedback import readout, steps, teacher_forced
 from narrows.models.given_values import refusing_others, require_count, require_examples
 from narrows.models.initial_weights import INITS, Init
 from narrows.models.stages import Builder, FittedDensity, Stages
@@ -211,18 +213,20 @@ class Autoencoder(nn.Module):
     @refusing_others("z")
     def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
+        read = self.decoder_input(z, given)
         shapes = self.read_shape, self._sizes(self.decoder.out_shape)
-        return checked(self.decoder, z, self._decoded(z, given), shapes)
+        return checked(self.decoder, read, self._decoded(read, given), shapes)
 
-    def _decoded(self, z: Tensor, given: Batch | Given | None) -> Tensor:
+    def decoder_input(self, z: Tensor, given: Batch | Given | None) -> Tensor:
+        """What the decoder reads, `[B, *read_shape]`: the latent, and what a model puts beside it."""
+        return z
+
+    def _decoded(self, read: Tensor, given: Batch | Given | None) -> Tensor:
         if not self.decoder.autoregressive:
-            return self.decoder(z)
+            return self.decoder(read)
         if isinstance(given, Batch):
-            # Nor does a missing value reach the steps after it.
-            missing = given.missing
-            target = given.truth if missing is None else given.truth.masked_fill(missing, 0)
-            return self.decoder(z, target, **({"length": given.length} if self.decoder.reads_length else {}))
-        return self.decoder.generate(z, lambda params: self.likelihood.point(self.likelihood(params, given)))
+            return teacher_forced(self.decoder, self.likelihood, read, given)
+        return self.decoder.generate(read, readout(self.likelihood, given), steps(self.spec, given))
 
     def decode(self, z: Tensor, given: Batch | Given | None = None) -> Distribution:
         """`[B, *latent_shape]` to p(x|z).
@@ -230,7 +234,8 @@ class Autoencoder(nn.Module):
         Args:
             z: as a bottleneck gives it.
             given: what p(x|z) depends on besides z. An autoregressive decoder reads the truth of a `Batch` (teacher
-                forcing); without one it feeds back its own values. Only a conditional model reads the label.
+                forcing); without one it feeds back its own values, and of tokens stops at the end mark, so that there
+                may be fewer steps. Only a conditional model reads the label.
 
         Raises:
             UserError: `z` is no batch of this model's latents.
@@ -239,9 +244,29 @@ class Autoencoder(nn.Module):
         told = given.given if isinstance(given, Batch) else given
         return self.likelihood(self.params(z, given), told)
 
-    def point_at(self, z: Tensor, given: Given | None = None) -> Tensor:
-        """One value for p(x|z), `[B, *shape]`, see `Likelihood.point`; an autoregressive decoder feeds back its own."""
-        return self.likelihood.point(self.decode(z, given))
+    def point_at(
+        self, z: Tensor, given: Given | None = None, *, draw: bool = False, temperature: float = 1.0
+    ) -> Tensor:
+        """One value for p(x|z), `[B, *shape]`, see `Likelihood.point`; an autoregressive decoder feeds back its own.
+        Tokens are filled up with end marks.
+
+        Args:
+            z: as a bottleneck gives it.
+            given: what p(x|z) depends on besides z.
+            draw: whether values are drawn from p(x|z); an autoregressive decoder then feeds back what was drawn.
+            temperature: of the draws, see `Likelihood.draw`.
+
+        Raises:
+            UserError: `z` is no batch of this model's latents, or a temperature that the likelihood does not have.
+        """
+        require_examples(z, self.latent_shape, "z")
+        read_out = readout(self.likelihood, given, temperature if draw else None)
+        if not self.decoder.autoregressive:
+            return read_out(self.params(z, given))
+        values = self.decoder.run_free(self.decoder_input(z, given), read_out, steps(self.spec, given))
+        if self.spec.end is None:
+            return values
+        return pad(values, (0, self.spec.shape[-1] - values.shape[-1]), value=self.spec.end)
 
     def forward(self, batch: Batch) -> Output:
         seen = self.corrupted(batch)
@@ -287,12 +312,13 @@ class Autoencoder(nn.Module):
         return self.bottleneck.sample_prior(n)
 
     @torch.no_grad()
-    def sample(self, n: int, given: Given | None = None) -> Tensor:
+    def sample(self, n: int, given: Given | None = None, *, temperature: float | None = None) -> Tensor:
         """`point_at` `n` draws of z, `[n, *shape]`; see `draw`.
 
         Args:
             n: how many.
             given: what p(x|z) depends on besides z, for each sample; by default `usual(n)`.
+            temperature: at which x too is drawn; None: it is the point of p(x|z).
 
         Raises:
             UserError: this bottleneck has no prior, and no density was fitted; or `n` is no number of samples.
@@ -303,7 +329,10 @@ class Autoencoder(nn.Module):
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "
                 "use a variational one (bottleneck=gaussian), or fit one to its latents (density=mixture)"
             )
-        return self.point_at(self.draw(n), self.usual(n) if given is None else given)
+        told = self.usual(n) if given is None else given
+        return self.point_at(
+            self.draw(n), told, draw=temperature is not None, temperature=1.0 if temperature is None else temperature
+        )
 
     def usual(self, n: int) -> Given:
         """Default of what p(x|z) depends on besides z, for `n` samples: classes in turn, and library sizes from the

@@ -72,8 +72,8 @@ class ConditionalAutoencoder(Autoencoder):
             unseen = torch.cat([unseen, torch.zeros_like(told[:, unseen.shape[1] :], dtype=torch.bool)], 1)
         return told, unseen
 
-    def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
-        return super().params(self._told(z, given), given)
+    def decoder_input(self, z: Tensor, given: Batch | Given | None) -> Tensor:
+        return self._told(z, given)
 
     def _told(self, values: Tensor, given: Batch | Given | None) -> Tensor:
         """`[B, C, *positions] -> [B, C + classes, *positions]`."""

@@ -132,9 +132,9 @@ class HamiltonianAutoencoder(Autoencoder):
         z, point = (values.chunk(2, 1)[0] for values in (state, point))
         return MomentumLatent(z=z, point=point, posterior=posterior, prior=prior, state=state)
 
-    def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
-        """At `z [B, *latent_shape]`, alone or with its momentum beside it."""
-        return super().params(z[:, : self.latent_shape[0]], given)
+    def decoder_input(self, z: Tensor, given: Batch | Given | None) -> Tensor:
+        """The latent `[B, *latent_shape]`, which may have its momentum beside it."""
+        return z[:, : self.latent_shape[0]]
 
 
 def _uncompiled(function: Callable[P, R]) -> Callable[P, R]:

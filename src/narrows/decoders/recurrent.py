@@ -1,0 +1,155 @@
+"""What recurrent networks have in common as second halves: free of the target, and autoregressive.
+
+Legend: B examples, C channels of the data, n parameters of the likelihood per step, T steps, D values of
+the flattened latent, F time features.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from narrows.decoders.autoregressive import AutoregressiveDecoder, series_of
+from narrows.errors import require
+from narrows.layers.recurrence import Cell, Recurrence, State, stacked
+from narrows.layers.stages import Decoder
+from narrows.types import DataSpec, Shape
+
+
+def time_encoding(steps: int, features: int) -> Tensor:
+    """Sines and cosines of the step, `[steps, features]`: angular frequencies in geometric progression from
+    pi / steps (half a turn over the series, so that no two steps look alike) to pi / 2 (four steps a turn)."""
+    half = features // 2
+    low, high = math.pi / steps, math.pi / 2
+    powers = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
+    angles = torch.arange(steps, dtype=torch.float64)[:, None] * (low * (high / low) ** powers)
+    return torch.cat([angles.sin(), angles.cos()], 1).to(torch.get_default_dtype())
+
+
+class RecurrentDecoder(Decoder):
+    """A recurrent network unrolls the latent into a series without ever seeing the series.
+
+    s_0 = f(z), s_t = RNN(s_{t-1}, [z, e(t)]), params_t = W s_t + b, with e(t) sinusoids of the step.
+    `[B, *in_shape] -> [B, n, T]`. Without e(t) every step has the same input, and such autoencoders
+    easily get stuck at the mean series.
+
+    Args:
+        in_shape: of one latent, any; it is flattened.
+        out_shape: `(n, T)`.
+        hidden: size of the state.
+        layers: networks one on the other.
+        dropout: probability between layers, in training; needs at least two layers.
+        time_features: even; 0 leaves e(t) out.
+        reverse: unroll from the last step to the first (the series' end was read last by the encoder).
+
+    Raises:
+        UserError: a shape that is no series, or an argument out of its range.
+
+    "Unsupervised Learning of Video Representations using LSTMs" (Srivastava et al., 2015),
+    https://arxiv.org/abs/1502.04681, for the unconditioned decoder and the reversed order.
+    """
+
+    cell: ClassVar[Cell]
+    time: Tensor
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        hidden: int = 64,
+        layers: int = 1,
+        dropout: float = 0.0,
+        time_features: int = 8,
+        reverse: bool = False,
+    ) -> None:
+        super().__init__()
+        part = f"decoder {self.cell}"
+        self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
+        self.reverse = reverse
+        outputs, steps = series_of(self.out_shape, part)
+        right = isinstance(time_features, int) and time_features >= 0 and time_features % 2 == 0
+        require(right, f"{part} needs time_features to be even and not negative, not {time_features}")
+        latent = math.prod(self.in_shape)
+        network = stacked(self.cell, latent + time_features, hidden, layers, dropout, part)
+        self.recurrence = Recurrence(latent, outputs, network)
+        # Not persistent: it follows from the arguments.
+        self.register_buffer("time", time_encoding(steps, time_features), persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        z = z.flatten(1)
+        steps = self.out_shape[1]
+        constant = z[:, None].expand(-1, steps, -1)
+        time = self.time.to(z.dtype).expand(len(z), -1, -1)
+        params, _ = self.recurrence(torch.cat([constant, time], 2), self.recurrence.state(z))
+        return params.flip(2) if self.reverse else params
+
+
+class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
+    """A recurrent network predicts each step of a series from the latent and the steps before; see
+    `AutoregressiveDecoder`.
+
+    s_0 = f(z), s_t = RNN(s_{t-1}, [x_{t-1}, z]), params_t = W s_t + b, where x_0 is learnt.
+
+    Args:
+        in_shape: of one latent, any; it is flattened.
+        out_shape: `(n, T)`.
+        spec: of the data, whose examples are `(C, T)`, or tokens `(T,)`.
+        hidden: size of the state.
+        layers: networks one on the other.
+        dropout: probability between layers, in training; needs at least two layers.
+        embedding: values that a token is read as; numbers are read as they are.
+        latent_every_step: whether the network reads z at every step, and not in its first state alone.
+        input_dropout: probability, in training, that a step's fed-back values are zeroed.
+        scheduled_sampling: probability, in training, that they are the decoder's own guess.
+        reverse: go from the last step to the first.
+
+    Raises:
+        UserError: a shape that is no series, an argument out of its range, or tokens with an end mark, reversed.
+    """
+
+    cell: ClassVar[Cell]
+
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        spec: DataSpec,
+        hidden: int = 64,
+        layers: int = 1,
+        dropout: float = 0.0,
+        embedding: int = 64,
+        latent_every_step: bool = True,
+        input_dropout: float = 0.0,
+        scheduled_sampling: float = 0.0,
+        reverse: bool = False,
+    ) -> None:
+        part = f"decoder {self.cell}_ar"
+        super().__init__(
+            in_shape,
+            out_shape,
+            spec=spec,
+            part=part,
+            embedding=embedding,
+            input_dropout=input_dropout,
+            scheduled_sampling=scheduled_sampling,
+            reverse=reverse,
+        )
+        self.latent_every_step = latent_every_step
+        inputs = self.inputs + (self.latent if latent_every_step else 0)
+        network = stacked(self.cell, inputs, hidden, layers, dropout, part)
+        self.recurrence = Recurrence(self.latent, self.outputs, network)
+
+    def begin(self, z: Tensor, running: bool) -> tuple[Tensor, State]:
+        return z, self.recurrence.state(z)
+
+    def unroll(self, fed: Tensor, state: tuple[Tensor, State]) -> tuple[Tensor, tuple[Tensor, State]]:
+        z, hidden = state
+        if self.latent_every_step:
+            fed = torch.cat([fed, z[:, None].expand(-1, fed.shape[1], -1)], 2)
+        params, hidden = self.recurrence(fed, hidden)
+        return params, (z, hidden)
