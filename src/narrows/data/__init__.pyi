@@ -55,6 +55,9 @@ from .sources.interactions import Interactions as Interactions
 from .sources.mnist import KMNIST as KMNIST
 from .sources.mnist import MNIST as MNIST
 from .sources.mnist import FashionMNIST as FashionMNIST
+from .sources.molecules import HeldOutMolecules as HeldOutMolecules
+from .sources.molecules import Molecules as Molecules
+from .sources.music import Music as Music
 from .sources.series import Series as Series
 from .sources.svhn import SVHN as SVHN
 from .sources.synthetic import Signal as Signal

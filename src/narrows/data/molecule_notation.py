@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from narrows.errors import UserError, nearest, require
@@ -10,8 +11,10 @@ from narrows.errors import UserError, nearest, require
 Notation = Literal["smiles", "selfies"]
 Units = Literal["characters", "atoms"]
 EXTRA = "pip install 'narrows[molecules]'"
-ATOMS = re.compile(r"\[[^\]]*\]|Br|Cl|%\d{2}|.", re.DOTALL)
+ATOMS = r"\[[^\]]*\]|Br|Cl|%\d{2}|."
 """A token of SMILES: an atom in brackets, an element of two letters, a ring number of two digits, or a character."""
+SYMBOLS = r"\[[^\]]*\]|\."
+"""A token of SELFIES; a dot stands between two molecules."""
 
 
 def require_notation(notation: str, units: str) -> None:
@@ -36,10 +39,21 @@ def split_tokens(text: str, notation: Notation, units: Units = "atoms") -> list[
         UserError: SELFIES with anything outside of brackets.
     """
     if notation == "selfies":
-        symbols = re.findall(r"\[[^\]]*\]|\.", text)
+        symbols = re.findall(SYMBOLS, text)
         require("".join(symbols) == text, f"{text!r:.80} is no SELFIES: it is made of symbols in brackets, such as [C]")
         return symbols
-    return list(text) if units == "characters" else ATOMS.findall(text)
+    return list(text) if units == "characters" else re.findall(ATOMS, text)
+
+
+def token_pattern(notation: Notation) -> str:
+    """The regular expression of a token."""
+    return SYMBOLS if notation == "selfies" else ATOMS
+
+
+def notation_of(vocabulary: Sequence[str]) -> Notation:
+    """The notation whose tokens these are: SELFIES where all stand in brackets."""
+    tokens = [token for token in vocabulary if not token.startswith("<")]
+    return "selfies" if all(re.fullmatch(SYMBOLS, token) for token in tokens) else "smiles"
 
 
 def to_selfies(smiles: str) -> str:

@@ -122,7 +122,7 @@ def chemnet_distance(samples: Sequence[str], reference: Sequence[str]) -> float:
     """
     if min(len(samples), len(reference)) < LEAST:
         return float("nan")
-    return frechet(_activations(samples), _activations(reference))
+    return frechet(activations(samples), activations(reference))
 
 
 def frechet(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -136,7 +136,12 @@ def frechet(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     return max(0.0, float(distance))
 
 
-def _activations(molecules: Sequence[str]) -> NDArray[np.float64]:
+def activations(molecules: Sequence[str]) -> NDArray[np.float64]:
+    """ChemNet's, of valid molecules, `[N, 512]`.
+
+    Raises:
+        UserError: fcd is not installed.
+    """
     fcd = _fcd()
     smiles = [found for found in map(canonical, molecules) if found is not None]
     with warnings.catch_warnings():
