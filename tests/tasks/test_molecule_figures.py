@@ -123,6 +123,8 @@ def test_samples_of_long_runs_are_the_training_sequences() -> None:
     [
         ("rdkit", "from narrows.tasks.measures.molecule_figures import canonical; canonical('C')"),
         ("fcd", "from narrows.tasks.measures.molecule_figures import chemnet_distance as f; f(['C']*2, ['C']*2)"),
+        ("fcd", "from narrows.tasks.measures.molecule_figures import require_packages as f; f()"),
+        ("mido", "from narrows.data.midi_files import import_mido; import_mido()"),
         ("selfies", "from narrows.data.molecule_notation import to_selfies; to_selfies('C')"),
     ],
 )
@@ -133,5 +135,6 @@ def test_a_package_that_is_absent_is_named_in_one_sentence(package: str, code: s
     done = subprocess.run([sys.executable, "-c", absent], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("narrows: ")
-    assert f"package {package}: pip install 'narrows[molecules]'" in done.stderr
+    extra = "music" if package == "mido" else "molecules"
+    assert f"package {package}: pip install 'narrows[{extra}]'" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -122,7 +122,7 @@ def _of_numbers(piece: object, where: str) -> Roll:
     roll = np.zeros((PITCHES, len(frames)), np.uint8)
     for step, frame in enumerate(frames):
         for pitch in frame if isinstance(frame, list) else [frame]:
-            whole = isinstance(pitch, int | float) and not isinstance(pitch, bool) and pitch == int(pitch)
+            whole = pitch.is_integer() if isinstance(pitch, float) else type(pitch) is int
             known = whole and (pitch == -1 or 0 <= pitch - LOWEST < PITCHES)
             require(
                 known, f"{where}, frame {step}: {pitch!r:.40} is no MIDI number from {LOWEST} to 108 (-1 is silence)"

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from narrows.data.midi_files import LOWEST, Roll
 from narrows.data.piano_rolls import pitch_names
 from narrows.drawing.canvas import FAINT, MODEL, MUTED, NOISE, Picture, _panels, _render
 
 WRONG = "#e15759"
-COLOURS = ListedColormap(["#ffffff", MODEL, NOISE, WRONG])
+COLOURS = ListedColormap(["#ffffff00", MODEL, NOISE, WRONG])
 BOTH, MISSED, ADDED = 1, 2, 3
 OCTAVE = 12
 COLUMNS = 4
@@ -48,11 +49,13 @@ def _drawn(rolls: Sequence[Roll], title: str, heads: Sequence[str], legend: dict
             aspect="auto",
             origin="lower",
             interpolation="nearest",
+            zorder=2,
             extent=(0, roll.shape[1], -0.5, len(roll) - 0.5),
         )
         axis.set_ylim(low - 0.5, high + 0.5)
         axis.set_yticks(cs, pitch_names([key + LOWEST for key in cs]))
         axis.grid(color=FAINT, lw=0.4, axis="y")
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axis.set_title(heads[number] if number < len(heads) else "", fontsize=7, color=MUTED, loc="left")
     if legend:
         handles = [Patch(color=COLOURS(value), label=name) for name, value in legend.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -24,10 +24,10 @@ from narrows.tasks.classics.ngrams import NGramSampler
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.likelihood import Likelihood
 from narrows.tasks.measures import chosen_rows
-from narrows.tasks.measures.molecule_figures import activations, canonical, frechet, generated_figures
+from narrows.tasks.measures.molecule_figures import activations, canonical, frechet, generated_figures, require_packages
 from narrows.tasks.measures.property_walk import Direction, properties
 from narrows.tasks.measures.standard_errors import with_error
-from narrows.types import DataSpec
+from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +102,15 @@ class Molecules(Task):
         if spec.kind != "tokens" or spec.end is None:
             return "it judges molecules, tokens with an end mark (datamodule=molecules)"
         return None
+
+    def check(self, spec: DataSpec) -> None:
+        """Refuse to judge molecules where a package is missing.
+
+        Raises:
+            UserError: says how to install it.
+        """
+        if spec.kind == "tokens":
+            require_packages()
 
     def run(self, context: TaskContext) -> FigureTable:
         data = _Molecules(context, self.max_rows)
@@ -207,7 +216,7 @@ def _show(
 
     shown = sorted(walks, key=lambda walk: -sum(molecule is not None for molecule in walk))[:SHOWN]
     notes = [["" if molecule is None else f"{measure(molecule):.2f}" for molecule in walk] for walk in shown]
-    heads = [f"{step:+.0f} sd" for step in WALK]
+    heads = [f"{step:+.0f} sd" if step else "itself" for step in WALK]
     label = {"logp": "logP", "qed": "QED"}[name]
     context.show(f"molecules_{name}", molecule_grid(shown, f"Along the direction of {label}", notes, heads))
 
@@ -238,7 +247,7 @@ class _Molecules:
             found.append([vocabulary[number] for number in row[:stop]])
         return found
 
-    def batches(self):  # type: ignore[no-untyped-def]
+    def batches(self) -> Iterator[Batch]:
         return chosen_rows.sampled(self.context, "test", self.most, "molecules rows")
 
     def drawn(self, sampler: Callable[[int], Tensor], number: int) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from narrows.compare.figure_names import STDERR
 from narrows.data.midi_files import PITCHES, Roll, import_mido, write_midi
-from narrows.errors import UserError, nearest, require, require_at_least
+from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
 from narrows.runs.file_names import FIGURES
@@ -86,6 +86,15 @@ class Music(Task):
             return "it judges piano rolls, series of 88 keys between 0 and 1"
         return None
 
+    def check(self, spec: DataSpec) -> None:
+        """Refuse to judge music where mido is missing, which writes it.
+
+        Raises:
+            UserError: says how to install it.
+        """
+        if spec.kind == "series" and spec.shape[0] == PITCHES:
+            import_mido()
+
     def run(self, context: TaskContext) -> FigureTable:
         rolls = _Rolls(context)
         found = FigureTable(self.name)
@@ -156,11 +165,6 @@ class Music(Task):
 
     def _write(self, context: TaskContext, rolls: dict[str, Roll]) -> None:
         assert context.directory is not None
-        try:
-            import_mido()
-        except UserError as absent:
-            context.warn(f"task music wrote no MIDI: {absent}")
-            return
         for name, roll in rolls.items():
             write_midi(roll, context.directory / FIGURES / MUSIC / f"{name}.mid", self.frames_per_beat, self.tempo)
 

@@ -22,6 +22,16 @@ LEAST = 2
 """Fewest molecules of which there is a covariance, or a pair."""
 
 
+def require_packages() -> None:
+    """Refuse to go on without RDKit and fcd.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    _chemistry()
+    _fcd()
+
+
 def canonical(smiles: str) -> str | None:
     """The one SMILES that RDKit writes for this molecule; None where it is empty or no molecule (a wrong valence, a
     ring that does not close, no syntax).
