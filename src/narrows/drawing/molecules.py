@@ -9,40 +9,34 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from narrows.drawing.canvas import INK, MUTED, Picture, _panels, _render
+from narrows.drawing.canvas import Array, Picture, image_grid
 
-SIDE = 260
+SIDE = 200
 
 
 def molecule_grid(
     rows: Sequence[Sequence[str | None]], title: str, notes: Sequence[Sequence[str]], heads: Sequence[str] = ()
 ) -> Picture:
-    """A grid of molecules in SMILES, with a note below each; None is an empty place, where there is no molecule."""
-    columns = max(map(len, rows))
-    figure, axes = _panels(len(rows), columns, (1.35, 1.5), title)
-    for number, axis in enumerate(axes):
-        line, place = divmod(number, columns)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        smiles = rows[line][place] if place < len(rows[line]) else None
-        if smiles is not None:
-            axis.imshow(_drawn(smiles), extent=(0, 1, 0, 1), interpolation="lanczos")
-        axis.set_xlim(0, 1)
-        axis.set_ylim(0, 1)
-        axis.set_xlabel(notes[line][place] if place < len(notes[line]) else "", fontsize=6, color=MUTED)
-        if line == 0 and place < len(heads):
-            axis.set_title(heads[place], fontsize=7, color=INK)
-    return _render(figure)
+    """A grid of equally many molecules a row, in SMILES, with a note below each; None is an empty place, where there is
+    no molecule."""
+    strips = [
+        ("", np.stack([_drawn(smiles, note) for smiles, note in zip(row, told, strict=True)]))
+        for row, told in zip(rows, notes, strict=True)
+    ]
+    return image_grid(strips, title, (0.0, 1.0), heads=heads)
 
 
-def _drawn(smiles: str) -> np.ndarray:
+def _drawn(smiles: str | None, note: str) -> Array:
+    """`[3, SIDE, SIDE]`, from 0 to 1."""
+    if smiles is None:
+        return np.ones((3, SIDE, SIDE), np.float32)
     from rdkit import Chem  # an extra, and slow to import
     from rdkit.Chem.Draw import rdMolDraw2D
 
     canvas: Any = rdMolDraw2D.MolDraw2DCairo(SIDE, SIDE)
     canvas.drawOptions().bondLineWidth = 2
-    rdMolDraw2D.PrepareAndDrawMolecule(canvas, Chem.MolFromSmiles(smiles))
+    canvas.drawOptions().legendFontSize = 20
+    rdMolDraw2D.PrepareAndDrawMolecule(canvas, Chem.MolFromSmiles(smiles), legend=note)
     canvas.FinishDrawing()
-    return np.asarray(Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB"))
+    pixels = np.asarray(Image.open(io.BytesIO(canvas.GetDrawingText())).convert("RGB"), np.float32)
+    return pixels.transpose(2, 0, 1) / 255
