@@ -25,6 +25,8 @@ from narrows.losses import Objective
 
 # As counts, from files that are published elsewhere: tests/data.
 PUBLISHED = {"bbc", "movielens", "movielens_1m", "newsgroups20", "newsgroups20_etm", "scrna"}
+# As music and molecules, from files too: tests/tasks.
+PUBLISHED |= {"jsb_chorales", "qm9", "music", "molecules"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -35,10 +37,10 @@ NOT_FITTED = {
     # By evaluate: test_restoration.py; on models of their own: tests/tasks.
     "task": {
         *("compression", "denoising", "imputation", "transfer"),
-        *("clusters", "recommendation", "summary", "topics"),
+        *("clusters", "molecules", "music", "recommendation", "summary", "topics"),
     },
 }
-NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables")
+NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables", "molecules", "music")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
     "task": "+task@tasks.mine",

@@ -129,6 +129,21 @@ ROWS = {
     "test/summary/rouge_2": "summary: ROUGE-2",
     "test/summary/rouge_l": "summary: ROUGE-L",
     "test/summary/rest_nll": "summary: nats per word of the rest, given it",
+    # task music
+    "test/music/nll_per_frame": "music: -log p(x) per frame (nats)",
+    "test/music/f1": "music: F1 of notes, running free",
+    "test/music/f1_teacher_forced": "music: F1 of notes, teacher-forced",
+    "test/music/pitch_class_overlap": "music samples: overlap of pitch classes",
+    "test/music/note_length_overlap": "music samples: overlap of note lengths",
+    # task molecules
+    "test/molecules/validity": "molecules: valid samples",
+    "test/molecules/uniqueness": "molecules: unique of the valid",
+    "test/molecules/novelty": "molecules: new of the unique",
+    "test/molecules/diversity": "molecules: internal diversity",
+    "test/molecules/fcd": "molecules: Fréchet ChemNet distance",
+    "test/molecules/reconstruction": "molecules: rebuilt exactly, running free",
+    "test/molecules/reconstruction_teacher_forced": "molecules: rebuilt exactly, teacher-forced",
+    "test/molecules/nll": "molecules: -log p(x) per molecule (nats)",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -189,6 +204,12 @@ CLASSICS = {
     "nb": "NB",
     "poisson_pca": "Poisson with PCA means",
     "nb_pca": "NB with PCA means",
+    "marginals": "marginals",
+    "markov_1": "Markov, order 1",
+    "markov_2": "Markov, order 2",
+    "logistic": "logistic, frame before",
+    "ngram": "n-gram",
+    "no_latent": "same decoder without latent",
 }
 """Classic methods, measured on the same split, with their labels."""
 

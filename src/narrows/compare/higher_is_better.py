@@ -16,14 +16,16 @@ HIGHER = {
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead"),
-    *("log_prob", "npmi", "diversity", "rouge"),
+    *("log_prob", "npmi", "diversity", "rouge", "overlap"),
 }
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
     *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "bits_per_dim"),
-    "nrmse",
+    *("nrmse", "fcd"),
 }
+REBUILT = "test/molecules/"
+"""Under which a reconstruction is the share of examples that were rebuilt, not what they cost."""
 HEADLINES = 6
 """Number of metrics shown when the user names none; more do not fit a terminal."""
 
@@ -31,7 +33,7 @@ HEADLINES = 6
 def higher_is_better(metric: str) -> bool | None:
     """Whether higher is better, by the last part of the name; None if neither is, as for the number of active units."""
     name = metric.rpartition("/")[2].lower()
-    if name in HIGHER:
+    if name in HIGHER or (metric.startswith(REBUILT) and name.startswith("reconstruction")):
         return True
     if name in LOWER:
         return False

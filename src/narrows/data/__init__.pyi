@@ -29,6 +29,7 @@ from .loading_options import Loading as Loading
 from .memory_mapped import Mapped as Mapped
 from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
+from .piano_rolls import Pieces as Pieces
 from .ragged_rows import Ragged as Ragged
 from .signal_table import Columns as Columns
 from .sliding_windows import Windows as Windows
@@ -53,6 +54,9 @@ from .sources.interactions import Interactions as Interactions
 from .sources.mnist import KMNIST as KMNIST
 from .sources.mnist import MNIST as MNIST
 from .sources.mnist import FashionMNIST as FashionMNIST
+from .sources.molecules import HeldOutMolecules as HeldOutMolecules
+from .sources.molecules import Molecules as Molecules
+from .sources.music import Music as Music
 from .sources.series import Series as Series
 from .sources.svhn import SVHN as SVHN
 from .sources.synthetic import Signal as Signal

@@ -18,6 +18,8 @@ from .latent import CodeHistogram as CodeHistogram
 from .latent import LatentFigures as LatentFigures
 from .latent import Moments as Moments
 from .likelihood import Likelihood as Likelihood
+from .molecules import Molecules as Molecules
+from .music import Music as Music
 from .probe import Classifier as Classifier
 from .probe import Probe as Probe
 from .recommendation import Recommendation as Recommendation

@@ -5,6 +5,7 @@ from .feature_extractor import Extractor as Extractor
 from .imputation_cases import Case as Case
 from .normal_scores import Calibration as Calibration
 from .observed_values import Statistics as Statistics
+from .property_walk import Direction as Direction
 from .reconstruction_errors import ErrorSums as ErrorSums
 from .sentence_chooser import SentenceChooser as SentenceChooser
 from .sparse_splits import SparseSplit as SparseSplit

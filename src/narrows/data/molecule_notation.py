@@ -1,0 +1,92 @@
+"""Molecules as strings: SMILES and SELFIES, into each other and into tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from narrows.errors import UserError, nearest, require
+
+Notation = Literal["smiles", "selfies"]
+Units = Literal["characters", "atoms"]
+EXTRA = "pip install 'narrows[molecules]'"
+ATOMS = r"\[[^\]]*\]|Br|Cl|%\d{2}|."
+"""A token of SMILES: an atom in brackets, an element of two letters, a ring number of two digits, or a character."""
+SYMBOLS = r"\[[^\]]*\]|\."
+"""A token of SELFIES; a dot stands between two molecules."""
+
+
+def require_notation(notation: str, units: str) -> None:
+    """Refuse words that name no notation, or no tokens of one.
+
+    Raises:
+        UserError: names the option.
+    """
+    for option, value, choices in (("notation", notation, Notation), ("tokens", units, Units)):
+        known = get_args(choices)
+        require(value in known, f"source.{option}={value!r}: {nearest(str(value), known)}")
+
+
+def split_tokens(text: str, notation: Notation, units: Units = "atoms") -> list[str]:
+    """The tokens of a molecule, which joined give it back.
+
+    Of SELFIES they are its symbols, whatever `units`: "Self-referencing embedded strings (SELFIES)" (Krenn et al.,
+    2020, https://arxiv.org/abs/1905.13741). Of SMILES they are single `characters`, or the pieces that chemists read as
+    one: `atoms` in brackets, Cl, Br, ring numbers of two digits, else characters.
+
+    Raises:
+        UserError: SELFIES with anything outside of brackets.
+    """
+    if notation == "selfies":
+        symbols = re.findall(SYMBOLS, text)
+        require("".join(symbols) == text, f"{text!r:.80} is no SELFIES: it is made of symbols in brackets, such as [C]")
+        return symbols
+    return list(text) if units == "characters" else re.findall(ATOMS, text)
+
+
+def token_pattern(notation: Notation) -> str:
+    """The regular expression of a token."""
+    return SYMBOLS if notation == "selfies" else ATOMS
+
+
+def notation_of(vocabulary: Sequence[str]) -> Notation:
+    """The notation whose tokens these are: SELFIES where all stand in brackets."""
+    tokens = [token for token in vocabulary if not token.startswith("<")]
+    return "selfies" if all(re.fullmatch(SYMBOLS, token) for token in tokens) else "smiles"
+
+
+def to_selfies(smiles: str) -> str:
+    """The molecule in SELFIES.
+
+    Raises:
+        UserError: selfies is not installed, or this is a SMILES that it cannot write.
+    """
+    selfies = _selfies()
+    try:
+        return str(selfies.encoder(smiles))
+    except selfies.EncoderError as error:
+        raise UserError(f"{smiles!r:.80} cannot be written in SELFIES: {' '.join(str(error).split())}") from error
+
+
+def to_smiles(text: str, notation: Notation) -> str:
+    """The molecule in SMILES. Every string of SELFIES symbols is a molecule, perhaps an empty one.
+
+    Raises:
+        UserError: selfies is not installed, or the text is no SELFIES.
+    """
+    if notation == "smiles":
+        return text
+    selfies = _selfies()
+    try:
+        return str(selfies.decoder(text))
+    except selfies.DecoderError as error:
+        raise UserError(f"{text!r:.80} is no SELFIES: {' '.join(str(error).split())}") from error
+
+
+def _selfies() -> Any:
+    try:
+        import selfies  # an extra, and slow to import
+    except ImportError as error:
+        raise UserError(f"SELFIES need the package selfies: {EXTRA}") from error
+    return selfies

@@ -1,0 +1,149 @@
+"""Molecules as tokens of their SMILES or SELFIES."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from narrows.data.contents import Contents, Part
+from narrows.data.count_files import kind_of, read_lines
+from narrows.data.dataset_files import existing
+from narrows.data.molecule_notation import (
+    Notation,
+    Units,
+    require_notation,
+    split_tokens,
+    to_selfies,
+    to_smiles,
+    token_pattern,
+)
+from narrows.data.ragged_rows import Ragged
+from narrows.data.sources.documents import Documents
+from narrows.data.table_format import Format
+from narrows.data.tokenisers import END, Tokeniser
+from narrows.errors import UserError, require
+
+log = logging.getLogger(__name__)
+
+LINES = (".smi", ".smiles", ".selfies", ".txt")
+
+
+@dataclass
+class HeldOutMolecules:
+    """Where the test split of `Molecules` comes from.
+
+    Args:
+        fraction: of the molecules, or their number, if `path` is null; null for no test split.
+        path: another file.
+    """
+
+    fraction: float | int | None = 0.1
+    path: str | None = None
+
+
+class Molecules:
+    """Molecules as token ids `[T]` with an end mark, each as long as it is.
+
+    A `.smi` or `.txt` has a molecule a line, whose first word it is; a CSV, Parquet or JSONL a column of them. Both may
+    be packed by gzip.
+
+    The alphabet is that of all parts, so that every molecule can be told: of a token that training rows lack nothing is
+    learnt. SELFIES are said in symbols of which every sequence is a molecule, so that whatever a model writes is valid
+    by construction (`narrows.data.molecule_notation`).
+
+    Args:
+        column: of the molecules in a table.
+        notation: in which models read and write them: smiles or selfies. SELFIES are made of SMILES, and back; those
+            that cannot be written so are left out, and counted.
+        written: the notation of the file.
+        tokens: of SMILES: `atoms`, such as Cl or [NH3+], or `characters`.
+        text: the format of a CSV file.
+        validation_path: a file of molecules to validate on.
+
+    Raises:
+        UserError: an unknown word; (`load`) a file that is missing or broken, or holds no molecules.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        column: str = "smiles",
+        notation: Notation = "smiles",
+        written: Notation = "smiles",
+        tokens: Units = "atoms",
+        text: Format | None = None,
+        validation_path: str | None = None,
+        test: HeldOutMolecules | None = None,
+    ) -> None:
+        require_notation(notation, tokens)
+        require_notation(written, tokens)
+        self.path, self.column, self.validation_path = path, column, validation_path
+        self.notation, self.written, self.tokens = notation, written, tokens
+        self.text, self.test = text or Format(), test or HeldOutMolecules()
+
+    def load(self) -> Contents:
+        places = {
+            "train": (self.path, "source.path"),
+            "validation": (self.validation_path, "source.validation_path"),
+            "test": (self.test.path, "source.test.path"),
+        }
+        cut: dict[str, list[list[str]]] = {}
+        names: dict[str, list[str]] = {}
+        said = []
+        for name, (place, option) in places.items():
+            if place is not None:
+                texts = self._read(existing(place, option))
+                kept = [(text, tokens) for text in texts if (tokens := self._tokens(text))]
+                require(bool(kept), f"{place} holds no molecule that can be written in {self.notation}")
+                names[name], cut[name] = [text for text, _ in kept], [tokens for _, tokens in kept]
+                left = len(texts) - len(kept)
+                note = f" ({left:,} that cannot be told in it left out)" if left else ""
+                said.append(f"{len(kept):,} of {name}{note}")
+        tokeniser = self._tokeniser([tokens for part in cut.values() for tokens in part])
+        parts = {name: Part(_ragged(rows, tokeniser), names=names[name]) for name, rows in cut.items()}
+        return Contents.of_parts(
+            "tokens",
+            parts,
+            self.test.fraction,
+            tokeniser=tokeniser,
+            reading=[f"molecules in {self.notation}, {len(tokeniser.vocabulary) - 1} tokens: {', '.join(said)}"],
+        )
+
+    def _read(self, path: Path) -> list[str]:
+        if kind_of(path) in LINES:
+            found = [line.split()[0] for line in read_lines(path) if line]
+        else:
+            found = [text.strip() for text in Documents(str(path), self.column, text=self.text).read()["train"].texts]
+        empty = [number for number, text in enumerate(found) if not text]
+        require(not empty, f"{path} has no molecule in row {empty[0] if empty else 0}")
+        return found
+
+    def _tokens(self, text: str) -> list[str]:
+        """The tokens of a molecule in the wanted notation; none where it cannot be written so."""
+        if self.notation != self.written:
+            try:
+                text = to_selfies(text) if self.notation == "selfies" else to_smiles(text, self.written)
+            except UserError as error:
+                if "cannot be written" not in str(error):
+                    raise
+                return []
+        return split_tokens(text, self.notation, self.tokens)
+
+    def _tokeniser(self, rows: Sequence[Sequence[str]]) -> Tokeniser:
+        counts = Counter(token for row in rows for token in row)
+        ordered = sorted(counts, key=lambda token: (-counts[token], token))
+        if self.notation == "smiles" and self.tokens == "characters":
+            return Tokeniser("characters", [END, *ordered])
+        return Tokeniser("words", [END, *ordered], pattern=token_pattern(self.notation), joiner="")
+
+
+def _ragged(rows: Sequence[Sequence[str]], tokeniser: Tokeniser) -> Ragged:
+    ids = tokeniser.ids
+    flat = [number for row in rows for number in (*(ids[token] for token in row), 0)]
+    ends = torch.tensor([len(row) + 1 for row in rows]).cumsum(0)
+    return Ragged(torch.tensor(flat), ends)
