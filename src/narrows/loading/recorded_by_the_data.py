@@ -1,5 +1,5 @@
 """What a run's data were read with, kept beside it so that new data are read in exactly the same way: the encoding of a
-table, the vocabulary of documents."""
+table, the vocabulary of documents, the scaling of signals."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line, require
 from narrows.files import read_json, write_json
-from narrows.runs.file_names import ENCODING, VOCABULARY
+from narrows.runs.file_names import ENCODING, SIGNALS, VOCABULARY
 
 if TYPE_CHECKING:
+    from narrows.data.signal_scaling import SignalScaling
     from narrows.data.table_scaling_and_encoding import Encoding
     from narrows.data.vocabulary import Vocabulary
 
 
 def save(data: Any, run: Path) -> None:
-    """Write the encoding that a datamodule fitted, and the vocabulary that it chose; nothing where it did neither."""
-    for attribute, name in {"encoding": ENCODING, "vocabulary": VOCABULARY}.items():
+    """Write the encoding or scaling that a datamodule fitted, or the vocabulary that it chose; nothing where it did
+    neither."""
+    for attribute, name in {"encoding": ENCODING, "vocabulary": VOCABULARY, "signals": SIGNALS}.items():
         found = getattr(data, attribute, None)
         if found is not None:
             write_json(run / name, found.to_dict())
@@ -38,7 +40,8 @@ def load_encoding(run: Path) -> Encoding:
     from narrows.data.table_scaling_and_encoding import Encoding
 
     path = run / ENCODING
-    with _read(path, f"{run} was not trained on a table: narrows score reads runs of datamodule=table") as values:
+    absent = f"{run} was trained neither on a table nor on windows of signals, whose runs narrows score reads"
+    with _read(path, absent) as values:
         found = Encoding.from_dict(values)
         require_fits(list[TableColumn], found.columns, f"{path}, columns,")
         require(
@@ -63,6 +66,32 @@ def load_vocabulary(run: Path) -> Vocabulary:
         found = Vocabulary.from_dict(values)
         require_fits(Words, found.how, f"{path}, how,")
         require(len(set(found.words)) == len(found.words) > 0, f"{path} is damaged: its words must differ")
+    return found
+
+
+def load_signals(run: Path) -> SignalScaling:
+    """How the windows of a run's signals were scaled and cut.
+
+    Raises:
+        UserError: the run was not trained on windows of signals, or the file is damaged.
+    """
+    import math
+
+    from narrows.data.signal_scaling import SignalScaling
+
+    path = run / SIGNALS
+    with _read(path, f"{run} was not trained on windows of signals") as values:
+        found = SignalScaling(**values)
+        require_fits(SignalScaling, found, f"{path},")
+        rows = 1 if found.series is None else len(found.series)
+        for name, table in {"shift": found.shift, "scale": found.scale}.items():
+            right = len(table) == rows and all(len(row) == len(found.channels) for row in table)
+            require(right, f"{path} is damaged: {name} must hold {rows} rows of {len(found.channels)} numbers")
+            require(
+                all(math.isfinite(value) and (name == "shift" or value > 0) for row in table for value in row),
+                f"{path} is damaged: {name} holds a number that nothing is scaled by",
+            )
+        require(found.window >= 1, f"{path} is damaged: window must be at least 1")
     return found
 
 

@@ -11,5 +11,6 @@ from .imputers import Known as Known
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
 from .recommenders import Candidate as Candidate
+from .series_detectors import OneSeries as OneSeries
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel
