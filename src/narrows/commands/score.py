@@ -1,4 +1,4 @@
-"""`narrows score RUN NEW`: new rows of a table, with anomaly score, flag and reconstruction.
+"""`narrows score RUN NEW`: new rows of a table, or time steps of signals, with anomaly score, flag and reconstruction.
 
     narrows score RUN NEW.csv [-o OUT.csv] [--quantile 0.95] [--allow PKG] [KEY=VALUE ...]
 
@@ -13,7 +13,8 @@ columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in or
 - `problem`: why a row could not be scored (its other new cells are then empty), or which of its categories no training
   row has (it is scored as "other").
 
-Rows are read, scored and written in chunks, and `OUT` appears only once it is complete.
+Rows are read, scored and written in chunks, and `OUT` appears only once it is complete. Of a run on windows of signals
+the rows are time steps, see `narrows.commands.score_signals`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, printable, require
 from narrows.files import replacing, require_file, require_other
+from narrows.runs.file_names import SIGNALS
 from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from narrows.models.autoencoder import Autoencoder
     from narrows.tasks.measures.normal_scores import Calibration
 
-DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table."
+DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table, or time step of signals."
 EPILOG = """\
 examples
   narrows score RUN new.csv                            writes new.scored.csv
@@ -94,6 +96,11 @@ def score(options: argparse.Namespace) -> Path:
     require_not_recorded(out, run.path)
     out.parent.mkdir(parents=True, exist_ok=True)
     with as_recorded(run.path):
+        if (run.path / SIGNALS).is_file():
+            # Imported for these runs alone: it brings pandas.
+            from narrows.commands.score_signals import score_signals
+
+            return score_signals(run, new, out, overrides, options.quantile)
         scorer, how = _prepare_scorer(run, overrides, options.quantile)
         with replacing(out) as file:
             counts = _stream(scorer, new, how, file)
@@ -111,7 +118,6 @@ def default_target(new: Path) -> Path:
 
 def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
     """The scorer, and the format of the file."""
-    import numpy as np
 
     from narrows.config.building import build
     from narrows.loading import recorded_by_the_data
@@ -122,7 +128,7 @@ def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> 
     run.find_data(overrides)
     model.to(run.device)
     calibration = calibrate(run)
-    threshold = float(np.quantile(calibration.normals, quantile))
+    threshold = calibration.threshold(quantile)
     log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run.path)
     how = build(run.config.datamodule.source, "datamodule.source").format
     return Scorer(model, encoding, calibration, threshold), how

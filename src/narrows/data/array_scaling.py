@@ -97,16 +97,28 @@ def standardise(splits: dict[str, Split], how: Standardise, names: Sequence[str]
     require(how in choices, f"standardise={how!r} is none of {', '.join(choices)}")
     if how == "none":
         return {name: _narrowed(split, names) for name, split in splits.items()}
-    train = _whole(splits["train"])
-    observed = splits["train"].part.observed
+    shift, scale = fit_scaling(_whole(splits["train"]), splits["train"].part.observed, how)
+    return {name: scaled_by(split, shift, scale) for name, split in splits.items()}
+
+
+def fit_scaling(train: Tensor, observed: Tensor | None, how: Standardise) -> tuple[Tensor, Tensor]:
+    """Shift and scale of every feature or channel, float64 `[1, C, 1, ...]`, by observed values of training rows."""
     axes = [axis for axis in range(train.ndim) if axis != 1]
     low, high = _extremes(train, observed, axes)
     shift, scale = (low, high - low) if how == "minmax" else _moments(train, observed, axes)
     # What is left of a constant axis is rounding noise, by which nothing must be divided.
     precision = torch.finfo(train.dtype).eps
     flat = high - low <= ROUNDINGS * precision * torch.maximum(low.abs(), high.abs())
-    scale = torch.where(flat, 1.0, scale)
-    return {name: _with(split, Dense(_scaled(_whole(split), shift, scale))) for name, split in splits.items()}
+    return shift, torch.where(flat, 1.0, scale)
+
+
+def scaled_by(split: Split, shift: Tensor, scale: Tensor) -> Split:
+    """The split as `(x - shift) / scale`; missing values are 0, which after standardising is their mean."""
+    found, part = _scaled(_whole(split), shift, scale), split.part
+    if part.observed is not None:
+        known = part.observed if part.concealed is None else part.observed | part.concealed
+        found = found.masked_fill(~known, 0.0)
+    return _with(split, Dense(found))
 
 
 def _narrowed(split: Split, names: Sequence[str] | None) -> Split:
@@ -119,10 +131,13 @@ def _narrowed(split: Split, names: Sequence[str] | None) -> Split:
 
 
 def _scaled(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """`(x - shift) / scale`, computed in double precision, some rows at a time, as float32."""
+    """`(x - shift) / scale`, of one for all rows or one for each, computed in double precision, some rows at a time, as
+    float32."""
     found = torch.empty(x.shape, dtype=torch.float32)
+    shift, scale = (value.expand(len(x), *value.shape[1:]) for value in (shift, scale))
     for start in range(0, len(x), CHUNK):
-        found[start : start + CHUNK] = (x[start : start + CHUNK].double() - shift) / scale
+        rows = slice(start, start + CHUNK)
+        found[rows] = (x[rows].double() - shift[rows]) / scale[rows]
     return found
 
 

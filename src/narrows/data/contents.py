@@ -16,6 +16,7 @@ from narrows.types import Kind
 if TYPE_CHECKING:
     from narrows.data.counting import Counting
     from narrows.data.table_columns import TableColumn
+    from narrows.data.time_order import Timeline
     from narrows.data.tokenisers import Tokeniser, Tokens
 
 Standardise = Literal["none", "standard", "minmax"]
@@ -152,6 +153,10 @@ class Contents:
     """How texts become tokens once their rows are divided; the examples are then the texts' own bytes."""
     counting: Counting | None = None
     """What is done with counts and interactions once their rows are divided."""
+    timeline: Timeline | None = None
+    """Where the rows of `train` and `test` lie in the series that they were cut from, if they are windows."""
+    scale_each: bool = False
+    """Whether `standardise` is fitted to each series of the timeline alone."""
     reading: list[str] = field(default_factory=list)
     """One or two lines that say how the files were read (what was found, skipped, chosen), which every run prints
     before training and records: "images: 60 of 3 classes (0 cat, 1 dog, 2 fish), 32x32"."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, counted, duplicates, tokenised
+from narrows.data import array_scaling, counted, duplicates, signal_scaling, tokenised
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader
@@ -22,7 +22,9 @@ from narrows.errors import OWN_CLASSES, UserError, nearest, require
 from narrows.types import COUNTED, DataSpec
 
 if TYPE_CHECKING:
+    from narrows.data.signal_scaling import SignalScaling
     from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.time_order import Timeline
     from narrows.data.tokenisers import Tokeniser
     from narrows.data.vocabulary import Vocabulary
 
@@ -87,6 +89,10 @@ class DataModule(LightningDataModule):
         """The words of documents, which `setup` chooses by training rows and new texts are counted by; else None."""
         self.tokeniser: Tokeniser | None = None
         """What turned texts into the tokens that `setup` serves, and must read new texts; None of other data."""
+        self.signals: SignalScaling | None = None
+        """How windows of signals were scaled and cut, which new readings must be too; else None."""
+        self.timeline: Timeline | None = None
+        """Where the windows of each split lie in their series; None of data that are no windows of signals."""
         self.reading: list[str] = []
         """Lines that say how the source read its files and what the splits hold, for people; `setup` fills them."""
         self._splits: dict[str, Split] | None = None
@@ -120,7 +126,10 @@ class DataModule(LightningDataModule):
             self.vocabulary = counted.vocabulary(contents, names)
         self.reading.append(duplicates.describe(splits))
         splits = counted.fold_in(contents, splits, self.plan.seed)
-        if contents.columns is None:
+        if contents.timeline is not None:
+            self.timeline = signal_scaling.place(contents.timeline, splits, held_out=contents.test is not None)
+            splits, self.signals = signal_scaling.standardise(contents, splits, self.timeline)
+        elif contents.columns is None:
             splits = array_scaling.standardise(splits, contents.standardise, names)
         else:
             # Only tables need pandas, which is slow to import.

@@ -1,4 +1,4 @@
-"""Signals in a table: which columns are channels, in which order the rows come, and where a signal is interrupted."""
+"""Signals in tables: in which order the rows come, where a signal is interrupted, which of its steps have labels."""
 
 from __future__ import annotations
 
@@ -10,227 +10,165 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from narrows.data.contents import shortened
-from narrows.data.number_texts import explain_disguise, to_numbers
-from narrows.data.sources.arrays import to_labels
-from narrows.data.table_columns import numbers_of, seconds_of
-from narrows.data.table_files import read_chunks
-from narrows.data.table_format import UNNAMED, Format, in_shell
-from narrows.data.time_order import Recording, Recordings, Stretch, TimeOrder
+from narrows.data.label_intervals import Intervals
+from narrows.data.signal_cells import Columns, SignalCells
+from narrows.data.table_format import Format
+from narrows.data.time_grid import Steps, gaps_of, put_on_grid, step_in_units
+from narrows.data.time_order import Recording, Recordings, Signals, Stretch, TimeOrder
 from narrows.errors import UserError, nearest, require
 
-EVEN = 0.9
-"""A column of which this share of the steps is one and the same, and all go one way, is a clock or a row number."""
-FEWEST = 8
-"""Rows below which no column is called a clock."""
-GAP = 1.5
-"""A step in time longer than so many usual ones is a gap."""
 CLOCK_SET_BACK = 0.01
 """Up to this share of times may stand twice in a series: a clock was set back. More are rows of several series."""
 HERE = "datamodule.source"
+TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz", ".xz")
+"""Endings of the tables that are looked for in a folder."""
 
 
-@dataclass
-class Columns:
-    """The columns of a table of signals that are asked for: channels (null: all of numbers) and labels."""
-
-    channels: Sequence[str] | None
-    label: str | None
-
-
-def read_recordings(path: Path, how: Format, wanted: Columns, order: TimeOrder) -> Recordings:
-    """The signals of a table, one row for each time step.
+def read_rows(path: Path, how: Format | None) -> pd.DataFrame:
+    """All rows of a table as they are written.
 
     Raises:
-        UserError: a file, a column or a cell that does not fit the arguments; rows of one time.
+        UserError: a file that cannot be read, or a row with more or fewer cells than columns.
     """
-    table = _Table.read(path, how)
-    _require_columns(table, wanted, order)
-    time = table.find_time(wanted, order)
-    channels, out = table.choose_channels(wanted, {wanted.label, order.id, time} - {None})
-    codes, names = table.series_of(order.id)
-    if wanted.channels is None:
-        table.refuse_clocks(channels, codes == codes[0])
-    values = np.stack([table.numbers(name) for name in channels])
-    label = None if wanted.label is None else table.labels(wanted.label)
-    notes = [] if time is None else [f"ordered by '{time}'"]
-    seconds = None if time is None else table.times(time)
-    ranks, said = _sorted_rows(table, codes, seconds, time)
-    notes += said
-    usual = _usual_step(seconds, ranks)
-    found = [_recording(name, rows, values, label, seconds, usual) for name, rows in zip(names, ranks, strict=True)]
-    back = 0 if seconds is None else sum(int((np.diff(seconds[rows]) <= 0).sum()) for rows in ranks)
-    gaps = sum(len(one.stretches) - 1 for one in found) - back
-    notes += [f"{gaps:,} gap{'s' if gaps > 1 else ''}, which no window crosses"] if gaps else []
-    notes += [f"left out: {shortened(out)}"] if out else []
-    return Recordings(found, channels, notes)
+    return SignalCells.read(path, how or Format()).frame
 
 
 @dataclass
-class _Table:
-    """The cells of a file, as they are written."""
+class Reading:
+    """How tables of signals are read."""
 
-    frame: pd.DataFrame
-    lines: list[int]
-    unit: str
-    path: Path
     how: Format
+    wanted: Columns
+    order: TimeOrder
+    signals: Signals
 
-    @classmethod
-    def read(cls, path: Path, how: Format) -> _Table:
-        frames, lines, unit = [], [], "row"
-        for chunk in read_chunks(path, how):
-            for place, wrong in chunk.broken.items():
-                raise UserError(
-                    f"line {chunk.lines[place]} of {path} has {wrong}: every row must have one for each column"
-                )
-            frames.append(chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1))
-            lines += chunk.lines.tolist()
-            unit = chunk.unit
-        require(bool(frames), f"{path} holds no rows: a header and one row for each time step are needed")
-        return cls(pd.concat(frames, ignore_index=True), lines, unit, path, how)
+    def read(self, path: Path) -> Recordings:
+        """The signals of a table, or of every table in a folder and below it, each of which is a series of its own.
 
-    @property
-    def names(self) -> list[str]:
-        return list(self.frame)
+        Raises:
+            UserError: a file, a column or a cell that does not fit the settings; rows of one time; tables of different
+                channels.
+        """
+        intervals = None if self.signals.intervals_path is None else Intervals.read(self.signals.intervals_path)
+        if not path.is_dir():
+            return self._table(path, "", intervals)
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in TABLES)
+        require(bool(files), f"{path} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
+        found = [self._table(file, file.relative_to(path).as_posix(), intervals) for file in files]
+        for file, one in zip(files, found, strict=True):
+            require(
+                one.channels == found[0].channels,
+                f"{file} has the channels {', '.join(one.channels)}, but {files[0]} has "
+                f"{', '.join(found[0].channels)}: set source.columns to those that all have",
+            )
+        return Recordings([series for one in found for series in one.series], found[0].channels, _common(files, found))
 
-    def find_time(self, wanted: Columns, order: TimeOrder) -> str | None:
-        """The column of the time, if there is one."""
-        if order.time != "auto":
-            return order.time
-        taken = {*(wanted.channels or ()), wanted.label, order.id}
-        found = [name for name in self.names if name not in taken and self._holds_stamps(name)]
+    def _table(self, path: Path, name: str, intervals: Intervals | None) -> Recordings:
+        """The signals of one table, one row for each time step."""
+        wanted, order = self.wanted, self.order
+        table = SignalCells.read(path, self.how)
+        _require_columns(table, wanted, order)
+        time = table.find_time(wanted, order)
+        require(time is not None or order.resample is None, f"{path} has no column of time to resample by: name it")
+        taken = {wanted.label, order.id, time, *wanted.covariates} - {None}
+        channels, out = table.choose_channels(wanted, taken)
+        codes, names = table.series_of(order.id)
+        if wanted.channels is None:
+            table.refuse_clocks(channels, codes == codes[0])
+        keep = self.signals.missing == "keep"
+        values = np.stack([table.numbers(column, keep) for column in [*channels, *wanted.covariates]])
+        label = None if wanted.label is None else table.labels(wanted.label).numpy()
+        seconds = None if time is None else table.times(time)
+        ranks, back, said = _sorted_rows(table, codes, seconds, time, order)
+        usual = _usual_step(seconds, ranks)
+        step = None
+        if order.resample is not None:
+            assert time is not None
+            step = step_in_units(order.resample, usual, table.dated(time), time)
+        notes = ([] if time is None else [f"ordered by '{time}'"]) + said
+        found, empty = [], 0
+        for series, rows in zip(names, ranks, strict=True):
+            whole = "/".join(part for part in (name, series) if part)
+            steps = _steps(values, label, seconds, rows, step, whole)
+            if intervals is not None:
+                marked, missed = intervals.label(whole, steps.times, steps.values.shape[1])
+                steps.label, empty = marked.numpy(), empty + missed
+            found.append(self._recording(whole, rows, steps, usual, path))
+        notes += self._told(found, step, back, empty)
+        notes += [f"left out: {shortened(out)}"] if out else []
+        return Recordings(found, [*channels, *wanted.covariates], notes)
+
+    def _recording(
+        self, name: str, rows: NDArray[np.int64], steps: Steps, usual: float | None, path: Path
+    ) -> Recording:
+        length, cuts = steps.values.shape[1], np.zeros(0, dtype=np.int64)
+        looked_for = self.order.gaps != "ignore" and self.order.resample is None
+        if looked_for and steps.times is not None and usual is not None:
+            cuts = gaps_of(steps.times, usual)
         require(
-            len(found) <= 1,
-            f"{self.path} has more than one column of time stamps ({', '.join(found)}): name the one that orders the "
-            f"rows, {HERE}.order.time={found[0] if found else ''}, or set {HERE}.order.time=null",
+            self.order.gaps != "refuse" or not len(cuts),
+            f"{path} has {len(cuts)} gaps in its time, the first before step {cuts[0] if len(cuts) else 0} of series "
+            f"'{name}': set source.order.resample=auto for equal steps, or source.order.gaps=cut",
         )
-        return found[0] if found else None
-
-    def choose_channels(self, wanted: Columns, taken: set[str | None]) -> tuple[list[str], list[str]]:
-        """The columns of channels, and of those left out each with its reason."""
-        if wanted.channels is not None:
-            return list(wanted.channels), []
-        chosen, out = [], []
-        for name in self.names:
-            if name in taken:
-                continue
-            cells = self.frame[name]
-            texts = [str(text) for text in cells.dropna().unique()[:1000]]
-            if not np.isnan(self._parsed(cells)).all():
-                chosen.append(name)
-            elif disguised := next((text for text in texts if explain_disguise(text, self.how.marks)), None):
-                where = self._where(int(np.flatnonzero(cells.astype(str) == disguised)[0]))
-                hint = explain_disguise(disguised, self.how.marks)
-                raise UserError(f"{where} has '{disguised}' in column '{name}', which {hint}")
-            else:
-                out.append(f"{name or 'a column without a name'} (no cell is a number)")
-        require(bool(chosen), f"{self.path} has no column of numbers: its columns are {', '.join(self.names)}")
-        return chosen, out
-
-    def series_of(self, column: str | None) -> tuple[NDArray[np.int64], list[str]]:
-        """The number of each row's series, and the names of the series, in the order in which they come."""
-        if column is None:
-            return np.zeros(len(self.frame), dtype=np.int64), [""]
-        cells = self.frame[column].replace("", None)
-        for row in np.flatnonzero(cells.isna())[:1]:
-            raise UserError(f"{self._where(int(row))} has nothing in column '{column}', which names its series")
-        codes, names = pd.factorize(cells)
-        return codes, list(map(str, names))
-
-    def refuse_clocks(self, channels: Sequence[str], rows: NDArray[np.bool_]) -> None:
-        """Refuse channels that nobody asked for and that are none: without a name, or rising in equal steps."""
-        for name in channels:
-            others = [other for other in channels if other != name and not UNNAMED.fullmatch(other)]
-            columns = in_shell("columns", others or [name])
-            require(
-                not UNNAMED.fullmatch(name),
-                f"a column of {self.path} has no name ('{name}'), as the row numbers that pandas writes: set the "
-                f"columns to be read, {columns}",
-            )
-            step = _even_step(self._parsed(self.frame[name])[rows])
-            require(
-                step is None,
-                f"column '{name}' of {self.path} moves by {step or 0:g} in every row, as a clock or a row number does: "
-                f"set {HERE}.order.time={name} to order the rows by it, or the columns to be read, {columns} (with "
-                f"'{name}' if it is a sensor)",
-            )
-
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column of which every cell must be a finite number, `[T]`."""
-        numbers = self._parsed(self.frame[name])
-        for row in np.flatnonzero(~np.isfinite(numbers))[:1].tolist():
-            text = str(self.frame[name].iloc[row])
-            hint = explain_disguise(text, self.how.marks)
-            way_out = f"which {hint}" if hint else "which is no number: fill it in, or set source.columns"
-            raise UserError(f"{self._where(row)} has '{text}' in column '{name}', {way_out}")
-        return numbers
-
-    def labels(self, name: str) -> Tensor:
-        """The labels of all rows, `[T]`."""
-        return to_labels(self.numbers(name), f"column '{name}'")
-
-    def times(self, name: str) -> NDArray[np.float64]:
-        """The column of the time in seconds, or in its own unit, `[T]`."""
-        cells = self.frame[name]
-        stamps = self._parsed(cells)
-        if np.isnan(stamps).all():
-            stamps = seconds_of(cells)
-        for row in np.flatnonzero(~np.isfinite(stamps))[:1].tolist():
-            raise UserError(
-                f"{self._where(row)} has '{cells.iloc[row]}' in column '{name}', which is no time: it must be a "
-                "number, or written as 2026-11-29 08:30:00"
-            )
-        return stamps
-
-    def two_of_one_time(self, first: int, second: int, time: str) -> str:
-        """A sentence about two rows of one series and time."""
-        return (
-            f"{self._where(max(first, second))} has the time '{self.frame[time].iloc[first]}' of {self.unit} "
-            f"{self.lines[min(first, second)]}: if the rows are of several series, set {HERE}.order.id to the column "
-            f"that names them; if they only follow one another, set {HERE}.order.time=null"
+        missing = int(np.isnan(steps.values).any(0).sum())
+        require(
+            not missing or self.signals.missing == "keep",
+            f"{missing} of {length} time steps of {name or path} have no reading after resampling: set "
+            "source.signals.missing=keep",
         )
+        label = None if steps.label is None else torch.from_numpy(steps.label)
+        bounds = zip([0, *cuts.tolist()], [*cuts.tolist(), length], strict=True)
+        stretches = [
+            Stretch(torch.from_numpy(steps.values[:, start:end]), None if label is None else label[start:end], start)
+            for start, end in bounds
+        ]
+        return Recording(name, length, stretches, label, rows, steps.of_rows)
 
-    def _where(self, row: int) -> str:
-        return f"{self.unit} {self.lines[row]} of {self.path}"
-
-    def _parsed(self, cells: pd.Series) -> NDArray[np.float64]:
-        if pd.api.types.is_datetime64_any_dtype(cells):
-            return np.full(len(cells), np.nan)
-        if pd.api.types.is_numeric_dtype(cells) or pd.api.types.is_timedelta64_dtype(cells):
-            return numbers_of(cells)
-        codes, texts = pd.factorize(cells)
-        return np.append(to_numbers(texts, self.how.marks), np.nan)[codes]
-
-    def _holds_stamps(self, name: str) -> bool:
-        cells = self.frame[name]
-        if pd.api.types.is_datetime64_any_dtype(cells):
-            return True
-        plain = cells.dtype == bool or pd.api.types.is_numeric_dtype(cells)
-        if plain or np.isnan(seconds_of(cells.iloc[:1])).any():
-            return False
-        return bool(np.isfinite(seconds_of(cells)).mean() >= EVEN)
+    def _told(self, found: Sequence[Recording], step: float | None, back: int, empty: int) -> list[str]:
+        """What people should know of the time steps: gaps, a grid, missing values, intervals without a step."""
+        gaps = sum(len(one.stretches) - 1 for one in found) - back
+        notes = [f"{gaps:,} gap{'s' if gaps > 1 else ''}, which no window crosses"] if gaps > 0 else []
+        notes += [] if step is None else [f"put on steps of {step:g}"]
+        missing = sum(int(part.values.isnan().sum()) for one in found for part in one.stretches)
+        notes += [f"{missing:,} missing values, kept as missing"] if missing else []
+        return notes + ([f"{empty} interval{'s' if empty > 1 else ''} without a time step"] if empty else [])
 
 
-def _require_columns(table: _Table, wanted: Columns, order: TimeOrder) -> None:
+def _common(files: Sequence[Path], found: Sequence[Recordings]) -> list[str]:
+    """The notes of all files once, and those of some with the names of the files."""
+    said: dict[str, list[str]] = {}
+    for file, one in zip(files, found, strict=True):
+        for note in one.notes:
+            said.setdefault(note, []).append(file.name)
+    return [note if len(names) == len(files) else f"{note} ({shortened(names, 2)})" for note, names in said.items()]
+
+
+def _require_columns(table: SignalCells, wanted: Columns, order: TimeOrder) -> None:
     require(wanted.channels is None or len(wanted.channels) > 0, "source.columns=[] names no channel: null means all")
-    asked = [*(wanted.channels or ()), wanted.label, order.id, None if order.time == "auto" else order.time]
-    for name in asked:
+    asked = [*(wanted.channels or ()), *wanted.covariates, wanted.label, order.id]
+    for name in [*asked, None if order.time == "auto" else order.time]:
         require(
             name is None or name in table.names,
             f"{table.path} has no column '{name}': {nearest(str(name), table.names)}",
         )
+    both = sorted(set(wanted.channels or ()) & set(wanted.covariates))
+    require(not both, f"column '{''.join(both[:1])}' is both a channel and a covariate: a covariate is not rebuilt")
 
 
 def _sorted_rows(
-    table: _Table, codes: NDArray[np.int64], seconds: NDArray[np.float64] | None, time: str | None
-) -> tuple[list[NDArray[np.int64]], list[str]]:
-    """The rows of each series in the order of time, and a note where they came in another.
+    table: SignalCells,
+    codes: NDArray[np.int64],
+    seconds: NDArray[np.float64] | None,
+    time: str | None,
+    order: TimeOrder,
+) -> tuple[list[NDArray[np.int64]], int, list[str]]:
+    """The rows of each series in the order of time, how often the time does not go forward in them, and a note.
 
     A series in which a few times stand twice keeps its order: its clock was set back, as at the end of summer time, and
-    sorting would mix the two hours. Wherever the time does not go forward the series is then cut.
+    sorting would mix the two hours. Wherever the time does not go forward the series is then cut. On a grid, rows of
+    one step are one.
 
     Raises:
         UserError: many times stand twice.
@@ -239,18 +177,18 @@ def _sorted_rows(
     for code in range(codes.max() + 1):
         rows = np.flatnonzero(codes == code)
         if seconds is not None and time is not None:
-            order = rows[np.argsort(seconds[rows], kind="stable")]
-            twice = np.flatnonzero(np.diff(seconds[order]) == 0)
+            by_time = rows[np.argsort(seconds[rows], kind="stable")]
+            twice = np.flatnonzero(np.diff(seconds[by_time]) == 0)
             if len(twice) > CLOCK_SET_BACK * len(rows):
-                raise UserError(table.two_of_one_time(int(order[twice[0]]), int(order[twice[0] + 1]), time))
+                raise UserError(table.two_of_one_time(int(by_time[twice[0]]), int(by_time[twice[0] + 1]), time))
             disorder = int((np.diff(seconds[rows]) <= 0).sum())
-            moved, back = (moved, back + disorder) if len(twice) else (moved + disorder, back)
-            rows = rows if len(twice) else order
+            kept = len(twice) > 0 and order.resample is None
+            moved, back = (moved, back + disorder) if kept else (moved + disorder, back)
+            rows = rows if kept else by_time
         found.append(rows)
     notes = [f"the rows were out of order in {_places(moved)}"] if moved else []
-    return found, notes + (
-        [f"the time does not go forward in {_places(back)}, where no window goes on"] if back else []
-    )
+    then = "which is ignored" if order.gaps == "ignore" else "where no window goes on"
+    return found, back, notes + ([f"the time does not go forward in {_places(back)}, {then}"] if back else [])
 
 
 def _places(count: int) -> str:
@@ -265,34 +203,17 @@ def _usual_step(seconds: NDArray[np.float64] | None, ranks: Sequence[NDArray[np.
     return float(np.median(steps)) if len(steps) else None
 
 
-def _recording(
-    name: str,
-    rows: NDArray[np.int64],
+def _steps(
     values: NDArray[np.float64],
-    label: Tensor | None,
+    label: NDArray[np.int64] | None,
     seconds: NDArray[np.float64] | None,
-    usual: float | None,
-) -> Recording:
-    cuts: list[int] = []
-    if seconds is not None and usual is not None:
-        steps = np.diff(seconds[rows])
-        cuts = (np.flatnonzero((steps > GAP * usual) | (steps <= 0)) + 1).tolist()
-    bounds = zip([0, *cuts], [*cuts, len(rows)], strict=True)
-    stretches = [
-        Stretch(
-            torch.from_numpy(values[:, rows[start:end]]),
-            None if label is None else label[torch.from_numpy(rows[start:end])],
-            start,
-        )
-        for start, end in bounds
-    ]
-    return Recording(name, len(rows), stretches)
-
-
-def _even_step(numbers: NDArray[np.float64]) -> float | None:
-    """The step of a column that only rises, or only falls, nearly always by the same amount; None of any other."""
-    steps = np.diff(numbers)
-    if len(numbers) < FEWEST or not np.isfinite(steps).all() or not (np.all(steps > 0) or np.all(steps < 0)):
-        return None
-    usual = float(np.median(steps))
-    return usual if float((np.abs(steps - usual) <= 0.01 * abs(usual)).mean()) >= EVEN else None
+    rows: NDArray[np.int64],
+    step: float | None,
+    name: str,
+) -> Steps:
+    """The time steps of one series: its rows, or a grid of steps `step` long."""
+    own, times = values[:, rows], None if seconds is None else seconds[rows]
+    of_rows = None if label is None else label[rows]
+    if step is None or times is None:
+        return Steps(own, of_rows, times, np.arange(len(rows)))
+    return put_on_grid(own, of_rows, times, step, name)

@@ -22,20 +22,23 @@ class Windows:
 
 
 def cut_windows(values: Tensor, label: Tensor | None, window: int, stride: int) -> Part:
-    """The windows `[N, C, window]` of a signal `[C, T]`, one every `stride` time steps.
+    """The windows `[N, C, window]` of a signal `[C, T]`, one every `stride` time steps; NaN is a missing value.
 
     A window's label is 1 where the label `[T]` of any of its time steps is not 0.
     """
     x = values.unfold(1, window, stride).transpose(0, 1).contiguous()
-    if label is None:
-        return Part(x)
-    return Part(x, (label.unfold(0, window, stride) != 0).any(1).to(torch.int64))
+    observed = ~x.isnan()
+    found = Part(x) if observed.all() else Part(x.masked_fill(~observed, 0.0), observed=observed)
+    if label is not None:
+        found.label = (label.unfold(0, window, stride) != 0).any(1).to(torch.int64)
+    return found
 
 
 def cut_recordings(
     series: Sequence[Recording], how: Windows, part: str, *, start: float | None = None, end: float | None = None
 ) -> tuple[Part, Tensor]:
-    """The windows of one part of every series, none of which crosses a gap, and the number of each one's series `[N]`.
+    """The windows of one part of every series, none of which crosses a gap, and where each one lies, int64 `[N, 2]`:
+    the number of its series and its first time step. Windows in which nothing was measured are left out.
 
     Args:
         part: what the part is called in messages.
@@ -45,7 +48,7 @@ def cut_recordings(
     Raises:
         UserError: no stretch of the part is as long as a window.
     """
-    found, numbers, longest = [], [], 0
+    found, places, longest = [], [], 0
     for number, one in enumerate(series):
         first = 0 if start is None else one.length - round(one.length * start)
         last = one.length if end is None else one.length - round(one.length * end)
@@ -56,8 +59,11 @@ def cut_recordings(
             if values.shape[1] < how.window:
                 continue
             label = None if stretch.label is None else stretch.label[inside]
-            found.append(cut_windows(values, label, how.window, how.stride))
-            numbers.append(torch.full((len(found[-1]),), number))
+            cut = cut_windows(values, label, how.window, how.stride)
+            begin = stretch.start + inside.start + how.stride * torch.arange(len(cut))
+            where = torch.stack([torch.full_like(begin, number), begin], 1)
+            found.append(cut if cut.observed is None else _with_a_value(cut))
+            places.append(where if cut.observed is None else where[cut.observed.flatten(1).any(1)])
     whole = len(series) == 1 and len(series[0].stretches) == 1
     what = f"the {longest} time steps {part}" if whole else f"the longest stretch {part}, {longest} time steps,"
     require(
@@ -65,9 +71,21 @@ def cut_recordings(
         f"{what} are fewer than window={how.window}: shorten it, or change source.test"
         + ("" if whole else " or source.order.time"),
     )
-    x = torch.cat([one.x.take(slice(None)) for one in found])
-    labels = [one.label for one in found if one.label is not None]
-    return Part(x, torch.cat(labels) if labels else None), torch.cat(numbers)
+    return _joined(found), torch.cat(places)
+
+
+def _with_a_value(part: Part) -> Part:
+    assert part.observed is not None
+    return part.select(part.observed.flatten(1).any(1).nonzero().flatten())
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    """All parts as one, whose `observed` is None if nothing is missing in any."""
+    x = torch.cat([one.x.take(slice(None)) for one in parts])
+    labels = [one.label for one in parts if one.label is not None]
+    masks = [torch.ones(one.x.shape, dtype=torch.bool) if one.observed is None else one.observed for one in parts]
+    missing = any(one.observed is not None for one in parts)
+    return Part(x, torch.cat(labels) if labels else None, torch.cat(masks) if missing else None)
 
 
 def whole_series(series: Sequence[Recording]) -> Part:
@@ -96,4 +114,13 @@ def whole_series(series: Sequence[Recording]) -> Part:
             )
             labels.append(label[0])
     x = torch.stack([one.stretches[0].values for one in series])
-    return Part(x, torch.stack(labels) if labels else None)
+    observed = ~x.isnan()
+    return Part(x.nan_to_num(), torch.stack(labels) if labels else None, None if observed.all() else observed)
+
+
+def both_masked(first: Part, second: Part | None) -> None:
+    """Give both parts a mask of what was observed where one of them has missing values."""
+    parts = [one for one in (first, second) if one is not None]
+    if any(one.observed is not None for one in parts):
+        for one in parts:
+            one.observed = torch.ones(one.x.shape, dtype=torch.bool) if one.observed is None else one.observed

@@ -1,1 +1,2 @@
+from .anomalies_in_time import Track as Track
 from .embeddings_and_error_bars import Curve as Curve

@@ -229,11 +229,13 @@ def _single(size: tuple[float, float], title: str, names: tuple[str, str], note:
     return figure, axis
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float], title: str) -> tuple[Figure, list[Axes]]:
+def _panels(
+    rows: int, columns: int, size: tuple[float, float], title: str, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
     width = max(columns * size[0], 0.085 * len(title))
     figure = Figure(figsize=(width, rows * size[1] + 0.8), dpi=DPI, layout=_layout())
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, **_STYLE)
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    axes = figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False).ravel().tolist()
     for axis in axes:
         _quiet(axis)
     return figure, axes

@@ -1,5 +1,5 @@
 """What a run's data were read with, kept beside it so that new data are read in exactly the same way: the encoding of a
-table, the vocabulary of documents, the tokeniser of texts."""
+table, the vocabulary of documents, the tokeniser of texts, the scaling of signals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line, require
 from narrows.files import read_json, write_json
-from narrows.runs.file_names import ENCODING, TOKENISER, VOCABULARY
+from narrows.runs.file_names import ENCODING, SIGNALS, TOKENISER, VOCABULARY
 
 if TYPE_CHECKING:
+    from narrows.data.signal_scaling import SignalScaling
     from narrows.data.table_scaling_and_encoding import Encoding
     from narrows.data.tokenisers import Tokeniser
     from narrows.data.vocabulary import Vocabulary
 
 
 def save(data: Any, run: Path) -> None:
-    """Write a datamodule's encoding, vocabulary and tokeniser, where it has them."""
-    for attribute, name in {"encoding": ENCODING, "vocabulary": VOCABULARY, "tokeniser": TOKENISER}.items():
+    """Write a datamodule's encoding, scaling, vocabulary and tokeniser, where it has them."""
+    kept = {"encoding": ENCODING, "vocabulary": VOCABULARY, "tokeniser": TOKENISER, "signals": SIGNALS}
+    for attribute, name in kept.items():
         found = getattr(data, attribute, None)
         if found is not None:
             write_json(run / name, found.to_dict())
@@ -39,7 +41,8 @@ def load_encoding(run: Path) -> Encoding:
     from narrows.data.table_scaling_and_encoding import Encoding
 
     path = run / ENCODING
-    with _read(path, f"{run} was not trained on a table: narrows score reads runs of datamodule=table") as values:
+    absent = f"{run} was trained neither on a table nor on windows of signals, whose runs narrows score reads"
+    with _read(path, absent) as values:
         found = Encoding.from_dict(values)
         require_fits(list[TableColumn], found.columns, f"{path}, columns,")
         require(
@@ -82,6 +85,32 @@ def load_tokeniser(run: Path) -> Tokeniser:
             found.encode("a" if found.unknown is not None else "")
         except UserError as error:
             raise UserError(f"{path} is damaged ({error})") from error
+    return found
+
+
+def load_signals(run: Path) -> SignalScaling:
+    """How the windows of a run's signals were scaled and cut.
+
+    Raises:
+        UserError: the run was not trained on windows of signals, or the file is damaged.
+    """
+    import math
+
+    from narrows.data.signal_scaling import SignalScaling
+
+    path = run / SIGNALS
+    with _read(path, f"{run} was not trained on windows of signals") as values:
+        found = SignalScaling(**values)
+        require_fits(SignalScaling, found, f"{path},")
+        rows = 1 if found.series is None else len(found.series)
+        for name, table in {"shift": found.shift, "scale": found.scale}.items():
+            right = len(table) == rows and all(len(row) == len(found.channels) for row in table)
+            require(right, f"{path} is damaged: {name} must hold {rows} rows of {len(found.channels)} numbers")
+            require(
+                all(math.isfinite(value) and (name == "shift" or value > 0) for row in table for value in row),
+                f"{path} is damaged: {name} holds a number that nothing is scaled by",
+            )
+        require(found.window >= 1, f"{path} is damaged: window must be at least 1")
     return found
 
 

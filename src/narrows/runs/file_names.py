@@ -19,6 +19,8 @@ VOCABULARY = "vocabulary.json"
 """The words of a run of documents."""
 TOKENISER = "tokeniser.json"
 """The tokens of a run of texts."""
+SIGNALS = "signals.json"
+"""How the windows of signals were scaled and cut."""
 CALIBRATION = "calibration.json"
 """The scores of the normal validation rows."""
 REPRODUCTION = "reproduction.json"
@@ -37,7 +39,7 @@ OLD_DENSITIES = "priors"
 FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODING)
 
 RECORD = (
-    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY, TOKENISER),
+    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY, TOKENISER, SIGNALS),
     *(CALIBRATION, REPRODUCTION),
     *(CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, CODING),
 )

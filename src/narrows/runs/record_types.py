@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Figures = dict[str, float]
 """`metrics.json`."""
@@ -47,3 +47,4 @@ class Calibration(TypedDict):
     score: str
     scores: list[float]
     usual: list[float] | None
+    series: NotRequired[dict[str, list[float]] | None]

@@ -1,4 +1,5 @@
 from .anomaly import Anomaly as Anomaly
+from .anomaly_of_points import Points as Points
 from .base import Task as Task
 from .base import TaskContext as TaskContext
 from .clusters import Clusters as Clusters

@@ -14,6 +14,7 @@ from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import UserError, nearest, require, require_at_least
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
+from narrows.tasks.anomaly_of_points import Points, judge
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.anomaly_detectors import GUESSED, NAMES, fit_detectors
 from narrows.tasks.figure_table import FigureTable, declared
@@ -47,6 +48,11 @@ class Anomaly(Task):
     the distance to the training mean, then those that `classics` names. All are fitted on the whole training split: for
     one-class detection it must hold normals only.
 
+    Where the data are windows of series that have a label for each time step, time steps are judged in their place
+    (`tasks.anomaly_of_points`): a step's score is the mean of those of the windows that cover it, and there is no point
+    adjustment. Beside the figures above stand VUS-PR (`tasks.measures.volume_under_surface`) and those of events
+    (`tasks.measures.event_figures`), the mean over series; classics are `tasks.classics.series_detectors`.
+
     Draws `anomaly_scores`, `anomaly_roc` and `anomaly_top`, the most anomalous examples with the squared error of
     every value.
 
@@ -59,6 +65,8 @@ class Anomaly(Task):
         max_rows: training rows that any classic may read; null for all.
         pair_rows: training rows for knn, lof and ocsvm (at most 5,000), which compare rows in pairs.
         outliers: a datamodule of the same shape, whose test split is added as anomalies to that of the run.
+        points: how the time steps of series are judged, of which the data are windows: steps of label 0 are normal, and
+            `normal_labels` and the classics named here are not read; null judges windows as other examples.
 
     Raises:
         UserError: no normal label, a rate outside (0, 1), an unknown score or classic, no normal in the validation
@@ -82,6 +90,7 @@ class Anomaly(Task):
         max_rows: int | None = None,
         pair_rows: int | None = 10_000,
         outliers: EvaluationData | None = None,
+        points: Points | None = None,
     ) -> None:
         require(
             len(normal_labels) > 0 if normal_labels is not None else outliers is not None,
@@ -98,6 +107,9 @@ class Anomaly(Task):
         self.normal_labels = None if normal_labels is None else list(normal_labels)
         self.quantile, self.false_alarms, self.score, self.outliers = quantile, false_alarms, score, outliers
         self.classics, self.max_rows, self.pair_rows = [*GUESSED, *classics], max_rows, pair_rows
+        self.points = points
+        twice = points is not None and points.deviations is not None and false_alarms is not None
+        require(not twice, "task anomaly: the threshold comes from points.deviations or from false_alarms: set one")
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.num_classes is None and self.normal_labels is not None:
@@ -113,6 +125,19 @@ class Anomaly(Task):
             )
 
     def run(self, context: TaskContext) -> FigureTable:
+        if self.points is not None and self._in_time(context):
+            require(self.outliers is None, "task anomaly: outliers have no place in time: set task.points=null")
+            found = FigureTable(self.name)
+            judge(context, self.points, self.score, self._threshold, found)
+            return found
+        return self._of_examples(context)
+
+    def _in_time(self, context: TaskContext) -> bool:
+        """Whether the test examples are windows of series whose time steps have labels."""
+        timeline = getattr(context.everything, "timeline", None)
+        return timeline is not None and all(label is not None for label in timeline.labels)
+
+    def _of_examples(self, context: TaskContext) -> FigureTable:
         detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
         scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}
         held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
@@ -156,6 +181,7 @@ class Anomaly(Task):
             )
 
     def _threshold(self, normals: Scores) -> float:
+        """The threshold from the scores of validation normals."""
         if self.false_alarms is None:
             return quantile_threshold(normals, self.quantile)
         return conformal_threshold(normals, self.false_alarms)

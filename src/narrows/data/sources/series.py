@@ -7,13 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+from torch import Tensor
+
 from narrows.data.contents import Contents, Part, Standardise, shortened
 from narrows.data.dataset_files import array_names, existing, read_arrays
-from narrows.data.sliding_windows import Windows, cut_recordings, whole_series
+from narrows.data.sliding_windows import Windows, both_masked, cut_recordings, whole_series
 from narrows.data.sources import synthetic
 from narrows.data.sources.arrays import lay_out, to_labels, to_tensor
 from narrows.data.table_format import Format
-from narrows.data.time_order import Recording, Recordings, Stretch, TimeOrder
+from narrows.data.time_order import Recording, Recordings, Signals, Stretch, Timeline, TimeOrder
 from narrows.errors import UserError, nearest, require
 
 SYNTHETIC_WINDOW = 64
@@ -26,7 +29,8 @@ class Series:
     - a .npz holds whole examples, `X` `[N, T]` or `[N, C, T]` with labels `y` if there are any, or the
       official parts `X_train`, `y_train`, `X_test`, `y_test` (also in small letters);
     - a table (.csv, also packed, or Parquet) holds signals, one row for each time step, which are cut into windows: one
-      signal, or many that a column tells apart (`order.id`). Without a window each of many is an example;
+      signal, or many that a column tells apart (`order.id`) or that lie in one folder, a table for each. Without a
+      window each of many is an example;
     - without a path, a signal is **generated** (`narrows.data.sources.synthetic`): correlated sensors with a regime
       change, whose test part has labelled anomalies.
 
@@ -47,6 +51,7 @@ class Series:
         channels_last: whether the examples of a .npz are `[N, T, C]`; null: no, but asks where it looks wrong.
         order: the columns of the table that order its rows.
         format: of the table, if it is a text.
+        signals: covariates, missing values, intervals of labels and the scale of signals in tables.
 
     Raises:
         UserError: (`load`) a file that is missing, broken, or shorter than a window; a window for a .npz; a cell that
@@ -66,6 +71,7 @@ class Series:
         channels_last: bool | None = None,
         order: TimeOrder | None = None,
         format: Format | None = None,
+        signals: Signals | None = None,
     ) -> None:
         require(test is None or 0 < test < 1, f"source.test={test} is no fraction between 0 and 1")
         require(window is None or window >= 1, f"source.window={window} must be at least 1 time step")
@@ -82,6 +88,9 @@ class Series:
         self.channels_last = channels_last
         self.order = order or TimeOrder()
         self.format = format
+        self.signals = signals or Signals()
+        both = label_column is not None and self.signals.intervals_path is not None
+        require(not both, "labels are source.label_column or source.signals.intervals_path: set the other to null")
 
     def load(self) -> Contents:
         if self.path is None:
@@ -92,20 +101,27 @@ class Series:
         if path.suffix == ".npy":
             raise UserError(f"{path} is neither a .npz of examples X nor a table of signals: convert it to one of them")
         self._refuse("a table has a column for each channel", channels_last=self.channels_last)
+        read = self.recordings(path)
+        return self._signals(read, self.window, many=self.order.id is not None or path.is_dir())
+
+    def recordings(self, path: Path) -> Recordings:
+        """The signals of a table or a folder of tables, uncut."""
         # Tables need pandas, which is slow to import.
-        from narrows.data.signal_table import Columns, read_recordings
+        from narrows.data.signal_cells import Columns
+        from narrows.data.signal_table import Reading
         from narrows.data.table_format import Format
 
-        wanted = Columns(self.columns, self.label_column)
-        return self._signals(read_recordings(path, self.format or Format(), wanted, self.order), self.window)
+        wanted = Columns(self.columns, self.label_column, self.signals.covariates)
+        return Reading(self.format or Format(), wanted, self.order, self.signals).read(path)
 
     def _generated(self) -> Contents:
         reason = "a generated signal has its own"
         self._refuse(reason, columns=self.columns, label_column=self.label_column, **self._named_order())
         start = synthetic.LENGTH if self.test is None else _cut(synthetic.LENGTH, self.test)
         signal = synthetic.generate(start)
-        whole = Recording("", synthetic.LENGTH, [Stretch(signal.values, signal.anomalous, 0)])
-        found = self._signals(Recordings([whole], signal.names), self.window or SYNTHETIC_WINDOW)
+        label = signal.anomalous.to(torch.int64)
+        whole = Recording("", synthetic.LENGTH, [Stretch(signal.values, label, 0)], label)
+        found = self._signals(Recordings([whole], signal.names), self.window or SYNTHETIC_WINDOW, many=False)
         note = "series: no source.path is set, so this is a SYNTHETIC signal, generated and not measured"
         return replace(found, reading=[note, *found.reading])
 
@@ -117,17 +133,19 @@ class Series:
         for name, value in settings.items():
             require(value is None, f"source.{name}={value} cannot be used: {reason}; set it to null")
 
-    def _signals(self, read: Recordings, window: int | None) -> Contents:
-        many = self.order.id is not None
+    def _signals(self, read: Recordings, window: int | None, *, many: bool) -> Contents:
         if window is None:
             require(many, f"{self.path} is one long signal: set source.window to cut it, such as 64 time steps")
             return self._whole(read)
-        stride = max(1, window // 4) if self.stride == "auto" else self.stride or window
+        stride = self.stride_of(window)
         cut = Windows(window, stride)
         by_time = not many or self.order.split == "time"
         test = self.test if by_time else None
-        train, groups = cut_recordings(read.series, cut, "before the test part", end=test)
-        held = None if test is None else cut_recordings(read.series, cut, "of the test part", start=test)[0]
+        train, places = cut_recordings(read.series, cut, "before the test part", end=test)
+        held, held_places = None, None
+        if test is not None:
+            held, held_places = cut_recordings(read.series, cut, "of the test part", start=test)
+        both_masked(train, held)
         contents = Contents(
             "series",
             train,
@@ -135,18 +153,24 @@ class Series:
             test_fraction=None if by_time else self.test,
             train_labels=self.train_labels,
             neighbours=-(-window // stride) - 1 if by_time else None,
-            groups=groups if many else None,
+            groups=places[:, 0] if many else None,
             standardise=self.standardise,
             feature_names=read.channels,
+            timeline=_timeline(read, window, places, held_places),
+            scale_each=self.signals.scale == "each",
         )
         steps = sum(one.length for one in read.series)
         cuts = f", a window every {stride} of {steps:,} time steps"
-        return replace(contents, reading=self._reading(contents, window, cuts + self._told_apart(read), read.notes))
+        told = self._told_apart(read) if many else ""
+        return replace(contents, reading=self._reading(contents, window, cuts + told, read.notes))
+
+    def stride_of(self, window: int) -> int:
+        """Time steps from one window to the next."""
+        return max(1, window // 4) if self.stride == "auto" else self.stride or window
 
     def _told_apart(self, read: Recordings) -> str:
-        if self.order.id is None:
-            return ""
-        return f" in {len(read.series):,} series told apart by '{self.order.id}', split by {self.order.split}"
+        by = "by their files" if self.order.id is None else f"by '{self.order.id}'"
+        return f" in {len(read.series):,} series told apart {by}, split by {self.order.split}"
 
     def _whole(self, read: Recordings) -> Contents:
         """Each of many series as an example."""
@@ -160,7 +184,7 @@ class Series:
             standardise=self.standardise,
             feature_names=read.channels,
         )
-        apart = f", each a series named by '{self.order.id}'"
+        apart = ", each a series" + ("" if self.order.id is None else f" named by '{self.order.id}'")
         return replace(contents, reading=self._reading(contents, part.x.shape[-1], apart, read.notes))
 
     def _reading(self, contents: Contents, steps: int, more: str, notes: Sequence[str]) -> list[str]:
@@ -169,7 +193,8 @@ class Series:
         count = sum(len(part) for part in contents.parts().values())
         held = f" ({len(contents.test):,} of them to test)" if contents.test is not None else ""
         of = f"{channels} channel{'s' if channels > 1 else ''}{names} x {steps} time steps"
-        label = f"; label: {self.label_column}" if self.label_column else ""
+        source = self.label_column or self.signals.intervals_path
+        label = f"; label: {source}" if source else ""
         said = [f"series: {count:,} examples{held} of {of}{more}{label}"]
         return said + ([f"series: {'; '.join(notes)}"] if notes else [])
 
@@ -206,6 +231,14 @@ class Series:
         require(x.ndim in (2, 3), f"{where} has shape {list(x.shape)}, but series must be [N, T] or [N, C, T]")
         label = None if y_name is None else to_labels(arrays[y_name], f"array '{y_name}' of {path}")
         return Part(to_tensor(lay_out(x, "series", self.channels_last, where), "series", where), label)
+
+
+def _timeline(read: Recordings, window: int, train: Tensor, test: Tensor | None) -> Timeline:
+    places = {"train": train} | ({} if test is None else {"test": test})
+    series = read.series
+    return Timeline(
+        window, [one.name for one in series], [one.label for one in series], [one.length for one in series], places
+    )
 
 
 def _told(stride: Stride) -> int | None:

@@ -19,5 +19,6 @@ from .music_models import Markov as Markov
 from .music_models import RollPCA as RollPCA
 from .ngrams import NGramSampler as NGramSampler
 from .recommenders import Candidate as Candidate
+from .series_detectors import OneSeries as OneSeries
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel

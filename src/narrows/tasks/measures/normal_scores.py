@@ -24,6 +24,7 @@ from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
 from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.tasks.measures.time_steps import fold
 from narrows.types import Batch
 
 SUPPORTED = ("reconstruction", "standardised")
@@ -41,6 +42,13 @@ class Calibration:
     """Scores of the validation normals, ascending."""
     usual: Tensor | None
     """`narrows.tasks.measures.anomaly_scores.usual_errors` of the training rows, where the score is `standardised`."""
+    series: dict[str, Scores] | None = None
+    """Of windows of signals, where `normals` are those of time steps, the same of each series, ascending."""
+
+    def threshold(self, quantile: float, series: str | None = None) -> float:
+        """The quantile of the normal scores: of this series where it has some of its own, else of all."""
+        own = None if self.series is None or series is None else self.series.get(series)
+        return float(np.quantile(self.normals if own is None else own, quantile))
 
     def judge(self, model: Autoencoder, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Scores]:
         """Reconstructions `[N, *shape]` and scores `[N]`, on the CPU."""
@@ -58,11 +66,16 @@ def calibrate(run: OpenRun) -> Calibration:
     if path.is_file():
         stored = _stored(path)
         if made_for == {key: stored.get(key) for key in made_for}:
-            usual = stored["usual"]
-            return Calibration(np.asarray(stored["scores"]), None if usual is None else torch.tensor(usual).double())
+            usual, series = stored["usual"], stored.get("series")
+            return Calibration(
+                np.asarray(stored["scores"]),
+                None if usual is None else torch.tensor(usual).double(),
+                None if series is None else {name: np.asarray(scores) for name, scores in series.items()},
+            )
     found = _calibrate(run)
     usual = None if found.usual is None else found.usual.tolist()
-    write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual})
+    series = None if found.series is None else {name: scores.tolist() for name, scores in found.series.items()}
+    write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual, "series": series})
     return found
 
 
@@ -74,7 +87,9 @@ def _stored(path: Path) -> dict[str, Any]:
     """
     stored = read_json(path)
     require_fits(record_types.Calibration, stored, str(path))
-    usable = len(stored["scores"]) > 0 and bool(np.isfinite([*stored["scores"], *(stored["usual"] or [])]).all())
+    series = stored.get("series") or {}
+    numbers = [*stored["scores"], *np.ravel(stored["usual"] or []), *(one for each in series.values() for one in each)]
+    usable = len(stored["scores"]) > 0 and bool(np.isfinite(numbers).all()) and all(map(len, series.values()))
     require(usable, f"{path} is damaged: scores must be finite numbers, at least one; without it they are found again")
     return dict(stored)
 
@@ -94,6 +109,8 @@ def _calibrate(run: OpenRun) -> Calibration:
         device = next(model.parameters()).device
         with evaluating(model, 0, "score"):
             usual = usual_errors(model, (batch.to(device) for batch in data.ordered_loader("train")))
+    if data.timeline is not None:
+        return _calibrate_steps(data, model, usual)
     binary = data.source.label.normal is not None
     found = []
     for batch in data.ordered_loader("validation"):
@@ -104,6 +121,25 @@ def _calibrate(run: OpenRun) -> Calibration:
     if not len(normals):
         raise UserError(f"no validation row of {run.path} is normal, and the threshold comes from them")
     return Calibration(normals, usual)
+
+
+def _calibrate_steps(data: Any, model: Autoencoder, usual: Tensor | None) -> Calibration:
+    """The calibration of time steps, whose score is the mean of those of the windows that cover them."""
+    timeline = data.timeline
+    places, found = timeline.places["validation"], {}
+    scores = np.concatenate(
+        [_judge(model, batch.x, batch.observed, usual)[1] for batch in data.ordered_loader("validation")]
+    )
+    for number in places[:, 0].unique().tolist():
+        own = (places[:, 0] == number).numpy()
+        steps = fold(scores[own], places[own, 1].numpy(), timeline.window, timeline.lengths[number])
+        label = timeline.labels[number]
+        normal = np.isfinite(steps) if label is None else np.isfinite(steps) & (label.numpy() == 0)
+        if normal.any():
+            found[timeline.names[number]] = np.sort(steps[normal])
+    if not found:
+        raise UserError("no validation time step is normal (label 0), and the threshold comes from them")
+    return Calibration(np.sort(np.concatenate(list(found.values()))), usual, found)
 
 
 def _judge(model: Autoencoder, x: Tensor, observed: Tensor | None, usual: Tensor | None) -> tuple[Tensor, Scores]:
