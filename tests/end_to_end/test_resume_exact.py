@@ -56,7 +56,7 @@ def go_on(server: Server, run: Path, **options: str) -> None:
 SLOW = {
     *("the first step", "validation", "SIGINT in an epoch's last step", "SIGHUP in validation"),
     *("the first step of an epoch", "the last step of an epoch", "the end of validation"),
-    *("previous is in place, last is not", "all files are in place"),
+    *("previous is in place, last is not", "all files are in place", "a row of the history"),
 }
 
 
@@ -104,16 +104,16 @@ def test_the_comparison_fails_without(mechanism: str, server: Server, whole: Pat
 
 def test_a_finished_run_can_be_made_longer(server: Server, tmp_path: Path) -> None:
     short = [setting for setting in SETTINGS if not setting.startswith(("trainer.max_epochs", "callbacks", "sched"))]
-    for name, epochs in (("run", 2), ("long", 4)):
+    for name, epochs in (("run", 1), ("long", 2)):
         ended = server.run(*short, f"hydra.run.dir={name}", f"trainer.max_epochs={epochs}", cwd=tmp_path)
         assert ended.code == 0, ended.out
     refused = server.run("resume=run", cwd=tmp_path)
     assert refused.code == 2
     assert "run is completed: there is nothing to go on with" in refused.out
-    ended = server.run("resume=run", "trainer.max_epochs=4", cwd=tmp_path)
+    ended = server.run("resume=run", "trainer.max_epochs=2", cwd=tmp_path)
     assert ended.code == 0, ended.out
     assert equal(state(tmp_path / "run"), state(tmp_path / "long"))
-    assert manifest(tmp_path / "run")["attempts"][1]["overrides"] == ["trainer.max_epochs=4"]
+    assert manifest(tmp_path / "run")["attempts"][1]["overrides"] == ["trainer.max_epochs=2"]
 
 
 @pytest.mark.slow

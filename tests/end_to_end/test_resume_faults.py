@@ -18,10 +18,16 @@ from narrows.runs.directory_lock import is_held
 STEP = "narrows.training.lightning_module:AutoencoderModule.training_step"
 
 
+@pytest.fixture(scope="module")
+def killed_once(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("killed")
+    assert server.run(*SETTINGS, "hydra.run.dir=run", cwd=folder, kill=KillAt(STEP, 30)).code == 137
+    return folder / "run"
+
+
 @pytest.fixture
-def killed(server: Server, tmp_path: Path) -> Path:
-    assert server.run(*SETTINGS, "hydra.run.dir=run", cwd=tmp_path, kill=KillAt(STEP, 30)).code == 137
-    return tmp_path / "run"
+def killed(killed_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(killed_once, tmp_path / "run"))
 
 
 def flip(path: Path, bit: int) -> None:

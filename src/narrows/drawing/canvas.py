@@ -1,4 +1,4 @@
-"""Basic pictures (grids, lines, heat maps, scatter plots), `[H, W, 3]` uint8, for PNG files and TensorBoard.
+"""Basic pictures (grids, lines, heat maps), `[H, W, 3]` uint8, for PNG files and TensorBoard.
 
 Arrays are NumPy, channels first. Nothing here uses pyplot's global state.
 """
@@ -31,7 +31,7 @@ CLASSES = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1",
     "#9c755f", "#ff9da7", "#86bcb6", "#d4a017", "#5a5a5a",
 )  # fmt: skip
-"""Colours for up to ten labels; more labels use a continuous colour map."""
+"""Colours of classes and of methods."""
 HEAT = "viridis"
 DPI = 150
 TILE = 104
@@ -180,42 +180,6 @@ def heat_maps(
     return _render(figure)
 
 
-def scatter(points: Array, labels: NDArray | None, title: str, names: tuple[str, str], note: str = "") -> Picture:
-    """Points `[N, 2]` coloured by label, with a legend for up to ten integer labels, else a colour bar."""
-    figure, axis = _single((6.4, 5.4), title, names, note)
-    axis.grid(color=FAINT, lw=0.5, alpha=0.6)
-    axis.set_axisbelow(True)
-    size = float(np.clip(14000 / max(len(points), 1), 5, 30))
-    kinds = np.unique(labels) if labels is not None else np.empty(0)
-    style: dict[str, Any] = {"s": size, "alpha": 0.75, "linewidths": 0}
-    if labels is None:
-        axis.scatter(points[:, 0], points[:, 1], color=MODEL, **style)
-    elif len(kinds) <= len(CLASSES) and np.issubdtype(labels.dtype, np.integer):
-        for color, kind in zip(CLASSES, kinds, strict=False):
-            x, y = points[labels == kind].T
-            axis.scatter(x, y, color=color, label=str(kind), **style)
-        _legend(figure)
-    else:
-        drawn = axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="viridis", **style)
-        figure.colorbar(drawn, ax=axis, label="label", fraction=0.04, pad=0.02)
-    return _render(figure)
-
-
-def histogram(values: Array, labels: NDArray | None, title: str, name: str) -> Picture:
-    """Histogram of one-dimensional latents `[N]`, with one outline per label for up to ten integer labels."""
-    figure, axis = _single((6.4, 3.6), title, (name, "examples"), "")
-    bins = int(np.clip(2 * np.sqrt(len(values)), 10, 60))
-    edges = np.histogram_bin_edges(values, bins=bins).tolist()
-    kinds = np.unique(labels) if labels is not None else np.empty(0)
-    if labels is None or len(kinds) > len(CLASSES) or not np.issubdtype(labels.dtype, np.integer):
-        axis.hist(values, bins=edges, color=MODEL)
-        return _render(figure)
-    for color, kind in zip(CLASSES, kinds, strict=False):
-        axis.hist(values[labels == kind], bins=edges, color=color, alpha=0.55, label=str(kind))
-    _legend(figure)
-    return _render(figure)
-
-
 def _single(size: tuple[float, float], title: str, names: tuple[str, str], note: str) -> tuple[Figure, Axes]:
     """One panel with named axes, a title and a note below it."""
     figure = Figure(figsize=size, dpi=DPI, layout=_layout())
@@ -250,22 +214,6 @@ def _quiet(axis: Axes) -> None:
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(FAINT)
-
-
-def _legend(figure: Figure, *entries: Sequence[Any]) -> None:
-    """A legend of all labelled artists, or of `entries`: handles and their names."""
-    legend = figure.legend(
-        *entries,
-        loc="outside right center",
-        title="label",
-        frameon=False,
-        fontsize=8,
-        title_fontsize=8,
-        markerscale=1.8,
-    )
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_alpha(1.0)
 
 
 def _render(figure: Figure) -> Picture:

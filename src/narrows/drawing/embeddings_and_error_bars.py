@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
@@ -18,20 +17,21 @@ from narrows.drawing.canvas import (
     DPI,
     FAINT,
     INK,
-    MODEL,
     MUTED,
     Array,
     Picture,
     _layout,
-    _legend,
     _quiet,
     _render,
     _single,
 )
+from narrows.drawing.class_plots import explain, paint
 
 
-def maps(panels: Mapping[str, Array], labels: NDArray | None, title: str) -> Picture:
-    """Points `[N, 2]` of the same examples side by side, coloured by label."""
+def maps(
+    panels: Mapping[str, Array], labels: NDArray | None, title: str, classes: Sequence[str] | None = None
+) -> Picture:
+    """Points `[N, 2]` of the same examples side by side, coloured by label as `class_plots.scatter` does."""
     figure = Figure(figsize=(3.4 * len(panels) + 0.8, 3.9), dpi=DPI, layout=_layout())
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, **_STYLE)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -40,29 +40,10 @@ def maps(panels: Mapping[str, Array], labels: NDArray | None, title: str) -> Pic
         axis.set_title(name, fontsize=9, loc="left", color=INK)
         axis.set_xlabel("first coordinate", fontsize=8, color=MUTED)
         axis.set_ylabel("second coordinate", fontsize=8, color=MUTED)
-        _scatter(axis, points, labels)
-    if labels is not None and _few(labels):
-        handles, names = axes[0].get_legend_handles_labels()
-        _legend(figure, handles, names)
-    elif labels is not None:
-        figure.colorbar(axes[-1].collections[0], ax=list(axes), label="label", fraction=0.03, pad=0.01)
+        size = float(np.clip(8000 / max(len(points), 1), 3, 20))
+        coloured = paint(axis, points, labels, size)
+    explain(figure, axes.tolist(), coloured, labels, classes)
     return _render(figure)
-
-
-def _few(labels: NDArray) -> bool:
-    return len(np.unique(labels)) <= len(CLASSES)
-
-
-def _scatter(axis: Axes, points: Array, labels: NDArray | None) -> None:
-    size = float(np.clip(8000 / max(len(points), 1), 3, 20))
-    if labels is None:
-        axis.scatter(points[:, 0], points[:, 1], color=MODEL, s=size, alpha=0.7, linewidths=0)
-    elif _few(labels):
-        for color, kind in zip(CLASSES, np.unique(labels), strict=False):
-            x, y = points[labels == kind].T
-            axis.scatter(x, y, color=color, s=size, alpha=0.7, linewidths=0, label=str(kind))
-    else:
-        axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="viridis", s=size, alpha=0.7, linewidths=0)
 
 
 @dataclass

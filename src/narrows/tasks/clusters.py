@@ -117,17 +117,14 @@ class Clusters(Task):
     def _draw(self, context: TaskContext, points: Mapping[str, Matrix], types: Labels) -> None:
         if context.directory is None:
             return
-        from narrows.drawing.canvas import CLASSES
         from narrows.drawing.embeddings_and_error_bars import maps
 
         source = np.random.default_rng(derive(context.seed, "clusters map"))
         chosen = source.permutation(len(types))[: self.map_rows]
         state = derive(context.seed, "clusters t-SNE") % 2**32
         panels = dict(_flat(name, values[chosen], state) for name, values in points.items())
-        names, shown = context.spec.class_names, types[chosen]
-        few = names is not None and len(np.unique(shown)) <= len(CLASSES)
-        label = np.array(names)[shown] if few else shown
-        context.show("clusters_map", maps(panels, label, f"{len(chosen)} rows in two dimensions, by known type"))
+        title = f"{len(chosen)} rows in two dimensions, by known type"
+        context.show("clusters_map", maps(panels, types[chosen], title, context.spec.class_names))
 
 
 def _flat(name: str, points: Matrix, state: int) -> tuple[str, Matrix]:

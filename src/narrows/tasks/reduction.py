@@ -163,7 +163,8 @@ class Reduction(Task):
         panels = _flat_maps(look.test[MODEL][chosen], context.seed, self.umap_rows is not None)
         panels["raw data: PCA"] = _plane(look.raw[chosen])
         title = f"{len(chosen)} test examples in two dimensions"
-        context.show("reduction_map", maps(panels, None if look.label is None else look.label[chosen], title))
+        label = None if look.label is None else look.label[chosen]
+        context.show("reduction_map", maps(panels, label, title, context.spec.class_names))
 
 
 @dataclass

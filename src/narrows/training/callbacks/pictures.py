@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from narrows.compare.tensorboard_groups import VIEWS
-from narrows.drawing import canvas
+from narrows.drawing import canvas, class_plots
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, features, layout_of, panels, paths, rolls, sheet
 from narrows.errors import require_at_least
@@ -229,13 +229,13 @@ def _latent_map(scene: _Scene) -> Picture:
     codes, count = scene.codes, scene.codes.shape[1]
     text = f"Latents of {len(codes)} validation examples"
     if count == 1:
-        return canvas.histogram(codes[:, 0].numpy(), scene.labels, text, "z0")
+        return class_plots.histogram(codes[:, 0].numpy(), scene.labels, text, "z0", scene.spec.class_names)
     if count == 2:
-        return canvas.scatter(codes.numpy(), scene.labels, text, ("z0", "z1"))
+        return class_plots.scatter(codes.numpy(), scene.labels, text, ("z0", "z1"), classes=scene.spec.class_names)
     axes, _, shares = principal(codes, 2)
     points = ((codes - codes.mean(0)) @ axes.T).numpy()
     # A single example has no second direction.
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     note = f"first two of {count} principal components: {100 * float(shares.sum()):.0f}% of the variance"
     names = [f"PC{i + 1} ({100 * float(share):.0f}%)" for i, share in enumerate(shares)]
-    return canvas.scatter(points, scene.labels, text, (names[0], [*names, "-"][1]), note)
+    return class_plots.scatter(points, scene.labels, text, (names[0], [*names, "-"][1]), note, scene.spec.class_names)
