@@ -12,12 +12,12 @@ from .imputers import Known as Known
 from .kneser_ney import KneserNey as KneserNey
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
-from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .music_models import FrameModel as FrameModel
 from .music_models import LogisticFrames as LogisticFrames
 from .music_models import Markov as Markov
 from .music_models import RollPCA as RollPCA
 from .ngrams import NGramSampler as NGramSampler
+from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .recommenders import Candidate as Candidate
 from .series_detectors import OneSeries as OneSeries
 from .summarisers import Sentences as Sentences
