@@ -126,6 +126,14 @@ ROWS = {
     "test/summary/rouge_2": "summary: ROUGE-2",
     "test/summary/rouge_l": "summary: ROUGE-L",
     "test/summary/rest_nll": "summary: nats per word of the rest, given it",
+    # task language
+    "test/language/nll": "text: -log p(x), bound (nats)",
+    "test/language/nats_per_token": "text: nats per token, end marks counted",
+    "test/language/perplexity": "text: perplexity per token",
+    "test/language/bits_per_character": "text: bits per character",
+    "test/language/token_accuracy": "text told again: accuracy of tokens",
+    "test/language/exact_match": "text told again: exact",
+    "test/language/bleu": "text told again: BLEU",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -186,6 +194,8 @@ CLASSICS = {
     "nb": "NB",
     "poisson_pca": "Poisson with PCA means",
     "nb_pca": "NB with PCA means",
+    "kneser_ney": "Kneser-Ney",
+    "no_latent": "same decoder, no latent",
 }
 """Classic methods, measured on the same split, with their labels."""
 
