@@ -39,6 +39,11 @@ COUNTS = "datamodule.source._target_=count_source.SmallCounts"
 """Makes counts of `datamodule=digits`."""
 
 
+def is_of_series(variant: str) -> bool:
+    """Whether a variant's networks read series, among them tokens."""
+    return "sequential" in variant or "text" in variant
+
+
 def is_of_counts(config: Any) -> bool:
     """Whether a composition needs counts, by its likelihood."""
     return issubclass(get_object(config.likelihood._target_), CountLikelihood)

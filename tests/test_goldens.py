@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import composed
-from count_source import COUNTS, is_of_counts
+from count_source import COUNTS, is_of_counts, is_of_series
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
@@ -57,7 +57,7 @@ class Losses(CSVHistory):
 def config_of(variant: str) -> DictConfig:
     """The config that `narrows train variant=... datamodule=...` composes, of codebooks a smaller one."""
     # Of series with the likelihood that was their default when the first goldens were written.
-    data = ("datamodule=series", "likelihood=gaussian") if variant.startswith("sequential") else ("datamodule=digits",)
+    data = ("datamodule=series", "likelihood=gaussian") if is_of_series(variant) else ("datamodule=digits",)
     asked = (f"variant={variant}", *data, "trainer=cpu", "trainer.precision=64-true")
     config = composed(*asked)
     config = decided(composed(*asked, COUNTS) if is_of_counts(config) else config)

@@ -18,11 +18,13 @@ GROUP = Path(__file__).resolve().parents[2] / "configs" / "datamodule"
 NAMES = sorted(path.stem for path in GROUP.glob("*.yaml"))
 # Whose files may lie in more ways than eight options tell.
 MORE = {"narrows.data.Arrays": 9, "narrows.data.Series": 11}
-NEEDS_PATH = ("arrays", "counts", "documents", "image_folder", "interactions", "table")
+NEEDS_PATH = ("arrays", "counts", "documents", "image_folder", "interactions", "table", "text")
 PRIMARY = """
 defaults:
   - likelihood: laplace
   - input: identity
+  - encoder: mlp
+  - decoder: mlp
   - datamodule: digits
   - _self_
 seed: 7
@@ -30,7 +32,7 @@ data_dir: nowhere
 """
 
 
-BROUGHT = ("bernoulli", "gaussian", "gaussian_optimal", "mixed", "multinomial", "negative_binomial")
+BROUGHT = ("bernoulli", "categorical", "gaussian", "gaussian_optimal", "mixed", "multinomial", "negative_binomial")
 """The likelihoods that datamodules bring."""
 
 
@@ -39,7 +41,13 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root: Path = tmp_path_factory.mktemp("configs")
     (root / "datamodule").symlink_to(GROUP)
     (root / "datamodule_defaults.yaml").symlink_to(GROUP.parent / "datamodule_defaults.yaml")
-    for group, choices in (("likelihood", ("laplace", *BROUGHT)), ("input", ("identity", "log1p", "l2_normalise"))):
+    groups = {
+        "likelihood": ("laplace", *BROUGHT),
+        "input": ("identity", "log1p", "l2_normalise", "embedding"),
+        "encoder": ("mlp", "gru"),
+        "decoder": ("mlp", "gru_ar"),
+    }
+    for group, choices in groups.items():
         (root / group).mkdir()
         for name in choices:
             (root / group / f"{name}.yaml").write_text(f"name: {name}\n")

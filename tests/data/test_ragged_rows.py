@@ -14,7 +14,7 @@ from torch import Tensor
 from narrows.data.batch_plans import POOL, Process, Shuffled
 from narrows.data.checks import fingerprint
 from narrows.data.contents import Contents, Part
-from narrows.data.datamodule import DataModule
+from narrows.data.datamodule import DataModule, Loading
 from narrows.data.ragged_rows import Ragged
 from narrows.data.tokenisers import Tokeniser
 from narrows.errors import UserError
@@ -150,11 +150,11 @@ def test_batches_by_length_go_on_where_they_stopped_and_are_shared_by_processes(
 
 @pytest.mark.parametrize("by_length", [True, False, "auto"])
 def test_whether_batches_go_by_length_is_a_choice_that_a_checkpoint_remembers(by_length: Any) -> None:
-    data = module(contents(400), by_length=by_length)
+    data = module(contents(400), loading=Loading(by_length=by_length))
     lengths = [batch.length for batch in data.train_dataloader()]
     spread = sum(int(length.max() - length.min()) for length in lengths) / len(lengths)
     assert (spread < 6) == (by_length is not False)
-    other = module(contents(400), by_length=by_length is False)
+    other = module(contents(400), loading=Loading(by_length=by_length is False))
     other.setup()
     with pytest.raises(UserError, match="trained with data of by_length"):
         other.require_state(data.state_dict())
@@ -175,7 +175,6 @@ def test_evaluation_is_bounded_by_logits() -> None:
         ({}, {"binarise": "static"}, "binarise=static takes examples of one length"),
         ({"tokeniser": Tokeniser("characters", ["<end>", "a"])}, {}, "token ids from 0 to 7, but the vocabulary has 2"),
         ({"tokeniser": Tokeniser("characters", list("abcdefgh"))}, {}, "need an end mark"),
-        ({}, {"by_length": "yes"}, "by_length='yes' is none of true, false, auto"),
     ],
 )
 def test_refusals_of_the_datamodule(changes: dict[str, Any], settings: dict[str, Any], said: str) -> None:
@@ -184,8 +183,10 @@ def test_refusals_of_the_datamodule(changes: dict[str, Any], settings: dict[str,
 
 
 def test_by_length_is_refused_where_all_have_one() -> None:
-    with pytest.raises(UserError, match="these all have one length: set auto"):
-        module(Contents("vector", Part(torch.rand(20, 3)), test_fraction=0.2), by_length=True).setup()
+    with pytest.raises(UserError, match="by_length='yes' is none of true, false, auto"):
+        Loading(by_length="yes")
+    with pytest.raises(UserError, match="these examples all have one length: set auto"):
+        module(Contents("vector", Part(torch.rand(20, 3)), test_fraction=0.2), loading=Loading(by_length=True)).setup()
 
 
 def test_a_target_has_the_lengths_of_its_example() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import NARROW, NO_TASKS, TINY, Finished, manifest, only_run, run_in_process
+from count_source import is_of_series
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from narrows.commands import reproduce
@@ -455,7 +456,7 @@ SMALL = ("trainer.max_epochs=2", "trainer.limit_train_batches=5")
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_reproduced_to_the_bit(variant: str, tmp_path: Path) -> None:
-    data = ("datamodule=series",) if "sequential" in variant else ()
+    data = ("datamodule=series",) if is_of_series(variant) else ()
     done = started(f"variant={variant}", *data, *SMALL, cwd=tmp_path, command="train")
     assert done.code == 0, done.err
     done = started(str(only_run(tmp_path)), cwd=tmp_path)

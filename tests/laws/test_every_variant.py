@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from command import composed
-from count_source import is_of_counts
+from count_source import is_of_counts, is_of_series
 from hydra.core.global_hydra import GlobalHydra
 from noise import SameNoise
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class Case:
 
 @functools.cache
 def config_of(variant: str) -> Any:
-    data = "series" if variant.startswith("sequential") else "digits"
+    data = "series" if is_of_series(variant) else "digits"
     config = decided(composed(f"variant={variant}", f"datamodule={data}"))
     for part in ("model", "encoder", "decoder"):
         for option, value in SMALL.items():
@@ -98,7 +98,7 @@ def config_of(variant: str) -> Any:
 
 def case(variant: str) -> Case:
     config = config_of(variant)
-    spec = COUNTS if is_of_counts(config) else SERIES if variant.startswith("sequential") else IMAGE
+    spec = COUNTS if is_of_counts(config) else SERIES if is_of_series(variant) else IMAGE
     model = build_model(config, spec)
     objective = Objective({name: build(term, name) for name, term in config.loss.items()})
     torch.manual_seed(4)

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from instances import IMAGE, TOKEN_CORRUPTIONS, TOKEN_INPUTS, TOKENS
+from instances import BOTTLENECKS, IMAGE, LOSSES, TOKEN_CORRUPTIONS, TOKEN_INPUTS, TOKENS, model
 
+from narrows.decoders import AutoregressiveGRUDecoder, AutoregressiveLSTMDecoder
+from narrows.encoders import GRUEncoder, LSTMEncoder
 from narrows.errors import UserError
 from narrows.likelihoods import CategoricalLikelihood
 from narrows.types import Batch, DataSpec, log_prob_of, within
@@ -94,3 +97,40 @@ def test_an_end_mark_outside_the_vocabulary_is_refused() -> None:
     assert DataSpec.from_dict(recorded) == TOKENS
     with pytest.raises(UserError, match="the end mark has the id 7, but the vocabulary holds 7 tokens"):
         DataSpec.from_dict(recorded | {"end": 7})
+
+
+PARTS = {
+    "lstm": (partial(LSTMEncoder, hidden=5, bidirectional=True), partial(AutoregressiveLSTMDecoder, hidden=6)),
+    "gru": (partial(GRUEncoder, hidden=5), partial(AutoregressiveGRUDecoder, hidden=6, shared_embedding=True)),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_neither_padding_nor_the_rest_of_a_batch_changes_a_loss_a_gradient_or_a_latent(name: str) -> None:
+    encoder, decoder = PARTS[name]
+    net = model(
+        TOKENS,
+        encoder=encoder,
+        decoder=decoder,
+        input=TOKEN_INPUTS["embedding"],
+        likelihood=CategoricalLikelihood,
+        bottleneck=BOTTLENECKS["deterministic"],
+    ).double()
+    whole = examples()
+    longer = Batch(torch.nn.functional.pad(whole.x, (0, 5)), length=whole.length)
+    filled = replace(longer, x=longer.x.where(within(longer.length, longer.x), 3))
+    alone = [Batch(whole.x[i : i + 1, :steps], length=whole.length[i : i + 1]) for i, steps in enumerate(whole.length)]
+    found = []
+    for batches in ([whole], [longer], [filled], alone):
+        net.zero_grad()
+        outs = [net(batch) for batch in batches]
+        for batch, out in zip(batches, outs, strict=True):
+            (LOSSES["reconstruction"]()(out, net).total * len(batch)).backward()
+        gradients = [parameter.grad.flatten().clone() for parameter in net.parameters() if parameter.grad is not None]
+        scores = torch.cat([out.log_likelihood.detach() for out in outs])
+        latents = torch.cat([out.latent.z.detach() for out in outs]).flatten()
+        found.append(torch.cat([scores, latents, *gradients]))
+    for changed in found[1:]:
+        torch.testing.assert_close(changed, found[0], rtol=1e-6, atol=1e-8)
+    told = [net.reconstruct(batch) for batch in (whole, longer)]
+    assert torch.equal(*told), "free running is not told the length"

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, print_paths, require_overrides
 from narrows.errors import UserError, nearest, require
-from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES
+from narrows.files import write_atomically
+from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES, TOKENISER
 from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     )
     run, overrides = _open_run(options)
     out = options.out or run.path / SAMPLES
-    for name in ("samples.npy", "samples.png"):
+    for name in ("samples.npy", "samples.png", "samples.txt"):
         require_not_recorded(out / name, run.path)
     with as_recorded(run.path):
         _prepare(run, overrides, options)
@@ -101,11 +102,22 @@ def sample(options: argparse.Namespace) -> list[Path]:
     with replacing(out / "samples.npy") as file:
         np.save(file, (drawn if model.spec.kind == "tokens" else drawn.float()).numpy())
     if model.spec.kind == "tokens":
-        return [out / "samples.npy"]
+        return [out / "samples.npy", *_written_as_text(drawn, run.path, out / "samples.txt")]
     what = "means" if options.temperature is None else f"draws at temperature {options.temperature:g}"
     title = f"Samples: {what} of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
     canvas.save(sheet(drawn[:MOST_SHOWN].float().numpy(), model.spec, title), out / "samples.png")
     return [out / "samples.npy", out / "samples.png"]
+
+
+def _written_as_text(drawn: Tensor, run: Path, path: Path) -> list[Path]:
+    """The path of samples as text, one a line, where the run says how tokens are read; else none."""
+    from narrows.loading.recorded_by_the_data import load_tokeniser
+
+    if not (run / TOKENISER).is_file():
+        return []
+    tokeniser = load_tokeniser(run)
+    write_atomically(path, "".join(f"{' '.join(tokeniser.decode(row).splitlines())}\n" for row in drawn.tolist()))
+    return [path]
 
 
 def _require_memory(model: Autoencoder, number: int) -> None:

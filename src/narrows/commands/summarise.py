@@ -100,7 +100,7 @@ def summarise(options: argparse.Namespace) -> None:
 
 def _read(files: Sequence[str]) -> dict[str, list[str]]:
     """The sentences of every text, by the name of its file."""
-    from narrows.data.sources.documents import decode, read_text
+    from narrows.data.text_files import decode, read_text
     from narrows.tasks.measures.sentences import sentences
 
     found = {}

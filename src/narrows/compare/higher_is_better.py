@@ -16,13 +16,13 @@ HIGHER = {
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead"),
-    *("log_prob", "npmi", "diversity", "rouge", "overlap"),
+    *("log_prob", "npmi", "diversity", "rouge", "overlap", "token_accuracy", "exact_match", "bleu"),
 }
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
     *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "bits_per_dim"),
-    *("nrmse", "fcd"),
+    *("nrmse", "fcd", "nats_per_token", "bits_per_character"),
 }
 REBUILT = "test/molecules/"
 """Under which a reconstruction is the share of examples that were rebuilt, not what they cost."""

@@ -46,7 +46,6 @@ from .sources.counts import HeldOutCounts as HeldOutCounts
 from .sources.digits import Digits as Digits
 from .sources.documents import Documents as Documents
 from .sources.documents import HeldOutDocuments as HeldOutDocuments
-from .sources.documents import Texts as Texts
 from .sources.dsprites import DSprites as DSprites
 from .sources.image_folder import ImageFolder as ImageFolder
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions
@@ -64,6 +63,7 @@ from .sources.synthetic import Signal as Signal
 from .sources.table import HeldOutRows as HeldOutRows
 from .sources.table import Label as Label
 from .sources.table import Table as Table
+from .sources.text import Text as Text
 from .sparse_rows import Sparse as Sparse
 from .splits import Plan as Plan
 from .splits import Split as Split
@@ -77,10 +77,12 @@ from .table_columns import TableColumn as TableColumn
 from .table_files import Chunk as Chunk
 from .table_format import Format as Format
 from .table_scaling_and_encoding import Encoding as Encoding
+from .text_files import Texts as Texts
 from .time_order import Recording as Recording
 from .time_order import Recordings as Recordings
 from .time_order import Stretch as Stretch
 from .time_order import TimeOrder as TimeOrder
 from .tokenisers import Tokeniser as Tokeniser
+from .tokenisers import Tokens as Tokens
 from .vocabulary import Vocabulary as Vocabulary
 from .vocabulary import Words as Words

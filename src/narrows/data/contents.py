@@ -16,7 +16,7 @@ from narrows.types import Kind
 if TYPE_CHECKING:
     from narrows.data.counting import Counting
     from narrows.data.table_columns import TableColumn
-    from narrows.data.tokenisers import Tokeniser
+    from narrows.data.tokenisers import Tokeniser, Tokens
 
 Standardise = Literal["none", "standard", "minmax"]
 ScalingMethod = Literal["none", "standard", "minmax", "robust", "quantile"]
@@ -148,6 +148,8 @@ class Contents:
     """The name of each class, in the order of their numbers, where the files have names for them."""
     tokeniser: Tokeniser | None = None
     """What the source has encoded texts with, where the examples are tokens."""
+    tokens: Tokens | None = None
+    """How texts become tokens once their rows are divided; the examples are then the texts' own bytes."""
     counting: Counting | None = None
     """What is done with counts and interactions once their rows are divided."""
     reading: list[str] = field(default_factory=list)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, counted, duplicates
+from narrows.data import array_scaling, counted, duplicates, tokenised
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader
@@ -48,8 +48,6 @@ class DataModule(LightningDataModule):
         binarise: `static` draws grey values in [0, 1] once as Bernoulli probabilities; `dynamic` anew in
             every training batch, held-out splits once, as `static` does ("On the quantitative analysis of
             deep belief networks", Salakhutdinov and Murray, 2008).
-        by_length: whether training batches hold examples of near-equal length, which saves padding; `auto`: where
-            examples differ in length.
 
     Raises:
         UserError: settings that do not exist or do not fit the data; data that `checks.check` refuses.
@@ -67,7 +65,6 @@ class DataModule(LightningDataModule):
         split_seed: int = 0,
         binarise: Binarise = "none",
         loading: Loading | None = None,
-        by_length: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         choices = ("none", "static", "dynamic")
@@ -82,10 +79,7 @@ class DataModule(LightningDataModule):
             f"datamodule.source: {type(source).__name__} has no load(), which is called without arguments and returns "
             f"the narrows.data.Contents of the data; {OWN_CLASSES}",
         )
-        require(
-            by_length == "auto" or isinstance(by_length, bool), f"by_length={by_length!r} is none of true, false, auto"
-        )
-        self.binarise, self.by_length = binarise, by_length
+        self.binarise = binarise
         self.loading = loading or Loading()
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
@@ -120,6 +114,7 @@ class DataModule(LightningDataModule):
         check(contents)
         print_of_content = fingerprint(contents)
         splits, names = divide(contents, self.plan), contents.feature_names
+        contents, splits = tokenised.prepare(contents, splits, self.reading)
         if contents.kind in COUNTED:
             splits, names = counted.prepare(contents, splits, self.reading)
             self.vocabulary = counted.vocabulary(contents, names)
@@ -136,8 +131,8 @@ class DataModule(LightningDataModule):
         self.tokeniser = contents.tokeniser
         self.spec = self._describe(replace(contents, feature_names=names), splits, print_of_content)
         require(
-            self.by_length is not True or self.spec.variable,
-            "by_length=true puts examples of near-equal length together, but these all have one length: set auto",
+            self.loading.by_length is not True or self.spec.variable,
+            "loading.by_length=true puts near-equal lengths together, but these examples all have one length: set auto",
         )
         self._splits = array_scaling.binarised(splits, self.binarise, self.spec.value_range, self.plan.seed)
 
@@ -272,7 +267,7 @@ class DataModule(LightningDataModule):
 
     @property
     def _sorts(self) -> bool:
-        return self.spec.variable and self.by_length is not False
+        return self.spec.variable and self.loading.by_length is not False
 
     def _device(self) -> torch.device:
         if self.trainer is None or self.loading.device == "cpu":

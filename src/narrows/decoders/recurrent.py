@@ -10,10 +10,12 @@ import math
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from narrows.decoders.autoregressive import AutoregressiveDecoder, series_of
 from narrows.errors import require
+from narrows.layers.blocks import probability
 from narrows.layers.recurrence import Cell, Recurrence, State, stacked
 from narrows.layers.stages import Decoder
 from narrows.types import DataSpec, Shape
@@ -100,8 +102,10 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         spec: of the data, whose examples are `(C, T)`, or tokens `(T,)`.
         hidden: size of the state.
         layers: networks one on the other.
-        dropout: probability between layers, in training; needs at least two layers.
+        dropout: probability, in training, of every layer's output, the last one's too.
         embedding: values that a token is read as; numbers are read as they are.
+        shared_embedding: whether the vectors of the tokens are also the weights by which they are written: "Using the
+            Output Embedding to Improve Language Models" (Press and Wolf, 2017, https://arxiv.org/abs/1608.05859).
         latent_every_step: whether the network reads z at every step, and not in its first state alone.
         input_dropout: probability, in training, that a step's fed-back values are zeroed.
         scheduled_sampling: probability, in training, that they are the decoder's own guess.
@@ -123,6 +127,7 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         layers: int = 1,
         dropout: float = 0.0,
         embedding: int = 64,
+        shared_embedding: bool = False,
         latent_every_step: bool = True,
         input_dropout: float = 0.0,
         scheduled_sampling: float = 0.0,
@@ -141,8 +146,13 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         )
         self.latent_every_step = latent_every_step
         inputs = self.inputs + (self.latent if latent_every_step else 0)
-        network = stacked(self.cell, inputs, hidden, layers, dropout, part)
-        self.recurrence = Recurrence(self.latent, self.outputs, network)
+        dropout = probability(dropout, "dropout", part)
+        network = stacked(self.cell, inputs, hidden, layers, dropout if layers > 1 else 0.0, part)
+        self.shared_embedding = shared_embedding
+        if shared_embedding:
+            require(self.tokens, f"{part} has no embedding to share: shared_embedding is of tokens")
+            self.bias = nn.Parameter(torch.zeros(self.outputs))
+        self.recurrence = Recurrence(self.latent, self.inputs if shared_embedding else self.outputs, network, dropout)
 
     def begin(self, z: Tensor, running: bool) -> tuple[Tensor, State]:
         return z, self.recurrence.state(z)
@@ -152,4 +162,7 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         if self.latent_every_step:
             fed = torch.cat([fed, z[:, None].expand(-1, fed.shape[1], -1)], 2)
         params, hidden = self.recurrence(fed, hidden)
+        if self.shared_embedding:
+            weight = self.embedding.weight[:-1]  # the last one is never written
+            params = linear(params.transpose(1, 2), weight, self.bias).transpose(1, 2)
         return params, (z, hidden)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from narrows.errors import require
 from narrows.layers.blocks import counts, probability
@@ -46,10 +47,12 @@ def stacked(
 
 
 class Recurrence(nn.Module):
-    """A recurrent network whose first state is read from the latent, with a linear layer on every step's output."""
+    """A recurrent network whose first state is read from the latent, with a linear layer on every step's output, of
+    which in training the share `dropout` is dropped."""
 
-    def __init__(self, latent: int, outputs: int, network: nn.LSTM | nn.GRU) -> None:
+    def __init__(self, latent: int, outputs: int, network: nn.LSTM | nn.GRU, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.cell: Cell = "lstm" if isinstance(network, nn.LSTM) else "gru"
         self.add_module(self.cell, network)
         self.parts = 2 if self.cell == "lstm" else 1
@@ -73,4 +76,6 @@ class Recurrence(nn.Module):
     def forward(self, steps: Tensor, state: State) -> tuple[Tensor, State]:
         """`[B, T, inputs] -> [B, n, T]`, and the state after the last step."""
         hidden, last = self.network(steps, state if self.parts > 1 else state[0])
+        if self.training and self.dropout > 0:
+            hidden = functional.dropout(hidden, self.dropout)
         return self.readout(hidden).transpose(1, 2), last if self.parts > 1 else (last,)

@@ -24,7 +24,9 @@ class TokenCategorical(Distribution):
         super().__init__(logits.select(1, 0).shape, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return -cross_entropy(self.logits, value, reduction="none")
+        # Decoders write [B, T, V], of which `logits` is a view: along the last axis the softmax reads memory in order.
+        rows = self.logits.transpose(1, 2).flatten(0, 1)
+        return -cross_entropy(rows, value.flatten(), reduction="none").reshape(value.shape)
 
     @property
     def likeliest(self) -> Tensor:

@@ -1,5 +1,5 @@
 """What a run's data were read with, kept beside it so that new data are read in exactly the same way: the encoding of a
-table, the vocabulary of documents."""
+table, the vocabulary of documents, the tokeniser of texts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line, require
 from narrows.files import read_json, write_json
-from narrows.runs.file_names import ENCODING, VOCABULARY
+from narrows.runs.file_names import ENCODING, TOKENISER, VOCABULARY
 
 if TYPE_CHECKING:
     from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.tokenisers import Tokeniser
     from narrows.data.vocabulary import Vocabulary
 
 
 def save(data: Any, run: Path) -> None:
-    """Write the encoding that a datamodule fitted, and the vocabulary that it chose; nothing where it did neither."""
-    for attribute, name in {"encoding": ENCODING, "vocabulary": VOCABULARY}.items():
+    """Write a datamodule's encoding, vocabulary and tokeniser, where it has them."""
+    for attribute, name in {"encoding": ENCODING, "vocabulary": VOCABULARY, "tokeniser": TOKENISER}.items():
         found = getattr(data, attribute, None)
         if found is not None:
             write_json(run / name, found.to_dict())
@@ -63,6 +64,24 @@ def load_vocabulary(run: Path) -> Vocabulary:
         found = Vocabulary.from_dict(values)
         require_fits(Words, found.how, f"{path}, how,")
         require(len(set(found.words)) == len(found.words) > 0, f"{path} is damaged: its words must differ")
+    return found
+
+
+def load_tokeniser(run: Path) -> Tokeniser:
+    """The tokeniser of a run's texts.
+
+    Raises:
+        UserError: the run was not trained on tokens, or the file is damaged.
+    """
+    from narrows.data.tokenisers import Tokeniser
+
+    path = run / TOKENISER
+    with _read(path, f"{run} has no tokeniser: runs on text, such as datamodule=text, have one") as values:
+        try:
+            found = Tokeniser.from_dict(values)
+            found.encode("a" if found.unknown is not None else "")
+        except UserError as error:
+            raise UserError(f"{path} is damaged ({error})") from error
     return found
 
 

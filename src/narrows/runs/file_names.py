@@ -17,6 +17,8 @@ ENCODING = "encoding.json"
 """The encoding of a table's columns."""
 VOCABULARY = "vocabulary.json"
 """The words of a run of documents."""
+TOKENISER = "tokeniser.json"
+"""The tokens of a run of texts."""
 CALIBRATION = "calibration.json"
 """The scores of the normal validation rows."""
 REPRODUCTION = "reproduction.json"
@@ -35,7 +37,7 @@ OLD_DENSITIES = "priors"
 FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODING)
 
 RECORD = (
-    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY),
+    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY, TOKENISER),
     *(CALIBRATION, REPRODUCTION),
     *(CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, CODING),
 )

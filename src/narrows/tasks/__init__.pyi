@@ -13,6 +13,7 @@ from .generation import Generation as Generation
 from .imputation import Imputation as Imputation
 from .interpretation import Interpretation as Interpretation
 from .interpretation_pictures import Sensitivity as Sensitivity
+from .language import Language as Language
 from .latent import CodeHistogram as CodeHistogram
 from .latent import LatentFigures as LatentFigures
 from .latent import Moments as Moments

@@ -1,7 +1,6 @@
 from .anomaly_detectors import Rows as Rows
 from .count_models import Components as Components
 from .count_models import Means as Means
-from .decoder_alone import DecoderAlone as DecoderAlone
 from .dimension_reducers import Reducer as Reducer
 from .ica import Independent as Independent
 from .image_codecs import Classic as Classic
@@ -9,6 +8,7 @@ from .image_codecs import Coded as Coded
 from .image_codecs import PCACodec as PCACodec
 from .image_codecs import PillowCodec as PillowCodec
 from .imputers import Known as Known
+from .kneser_ney import KneserNey as KneserNey
 from .mean_pca_ridge import Classics as Classics
 from .mean_pca_ridge import Training as Training
 from .music_models import FrameModel as FrameModel
@@ -16,6 +16,7 @@ from .music_models import LogisticFrames as LogisticFrames
 from .music_models import Markov as Markov
 from .music_models import RollPCA as RollPCA
 from .ngrams import NGramSampler as NGramSampler
+from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .recommenders import Candidate as Candidate
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel
