@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command import run_in_process
-from piano_and_molecule_files import MOLECULES, write_molecules
+from piano_and_molecule_files import MOLECULES, readme_command, write_molecules
 from tasks.sequence_standins import context_of, copying
 
 from narrows.bottlenecks import Gaussian
@@ -148,13 +148,13 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, object], said:
         Molecules(**options)
 
 
-def test_molecules_are_trained_and_judged_through_the_command(tmp_path: Path) -> None:
-    write_molecules(tmp_path / "m.csv")
+def test_one_s_own_molecules_are_trained_on_with_the_command_of_the_readme(tmp_path: Path) -> None:
+    (tmp_path / "my.smi").write_text("\n".join(MOLECULES * 6))
     done = run_in_process(
-        *("datamodule=molecules", "datamodule.source.path=m.csv", "datamodule.source.notation=selfies"),
-        *("variant=sequential_vae", "encoder=gru", "decoder=gru_ar", "encoder.hidden=8", "decoder.hidden=8"),
+        *readme_command("molecules"),
+        *("datamodule.source.notation=selfies", "encoder.hidden=8", "decoder.hidden=8"),
         *("bottleneck.dim=2", "trainer.max_epochs=1", "callbacks=none", "~tasks.reconstruction", "~tasks.latent"),
-        *("+task@tasks.molecules=molecules", "tasks.molecules.samples=10", "tasks.molecules.epochs=1"),
+        *("tasks.molecules.samples=10", "tasks.molecules.epochs=1"),
         *("tasks.molecules.importance=2", "density=gaussian", "hydra.run.dir=run"),
         cwd=tmp_path,
     )
