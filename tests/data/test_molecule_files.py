@@ -62,6 +62,8 @@ def test_what_selfies_cannot_say_is_left_out_and_counted(tmp_path: Path) -> None
     contents = Molecules(str(path), notation="selfies").load()
     assert len(contents.train) == 1
     assert "1 that cannot be told in it left out" in contents.reading[0]
+    assert "valid by construction" in contents.reading[0]
+    assert "valid by construction" not in Molecules(str(path)).load().reading[0]
 
 
 def test_parts_of_their_own_files_share_an_alphabet(tmp_path: Path) -> None:

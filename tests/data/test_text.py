@@ -26,7 +26,7 @@ def module(path: Path, rows: int = 40, /, **settings: Any) -> DataModule:
     """Of a file whose line says its row."""
     if not path.exists():
         path.write_text("".join(f"line {row} is of {'cats' if row % 2 else 'dogs'}\n" for row in range(rows)))
-    tokens = Tokens(**{"level": "words"} | settings.pop("tokens", {}))
+    tokens = Tokens(**{"level": "words", "min_count": 1} | settings.pop("tokens", {}))
     settings = {"test": HeldOutDocuments(0.2)} | settings
     return DataModule(Text(str(path), tokens=tokens, **settings), batch_size=8, validation=0.2)
 
@@ -37,7 +37,7 @@ def module(path: Path, rows: int = 40, /, **settings: Any) -> DataModule:
 @pytest.mark.parametrize("windows", [None, 4])
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_text_comes_back_and_so_does_the_tokeniser(level: Any, windows: int | None) -> None:
-    tokeniser = Tokens(level, most=400, windows=windows).fit(LINES)
+    tokeniser = Tokens(level, most=400, min_count=1, windows=windows).fit(LINES)
     again = Tokeniser.from_dict(json.loads(json.dumps(tokeniser.to_dict())))
     assert again == tokeniser
     for line in LINES:
@@ -55,12 +55,12 @@ def test_a_text_comes_back_and_so_does_the_tokeniser(level: Any, windows: int | 
 
 
 def test_the_most_frequent_words_are_kept_and_ties_go_by_text() -> None:
-    fit = Tokens("words", most=3, pattern=r"\S+").fit(["b b b a a c d", "d <unk> <unk> <unk>"])
+    fit = Tokens("words", most=3, min_count=1, pattern=r"\S+").fit(["b b b a a c d", "d <unk> <unk> <unk>"])
     assert fit.vocabulary == ["<end>", "<unk>", "b", "a", "d"]
     assert fit.encode("a e d <unk>") == [3, 1, 4, 1, 0]
-    assert Tokens("words", min_count=2, most=None).fit(["b b a"]).vocabulary == ["<end>", "<unk>", "b"]
-    assert Tokens("characters", lowercase=True).fit(["Ab"]).encode("aB") == [2, 3, 0]
-    assert Tokens("characters", windows=2).fit(["ba"]).vocabulary == ["<unk>", "a", "b"]
+    assert Tokens("words", most=None).fit(["b b a"]).vocabulary == ["<end>", "<unk>", "b"]
+    assert Tokens("characters", min_count=1, lowercase=True).fit(["Ab"]).encode("aB") == [2, 3, 0]
+    assert Tokens("characters", min_count=1, windows=2).fit(["ba"]).vocabulary == ["<unk>", "a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,7 @@ def test_the_most_frequent_words_are_kept_and_ties_go_by_text() -> None:
         (lambda: Tokens("subwords", most=None), "says how many sub-words there are"),
         (lambda: Tokens(min_count=0), "tokens.min_count=0 must be at least 1"),
         (lambda: Tokens("words").fit([" ", "\t"]), "none of the 2 training texts holds a word"),
+        (lambda: Tokens("words").fit(["a b"]), "no token stands tokens.min_count=2 times"),
         (lambda: Tokeniser("words", ["a", "a"]), "holds a token twice"),
         (lambda: Tokeniser("characters", ["a"]).encode("ab"), "the vocabulary of 1 characters does not hold 'b'"),
         (lambda: Tokeniser.from_dict({"level": "words"}), "not the values of a tokeniser"),
@@ -105,7 +106,8 @@ def test_the_vocabulary_is_of_training_texts_alone_and_lengths_count_the_end_mar
     (line,) = [line for line in data.reading if line.startswith("tokens: ")]
     assert f"words, {len(known) - 2} in the vocabulary of the training texts, beside <end> and <unk>" in line
     assert "an end mark counted in each text; 6 the longest" in line
-    assert "<unk> is 20% of" not in line.partition("0% of train")[0]
+    assert "<unk> is 0.00% of train, 16." in line
+    assert "no training text teaches what it costs: raise tokens.min_count" in line
 
 
 def test_what_is_cut_blank_or_left_over_is_said(tmp_path: Path) -> None:

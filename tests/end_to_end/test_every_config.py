@@ -27,6 +27,8 @@ from narrows.losses import Objective
 PUBLISHED = {"bbc", "movielens", "movielens_1m", "newsgroups20", "newsgroups20_etm", "scrna"}
 # As music and molecules, from files too: tests/tasks.
 PUBLISHED |= {"jsb_chorales", "qm9", "music", "molecules"}
+# As text, likewise: their experiments.
+PUBLISHED |= {"ptb", "tinyshakespeare"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -38,9 +40,11 @@ NOT_FITTED = {
     "task": {
         *("compression", "denoising", "imputation", "transfer"),
         *("clusters", "molecules", "music", "recommendation", "summary", "topics"),
+        "language",  # test_text_runs.py
     },
 }
-NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables", "molecules", "music")
+NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
+NEEDS_PATH += ("molecules", "music")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
     "task": "+task@tasks.mine",
@@ -90,6 +94,7 @@ def test_a_value_of_the_right_type_is_not_refused(override: str) -> None:
 
 SERIES = ("datamodule=series", "datamodule.source.window=16")
 HIDDEN = ("encoder.hidden=6", "decoder.hidden=6")
+TEXT = (*("datamodule=text", "datamodule.source.path=letters", "datamodule.source.label=null", "input.dim=6"), *HIDDEN)
 CONVOLUTIONS = ("encoder.channels=[4,4]", "decoder.channels=[4,4]")
 TOKENS = ("encoder.width=8", "encoder.depth=1", "decoder.width=8", "decoder.depth=1")
 RUNS: dict[str, tuple[str, ...]] = {
@@ -195,6 +200,9 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=documents", "datamodule.source.path=letters", "datamodule.source.words.min_df=1", *NARROW),
         "likelihood=gaussian",
     ),
+    "text_vae": ("variant=text_vae", *TEXT),
+    "text_ae": ("variant=text_ae", *TEXT, "corruption=word_dropout", "encoder=gru", "decoder=gru_ar"),
+    "vmf_text_vae": ("variant=vmf_text_vae", *TEXT, "bottleneck.dim=4", "datamodule.source.tokens.level=bytes"),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -412,6 +420,7 @@ def test_every_encoder_with_every_decoder(encoder: str, decoder: str) -> None:
 SPRITES = "datamodule.source.file=dsprites_grid46080.npz"
 # What an experiment needs beside its name to be tried in seconds.
 SMALL = {
+    "ptb": ("datamodule.source.path=${data_dir}/ptb/valid.txt.gz", "decoder.hidden=16", "decoder.embedding=16"),
     "beta_tcvae_dsprites": (SPRITES,),
     "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),
     # The training file takes seconds to read.

@@ -125,24 +125,24 @@ def test_the_task_gives_figures_and_a_page_and_an_untrained_model_is_told_by_the
 def test_a_model_that_knows_the_text_costs_less_than_the_ngrams_and_tells_it_again(data: DataModule) -> None:
     net = network(data, "deterministic").train()
     optimizer = torch.optim.Adam(net.parameters(), 0.02)
-    for _ in range(50):
+    for _ in range(30):
         for batch in data.train_dataloader():
             optimizer.zero_grad()
             (-net(batch).log_likelihood.mean()).backward()
             optimizer.step()
     found = run_tasks({"language": Language(classics=[])}, context(data, net.eval()))
-    assert found["test/language/exact_match"] > 0.9
-    assert found["test/language/bleu"] > 90
+    assert found["test/language/exact_match"] > 0.75
+    assert found["test/language/bleu"] > 60
     assert "test/language/nll" not in found, "it has no posterior, and so no likelihood"
 
 
 def test_the_same_decoder_without_a_latent_learns_the_text(data: DataModule) -> None:
     net = network(data)
     found = run_tasks(
-        {"language": Language(classics=["no_latent", "kneser_ney"], epochs=80, order=3)},
+        {"language": Language(classics=["no_latent", "kneser_ney"], epochs=25, order=3)},
         context(data, net, untrained=lambda seed: network(data)),
     )
-    assert found["test/language/no_latent/perplexity"] < 2.5
+    assert found["test/language/no_latent/perplexity"] < 3
     plain, test = PlainLanguageModel(network(data), epochs=1), Batch.cat(data.ordered_loader("test"))
     # A latent of 0 says nothing: the cost of a text does not depend on the others, nor on padding.
     alone = [plain.nats(Batch(test.x[i : i + 1, : test.length[i]], length=test.length[i : i + 1])) for i in range(5)]

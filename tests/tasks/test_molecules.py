@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from command import run_in_process
-from piano_and_molecule_files import MOLECULES, write_molecules
+from piano_and_molecule_files import MOLECULES, readme_command, write_molecules
 from tasks.sequence_standins import context_of, copying
 
 from narrows.bottlenecks import Gaussian
 from narrows.corruptions import NoCorruption
+from narrows.data import HeldOutMolecules
 from narrows.data import Molecules as MoleculeSource
 from narrows.decoders import AutoregressiveGRUDecoder
 from narrows.encoders import GRUEncoder
@@ -24,7 +24,6 @@ from narrows.likelihoods import CategoricalLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.stages import Stages
 from narrows.tasks.base import TaskContext, run_tasks
-from narrows.tasks.classics.decoder_alone import DecoderAlone
 from narrows.tasks.measures.property_walk import Direction, properties
 from narrows.tasks.molecules import Molecules
 from narrows.types import Batch, DataSpec
@@ -113,23 +112,18 @@ def test_properties_are_those_of_rdkit() -> None:
     assert properties()["logp"]("CCCCCC") > properties()["logp"]("OCCO")
 
 
-def test_a_decoder_alone_learns_the_shares_of_what_there_is(tmp_path: Path) -> None:
+def test_the_decoder_without_a_latent_tells_the_shares_of_what_there_is(tmp_path: Path) -> None:
     (tmp_path / "m.smi").write_text("\n".join(["CC", "CC", "CC", "CO"] * 10))
-    context = context_of(MoleculeSource(str(tmp_path / "m.smi"), test=None), recurrent)
+    context = context_of(MoleculeSource(str(tmp_path / "m.smi"), test=HeldOutMolecules(0.3)), recurrent)
     context.untrained = lambda seed: recurrent(context.spec)
-    (batch,) = context.batches("train")
-    share = float((batch.x[:, 1] == batch.x[:, 0]).double().mean())
     torch.manual_seed(0)
-    alone = DecoderAlone(context, steps=120, rows=36)
-    with torch.no_grad():
-        nats = float(alone.nats(batch).mean())
-        drawn = alone.sample(200)
-    entropy = -(share * math.log(share) + (1 - share) * math.log(1 - share))
-    assert nats == pytest.approx(entropy, abs=0.15)
-    # After the end mark there are end marks alone.
-    assert (drawn[:, 2:] == 0).double().mean() > 0.95
-    assert float((drawn[:, 1] == drawn[:, 0]).double().mean()) == pytest.approx(share, abs=0.15)
-    assert drawn.shape == (200, *context.spec.shape)
+    found = figures(context, classics=["no_latent"], samples=300, epochs=25)
+    twice = [len(set(row[:2].tolist())) == 1 for batch in context.batches("train") for row in batch.x]
+    share = sum(twice) / len(twice)
+    (batch,) = context.batches("test")
+    told = np.array([share if row[0] == row[1] else 1 - share for row in batch.x])
+    assert found["test/molecules/no_latent/nll"] == pytest.approx(-np.log(told).mean(), abs=0.2)
+    assert found["test/molecules/no_latent/validity"] > 0.95
 
 
 def test_other_data_are_not_judged(tmp_path: Path) -> None:
@@ -154,13 +148,13 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, object], said:
         Molecules(**options)
 
 
-def test_molecules_are_trained_and_judged_through_the_command(tmp_path: Path) -> None:
-    write_molecules(tmp_path / "m.csv")
+def test_one_s_own_molecules_are_trained_on_with_the_command_of_the_readme(tmp_path: Path) -> None:
+    (tmp_path / "my.smi").write_text("\n".join(MOLECULES * 6))
     done = run_in_process(
-        *("datamodule=molecules", "datamodule.source.path=m.csv", "datamodule.source.notation=selfies"),
-        *("variant=sequential_vae", "encoder=gru", "decoder=gru_ar", "encoder.hidden=8", "decoder.hidden=8"),
+        *readme_command("molecules"),
+        *("datamodule.source.notation=selfies", "encoder.hidden=8", "decoder.hidden=8"),
         *("bottleneck.dim=2", "trainer.max_epochs=1", "callbacks=none", "~tasks.reconstruction", "~tasks.latent"),
-        *("+task@tasks.molecules=molecules", "tasks.molecules.samples=10", "tasks.molecules.steps=2"),
+        *("tasks.molecules.samples=10", "tasks.molecules.epochs=1"),
         *("tasks.molecules.importance=2", "density=gaussian", "hydra.run.dir=run"),
         cwd=tmp_path,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command import run_in_process
-from piano_and_molecule_files import write_chorales
+from piano_and_molecule_files import readme_command, write_chorales, write_midis
 from tasks.sequence_standins import context_of, copying, of_steps
 from torch import Tensor
 
@@ -128,12 +128,12 @@ def test_pieces_without_parts_are_held_out_as_a_whole(tmp_path: Path, chorales: 
     assert not named["validation"] & named["test"]
 
 
-def test_music_is_trained_and_judged_through_the_command(chorales: Path, tmp_path: Path) -> None:
+def test_one_s_own_midi_is_trained_on_with_the_command_of_the_readme(tmp_path: Path) -> None:
+    write_midis(tmp_path / "midis")
     done = run_in_process(
-        *("datamodule=music", f"datamodule.source.path={chorales}", "variant=sequential_vae", "decoder=gru_ar"),
-        *("encoder=gru", "encoder.hidden=8", "decoder.hidden=8", "bottleneck.dim=2", "+task@tasks.music=music"),
-        *("tasks.music.samples=2", "trainer.max_epochs=1", "callbacks=none", "~tasks.reconstruction"),
-        "hydra.run.dir=run",
+        *readme_command("music"),
+        *("encoder.hidden=8", "decoder.hidden=8", "bottleneck.dim=2", "tasks.music.samples=2", "trainer.max_epochs=1"),
+        *("datamodule.source.frames_per_beat=1", "callbacks=none", "~tasks.reconstruction", "hydra.run.dir=run"),
         cwd=tmp_path,
     )
     assert done.code == 0, done.err
@@ -141,5 +141,5 @@ def test_music_is_trained_and_judged_through_the_command(chorales: Path, tmp_pat
     names = ("marginals", "markov_1", "markov_2", "logistic")
     assert {f"test/music/{name}/nll_per_frame" for name in names} <= set(found)
     assert {"test/music/f1", "test/music/nll_per_frame", "test/music/pca/f1"} <= set(found)
-    assert "12 pieces of train" in done.err
-    assert len(list((tmp_path / "run" / "figures" / "music").glob("*.mid"))) == 3 * 3 + 1
+    assert "18 pieces of train" in done.err
+    assert len(list((tmp_path / "run" / "figures" / "music").glob("*.mid"))) == 3 * 2 + 1

@@ -148,6 +148,14 @@ ROWS = {
     "test/molecules/reconstruction": "molecules: rebuilt exactly, running free",
     "test/molecules/reconstruction_teacher_forced": "molecules: rebuilt exactly, teacher-forced",
     "test/molecules/nll": "molecules: -log p(x) per molecule (nats)",
+    # task language
+    "test/language/nll": "text: -log p(x), bound (nats)",
+    "test/language/nats_per_token": "text: nats per token, end marks counted",
+    "test/language/perplexity": "text: perplexity per token",
+    "test/language/bits_per_character": "text: bits per character",
+    "test/language/token_accuracy": "text told again: accuracy of tokens",
+    "test/language/exact_match": "text told again: exact",
+    "test/language/bleu": "text told again: BLEU",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -216,7 +224,8 @@ CLASSICS = {
     "markov_2": "Markov, order 2",
     "logistic": "logistic, frame before",
     "ngram": "n-gram",
-    "no_latent": "same decoder without latent",
+    "kneser_ney": "Kneser-Ney",
+    "no_latent": "same decoder, no latent",
 }
 """Classic methods, measured on the same split, with their labels."""
 

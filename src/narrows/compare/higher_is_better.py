@@ -17,13 +17,13 @@ HIGHER = {
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead"),
     *("vus_pr", "event_recall", "event_precision", "event_f1"),
-    *("log_prob", "npmi", "diversity", "rouge", "overlap"),
+    *("log_prob", "npmi", "diversity", "rouge", "overlap", "token_accuracy", "exact_match", "bleu"),
 }
 LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
     *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "bits_per_dim"),
-    *("nrmse", "fcd", "delay"),
+    *("nrmse", "fcd", "delay", "nats_per_token", "bits_per_character"),
 }
 REBUILT = "test/molecules/"
 """Under which a reconstruction is the share of examples that were rebuilt, not what they cost."""

@@ -81,25 +81,26 @@ def _with(part: Part, x: Store) -> Part:
 def _describe(tokeniser: Tokeniser, splits: dict[str, Split]) -> str:
     """The line of the vocabulary, and what each split holds of it."""
     marks = [mark for mark in (END, UNKNOWN) if mark in tokeniser.vocabulary[:2]]
-    own = len(tokeniser.vocabulary) - len(marks)
     beside = f", beside {' and '.join(marks)}" if marks else ""
-    ends = "an end mark counted in each text" if tokeniser.end is not None else "running text, without end marks"
-    tokens = {name: sum(int(held.numel()) for held in _held(split)) for name, split in splits.items()}
-    line = f"tokens: {tokeniser.level}, {own:,} in the vocabulary of the training texts{beside}; " + ", ".join(
-        f"{name} {count:,}" for name, count in tokens.items()
-    )
-    line += (
-        f" tokens ({ends}; {splits['train'].part.x.shape[-1]} the longest)"
-        if tokeniser.end is not None
-        else (f" tokens ({ends}; windows of {splits['train'].part.x.shape[-1]})")
+    steps = max(split.part.x.shape[-1] for split in splits.values())
+    if tokeniser.end is None:
+        ends = f"running text in windows of {steps}, without end marks"
+    else:
+        ends = f"an end mark counted in each text; {steps} the longest"
+    held = {name: _held(splits[name]) for name in ("train", "validation", "test") if name in splits}
+    counts = {name: sum(part.numel() for part in parts) for name, parts in held.items()}
+    line = (
+        f"tokens: {tokeniser.level}, {len(tokeniser.vocabulary) - len(marks):,} in the vocabulary of the training texts"
+        f"{beside}; "
+        f"{', '.join(f'{name} {count:,}' for name, count in counts.items())} tokens ({ends})"
     )
     if tokeniser.unknown is None:
         return line
-    unmet = [
-        f"{100 * sum(int((held == tokeniser.unknown).sum()) for held in _held(split)) / tokens[name]:.2g}% of {name}"
-        for name, split in splits.items()
-    ]
-    return f"{line}; {UNKNOWN} is {', '.join(unmet)}"
+    unknown = {name: sum(int((part == tokeniser.unknown).sum()) for part in parts) for name, parts in held.items()}
+    line += f"; {UNKNOWN} is " + ", ".join(f"{unknown[name] / counts[name]:.2%} of {name}" for name in held)
+    if unknown["train"] == 0 < sum(unknown.values()):
+        line += ", so that no training text teaches what it costs: raise tokens.min_count"
+    return line
 
 
 def _held(split: Split) -> list[torch.Tensor]:

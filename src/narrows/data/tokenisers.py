@@ -145,7 +145,8 @@ class Tokens:
         level: characters, bytes, words, or `subwords` (byte pairs, which need the `tokenizers` package).
         most: words or characters: so many of the training texts' most frequent ones are kept, the others are `<unk>`;
             null for all. Sub-words: how many there are.
-        min_count: those that stand fewer times in the training texts are `<unk>` too.
+        min_count: those that stand fewer times in the training texts are `<unk>` too; with 1, training has no `<unk>`,
+            so that one in another text costs very much.
         lowercase: whether capitals are made small first.
         pattern: the regular expression of a word; what it does not find is lost.
         windows: texts are one running text, without end marks, cut into windows of so many tokens; null: every text is
@@ -158,7 +159,7 @@ class Tokens:
 
     level: Level = "words"
     most: int | None = 10000
-    min_count: int = 1
+    min_count: int = 2
     lowercase: bool = False
     pattern: str = PATTERN
     windows: int | None = None
@@ -192,6 +193,7 @@ class Tokens:
         )
         marks += [UNKNOWN]
         known = [token for token in counts if counts[token] >= self.min_count and token not in (END, UNKNOWN)]
+        require(bool(known), f"no token stands tokens.min_count={self.min_count} times in the training texts: lower it")
         # Ties go by the text, so that the order of the rows does not matter.
         ordered = sorted(known, key=lambda token: (-counts[token], token))
         pattern = self.pattern if self.level == "words" else r"\S+"

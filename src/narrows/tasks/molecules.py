@@ -19,8 +19,8 @@ from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
 from narrows.tasks.base import Task, TaskContext
-from narrows.tasks.classics.decoder_alone import DecoderAlone
 from narrows.tasks.classics.ngrams import NGramSampler
+from narrows.tasks.classics.plain_language_model import PlainLanguageModel
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.likelihood import Likelihood
 from narrows.tasks.measures import chosen_rows
@@ -68,7 +68,7 @@ class Molecules(Task):
         importance: samples for each molecule's -log p(x), of at most 500 molecules.
         ngram: tokens that are counted together.
         classics: ngram, no_latent, train.
-        steps, rows: of the training of `no_latent`.
+        epochs: of the training of `no_latent`, see `tasks.classics.plain_language_model`.
 
     Raises:
         UserError: an unknown word, or a number that is too small.
@@ -86,17 +86,16 @@ class Molecules(Task):
         importance: int = 100,
         ngram: int = 6,
         classics: Sequence[str] = CLASSICS,
-        steps: int = 3000,
-        rows: int = 256,
+        epochs: int = 3,
     ) -> None:
         for name in classics:
             require(name in CLASSICS, f"task molecules: no classic '{name}': {nearest(name, CLASSICS)}")
         known = get_args(Decoding)
         require(decoding in known, f"task molecules: decoding={decoding!r}: {nearest(str(decoding), known)}")
         numbers = {"samples": samples, "max_rows": max_rows, "importance": importance, "ngram": ngram}
-        require_at_least(1, "task molecules:", **numbers, steps=steps, rows=rows)
+        require_at_least(1, "task molecules:", **numbers, epochs=epochs)
         self.samples, self.decoding, self.max_rows, self.importance = samples, decoding, max_rows, importance
-        self.ngram, self.classics, self.steps, self.rows = ngram, list(classics), steps, rows
+        self.ngram, self.classics, self.epochs = ngram, list(classics), epochs
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind != "tokens" or spec.end is None:
@@ -174,8 +173,10 @@ class Molecules(Task):
         if "train" in self.classics:
             found["train"] = [data.train[row] for row in source.permutation(len(data.train))[: self.samples]]
         if "no_latent" in self.classics and context.model.decoder.autoregressive and context.untrained is not None:
-            self._alone = DecoderAlone(context, self.steps, self.rows)
-            found["no_latent"] = data.drawn(self._alone.sample, self.samples)
+            self._alone = _language_model(context, self.epochs)
+            alone, zeros = self._alone.model, torch.zeros(ROWS, *self._alone.width, device=context.device)
+            seed_default(context.seed, "molecules no latent")
+            found["no_latent"] = data.drawn(lambda n: alone.point_at(zeros[:n], draw=True), self.samples)
         return found
 
     def _invented(self, texts: Sequence[str], data: _Molecules) -> dict[str, float]:
@@ -187,7 +188,7 @@ class Molecules(Task):
 
     def _alone_nats(self, context: TaskContext) -> dict[str, float]:
         batches = chosen_rows.sampled(context, "test", chosen_rows.CHUNK, "molecules nll")
-        return with_error("nll", torch.cat([self._alone.nats(batch).cpu().double() for batch in batches]))
+        return with_error("nll", torch.cat([self._alone.nats(batch) for batch in batches]))
 
     def _walks(self, context: TaskContext, data: _Molecules) -> dict[str, float]:
         codes, texts = data.codes("train", 4000)
@@ -205,6 +206,15 @@ class Molecules(Task):
             found |= with_error(f"{name}_gain", np.array(gains)) if gains else {f"{name}_gain": float("nan")}
             _show(context, name, measure, walks)
         return found
+
+
+def _language_model(context: TaskContext, epochs: int) -> PlainLanguageModel:
+    """The decoder of a new model, trained on the training molecules without a latent."""
+    assert context.untrained is not None
+    train, validation = (Batch.cat(context.batches(split)) for split in ("train", "validation"))
+    log.info("the decoder is trained without a latent, for %d epochs", epochs)
+    model = context.untrained(context.seed).to(context.device)
+    return PlainLanguageModel(model, epochs=epochs, seed=context.seed).fit(train, validation)
 
 
 def _show(

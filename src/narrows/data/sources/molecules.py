@@ -105,13 +105,15 @@ class Molecules:
                 note = f" ({left:,} that cannot be told in it left out)" if left else ""
                 said.append(f"{len(kept):,} of {name}{note}")
         tokeniser = self._tokeniser([tokens for part in cut.values() for tokens in part])
+        valid = ", of which every sequence is a molecule: valid by construction" if self.notation == "selfies" else ""
+        kinds = f"{len(tokeniser.vocabulary) - 1} tokens{valid}"
         parts = {name: Part(_ragged(rows, tokeniser), names=names[name]) for name, rows in cut.items()}
         return Contents.of_parts(
             "tokens",
             parts,
             self.test.fraction,
             tokeniser=tokeniser,
-            reading=[f"molecules in {self.notation}, {len(tokeniser.vocabulary) - 1} tokens: {', '.join(said)}"],
+            reading=[f"molecules in {self.notation}: {', '.join(said)}; {kinds}"],
         )
 
     def _read(self, path: Path) -> list[str]:

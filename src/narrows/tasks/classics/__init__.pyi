@@ -1,7 +1,6 @@
 from .anomaly_detectors import Rows as Rows
 from .count_models import Components as Components
 from .count_models import Means as Means
-from .decoder_alone import DecoderAlone as DecoderAlone
 from .dimension_reducers import Reducer as Reducer
 from .ica import Independent as Independent
 from .image_codecs import Classic as Classic

@@ -28,7 +28,7 @@ class PlainLanguageModel:
         model: untrained, of which the decoder and the likelihood are taken.
         epochs: passes over the training texts.
         rate: of learning, at the start.
-        batch_size: of training.
+        batch_size: of training, at most.
         seed: of the order and of what is dropped.
     """
 
@@ -65,7 +65,8 @@ class PlainLanguageModel:
         self, train: Batch, epoch: int, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer
     ) -> None:
         self.model.train()
-        size = min(self.batch_size, len(train))
+        # Of few texts smaller batches, so that an epoch has some steps.
+        size = min(self.batch_size, max(8, len(train) // 20), len(train))
         plan = Shuffled(len(train), size, self.seed, lengths=train.length)
         order = plan.order(epoch)
         for number in range(len(plan)):
