@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
+from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, printable, require
 from narrows.files import replacing, require_file, require_other
@@ -56,8 +57,6 @@ FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npy", ".npz", ".gz", ".x
 """Endings of names of tables."""
 SHOWN = 20
 """Problems that are logged one by one."""
-SCORE, FLAG, PROBLEM, REBUILT = "score", "anomaly", "problem", "reconstruction_"
-
 log = logging.getLogger(__name__)
 
 

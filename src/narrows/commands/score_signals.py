@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from narrows.commands.score import FLAG, PROBLEM, REBUILT, SCORE
+from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.config.building import build
 from narrows.data.signal_scaling import SignalScaling
 from narrows.data.signal_table import read_rows
