@@ -196,10 +196,11 @@ class Scorer:
         """Score, flag and reconstruction of rows without problems, as Python objects `[N, added - 1]`."""
         import numpy as np
 
+        from narrows.batches import Batch
         from narrows.compare.table_formats import as_cell
 
         x, observed = self.encoding.encode(values, missing)
-        rebuilt, scores = self.calibration.judge(self.model, x, observed)
+        rebuilt, scores = self.calibration.judge(self.model, Batch(x, observed=observed))
         decoded = self.encoding.decode(rebuilt.double().numpy())
         for name in decoded.select_dtypes(exclude="number"):
             # The levels are the run's, which may be a stranger's.

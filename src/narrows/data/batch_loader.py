@@ -281,6 +281,7 @@ class Loader:
             target=None if target is None else self._scaled(target),
             label=label,
             observed=observed,
+            covariates=None if self.split.part.covariates is None else _take(self.split.part.covariates, step.rows),
             index=_take(self.split.rows, step.rows),
             share=len(x) * self.process.world / step.total,
         )

@@ -1,4 +1,5 @@
 from .base import Input as Input
+from .covariates import Covariates as Covariates
 from .identity import Identity as Identity
 from .missing_indicator import MissingIndicator as MissingIndicator
 from .of_counts import L1Normalise as L1Normalise
