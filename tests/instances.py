@@ -160,6 +160,7 @@ COUNT_LIKELIHOODS: dict[str, Build] = {
 INPUTS: dict[str, Build] = {
     "identity": partial(inputs.Identity),
     "missing_indicator": partial(inputs.MissingIndicator),
+    "covariates": partial(inputs.Covariates),
     "log1p": partial(inputs.Log1p),
     "l1_normalise": partial(inputs.L1Normalise),
     "l2_normalise": partial(inputs.L2Normalise),

@@ -71,6 +71,7 @@ WITHOUT_YAML = {schedules.Constant: "a plain number in a config"}
 # Options whose value in the config is another than the constructor's, and why.
 OTHER_DEFAULTS = {
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
+    ("task/anomaly.yaml", "points"): "judges time steps where there are some, the constructor's windows",
     **{
         (f"{stage}/mlp.yaml", option): "left to the data"
         for stage in ("encoder", "decoder")
@@ -394,13 +395,15 @@ def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> N
 MOST_OPTIONS = 8
 MORE = {
     "source Arrays": 9,
-    "source Series": 11,
+    "source Series": 12,
+    "task Anomaly": 9,
     "decoder AutoregressiveLSTMDecoder": 9,
     "decoder AutoregressiveGRUDecoder": 9,
 }
 """Files of arrays say nothing of themselves: their keys, layout, labels, test rows and place are all told. Series lie
-in arrays, which have a layout, or in tables, which have a format and an order. Decoders that read the steps before have
-a size, and what is done against a posterior that collapses."""
+in arrays, which have a layout, or in tables, which have a format, an order and signals. Anomalies are examples, or time
+steps of series, which have options of their own. Decoders that read the steps before have a size, and what is done
+against a posterior that collapses."""
 
 
 def test_no_component_has_more_options_than_one_can_keep_in_mind() -> None:

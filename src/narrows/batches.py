@@ -45,6 +45,8 @@ class Batch:
     """bool, `x`'s shape: True where a corruption hid the value."""
     length: Tensor | None = None
     """`[B]`, number of steps of each example along the last axis; the rest is padding, neither missing nor hidden."""
+    covariates: Tensor | None = None
+    """`[B, K, T]`, signals beside `x` that an input may read, and that nothing rebuilds."""
     index: Tensor | None = None
     """`[B]`, row of each example in the data set, so that scores can be written beside it."""
     share: float = 1.0
@@ -61,14 +63,14 @@ class Batch:
         """The rows of all batches in one, `[sum of B, *shape]`.
 
         Where only some have a mask, nothing is marked in the others; where only some have a target, that of the others
-        is `x`. Labels and indices are kept if all batches have them. Where examples have a `length`, shorter batches
-        are padded with 0 along the last axis.
+        is `x`. Labels, covariates and indices are kept if all batches have them. Where examples have a `length`,
+        shorter batches are padded with 0 along the last axis.
         """
         parts = list(batches)
         if any(part.length is not None for part in parts):
             steps = max(max(part.x.shape[-1], part.truth.shape[-1]) for part in parts)
             parts = [part._padded(steps) for part in parts]
-        others = ("target", "label", "observed", "hidden", "length", "index")
+        others = ("target", "label", "observed", "hidden", "length", "covariates", "index")
         joined: dict[str, Any] = {name: _joined(name, parts) for name in others}
         return cls(torch.cat([part.x for part in parts]), **joined)
 
@@ -137,7 +139,7 @@ class Batch:
         """This batch padded to `steps` along the last axis, with a `length`; padding is neither missing nor hidden."""
         rows, own = len(self), self.x.shape[-1]
         length = torch.full((rows,), own, device=self.x.device) if self.length is None else self.length
-        fill = {"x": 0, "target": 0, "observed": True, "hidden": False}
+        fill = {"x": 0, "target": 0, "observed": True, "hidden": False, "covariates": 0}
         values = {name: getattr(self, name) for name in fill}
         padded: dict[str, Any] = {
             name: pad(value, (0, steps - value.shape[-1]), value=fill[name])
@@ -151,7 +153,7 @@ def _joined(name: str, parts: Sequence[Batch]) -> Tensor | None:
     """One field of `Batch.cat`."""
     values = [getattr(part, name) for part in parts]
     known = [value is not None for value in values]
-    if not any(known) or (name in ("label", "index") and not all(known)):
+    if not any(known) or (name in ("label", "covariates", "index") and not all(known)):
         return None
     if name == "target":
         values = [part.truth for part in parts]

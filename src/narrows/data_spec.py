@@ -54,6 +54,8 @@ class DataSpec:
     totals: tuple[float, float] | None = None
     """Mean and standard deviation of the logarithm of the training examples' library sizes, where the data are
     counts."""
+    covariates: list[str] | None = None
+    """Names of the signals that stand beside the examples and are not rebuilt; None where there are none."""
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
     trained_labels: list[int] | None = field(default=None, compare=False)

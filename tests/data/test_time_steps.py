@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from instances import model
 
 from narrows.data.contents import Contents
 from narrows.data.datamodule import DataModule
@@ -18,6 +20,8 @@ from narrows.data.sources.series import Series
 from narrows.data.time_grid import put_on_grid
 from narrows.data.time_order import Signals, TimeOrder
 from narrows.errors import UserError
+from narrows.inputs import Covariates
+from narrows.types import Batch, DataSpec
 
 STEPS = 200
 T = np.arange(STEPS)
@@ -186,3 +190,52 @@ def test_a_folder_holds_a_series_in_each_table(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no table"):
         Series(str(tmp_path / "none"), 10).load()
+
+
+def test_covariates_are_read_beside_the_channels_and_are_not_rebuilt(tmp_path: Path) -> None:
+    frame = FRAME.assign(hour=(T % 24) * 1.0, free=3.0 * T)
+    frame.loc[7, "hour"] = np.nan
+    frame.to_csv(tmp_path / "s.csv", index=False)
+    signals = Signals(covariates=["hour"], missing="keep")
+    source = Series(str(tmp_path / "s.csv"), 10, columns=["a", "b"], test=0.2, signals=signals)
+    data = DataModule(source, validation=0.2)
+    data.setup()
+    spec = data.spec
+    assert (spec.shape, spec.feature_names, spec.covariates) == ((2, 10), ["a", "b"], ["hour"])
+    assert "of 2 channels (a, b) x 10 time steps" in data.reading[0]
+    assert "beside them hour" in data.reading[0]
+    batch = next(iter(data.ordered_loader("train")))
+    assert batch.covariates is not None
+    assert batch.covariates.shape == (len(batch), 1, 10)
+    assert batch.covariates[0, 0, 7] == 0
+    assert batch.observed is None, "nothing of the channels is missing"
+    known = batch.covariates.flatten()[torch.arange(batch.covariates.numel()) != 7]
+    assert float(known.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(known.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    joined = Batch.cat([batch, batch])
+    assert joined.covariates is not None
+    assert len(joined.covariates) == 2 * len(batch)
+    frame.assign(hour=frame["hour"] + 1).to_csv(tmp_path / "s.csv", index=False)
+    again = DataModule(source, validation=0.2)
+    again.setup()
+    assert again.spec.fingerprint != spec.fingerprint, "covariates are content"
+    for settings, said in (
+        ({"columns": ["a"], "signals": Signals(covariates=["a"])}, "column 'a' is both a channel and a covariate"),
+        ({"signals": Signals(covariates=["hours"])}, "has no column 'hours': did you mean 'hour'?"),
+    ):
+        assert said in refusal(frame.fillna(0), tmp_path, **settings)
+
+
+def test_the_model_sees_covariates_and_says_where_they_would_be_lost() -> None:
+    spec = DataSpec(shape=(2, 12), kind="series", size=9, value_range=(0, 1), covariates=["hour"])
+    with pytest.raises(UserError, match=r"these data have covariates \(hour\), which input Identity does not read"):
+        model(spec)
+    net = model(spec, input=partial(Covariates)).eval()
+    assert net.seen_shape == (3, 12)
+    x = torch.rand(5, 2, 12)
+    batches = [Batch(x, covariates=torch.full((5, 1, 12), value)) for value in (0.0, 1.0)]
+    first, second = (net.embed(batch) for batch in batches)
+    assert not torch.allclose(first, second)
+    assert net.reconstruct(batches[0]).shape == x.shape
+    with pytest.raises(UserError, match="this model reads hour beside x: give it a Batch with covariates"):
+        net.reconstruct(x)

@@ -10,7 +10,7 @@ import instances
 import numpy as np
 import pytest
 import torch
-from tasks.standins import PPCA, Rows, context
+from tasks.standins import PPCA, Rows, context, zero_model
 
 from narrows.corruptions import Block
 from narrows.data.datamodule import DataModule
@@ -19,9 +19,11 @@ from narrows.data.sources.bundled import Bundled
 from narrows.errors import UserError
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import imputers
+from narrows.tasks.classics.imputers import Known
+from narrows.tasks.classics.series_imputers import last_value, linear, seasonal, series_imputers
 from narrows.tasks.imputation import Imputation, _intervals, errors
 from narrows.tasks.measures.imputation_cases import Case
-from narrows.types import Batch
+from narrows.types import Batch, DataSpec
 
 
 def _linear(n: int = 120) -> Rows:
@@ -148,7 +150,7 @@ def test_where_nobody_knows_the_missing_values_others_are_hidden_and_judged() ->
     ("options", "sentence"),
     [
         ({"rates": [1.5]}, r"must be in \(0, 1\), not 1.5"),
-        ({"blocks": {"middle": [0.5]}}, "centre or random, not 'middle'"),
+        ({"blocks": {"middle": [0.5]}}, "centre, random, end, not 'middle'"),
         ({"draws": 5}, "draws must be 0 or at least 19"),
         ({"gibbs": -1}, "gibbs must not be negative"),
         ({"max_rows": 1}, "max_rows must be at least 2"),
@@ -191,3 +193,37 @@ def test_errors_in_standard_deviations_do_not_depend_on_the_features_units() -> 
     assert found[0][f"{at}/nrmse"] == pytest.approx(found[1][f"{at}/nrmse"], rel=1e-5)
     assert found[0][f"{at}/nrmse"] == pytest.approx(1, abs=0.15)
     assert found[1][f"{at}/rmse"] > 5 * found[0][f"{at}/rmse"]
+
+
+def test_the_imputers_of_series_read_what_is_known_in_time() -> None:
+    nan = math.nan
+    row = np.array([nan, 1.0, nan, nan, 4.0, nan])
+    assert linear(row).tolist() == [1, 1, 2, 3, 4, 4]
+    assert last_value(row).tolist() == [1, 1, 1, 1, 4, 4]
+    assert seasonal(3, np.array([1.0, nan, nan, nan, 5.0, nan])).tolist() == [1, 5, 3, 1, 5, 5]
+    wave = np.sin(2 * np.pi * np.arange(40) / 8)
+    gap = wave.copy()
+    gap[30:] = nan
+    np.testing.assert_allclose(seasonal(8, gap), wave, atol=1e-9)
+    train = np.stack([np.concatenate([wave, -wave])] * 20)
+    found = series_imputers((2, 40), train)
+    assert list(found) == ["linear", "last_value", "seasonal"]
+    rows = np.stack([np.concatenate([gap, np.full(40, nan)])])
+    filled = found["seasonal"](Known(train, train, 0), rows)
+    np.testing.assert_allclose(filled[0, :40], wave, atol=1e-9)
+    np.testing.assert_allclose(filled[0, 40:], -wave, atol=1e-9, err_msg="a channel without a value is at its mean")
+    assert "seasonal" not in series_imputers((1, 40), np.zeros((5, 40)))
+
+
+def test_the_end_of_series_is_a_forecast(tmp_path: Path) -> None:
+    steps = torch.arange(32.0)
+    x = torch.stack([torch.sin(2 * math.pi * (steps + start) / 8) for start in range(60)])[:, None]
+    data = Rows({name: Batch(x) for name in ("train", "validation", "test")}, kind="series")
+    task = Imputation(rates=(), blocks={"end": [0.25], "centre": [0.25]}, max_examples=20)
+    found = run_tasks({"i": task}, context(zero_model(data), data))
+    assert found["test/imputation/end_0.25/seasonal/rmse"] == pytest.approx(0, abs=1e-4)
+    assert found["test/imputation/centre_0.25/seasonal/rmse"] == pytest.approx(0, abs=1e-4)
+    assert found["test/imputation/end_0.25/last_value/rmse"] > found["test/imputation/end_0.25/rmse"] > 0.5
+    assert found["test/imputation/centre_0.25/linear/rmse"] > 0.1
+    with pytest.raises(UserError, match=r"blocks\.end hides the last steps of series, and these data are image"):
+        task.check(DataSpec(shape=(1, 8, 8), kind="image", size=1))

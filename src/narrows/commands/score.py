@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
+from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
 from narrows.errors import nearest, printable, require
 from narrows.files import replacing, require_file, require_other
@@ -56,8 +57,6 @@ FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npy", ".npz", ".gz", ".x
 """Endings of names of tables."""
 SHOWN = 20
 """Problems that are logged one by one."""
-SCORE, FLAG, PROBLEM, REBUILT = "score", "anomaly", "problem", "reconstruction_"
-
 log = logging.getLogger(__name__)
 
 
@@ -197,10 +196,11 @@ class Scorer:
         """Score, flag and reconstruction of rows without problems, as Python objects `[N, added - 1]`."""
         import numpy as np
 
+        from narrows.batches import Batch
         from narrows.compare.table_formats import as_cell
 
         x, observed = self.encoding.encode(values, missing)
-        rebuilt, scores = self.calibration.judge(self.model, x, observed)
+        rebuilt, scores = self.calibration.judge(self.model, Batch(x, observed=observed))
         decoded = self.encoding.decode(rebuilt.double().numpy())
         for name in decoded.select_dtypes(exclude="number"):
             # The levels are the run's, which may be a stranger's.

@@ -24,7 +24,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from narrows.commands.score import FLAG, PROBLEM, REBUILT, SCORE
+from narrows.batches import Batch
+from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.config.building import build
 from narrows.data.signal_scaling import SignalScaling
 from narrows.data.signal_table import read_rows
@@ -97,6 +98,10 @@ class _Scorer:
     quantile: float
     stride: int
 
+    @property
+    def channels(self) -> int:
+        return len(self.scaling.channels)
+
     def columns(self, one: Recording, name: str) -> NDArray[np.object_]:
         """The new cells of the rows of a series, in the order of time, `[R, 3 + C]`."""
         assert one.steps is not None
@@ -128,16 +133,22 @@ class _Scorer:
                 scaled = ((part.values - shift) / scale).float()
                 x += [scaled[:, place : place + window] for place in places]
                 starts += [part.start + place for place in places]
-        empty = np.full((len(shift), one.length), np.nan)
+        empty = np.full((self.channels, one.length), np.nan)
         if not x:
             return empty[0].copy(), empty
-        rows = torch.stack(x)
+        every, begin = torch.stack(x), np.array(starts)
+        measured = every[:, : self.channels].isfinite().flatten(1).any(1)
+        every, begin = every[measured], begin[measured.numpy()]
+        rows, beside = every[:, : self.channels], every[:, self.channels :].nan_to_num()
         observed = ~rows.isnan()
-        measured = observed.flatten(1).any(1)
-        rows, observed, begin = rows[measured].nan_to_num(), observed[measured], np.array(starts)[measured.numpy()]
-        guess, scores = self.calibration.judge(self.model, rows, None if observed.all() else observed)
-        own_units = (guess.double() * scale + shift).numpy()
-        folded = [_fold_values(own_units[:, channel], begin, one.length) for channel in range(len(shift))]
+        batch = Batch(
+            rows.nan_to_num(),
+            observed=None if observed.all() else observed,
+            covariates=beside if self.scaling.covariates else None,
+        )
+        guess, scores = self.calibration.judge(self.model, batch)
+        own_units = (guess.double() * scale[: self.channels] + shift[: self.channels]).numpy()
+        folded = [_fold_values(own_units[:, channel], begin, one.length) for channel in range(self.channels)]
         return fold(scores, begin, window, one.length), np.stack(folded)
 
 

@@ -180,6 +180,7 @@ class Loader:
             label=label,
             observed=observed,
             length=length,
+            covariates=None if self.split.part.covariates is None else _take(self.split.part.covariates, step.rows),
             index=_take(self.split.rows, step.rows),
             share=len(x) * self.process.world / step.total,
         )

@@ -135,6 +135,9 @@ def fingerprint(contents: Contents) -> str:
         for tensor in part.rest:
             if tensor is not None:
                 _feed(digest, Dense(tensor))
+        if part.covariates is not None:
+            digest.update(b"|covariates")
+            _feed(digest, Dense(part.covariates))
         if part.target is not None:
             digest.update(b"|target")
             _feed(digest, part.target)

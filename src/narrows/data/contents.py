@@ -61,6 +61,8 @@ class Part:
     clean half of a pair."""
     names: list[str] | None
     """The name of each example, such as that of a user or a file; None where they have none."""
+    covariates: Tensor | None
+    """`[N, K, T]`, signals beside `x` that an input may read and that nothing rebuilds; NaN is a missing value."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Part:
         concealed: Tensor | None = None,
         target: Store | Tensor | None = None,
         names: list[str] | None = None,
+        covariates: Tensor | None = None,
     ) -> None:
         self.x = _store(x)
         self.label = label
@@ -77,6 +80,7 @@ class Part:
         self.concealed = concealed
         self.target = None if target is None else _store(target)
         self.names = names
+        self.covariates = covariates
 
     def __len__(self) -> int:
         return len(self.x)
@@ -109,7 +113,8 @@ class Part:
     def _with(self, hold: Callable[[Store], Store], keep: Callable[[Tensor], Tensor]) -> Part:
         label, observed, concealed = (None if tensor is None else keep(tensor) for tensor in self.rest)
         target = None if self.target is None else hold(self.target)
-        return Part(hold(self.x), label, observed, concealed, target, self.names)
+        covariates = None if self.covariates is None else keep(self.covariates)
+        return Part(hold(self.x), label, observed, concealed, target, self.names, covariates)
 
 
 def _store(values: Store | Tensor) -> Store:
@@ -141,6 +146,7 @@ class Contents:
     """int64 `[N]`; None where every row is on its own."""
     standardise: Standardise = "none"
     feature_names: list[str] | None = None
+    covariate_names: list[str] | None = None
     factor_names: list[str] | None = None
     columns: list[TableColumn] | None = None
     scaling: Scaling | None = None
@@ -205,4 +211,6 @@ def pool(first: Part, second: Part) -> Part:
     label, observed, concealed = (torch.cat([a, b]) if a is not None and b is not None else None for a, b in pairs)
     target = None if first.target is None or second.target is None else first.target.join(second.target)
     names = None if first.names is None or second.names is None else first.names + second.names
-    return Part(first.x.join(second.x), label, observed, concealed, target, names)
+    beside = [one.covariates for one in (first, second) if one.covariates is not None]
+    covariates = torch.cat(beside) if len(beside) == 2 else None
+    return Part(first.x.join(second.x), label, observed, concealed, target, names, covariates)

@@ -153,6 +153,7 @@ class DataModule(LightningDataModule):
             kind=contents.kind,
             size=len(splits["train"]),
             num_classes=count_classes(contents),
+            covariates=contents.covariate_names,
             feature_names=contents.feature_names if self.encoding is None else self.encoding.feature_names,
             columns=None if self.encoding is None else self.encoding.layout,
             factor_names=name_factors(contents),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,9 +25,11 @@ class SignalScaling:
     series: list[str] | None
     """The names of the series that were scaled by themselves; None where all were scaled together."""
     shift: list[list[float]]
-    """`[S, C]`, a row for each series, or one for all."""
+    """`[S, C]`, a row for each series, or one for all; C counts covariates too."""
     scale: list[list[float]]
     """`[S, C]`."""
+    covariates: list[str] = field(default_factory=list)
+    """Signals beside the channels, whose shifts and scales stand behind those of channels."""
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
         """Shift and scale of a series, float64 `[C, 1]`; a series of a folder is known by the end of its path too.
@@ -70,11 +72,13 @@ def standardise(
     Raises:
         UserError: a series that has no training window to be scaled by.
     """
-    x, observed = splits["train"].part.x.take(slice(None)), splits["train"].part.observed
-    names, channels = contents.feature_names or [], x.shape[1]
+    names, beside = contents.feature_names or [], contents.covariate_names or []
+    x, observed = _all_channels(splits["train"])
     if contents.standardise == "none":
-        unscaled = SignalScaling(names, timeline.window, None, [[0.0] * channels], [[1.0] * channels])
-        return array_scaling.standardise(splits, "none", names), unscaled
+        plain = SignalScaling(names, timeline.window, None, [[0.0] * x.shape[1]], [[1.0] * x.shape[1]], beside)
+        splits = array_scaling.standardise(splits, "none", names)
+        one, zero = torch.ones(1, x.shape[1], 1).double(), torch.zeros(1, x.shape[1], 1).double()
+        return {name: _with_covariates(split, split, zero, one) for name, split in splits.items()}, plain
     if not contents.scale_each:
         shift, scale = fit_scaling(x, observed, contents.standardise)
     else:
@@ -89,10 +93,32 @@ def standardise(
             )
             pairs.append(fit_scaling(x[rows], None if observed is None else observed[rows], contents.standardise))
         shift, scale = (torch.cat(values) for values in zip(*pairs, strict=True))
-    each = contents.scale_each
-    found = {}
+    found, channels = {}, len(x[0]) - len(beside)
     for name, split in splits.items():
-        rows = timeline.places[name][:, 0] if each else torch.zeros(len(split), dtype=torch.int64)
-        found[name] = scaled_by(split, shift[rows], scale[rows])
-    plain = [values.flatten(1).tolist() for values in (shift, scale)]
-    return found, SignalScaling(names, timeline.window, timeline.names if each else None, *plain)
+        each = timeline.places[name][:, 0] if contents.scale_each else torch.zeros(len(split), dtype=torch.int64)
+        scaled = scaled_by(split, shift[each][:, :channels], scale[each][:, :channels])
+        found[name] = _with_covariates(scaled, split, shift[each], scale[each])
+    low, width = (values.flatten(1).tolist() for values in (shift, scale))
+    series = timeline.names if contents.scale_each else None
+    return found, SignalScaling(names, timeline.window, series, low, width, beside)
+
+
+def _all_channels(split: Split) -> tuple[Tensor, Tensor | None]:
+    """Channels and covariates `[N, C + K, T]`, and which of their values were observed; None where all were."""
+    part = split.part
+    x, observed = part.x.take(slice(None)), part.observed
+    if part.covariates is None:
+        return x, observed
+    known = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
+    beside = ~part.covariates.isnan()
+    return torch.cat([x, part.covariates.nan_to_num()], 1), torch.cat([known, beside], 1)
+
+
+def _with_covariates(scaled: Split, split: Split, shift: Tensor, scale: Tensor) -> Split:
+    """The scaled split with its covariates scaled too, missing ones at 0, which after standardising is their mean."""
+    beside = split.part.covariates
+    if beside is None:
+        return scaled
+    channels = shift.shape[1] - beside.shape[1]
+    values = ((beside.double() - shift[:, channels:]) / scale[:, channels:]).float().nan_to_num()
+    return replace(scaled, part=replace(scaled.part, covariates=values))

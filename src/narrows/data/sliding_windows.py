@@ -19,6 +19,8 @@ class Windows:
 
     window: int
     stride: int
+    channels: int | None = None
+    """Rows of values that are examples; the rest are covariates. None for all."""
 
 
 def cut_windows(values: Tensor, label: Tensor | None, window: int, stride: int) -> Part:
@@ -59,7 +61,10 @@ def cut_recordings(
             if values.shape[1] < how.window:
                 continue
             label = None if stretch.label is None else stretch.label[inside]
-            cut = cut_windows(values, label, how.window, how.stride)
+            channels = len(values) if how.channels is None else how.channels
+            cut = cut_windows(values[:channels], label, how.window, how.stride)
+            if channels < len(values):
+                cut.covariates = values[channels:].unfold(1, how.window, how.stride).transpose(0, 1).contiguous()
             begin = stretch.start + inside.start + how.stride * torch.arange(len(cut))
             where = torch.stack([torch.full_like(begin, number), begin], 1)
             found.append(cut if cut.observed is None else _with_a_value(cut))
@@ -85,7 +90,10 @@ def _joined(parts: Sequence[Part]) -> Part:
     labels = [one.label for one in parts if one.label is not None]
     masks = [torch.ones(one.x.shape, dtype=torch.bool) if one.observed is None else one.observed for one in parts]
     missing = any(one.observed is not None for one in parts)
-    return Part(x, torch.cat(labels) if labels else None, torch.cat(masks) if missing else None)
+    found = Part(x, torch.cat(labels) if labels else None, torch.cat(masks) if missing else None)
+    beside = [one.covariates for one in parts if one.covariates is not None]
+    found.covariates = torch.cat(beside) if beside else None
+    return found
 
 
 def whole_series(series: Sequence[Recording]) -> Part:

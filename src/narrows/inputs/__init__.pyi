@@ -1,4 +1,5 @@
 from .base import Input as Input
+from .covariates import Covariates as Covariates
 from .embedding import Embedding as Embedding
 from .identity import Identity as Identity
 from .missing_indicator import MissingIndicator as MissingIndicator

@@ -104,8 +104,9 @@ def load_signals(run: Path) -> SignalScaling:
         require_fits(SignalScaling, found, f"{path},")
         rows = 1 if found.series is None else len(found.series)
         for name, table in {"shift": found.shift, "scale": found.scale}.items():
-            right = len(table) == rows and all(len(row) == len(found.channels) for row in table)
-            require(right, f"{path} is damaged: {name} must hold {rows} rows of {len(found.channels)} numbers")
+            width = len(found.channels) + len(found.covariates)
+            right = len(table) == rows and all(len(row) == width for row in table)
+            require(right, f"{path} is damaged: {name} must hold {rows} rows of {width} numbers")
             require(
                 all(math.isfinite(value) and (name == "shift" or value > 0) for row in table for value in row),
                 f"{path} is damaged: {name} holds a number that nothing is scaled by",

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
 from narrows.errors import UserError, require
-from narrows.inputs import Input
+from narrows.inputs import Covariates, Input
 from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.counts import CountLikelihood
@@ -71,6 +71,11 @@ class Autoencoder(nn.Module):
         self.corruption: Corruption = stages.corruption(spec)
         self.likelihood: Likelihood = stages.likelihood(spec)
         self.input: Input = stages.input(spec)
+        require(
+            not spec.covariates or isinstance(self.input, Covariates),
+            f"these data have covariates ({', '.join(spec.covariates or [])}), which input "
+            f"{type(self.input).__name__} does not read: set input=covariates",
+        )
         self.encoder: Encoder = stages.encoder(self.seen_shape)
         self.bottleneck: Bottleneck = stages.bottleneck(self.encoder.out_shape)
         self.returns(self.bottleneck)

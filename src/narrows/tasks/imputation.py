@@ -20,6 +20,7 @@ from narrows.random import derive, seed_default
 from narrows.tasks.base import Task, TaskContext, counts_have_no
 from narrows.tasks.classics import imputers
 from narrows.tasks.classics.imputers import Known, Matrix
+from narrows.tasks.classics.series_imputers import series_imputers
 from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.chosen_rows import parts, reconstructed, sampled
 from narrows.tasks.measures.imputation_cases import Case, flat, gapped, given, patterns
@@ -33,7 +34,7 @@ NOMINAL = 0.9
 SHOWN, SHOWN_DRAWS = 8, 3
 PIXELS = 100
 """Examples that biharmonic inpainting, which is slow, is judged on."""
-PLACES = ("centre", "random")
+PLACES = ("centre", "random", "end")
 
 
 class Imputation(Task):
@@ -44,7 +45,8 @@ class Imputation(Task):
     If the data have values that were hidden on purpose (`narrows.data.missing_completely_at_random`), these are judged:
     on test rows (`.../missing/...`) and, as in benchmarks of imputation, on the training rows
     (`.../missing_train/...`), whose observed values were trained on. Otherwise values are hidden completely at random
-    (`test/imputation/mcar_0.5/rmse`) and in blocks (`.../centre_0.5/...`, `.../random_0.3/...`, images and series).
+    (`test/imputation/mcar_0.5/rmse`) and in blocks (`.../centre_0.5/...`, `.../random_0.3/...`, images and series; of
+    series also the last steps, `.../end_0.25/...`, which is a forecast).
     Standard errors are by bootstrap over rows (`tasks.measures.standard_errors`).
 
     The model reads, in the place of a hidden value, what its training corruption put there, or the training mean
@@ -55,13 +57,15 @@ class Imputation(Task):
     are drawn again ("Stochastic Backpropagation", Rezende et al., 2014, appendix F), each a Markov chain of its own.
 
     Beside the model stand, on the same rows, `tasks.classics.imputers`: mean, k-NN, iterative and (on request) forest,
-    ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples). They learn
+    ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples), and of series
+    `tasks.classics.series_imputers`: linear interpolation, the last value, the season before or after. They learn
     from at most `max_rows` training rows; k-NN, ridge and the mean from whole ones, the chained ones from rows with
     such gaps.
 
     Args:
         rates: shares of the values hidden at random.
-        blocks: sides of blocks, as shares of the side of the data, for each place (`centre`, `random`).
+        blocks: sides of blocks, as shares of the side of the data, for each place: `centre`, `random`, `end` (of
+            series).
         draws: from the posterior predictive of variational models; 99 makes the percentiles exact for exchangeable
             draws; 0 for none.
         gibbs: steps of pseudo-Gibbs sampling before a draw.
@@ -92,7 +96,7 @@ class Imputation(Task):
         for share in [*rates, *(side for sides in self.blocks.values() for side in sides)]:
             require(0 < share < 1, f"task imputation: a share of hidden values must be in (0, 1), not {share}")
         for place in self.blocks:
-            require(place in PLACES, f"task imputation: blocks lie at {' or '.join(PLACES)}, not '{place}'")
+            require(place in PLACES, f"task imputation: blocks lie at {', '.join(PLACES)}, not '{place}'")
         require(draws == 0 or draws >= 19, f"task imputation: draws must be 0 or at least 19, not {draws}")
         require(gibbs >= 0, f"task imputation: gibbs must not be negative, not {gibbs}")
         require_at_least(2, "task imputation:", max_examples=max_examples, max_rows=max_rows)
@@ -102,6 +106,10 @@ class Imputation(Task):
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         return "tokens have no missing values" if spec.kind == "tokens" else counts_have_no("missing values", spec)
+
+    def check(self, spec: DataSpec) -> None:
+        ends = "end" in self.blocks and spec.kind != "series"
+        require(not ends, f"task imputation: blocks.end hides the last steps of series, and these data are {spec.kind}")
 
     def run(self, context: TaskContext) -> FigureTable:
         train = Batch.cat(sampled(context, "train", self.max_rows, "imputation training rows"))
@@ -160,6 +168,8 @@ class Imputation(Task):
         known = Known(train, train_gapped, derive(context.seed, "imputation") % 2**32)
         rows, found = case.known, {}
         wanted = imputers.imputers_for(rows.shape[1], self.max_features, case.fixed, self.forest)
+        if context.spec.kind == "series" and len(context.spec.shape) == 2:
+            wanted |= series_imputers((context.spec.shape[0], context.spec.shape[1]), train)
         for name, imputer in wanted.items():
             found[name] = torch.from_numpy(imputer(known, rows)).float().reshape(case.truth.shape)
         if context.spec.kind == "image" and case.hide is not None:

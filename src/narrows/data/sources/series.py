@@ -138,7 +138,9 @@ class Series:
             require(many, f"{self.path} is one long signal: set source.window to cut it, such as 64 time steps")
             return self._whole(read)
         stride = self.stride_of(window)
-        cut = Windows(window, stride)
+        covariates = list(self.signals.covariates)
+        channels = read.channels[: len(read.channels) - len(covariates)]
+        cut = Windows(window, stride, len(channels))
         by_time = not many or self.order.split == "time"
         test = self.test if by_time else None
         train, places = cut_recordings(read.series, cut, "before the test part", end=test)
@@ -155,7 +157,8 @@ class Series:
             neighbours=-(-window // stride) - 1 if by_time else None,
             groups=places[:, 0] if many else None,
             standardise=self.standardise,
-            feature_names=read.channels,
+            feature_names=channels,
+            covariate_names=covariates or None,
             timeline=_timeline(read, window, places, held_places),
             scale_each=self.signals.scale == "each",
         )
@@ -174,7 +177,8 @@ class Series:
 
     def _whole(self, read: Recordings) -> Contents:
         """Each of many series as an example."""
-        self._refuse("without a window every series is an example", stride=_told(self.stride))
+        reason = "without a window every series is an example"
+        self._refuse(reason, stride=_told(self.stride), **{"signals.covariates": list(self.signals.covariates) or None})
         part = whole_series(read.series)
         contents = Contents(
             "series",
@@ -194,7 +198,8 @@ class Series:
         held = f" ({len(contents.test):,} of them to test)" if contents.test is not None else ""
         of = f"{channels} channel{'s' if channels > 1 else ''}{names} x {steps} time steps"
         source = self.label_column or self.signals.intervals_path
-        label = f"; label: {source}" if source else ""
+        label = f"; beside them {shortened(self.signals.covariates)}" if contents.covariate_names else ""
+        label += f"; label: {source}" if source else ""
         said = [f"series: {count:,} examples{held} of {of}{more}{label}"]
         return said + ([f"series: {'; '.join(notes)}"] if notes else [])
 

@@ -58,6 +58,9 @@ def patterns(
             log.info("imputation: blocks are left out: the data are vectors")
             return
         for side in sides:
+            if place == "end":
+                yield f"{place}_{side:g}", partial(_at_end, side), True
+                continue
             block = Block(spec, size=side, place="centre" if place == "centre" else "random")
             yield f"{place}_{side:g}", partial(_mask_of, block), place == "centre"
 
@@ -82,6 +85,12 @@ def given(context: TaskContext, most: int | None) -> Iterator[Case]:
 
 def _at_random(rate: float, x: Tensor) -> Tensor:
     return torch.rand_like(x) < rate
+
+
+def _at_end(share: float, x: Tensor) -> Tensor:
+    hidden = torch.zeros_like(x, dtype=torch.bool)
+    hidden[..., -max(1, round(share * x.shape[-1])) :] = True
+    return hidden
 
 
 def _mask_of(block: Block, x: Tensor) -> Tensor:

@@ -50,9 +50,9 @@ class Calibration:
         own = None if self.series is None or series is None else self.series.get(series)
         return float(np.quantile(self.normals if own is None else own, quantile))
 
-    def judge(self, model: Autoencoder, x: Tensor, observed: Tensor | None) -> tuple[Tensor, Scores]:
+    def judge(self, model: Autoencoder, batch: Batch) -> tuple[Tensor, Scores]:
         """Reconstructions `[N, *shape]` and scores `[N]`, on the CPU."""
-        return _judge(model, x, observed, self.usual)
+        return _judge(model, batch, self.usual)
 
 
 def calibrate(run: OpenRun) -> Calibration:
@@ -114,7 +114,7 @@ def _calibrate(run: OpenRun) -> Calibration:
     binary = data.source.label.normal is not None
     found = []
     for batch in data.ordered_loader("validation"):
-        scores = _judge(model, batch.x, batch.observed, usual)[1]
+        scores = _judge(model, batch, usual)[1]
         # If the table does not say which labels are normal, those trained on are.
         found.append(scores[(batch.label == 0).numpy()] if binary else scores)
     normals = np.sort(np.concatenate(found))
@@ -127,9 +127,7 @@ def _calibrate_steps(data: Any, model: Autoencoder, usual: Tensor | None) -> Cal
     """The calibration of time steps, whose score is the mean of those of the windows that cover them."""
     timeline = data.timeline
     places, found = timeline.places["validation"], {}
-    scores = np.concatenate(
-        [_judge(model, batch.x, batch.observed, usual)[1] for batch in data.ordered_loader("validation")]
-    )
+    scores = np.concatenate([_judge(model, batch, usual)[1] for batch in data.ordered_loader("validation")])
     for number in places[:, 0].unique().tolist():
         own = (places[:, 0] == number).numpy()
         steps = fold(scores[own], places[own, 1].numpy(), timeline.window, timeline.lengths[number])
@@ -142,10 +140,11 @@ def _calibrate_steps(data: Any, model: Autoencoder, usual: Tensor | None) -> Cal
     return Calibration(np.sort(np.concatenate(list(found.values()))), usual, found)
 
 
-def _judge(model: Autoencoder, x: Tensor, observed: Tensor | None, usual: Tensor | None) -> tuple[Tensor, Scores]:
-    batch = Batch(x, observed=observed)
+def _judge(model: Autoencoder, batch: Batch, usual: Tensor | None) -> tuple[Tensor, Scores]:
+    x, observed = batch.x.cpu(), None if batch.observed is None else batch.observed.cpu()
+    known = Batch(x, observed=observed, covariates=batch.covariates)
     with evaluating(model, 0, "score"):
-        guess = chosen_rows.reconstructed(model, batch.to(next(model.parameters()).device))
+        guess = chosen_rows.reconstructed(model, known.to(next(model.parameters()).device))
     if usual is None:
         return guess, example_mse(guess, x, observed).numpy()
     return guess, standardised_mse(guess, x, observed, usual).numpy()
