@@ -11,45 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import fuzz_values
-import numpy as np
-import pandas as pd
 from command import TINY, composed
 from forks import Server
+from fuzz_data import DATA, FILES, NEW, QUESTIONS, RUNS, make_data, question
 from omegaconf import OmegaConf
-from PIL import Image
 
 from narrows.config.composition import choice_files
 from narrows.config.plain_yaml import flatten
 
 NO_TASKS = ("~tasks.reconstruction", "~tasks.latent")
 SMALL = (*TINY, *NO_TASKS, "trainer.limit_train_batches=1", "hydra.run.dir=new")
-DATA = {
-    "digits": (),
-    "table": ("datamodule=table", "datamodule.source.path={data}/table.csv", "datamodule.source.label.column=kind"),
-    "arrays": ("datamodule=arrays", "datamodule.source.path={data}/arrays.npz"),
-    "images": ("datamodule=image_folder", "datamodule.source.path={data}/images", "datamodule.source.size=8"),
-    "series": ("datamodule=series", "datamodule.source.path={data}/series.csv", "datamodule.source.window=8"),
-}
-RUNS: dict[str, tuple[str, ...]] = {
-    "digits": ("datamodule=digits", "density=mixture", "density.components=2"),
-    "table": (*DATA["table"], "datamodule.source.label.normal=[ok]", "variant=undercomplete"),
-    "codes": (*DATA["arrays"], "variant=residual_vq", "bottleneck.codes=8"),
-    "series": (*DATA["series"], "variant=undercomplete", "logger=csv"),
-}
-"""The finished runs that are damaged."""
-FILES = {
-    "table.csv": DATA["table"],
-    "table.parquet": (DATA["table"][0], "datamodule.source.path={data}/table.parquet"),
-    "arrays.npz": DATA["arrays"],
-    "arrays.npy": (DATA["arrays"][0], "datamodule.source.path={data}/arrays.npy"),
-    "images/1.png": DATA["images"],
-    "images/2.jpg": DATA["images"],
-    "series.csv": DATA["series"],
-    "series.npz": (DATA["series"][0], "datamodule.source.path={data}/series.npz"),
-}
-"""The data files that are damaged, and how a run reads them."""
-NEW = {"digits": "digits.npy", "codes": "arrays.npy", "series": "series.npy", "table": "table.csv"}
-"""What `compress`, or `score`, gets for a run."""
 ANYTHING = {0, 2}
 
 
@@ -89,13 +60,12 @@ class Workshop:
             ended = self.server.wait(pid)
             assert ended.code == 0, f"{name}: {ended.out}"
         for name in NEW:
-            command, new = ("score", "new.csv") if name == "table" else ("compress", "new.nrwz")
-            source = self.data / NEW[name]
-            arguments = [name, str(source), "-o", new] if name == "table" else [str(source), new, "--run", name]
+            command, arguments = question(name, name, str(self.data / NEW[name]), packed=False)
             main = f"narrows.commands.{command}:main"
             ended = self.server.wait(self.server.start(*arguments, cwd=self.runs, main=main))
             assert ended.code == 0, f"{command} {name}: {ended.out}"
-            (self.runs / new).replace(self.runs / name / new)
+            if command == "compress":
+                (self.runs / "out").replace(self.runs / name / "new.nrwz")
 
     def _train(self, name: str) -> int:
         options = (*SMALL[:-1], *self.reading(RUNS[name]), f"hydra.run.dir={name}", "datamodule.batch_size=16")
@@ -117,29 +87,6 @@ class Workshop:
         folder = self.root / f"case-{number}"
         folder.mkdir()
         return folder
-
-
-def make_data(folder: Path) -> None:
-    """A file of every kind that a run can read."""
-    rng = np.random.default_rng(0)
-    (folder / "images").mkdir(parents=True)
-    rows = 60
-    table = pd.DataFrame({"width": rng.normal(5, 2, rows).round(3), "paid": rng.choice(["true", "false"], rows)})
-    table["colour"], table["kind"] = rng.choice(["red", "blue"], rows), rng.choice(["ok", "ok", "bad"], rows)
-    table.loc[3, "width"] = np.nan
-    table.to_csv(folder / "table.csv", index=False)
-    table.to_parquet(folder / "table.parquet")
-    x = rng.normal(size=(60, 8)).astype(np.float32)
-    np.savez(folder / "arrays.npz", x=x, y=rng.integers(0, 3, 60))
-    np.save(folder / "arrays.npy", x)
-    np.save(folder / "digits.npy", rng.integers(0, 256, (5, 8, 8), dtype=np.uint8))
-    np.save(folder / "series.npy", rng.normal(size=(5, 2, 8)).astype(np.float32))
-    signal = pd.DataFrame(rng.normal(size=(400, 2)).round(3), columns=["a", "b"])
-    signal.to_csv(folder / "series.csv", index=False)
-    np.savez(folder / "series.npz", x=rng.normal(size=(400, 2)).astype(np.float32))
-    for i in range(12):
-        name = f"{i}.{'jpg' if i % 2 == 0 else 'png'}"
-        Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(folder / "images" / name)
 
 
 # What a user may type.
@@ -199,7 +146,10 @@ COMMANDS = {
     "load": 6, "evaluate": 4, "sample": 3, "use": 3, "compare": 2, "diff": 2, "resume": 4, "reproduce": 1,
 }  # fmt: skip
 """How often each meets a damaged run."""
-UNCHANGED = ("load", "evaluate", "sample", "score", "compress", "decompress", "compare", "diff", "reproduce")
+UNCHANGED = (
+    *("load", "evaluate", "sample", "score", "compress", "decompress", "recommend", "summarise"),
+    *("compare", "diff", "reproduce"),
+)
 """Those that leave a run as it was when they refuse."""
 
 
@@ -245,12 +195,10 @@ def _ask(case: Case, command: str, name: str, workshop: Workshop, draw: random.R
     """Set the command line that reads the damaged run."""
     run, module = case.folder / "run", f"narrows.commands.{command}:main"
     if command == "use":
-        new = workshop.data / NEW[name]
-        command = "score" if name == "table" else draw.choice(["compress", "decompress"])
+        packed = name not in QUESTIONS and draw.random() < 0.5
+        new = run / "new.nrwz" if packed else workshop.data / NEW[name]
+        command, arguments = question(name, "run", str(new), packed)
         module = f"narrows.commands.{command}:main"
-        arguments = ["run", str(new), "-o", "out.csv"] if name == "table" else [str(new), "out", "--run", "run"]
-        if command == "decompress":
-            arguments[0] = str(run / "new.nrwz")
     elif command == "load":
         module, arguments = "fuzz_api:main", ["run", draw.choice(["best", "last"])]
     elif command in ("compare", "diff"):
@@ -280,15 +228,14 @@ def damaged_data(workshop: Workshop, number: int, draw: random.Random) -> Case:
 
 
 def damaged_input(workshop: Workshop, number: int, draw: random.Random) -> Case:
-    """A file that `score`, `compress` or `decompress` is to read, damaged."""
+    """A file that a run is asked about, damaged."""
     folder, name = workshop.place(number), draw.choice(list(NEW))
     fuzz_values.copy_of(workshop.runs / name, folder / "run")
-    packed = name != "table" and draw.random() < 0.5
+    packed = name not in QUESTIONS and draw.random() < 0.5
     source = workshop.runs / name / "new.nrwz" if packed else workshop.data / NEW[name]
     file = Path(shutil.copy(source, folder / source.name))
     said = fuzz_values.damage(file, draw)
-    command = "score" if name == "table" else ("decompress" if packed else "compress")
-    arguments = ["run", file.name, "-o", "out.csv"] if name == "table" else [file.name, "out", "--run", "run"]
+    command, arguments = question(name, "run", file.name, packed)
     main = f"narrows.commands.{command}:main"
     return Case(f"{command} {file.name} ({name}): {said}", main, arguments, folder, finished=folder / "run")
 

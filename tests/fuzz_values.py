@@ -76,7 +76,10 @@ def structure(keys: list[str], draw: random.Random) -> str:
 
 def damage(path: Path, draw: random.Random) -> str:
     """Damage a file, knowing what kind of file it is; says what was done."""
-    special = {".json": _json, ".yaml": _yaml, ".ckpt": _checkpoint, ".csv": _text, ".npy": _header, ".npz": _raw}
+    special = {
+        **{".json": _json, ".jsonl": _lines, ".yaml": _yaml, ".ckpt": _checkpoint, ".csv": _text},
+        **{".npy": _header, ".npz": _raw},
+    }
     change = special.get(path.suffix, _raw) if draw.random() < 0.75 else _raw
     return change(path, draw)
 
@@ -186,6 +189,17 @@ def _text(path: Path, draw: random.Random) -> str:
     lines = {"no rows": lines[:1], "twice": [*lines[: row + 1], *lines]}.get(kind, lines)
     path.write_text("\n".join(lines) + "\n")
     return f"{kind} {cells[cell][:20]!r} in line {row + 1}"
+
+
+def _lines(path: Path, draw: random.Random) -> str:
+    """One object of a file with an object a line."""
+    lines = path.read_text().splitlines()
+    row = draw.randrange(len(lines))
+    values = json.loads(lines[row])
+    said = _change(values, draw, JSON_VALUES)
+    lines[row] = json.dumps(values)
+    path.write_text("\n".join(lines) + "\n")
+    return f"line {row + 1}: {said}"
 
 
 def _header(path: Path, draw: random.Random) -> str:

@@ -17,14 +17,13 @@ def faults(root: Path, count: int, seed: int, everything: bool) -> list[str]:
     return [str(case) for case in ended if isinstance(case, Found)]
 
 
-def test_a_hundred_mistakes_are_one_sentence_each(tmp_path: Path) -> None:
-    found = faults(tmp_path, 100, seed=0, everything=False)
-    assert not found, "\n\n".join(found)
-
-
-@pytest.mark.slow
-def test_two_thousand_mistakes_are_one_sentence_each(tmp_path: Path) -> None:
-    found = faults(tmp_path, 2000, seed=1, everything=True)
+@pytest.mark.parametrize(
+    ("count", "seed", "everything"),
+    [(30, 0, False), pytest.param(2000, 1, True, marks=pytest.mark.slow)],
+    ids=["thirty", "two thousand"],
+)
+def test_mistakes_are_one_sentence_each(count: int, seed: int, everything: bool, tmp_path: Path) -> None:
+    found = faults(tmp_path, count, seed, everything)
     assert not found, "\n\n".join(found)
 
 
