@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from instances import (
     BOTTLENECKS,
     CORRUPTIONS,
+    COUNTS,
     DECODER,
     ENCODER,
     IMAGE,
@@ -101,6 +103,23 @@ def test_log1p_is_finite_and_odd_below_zero_and_has_the_slope_of_counts_at_zero(
     torch.testing.assert_close(seen, x.sign() * x.abs().log1p())
     (slope,) = torch.autograd.grad(seen.sum(), x)
     torch.testing.assert_close(slope, 1 / (1 + x.abs()))
+
+
+def test_normalised_log1p_sees_rows_of_any_library_size_alike_and_those_of_the_usual_one_as_they_are() -> None:
+    spec = replace(COUNTS, totals=(math.log(8.0), 0.5))
+    plain, normalised = INPUTS["log1p"](spec), INPUTS["log1p"](spec, normalise=True)
+    x = torch.tensor([[5.0, 0.0, 1.0, 2.0, 0.0, 0.0]]).double()
+    for size in (0.25, 1.0, 1000.0):
+        torch.testing.assert_close(normalised(Batch(size * x)), plain(Batch(x)))
+    nothing = normalised(Batch(torch.zeros(1, 6)))
+    assert torch.equal(nothing, torch.zeros(1, 6))
+    # What is unseen has no say in the library size.
+    seen = torch.tensor([[True, True, True, True, True, False]])
+    hidden = normalised(Batch(x + torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.0, 9.0]]), observed=seen))
+    torch.testing.assert_close(hidden[:, :5], plain(Batch(x))[:, :5])
+    for other in (TABLE, replace(spec, totals=None)):
+        with pytest.raises(UserError, match=r"input log1p has normalise, .* use input\.normalise=false"):
+            INPUTS["log1p"](other, normalise=True)
 
 
 @pytest.mark.parametrize("name", ["log1p", "l1_normalise", "l2_normalise"])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from narrows.errors import require
 from narrows.inputs.base import Input, require_numbers
 from narrows.layers.blocks import probability
-from narrows.types import Batch, DataSpec, within
+from narrows.types import COUNTED, Batch, DataSpec, row_sums, within
+
+LEAST = 1e-6
+"""The library size by which an example without counts is divided."""
 
 
 class _Scaled(Input):
@@ -44,24 +49,43 @@ class Log1p(_Scaled):
     an encoder.
 
     As of the encoders of "Deep generative modeling for single-cell transcriptomics" (Lopez et al., 2018,
-    https://doi.org/10.1038/s41592-018-0229-2).
+    https://doi.org/10.1038/s41592-018-0229-2). With `normalise` it is `log(1 + m x / n)`, with n the example's library
+    size, the sum of its seen values, and m the geometric mean of the training rows' (`exp(spec.totals[0])`): cells
+    that differ in their library size alone look alike, as to PCA of log-normalised counts.
 
     Args:
         dropout: probability of a value to be dropped in training, where the others grow by `1 / (1 - dropout)`.
+        normalise: whether examples are first brought to one library size; one without counts stays 0.
 
     Raises:
-        UserError: data of tokens, or a `dropout` outside [0, 1).
+        UserError: data of tokens, a `dropout` outside [0, 1), or `normalise` on data that are no counts.
 
     Example:
-        >>> spec = DataSpec((2,), "counts", 10, value_range=(0.0, float("inf")))
+        >>> spec = DataSpec((2,), "counts", 10, value_range=(0.0, float("inf")), totals=(0.0, 0.1))
         >>> Log1p(spec)(Batch(torch.tensor([[0.0, 9.0]])))
         tensor([[0.0000, 2.3026]])
+        >>> Log1p(spec, normalise=True)(Batch(torch.tensor([[0.0, 9.0]])))
+        tensor([[0.0000, 0.6931]])
     """
 
     name = "log1p"
 
+    def __init__(self, spec: DataSpec, *, dropout: float = 0.0, normalise: bool = False) -> None:
+        super().__init__(spec, dropout=dropout)
+        counted = spec.kind in COUNTED and spec.totals is not None
+        require(
+            counted or not normalise,
+            f"input log1p has normalise, which is of counts and their library sizes, but these data are of kind "
+            f"{spec.kind}; use input.normalise=false",
+        )
+        self.usual = math.exp(spec.totals[0]) if normalise and spec.totals is not None else None
+
     def scaled(self, batch: Batch) -> Tensor:
         x = batch.x
+        if self.usual is not None:
+            seen = x if batch.unseen is None else x.masked_fill(batch.unseen, 0.0)
+            total = row_sums(seen.clamp_min(0.0)).clamp_min(LEAST)
+            x = self.usual * x / total.reshape(-1, *[1] * (x.ndim - 1))
         # Each side by its own values: a branch that is not taken must have a finite gradient too.
         return torch.where(x < 0, -torch.log1p(-x.clamp_max(0)), torch.log1p(x.clamp_min(0)))
 
