@@ -16,7 +16,9 @@ from narrows.decoders.gru import AutoregressiveGRUDecoder, GRUDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
+from narrows.decoders.tcn import AutoregressiveTCNDecoder, TCNDecoder
 from narrows.decoders.topics import EmbeddedTopicDecoder, TopicDecoder
+from narrows.decoders.transformer import AutoregressiveTransformerDecoder, TransformerDecoder
 from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
@@ -24,7 +26,9 @@ from narrows.encoders.gru import GRUEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
+from narrows.encoders.tcn import TCNEncoder
 from narrows.encoders.torchvision import TorchvisionEncoder
+from narrows.encoders.transformer import TransformerEncoder
 from narrows.encoders.unet import UNetEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.types import DataSpec, Shape
@@ -67,6 +71,17 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "lstm": (partial(LSTMEncoder, hidden=6), SERIES),
     "lstm_deep": (partial(LSTMEncoder, hidden=4, layers=2, bidirectional=True, dropout=0.3), SERIES),
     "gru": (partial(GRUEncoder, hidden=4, layers=2, bidirectional=True), SERIES),
+    "gru_frames": (partial(GRUEncoder, hidden=4, bidirectional=True, most_steps=5), SERIES),
+    "tcn": (partial(TCNEncoder, channels=[6, 4], dropout=0.2), SERIES),
+    "tcn_causal": (
+        partial(TCNEncoder, channels=[8], kernel_size=5, causal=True, time_features=0, pool="last", checkpointing=True),
+        SERIES,
+    ),
+    "transformer": (partial(TransformerEncoder, **SMALL, dropout=0.2), SERIES),
+    "transformer_mean": (
+        partial(TransformerEncoder, width=4, heads=1, depth=2, pool="mean", checkpointing=True),
+        SHORT,
+    ),
     "unet": (partial(UNetEncoder, channels=[6, 8]), IMAGE),
     "unet_attention": (partial(UNetEncoder, channels=[8, 8], attention=True, flatten=False), SERIES),
     "unet_batch": (partial(UNetEncoder, channels=[6, 4], norm="batch", activation="relu", attention=True), IMAGE),
@@ -129,11 +144,35 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     ),
     "lstm_ar_words": (partial(AutoregressiveLSTMDecoder, hidden=6, embedding=3), (5,), OF_TOKENS, SENTENCES),
     "gru": (partial(GRUDecoder, hidden=6), (5,), (4, 6), {}),
+    "gru_frames": (partial(GRUDecoder, hidden=6, most_steps=4, reverse=True), (5,), (4, 11), {}),
     "gru_ar": (partial(AutoregressiveGRUDecoder, hidden=6, latent_every_step=False), (5,), (4, 6), AR),
     "gru_ar_text": (
         partial(AutoregressiveGRUDecoder, hidden=4, layers=2, embedding=3, input_dropout=0.3, reverse=True),
         (2, 3),
         OF_TOKENS,
         RUNNING_TEXT,
+    ),
+    "tcn": (partial(TCNDecoder, channels=[6, 4], dropout=0.2, time_features=4), (5,), (4, 6), {}),
+    "tcn_causal": (partial(TCNDecoder, channels=[6], causal=True, checkpointing=True), (2, 3), SHORT, {}),
+    "tcn_ar": (partial(AutoregressiveTCNDecoder, channels=[6, 4]), (5,), (4, 6), AR),
+    "tcn_ar_words": (
+        partial(AutoregressiveTCNDecoder, channels=[8, 8], embedding=3, dropout=0.2, checkpointing=True),
+        (2, 3),
+        OF_TOKENS,
+        SENTENCES,
+    ),
+    "transformer": (partial(TransformerDecoder, **SMALL, dropout=0.2), (5,), (4, 6), {}),
+    "transformer_deep": (
+        partial(TransformerDecoder, width=4, heads=1, depth=2, checkpointing=True),
+        (2, 3),
+        SHORT,
+        {},
+    ),
+    "transformer_ar": (partial(AutoregressiveTransformerDecoder, **SMALL, latent_every_step=False), (5,), (4, 6), AR),
+    "transformer_ar_words": (
+        partial(AutoregressiveTransformerDecoder, width=8, heads=2, depth=2, dropout=0.2, checkpointing=True),
+        (2, 3),
+        OF_TOKENS,
+        SENTENCES,
     ),
 }

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
-from narrows.decoders.recurrent import time_encoding
 from narrows.encoders.lstm import LSTMEncoder
+from narrows.layers.clock import time_encoding
+from narrows.layers.recurrence import frame_of, from_frames, to_frames
 from narrows.types import DataSpec
 
 SHAPE = (2, 7)
@@ -135,3 +136,17 @@ def test_the_clock_lets_an_lstm_fit_what_it_cannot_without() -> None:
             optimizer.step()
         errors[features] = loss.item()
     assert errors[8] < 0.5 * errors[0]
+
+
+def test_frames_are_consecutive_steps_and_go_back() -> None:
+    x = torch.arange(2 * 3 * 11.0).reshape(2, 3, 11)
+    frames = to_frames(x, 4)
+    assert frames.shape == (2, 12, 3)
+    assert torch.equal(frames[:, :4, 1], x[:, 0, 4:8])
+    assert torch.equal(frames[:, 8:, 2], torch.nn.functional.pad(x[:, 2, 8:], (0, 1)))
+    assert torch.equal(from_frames(frames, 4, 11), x)
+    assert [frame_of(steps, 16, "it") for steps in (1, 16, 17, 140)] == [1, 1, 2, 9]
+    encoder = LSTMEncoder((3, 11), hidden=5, most_steps=3)
+    plain = LSTMEncoder((12, 3), hidden=5)
+    plain.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(encoder(x), plain(frames))

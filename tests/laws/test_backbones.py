@@ -138,10 +138,12 @@ def _moved(
 # One of each kind of layer, because tracing takes a second each.
 TRACED = [
     *[("encoder", name) for name in ("mlp_batch", "conv_pool", "resnet", "lstm_deep", "vit", "unet_attention")],
-    *[
-        ("decoder", name)
-        for name in ("mlp", "conv_batch", "conv_map", "lstm", "lstm_ar", "lstm_ar_words", "vit", "unet")
-    ],
+    *[("decoder", name) for name in ("mlp", "conv_batch", "conv_map", "lstm", "lstm_ar", "vit", "unet")],
+]
+# These take three to ten seconds each.
+TRACED_SLOWLY = [
+    ("encoder", "tcn_causal"),
+    *[("decoder", name) for name in ("lstm_ar_words", "tcn_ar", "transformer_ar")],
 ]
 
 
@@ -151,6 +153,17 @@ TRACED = [
 @over(TRACED)
 @pytest.mark.parametrize("batch", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_compiled_equals_eager(side: str, name: str, batch: int) -> None:
+    require_compiled_equals_eager(side, name, batch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@over(TRACED_SLOWLY)
+def test_compiled_sequences_equal_eager(side: str, name: str) -> None:
+    require_compiled_equals_eager(side, name, 4)
+
+
+def require_compiled_equals_eager(side: str, name: str, batch: int) -> None:
     module, inputs = build(side, name, batch)
     if "deep" in name:
         module.eval()  # Its dropout draws in another order.
@@ -177,7 +190,8 @@ def test_the_state_survives_a_file(side: str, name: str, tmp_path: Path) -> None
     torch.testing.assert_close(other.eval()(*inputs), module.eval()(*inputs), rtol=0, atol=0)
 
 
-LISTS = [case for case in CASES if not case[1].startswith(("lstm", "gru", "vit", "torchvision", "topics", "embedded"))]
+UNLISTED = ("lstm", "gru", "vit", "transformer", "torchvision", "topics", "embedded")
+LISTS = [case for case in CASES if not case[1].startswith(UNLISTED)]
 
 
 @over(LISTS)
@@ -185,6 +199,6 @@ def test_arguments_are_copied(side: str, name: str) -> None:
     builder, *shapes = ENCODERS[name] if side == "encoder" else DECODERS[name][:3]
     option = "widths" if "widths" in builder.keywords else "channels"
     before = list(builder.keywords[option])
-    module = builder(*shapes)
+    module = builder(*shapes, **(DECODERS[name][3] if side == "decoder" else {}))
     assert builder.keywords[option] == before
     assert getattr(module, option, None) is not builder.keywords[option]

@@ -42,9 +42,12 @@ def test_a_continued_run_has_the_weights_of_the_uninterrupted_one(tmp_path: Path
         assert torch.equal(whole, found), f"stopped after {number} batches"
 
 
-@pytest.mark.parametrize("batches", [3, 5, 8, 17, 20])
-def test_halves_that_learn_in_turn_go_on_where_they_were(batches: int, tmp_path: Path) -> None:
-    whole, continued = (module(seed=11, alternate=[2, 1]) for _ in range(2))
+@pytest.mark.parametrize(
+    ("batches", "told"),
+    [*((n, {}) for n in (3, 8, 20)), *((n, {"alternate_in": "steps", "alternate_until": 0.6}) for n in (4, 13, 17))],
+)
+def test_halves_that_learn_in_turn_go_on_where_they_were(batches: int, told: dict[str, Any], tmp_path: Path) -> None:
+    whole, continued = (module(seed=11, alternate=[2, 1], **told) for _ in range(2))
     last = tmp_path / "last.ckpt"
     fit(whole, max_epochs=5, callbacks=[SaveAt(batches, last)])
     fit(continued, checkpoint=last, max_epochs=5)

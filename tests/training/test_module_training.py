@@ -155,20 +155,25 @@ tied_decoder = partial(MLPDecoder, widths=[], tied=True)
 # ── halves in turn ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def two_optimisers(epochs: int, x: torch.Tensor, turns: tuple[int, int]) -> torch.Tensor:
-    """Alternating training, written out with an optimiser for each half; batches of ten."""
+def two_optimisers(epochs: int, x: torch.Tensor, turns: tuple[int, int], unit: str) -> torch.Tensor:
+    """Alternating training, written out with an optimiser for each half; batches of ten. Turns of steps end with the
+    twelfth."""
     net = noisy().train()
     halves = [[*net.encoder.parameters(), *net.bottleneck.parameters()], [*net.decoder.parameters()]]
     optimizers = [torch.optim.Adam(half, lr=1e-2, weight_decay=0.1) for half in halves]
     for epoch in range(epochs):
-        learning = 0 if epoch % sum(turns) < turns[0] else 1
-        net.encoder.train(learning == 0)  # which drops hidden values
         for batch, rows in enumerate(torch.randperm(len(x), generator=generator(0, "order", epoch)).split(10)):
-            seed_default(5, "step", epoch * -(-len(x) // 10) + batch, 0)
+            step = epoch * -(-len(x) // 10) + batch
+            number = epoch if unit == "epochs" else step
+            learning = [0 if number % sum(turns) < turns[0] else 1]
+            learning = [0, 1] if unit == "steps" and step >= 12 else learning
+            net.encoder.train(0 in learning)  # which drops hidden values
+            seed_default(5, "step", step, 0)
             out = net(Batch(x[rows]))
             net.zero_grad()
             (-out.p_x.log_prob(x[rows])).sum(1).mean().backward()
-            optimizers[learning].step()
+            for half in learning:
+                optimizers[half].step()
     return torch.cat([p.detach().flatten() for p in net.parameters()])
 
 
@@ -176,14 +181,18 @@ def noisy() -> Autoencoder:
     return network("deterministic", "gaussian_fixed", encoder=partial(MLPEncoder, widths=[8], dropout=0.5))
 
 
-@pytest.mark.parametrize("turns", [(1, 1), (2, 1), (1, 3)])
-def test_halves_in_turn_equal_two_optimisers(turns: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("turns", "unit", "until"),
+    [((2, 1), "epochs", None), ((1, 3), "epochs", None), ((3, 1), "steps", 12), ((2, 3), "steps", 12 / 25)],
+)
+def test_halves_in_turn_equal_two_optimisers(turns: tuple[int, int], unit: str, until: float | None) -> None:
     data = datamodule(train=48)
     data.setup()
     x = torch.cat([batch.x for batch in data.ordered_loader("train")])
-    trained = module(noisy(), optimizer=partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1), seed=5, alternate=turns)
+    told = {"alternate": turns, "alternate_in": unit, "alternate_until": until}
+    trained = module(noisy(), optimizer=partial(torch.optim.Adam, lr=1e-2, weight_decay=0.1), seed=5, **told)
     fit(trained, data, max_epochs=5)
-    torch.testing.assert_close(weights(trained), two_optimisers(5, x, turns), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(weights(trained), two_optimisers(5, x, turns, unit), rtol=1e-4, atol=1e-5)
     assert all(part.training for part in trained.model.modules()) or not trained.model.training
 
 
@@ -208,6 +217,9 @@ def test_what_belongs_to_no_half_always_learns() -> None:
         ({"alternate": [3]}, r"module.alternate must be null, or for how many epochs .* \[3, 1\], not \[3\]"),
         ({"alternate": [0, 1]}, r"not \[0, 1\]"),
         ({"alternate": [1.5, 1]}, r"not \[1.5, 1\]"),
+        ({"alternate_in": "batches"}, "module.alternate_in must be epochs or steps, not 'batches'"),
+        ({"alternate_until": 0}, "module.alternate_until must be null, a step .* not 0"),
+        ({"alternate_until": 1.5}, "a share of the run up to 1.0, not 1.5"),
     ],
 )
 def test_refusals(options: dict[str, Any], sentence: str) -> None:

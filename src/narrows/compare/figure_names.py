@@ -17,6 +17,8 @@ ROWS = {
     "test/psnr": "PSNR (dB)",
     "test/variance_unexplained": "variance unexplained",
     "test/drawn/variance_unexplained": "variance unexplained at a draw of z",
+    "test/teacher_forced/mse": "teacher forced: MSE per value",
+    "test/teacher_forced/variance_unexplained": "teacher forced: variance unexplained",
     "test/ssim": "SSIM",
     "test/ms_ssim": "MS-SSIM",
     "test/nll_at_point": "-log p(x|z) at the point (nats)",
@@ -40,6 +42,7 @@ ROWS = {
     "test/memorisation": "samples: distance to training rows, of test rows 1",
     # task latent
     "test/active_units": "active units",
+    "test/latent/mutual_information": "mutual information of x and z (nats)",
     "test/l0": "L0, latents that are not zero",
     "test/dead_fraction": "dead latents, fraction",
     "test/codebook_usage": "codes used, fraction",

@@ -10,7 +10,12 @@ from .mlp import UnitLinear as UnitLinear
 from .recurrent import AutoregressiveRecurrentDecoder as AutoregressiveRecurrentDecoder
 from .recurrent import RecurrentDecoder as RecurrentDecoder
 from .resnet import ResNetDecoder as ResNetDecoder
+from .tcn import AutoregressiveTCNDecoder as AutoregressiveTCNDecoder
+from .tcn import TCNDecoder as TCNDecoder
 from .topics import EmbeddedTopicDecoder as EmbeddedTopicDecoder
 from .topics import TopicDecoder as TopicDecoder
+from .transformer import AutoregressiveTransformerDecoder as AutoregressiveTransformerDecoder
+from .transformer import Reading as Reading
+from .transformer import TransformerDecoder as TransformerDecoder
 from .unet import UNetDecoder as UNetDecoder
 from .vit import ViTDecoder as ViTDecoder

@@ -16,19 +16,10 @@ from torch.nn.functional import linear
 from narrows.decoders.autoregressive import AutoregressiveDecoder, series_of
 from narrows.errors import require
 from narrows.layers.blocks import probability
-from narrows.layers.recurrence import Cell, Recurrence, State, stacked
+from narrows.layers.clock import even, time_encoding
+from narrows.layers.recurrence import Cell, Recurrence, State, frame_of, from_frames, stacked
 from narrows.layers.stages import Decoder
 from narrows.types import DataSpec, Shape
-
-
-def time_encoding(steps: int, features: int) -> Tensor:
-    """Sines and cosines of the step, `[steps, features]`: angular frequencies in geometric progression from
-    pi / steps (half a turn over the series, so that no two steps look alike) to pi / 2 (four steps a turn)."""
-    half = features // 2
-    low, high = math.pi / steps, math.pi / 2
-    powers = torch.arange(half, dtype=torch.float64) / max(half - 1, 1)
-    angles = torch.arange(steps, dtype=torch.float64)[:, None] * (low * (high / low) ** powers)
-    return torch.cat([angles.sin(), angles.cos()], 1).to(torch.get_default_dtype())
 
 
 class RecurrentDecoder(Decoder):
@@ -46,6 +37,7 @@ class RecurrentDecoder(Decoder):
         dropout: probability between layers, in training; needs at least two layers.
         time_features: even; 0 leaves e(t) out.
         reverse: unroll from the last step to the first (the series' end was read last by the encoder).
+        most_steps: of the network, which writes a longer series in frames of several steps; None: step by step.
 
     Raises:
         UserError: a shape that is no series, or an argument out of its range.
@@ -67,27 +59,27 @@ class RecurrentDecoder(Decoder):
         dropout: float = 0.0,
         time_features: int = 8,
         reverse: bool = False,
+        most_steps: int | None = None,
     ) -> None:
         super().__init__()
         part = f"decoder {self.cell}"
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         self.reverse = reverse
         outputs, steps = series_of(self.out_shape, part)
-        right = isinstance(time_features, int) and time_features >= 0 and time_features % 2 == 0
-        require(right, f"{part} needs time_features to be even and not negative, not {time_features}")
+        self.frame = frame_of(steps, most_steps, part)
+        self.taken = -(-steps // self.frame)
         latent = math.prod(self.in_shape)
-        network = stacked(self.cell, latent + time_features, hidden, layers, dropout, part)
-        self.recurrence = Recurrence(latent, outputs, network)
+        network = stacked(self.cell, latent + even(time_features, part), hidden, layers, dropout, part)
+        self.recurrence = Recurrence(latent, outputs * self.frame, network)
         # Not persistent: it follows from the arguments.
-        self.register_buffer("time", time_encoding(steps, time_features), persistent=False)
+        self.register_buffer("time", time_encoding(self.taken, time_features), persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         z = z.flatten(1)
-        steps = self.out_shape[1]
-        constant = z[:, None].expand(-1, steps, -1)
+        constant = z[:, None].expand(-1, self.taken, -1)
         time = self.time.to(z.dtype).expand(len(z), -1, -1)
         params, _ = self.recurrence(torch.cat([constant, time], 2), self.recurrence.state(z))
-        return params.flip(2) if self.reverse else params
+        return from_frames(params.flip(2) if self.reverse else params, self.frame, self.out_shape[1])
 
 
 class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):

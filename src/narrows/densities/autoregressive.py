@@ -83,7 +83,7 @@ class AutoregressiveCodes(Density):
         self.first = nn.Parameter(torch.zeros(width))
         self.vectors = nn.Embedding(sum(self.sizes), width)
         self.places = nn.Parameter(torch.zeros(self.length, width))
-        self.blocks = nn.ModuleList(Block(width, heads, causal=True) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, causal=True, fused=True) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.heads = nn.ModuleList(nn.Linear(width, size) for size in self.sizes)
         for table in (self.vectors.weight, self.places, self.first):

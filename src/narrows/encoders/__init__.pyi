@@ -4,6 +4,8 @@ from .lstm import LSTMEncoder as LSTMEncoder
 from .mlp import MLPEncoder as MLPEncoder
 from .recurrent import RecurrentEncoder as RecurrentEncoder
 from .resnet import ResNetEncoder as ResNetEncoder
+from .tcn import TCNEncoder as TCNEncoder
 from .torchvision import TorchvisionEncoder as TorchvisionEncoder
+from .transformer import TransformerEncoder as TransformerEncoder
 from .unet import UNetEncoder as UNetEncoder
 from .vit import ViTEncoder as ViTEncoder

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from narrows.errors import require
-from narrows.layers.recurrence import Cell, stacked
+from narrows.layers.recurrence import Cell, frame_of, stacked, to_frames
 from narrows.layers.stages import Encoder
-from narrows.types import Shape
+from narrows.types import Shape, within
 
 
 class RecurrentEncoder(Encoder):
@@ -26,6 +26,8 @@ class RecurrentEncoder(Encoder):
         layers: networks one on the other.
         bidirectional: whether a second network reads backwards.
         dropout: probability between layers, in training; needs at least two layers.
+        most_steps: of the network, which reads a longer series in frames of several steps; None: step by step. Over
+            a hundred steps and more it forgets how a series began, and training is slow.
 
     Raises:
         UserError: a shape that is no series, or an argument out of its range.
@@ -42,21 +44,29 @@ class RecurrentEncoder(Encoder):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        most_steps: int | None = None,
     ) -> None:
         super().__init__()
         part = f"encoder {self.cell}"
         self.in_shape = tuple(in_shape)
         require_series(self.in_shape, part)
-        network = stacked(self.cell, self.in_shape[0], hidden, layers, dropout, part, bidirectional=bidirectional)
+        self.frame = frame_of(self.in_shape[1], most_steps, part)
+        inputs = self.in_shape[0] * self.frame
+        network = stacked(self.cell, inputs, hidden, layers, dropout, part, bidirectional=bidirectional)
         self.add_module(self.cell, network)
         self.directions = 2 if bidirectional else 1
         self.out_shape = (hidden * self.directions,)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
-        steps: Tensor | PackedSequence = x.transpose(1, 2)
+        if length is not None and self.frame > 1:
+            # The last frame may hold some of the padding.
+            x = x.masked_fill(~within(length, x), 0)
+        frames = to_frames(x, self.frame).transpose(1, 2)
+        steps: Tensor | PackedSequence = frames
         if length is not None:
             # Lengths must be on the CPU: on a GPU this waits for it.
-            steps = pack_padded_sequence(x.transpose(1, 2), length.cpu(), batch_first=True, enforce_sorted=False)
+            taken = (length.cpu() + self.frame - 1) // self.frame
+            steps = pack_padded_sequence(frames, taken, batch_first=True, enforce_sorted=False)
         # Not the outputs' last step: there the backward direction has seen a single step.
         _, last = getattr(self, self.cell)(steps)
         hidden: Tensor = last[0] if isinstance(last, tuple) else last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from narrows.errors import require
 from narrows.layers.blocks import choose, counts, map_norm, probability
+from narrows.layers.recomputing import recomputed
 from narrows.types import Shape
 
 EXPANSION = 4
@@ -35,15 +37,16 @@ class SelfAttention(nn.Module):
     """softmax(Q K^T / sqrt(d)) V over `heads` parts of the width, `[B, N, D] -> [B, N, D]`. If `causal`, token i
     reads those up to i; with a cache it is given the next token alone and reads those before it there.
 
-    Written out, because fused attention has no second derivative, which contraction needs; but where it is causal,
-    which no encoder or decoder is, and on the CPU, where its gradient is deterministic and it is five times as fast.
+    Written out, because fused attention has no second derivative, which contraction needs; but where `fused` is asked
+    for, which no encoder or decoder does, and it is causal and on the CPU, where its gradient is deterministic and it
+    is five times as fast.
 
     "Attention Is All You Need" (Vaswani et al., 2017), section 3.2, https://arxiv.org/abs/1706.03762.
     """
 
-    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False, fused: bool = False) -> None:
         super().__init__()
-        self.heads, self.causal = heads, causal
+        self.heads, self.causal, self.fused = heads, causal, fused
         self.inputs, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor, padding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
@@ -51,7 +54,7 @@ class SelfAttention(nn.Module):
         q, k, v = self.inputs(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = cache.append(k, v)
-        if self.causal and cache is None and padding is None and x.device.type == "cpu":
+        if self.fused and self.causal and cache is None and padding is None and x.device.type == "cpu":
             return self._joined(F.scaled_dot_product_attention(q, k, v, is_causal=True))
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
         # The smallest number and not -inf: a row of padding alone must stay finite.
@@ -76,10 +79,10 @@ class Block(nn.Module):
     the norms' place.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = False) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0, causal: bool = False, fused: bool = False) -> None:
         super().__init__()
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads, causal)
+        self.attention = SelfAttention(width, heads, causal, fused)
         self.mlp = nn.Sequential(nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width))
         self.dropout = nn.Dropout(dropout)
 
@@ -92,23 +95,50 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`depth` blocks and a last norm, `[B, N, width] -> [B, N, width]`; linear weights start as Glorot's.
 
+    Args:
+        width: of a token.
+        depth: blocks.
+        heads: of each attention.
+        dropout: probability of a value of a block's two branches to be dropped in training.
+        part: in messages.
+        causal: whether token i reads only those up to i.
+        checkpointing: whether backward computes each block again, so that memory holds the activations of one.
+
     Raises:
         UserError: an argument out of its range, or a width that the heads do not share evenly.
     """
 
-    def __init__(self, width: int, depth: int, heads: int, dropout: float, part: str) -> None:
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        part: str,
+        *,
+        causal: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         for option, value in {"width": width, "depth": depth, "heads": heads}.items():
             counts([value], option, part)
         probability(dropout, "dropout", part)
         require(width % heads == 0, f"{part} has a width of {width}, which {heads} heads do not share evenly")
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
+        self.checkpointing = checkpointing
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, causal) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.apply(glorot)
 
-    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, padding)
+    def caches(self) -> list[Cache]:
+        """The caches of a sequence that begins, for `forward` to be given token by token."""
+        return [Cache() for _ in self.blocks]
+
+    def forward(self, x: Tensor, padding: Tensor | None = None, caches: Sequence[Cache] | None = None) -> Tensor:
+        for i, block in enumerate(self.blocks):
+            if caches is not None:
+                x = block(x, padding, caches[i])
+            else:
+                x = recomputed(block, x, padding) if self.checkpointing else block(x, padding)
         normed: Tensor = self.norm(x)
         return normed
 
@@ -158,6 +188,29 @@ class Positions(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return tokens + self.values
+
+
+class Steps(nn.Module):
+    """Adds to each token of a sequence of any length the sines and cosines of its step, `[B, N, width]`.
+
+    Raises:
+        UserError: a width that sines and cosines do not share evenly.
+    """
+
+    values: Tensor
+
+    def __init__(self, usual: int, width: int, part: str) -> None:
+        super().__init__()
+        require(width % 2 == 0, f"{part} has a width of {width}; sines and cosines of the step need an even one")
+        self.register_buffer("values", sines_and_cosines((usual,), width), persistent=False)
+
+    def forward(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """`start` is the step of the first token."""
+        end = start + tokens.shape[1]
+        values = self.values
+        if end > len(values):
+            values = sines_and_cosines((end,), values.shape[1]).to(values)
+        return tokens + values[start:end]
 
 
 def sines_and_cosines(grid: Shape, width: int) -> Tensor:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
 
 from narrows.errors import require
 from narrows.layers.blocks import counts, probability
@@ -23,9 +23,7 @@ def stacked(
     """`[B, T, inputs] -> [B, T, hidden * directions]`.
 
     Args:
-        cell: "Long Short-Term Memory" (Hochreiter and Schmidhuber, 1997), or the gated recurrent unit of "Learning
-            Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation" (Cho et al., 2014,
-            https://arxiv.org/abs/1406.1078).
+        cell: `lstm` or `gru`.
         inputs: values read at a step.
         hidden: size of the state.
         layers: one on the other.
@@ -44,6 +42,36 @@ def stacked(
         f"{part} has dropout {dropout} between layers, but only one layer; use layers of at least 2 or dropout 0",
     )
     return CELLS[cell](inputs, hidden, layers, batch_first=True, dropout=dropout, bidirectional=bidirectional)
+
+
+def frame_of(steps: int, most_steps: int | None, part: str) -> int:
+    """How many steps of a series the network takes at once, so that it takes at most `most_steps` (None: as many as
+    there are).
+
+    Raises:
+        UserError: `most_steps` below 1.
+    """
+    if most_steps is None:
+        return 1
+    counts([most_steps], "most_steps", part)
+    return -(-steps // most_steps)
+
+
+def to_frames(x: Tensor, frame: int) -> Tensor:
+    """`[B, C, T] -> [B, C * frame, ceil(T / frame)]`, with zeros behind the last step."""
+    if frame == 1:
+        return x
+    padded = F.pad(x, (0, -x.shape[2] % frame))
+    frames: Tensor = padded.unflatten(2, (-1, frame)).transpose(2, 3).flatten(1, 2)
+    return frames
+
+
+def from_frames(x: Tensor, frame: int, steps: int) -> Tensor:
+    """`[B, C * frame, ceil(T / frame)] -> [B, C, T]`, where T is `steps`."""
+    if frame == 1:
+        return x
+    series: Tensor = x.unflatten(1, (-1, frame)).transpose(2, 3).flatten(2)
+    return series[..., :steps]
 
 
 class Recurrence(nn.Module):
@@ -77,5 +105,5 @@ class Recurrence(nn.Module):
         """`[B, T, inputs] -> [B, n, T]`, and the state after the last step."""
         hidden, last = self.network(steps, state if self.parts > 1 else state[0])
         if self.training and self.dropout > 0:
-            hidden = functional.dropout(hidden, self.dropout)
+            hidden = F.dropout(hidden, self.dropout)
         return self.readout(hidden).transpose(1, 2), last if self.parts > 1 else (last,)

@@ -10,16 +10,32 @@ import torch
 from torch import Tensor
 
 from narrows.errors import require
-from narrows.evaluation import per_example
+from narrows.evaluation import evaluating, per_example
 from narrows.losses.discrepancy import squared_mmd
 from narrows.losses.divergence import posterior_kl
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures import chosen_rows
+from narrows.tasks.measures.mutual_information import is_comparable, mutual_information
 from narrows.types import Batch, Latent, QuantizedLatent, SparseLatent, VariationalLatent
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Scales of the inverse multiquadratic kernels that are summed (Tolstikhin et al., 2018)."""
+MOST_COMPARED = 2**28
+"""Most values of latents compared for the mutual information: a second or two."""
+USELESS = 0.02
+"""Nats of mutual information below which a latent says nothing of its example."""
+FEW = 100
+"""Rows below which an estimate of little information is noise."""
+REMEDIES = (
+    "likelihood=gaussian_optimal or a smaller likelihood.sigma (of numbers), a warm-up of the KL "
+    "(+schedule@loss.kl.weight=linear loss.kl.weight.steps=0.5; schedule@loss.kl.weight=cyclical starts it anew), "
+    "free bits (loss.kl.free_bits=0.1), a latent on the sphere, whose KL is fixed (bottleneck=hyperspherical)"
+)
+REMEDIES_OF_A_STRONG_DECODER = (
+    "steps of the encoder alone (module.alternate=[10,1] module.alternate_in=steps module.alternate_until=0.3), a "
+    "decoder that is told less of the past (decoder.input_dropout=0.4)"
+)
 MAX_VALUES = 2**24
 """Most differences between two samples held in memory at once (64 MB)."""
 
@@ -84,11 +100,14 @@ class LatentFigures(Task):
     Every model: `test/l0`, non-zero entries per example, and `test/l0_fraction`, the same over all entries.
     Variational: `test/latent/kl`, KL(q(z|x) || p(z)) in nats, summed over the latent, mean over examples, and
     `test/active_units`, the entries u with `Var_x(E_q[u]) > threshold` (`Var_x` of the noise-free u where E_q[u] has
-    no closed form). Sparse: `test/dead_fraction`, latents
-    (entries of axis 1) that are zero at every position of every example. Quantised, over all positions of the
-    whole split and on average over the codebooks: `test/codebook_usage`, the fraction of the codes that occur, and
-    `test/perplexity`, the exponential of the entropy of their frequencies; where the codebooks have names (the
-    levels of `vq_vae_2`), also of each (`test/perplexity/top`).
+    no closed form). Where posteriors are Gaussian or on the sphere, `test/latent/mutual_information`: how many nats a
+    draw of z says of which row it is of (`measures.mutual_information`, at most the logarithm of the number of rows),
+    the part of the KL that is of use. A latent without an active unit, or that says nothing, has collapsed, which is a
+    loud warning with remedies. Sparse: `test/dead_fraction`, latents (entries of axis 1) that are zero at every
+    position of every example. Quantised, over all positions of the whole split and on average over the codebooks:
+    `test/codebook_usage`, the fraction of the codes that occur, and `test/perplexity`, the exponential of the entropy
+    of their frequencies; where the codebooks have names (the levels of `vq_vae_2`), also of each
+    (`test/perplexity/top`).
 
     Where `mmd_rows` asks for it, `test/latent/mmd`: the squared maximum mean discrepancy between the latents z and
     draws of the model's own prior (N(0, I) where it has none), by inverse multiquadratic kernels. It is unbiased: 0
@@ -100,20 +119,23 @@ class LatentFigures(Task):
     Args:
         threshold: variance above which a unit counts as active.
         mmd_rows: rows of the test split whose discrepancy from the prior is measured; 0 for none.
+        information_rows: rows of the test split of which the mutual information is estimated; 0 for none.
 
     Raises:
-        UserError: `threshold` below 0, or `mmd_rows` below 0 or 1.
+        UserError: `threshold` below 0, or `mmd_rows` or `information_rows` below 0 or 1.
     """
 
     name = "latent"
     part_of_every_run = True
     figures = declared(("l0", "l0_fraction"))
 
-    def __init__(self, *, threshold: float = 0.01, mmd_rows: int = 0) -> None:
+    def __init__(self, *, threshold: float = 0.01, mmd_rows: int = 0, information_rows: int = 1000) -> None:
         require(threshold >= 0, f"task latent: threshold must be at least 0, not {threshold}")
         right = mmd_rows == 0 or mmd_rows >= 2
         require(right, f"task latent: mmd_rows must be at least 2, or 0 for no discrepancy, not {mmd_rows}")
-        self.threshold, self.mmd_rows = threshold, mmd_rows
+        right = information_rows == 0 or information_rows >= 2
+        require(right, f"task latent: information_rows must be at least 2, or 0 for none, not {information_rows}")
+        self.threshold, self.mmd_rows, self.information_rows = threshold, mmd_rows, information_rows
 
     def run(self, context: TaskContext) -> FigureTable:
         sums = _Sums()
@@ -122,15 +144,29 @@ class LatentFigures(Task):
         require(sums.examples > 0, "task latent: the test split is empty")
         found = FigureTable()
         sums.fill(found, self.threshold)
-        if sums.collapsed(self.threshold):
-            kl = sums.divergence / sums.examples if sums.divergence is not None else 0.0
-            context.warn(
-                f"THE LATENT HAS COLLAPSED: KL {kl:.3g} nats, no active unit, so that z says nothing of x; remedies: "
-                "likelihood=gaussian_optimal or a smaller likelihood.sigma, a warm-up of the KL "
-                "(+schedule@loss.kl.weight=linear loss.kl.weight.steps=0.5), free bits (loss.kl.free_bits=0.1)"
-            )
         found.add(self._discrepancy(context), condition=self.name)
+        information = self._information(context)
+        if information is not None:
+            found.add({"mutual_information": information}, condition=self.name)
+        if sums.divergence is not None:
+            told = information if sums.examples >= FEW else None
+            warn_of_collapse(context, sums.divergence / sums.examples, told, sums.collapsed(self.threshold))
         return found
+
+    def _information(self, context: TaskContext) -> float | None:
+        """The mutual information of x and z; None where it is not asked for, or posteriors cannot be compared."""
+        if self.information_rows == 0 or not context.model.variational:
+            return None
+        most = min(self.information_rows, max(2, math.isqrt(MOST_COMPARED // math.prod(context.model.latent_shape))))
+        latents = []
+        # Draws of its own, so that it changes no other figure.
+        with evaluating(context.model, context.seed, "information"):
+            for batch in chosen_rows.sampled(context, "test", most, "information rows"):
+                latent = context.model.encode(batch)
+                if not isinstance(latent, VariationalLatent) or not is_comparable(latent):
+                    return None
+                latents.append(latent)
+        return mutual_information(latents)
 
     def _discrepancy(self, context: TaskContext) -> dict[str, float]:
         """The mean discrepancy of parts of the rows small enough to compare in pairs, weighted by their sizes."""
@@ -148,6 +184,23 @@ class LatentFigures(Task):
                 found.append(float(squared_mmd(z, drawn, "imq", SCALES)))
                 counts.append(len(z))
         return {"mmd": fmean(found, counts)}
+
+
+def warn_of_collapse(context: TaskContext, kl: float, information: float | None, inactive: bool) -> None:
+    """Say loudly, with what helps, that z says nothing of x: no unit is active, or x and z share no information,
+    however large the KL is (free bits pay for noise too)."""
+    useless = information is not None and information < USELESS
+    if not inactive and not useless:
+        return
+    found = [f"KL {kl:.3g} nats", *(["no active unit"] if inactive else [])]
+    found += [f"mutual information of x and z {information:.2g} nats"] if information is not None else []
+    decoder = context.model.decoder
+    remedies = [REMEDIES, *([REMEDIES_OF_A_STRONG_DECODER] if decoder.autoregressive else [])]
+    if not getattr(decoder, "latent_every_step", True):
+        remedies.append("z at every step (decoder.latent_every_step=true)")
+    context.warn(
+        f"THE LATENT HAS COLLAPSED: {', '.join(found)}, so that z says nothing of x; remedies: {', '.join(remedies)}"
+    )
 
 
 class _Sums:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Row = tuple[str, str]
 """Method and condition: a row of the table."""
-CORRUPTED, HIDDEN, DRAWN = "corrupted", "hidden", "drawn"
+CORRUPTED, HIDDEN, DRAWN, TEACHER_FORCED = "corrupted", "hidden", "drawn", "teacher_forced"
 SHOWN = 4
 """Number of worst reconstructed examples shown, and of best ones."""
 
@@ -50,8 +50,9 @@ class Reconstruction(Task):
     and ridge. Being worse than the mean, on the hidden values where there are any, is a loud warning.
 
     Where z is drawn, the model is also judged at one draw of it (`test/drawn/...`): the decoder of a collapsed latent
-    has been at draws alone. Where PCA with so many components leaves no error on the training split, there is also one
-    with those of 90% of the variance (`test/pca_90/...`).
+    has been at draws alone. An autoregressive decoder is also judged where it is fed the truth
+    (`test/teacher_forced/...`): what lies between is what its own errors cost. Where PCA with so many components leaves
+    no error on the training split, there is also one with those of 90% of the variance (`test/pca_90/...`).
 
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
@@ -122,10 +123,11 @@ class Reconstruction(Task):
         sums: dict[Row, ErrorSums] = {}
         closer = _Closer(context.spec, classics.span, context.model.likelihood)
         for batch in batches:
-            p_x, guess, drawn = _decoded(context.model, batch)
-            guesses = {(MODEL, ""): (guess, batch.observed)} | _guesses(context, classics, batch)
-            if self.at_draw and drawn is not None:
-                guesses[MODEL, DRAWN] = (drawn, batch.observed)
+            p_x, own = _decoded(context.model, batch)
+            if not self.at_draw:
+                own.pop(DRAWN, None)
+            guesses = {(MODEL, condition): (guess, batch.observed) for condition, guess in own.items()}
+            guesses |= _guesses(context, classics, batch)
             if self.pca_90 and classics.exact:
                 guesses[PCA_90, ""] = (classics.guess_usual(batch.x, batch.observed), batch.observed)
             for row, (found, judged) in guesses.items():
@@ -151,17 +153,19 @@ class Reconstruction(Task):
             log.info("PCA with %d components has test MSE %.6g, the model %.6g", components, pca, model)
 
 
-def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, Tensor, Tensor | None]:
-    """p(x|z) at the noise-free latent, under teacher forcing where autoregressive; its mean, free running; and that at
-    a draw of z, where z is drawn."""
+def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, dict[str, Tensor]]:
+    """p(x|z) at the noise-free latent, under teacher forcing where autoregressive; and by condition its point, free
+    running, and where there are others under teacher forcing and at a draw of z."""
     latent = model.encode(batch)
-    free = model.decode(latent.point, batch.given)
     if model.decoder.autoregressive:
-        return model.decode(latent.point, batch), model.likelihood.point(free), None
-    drawn = None
+        forced = model.decode(latent.point, batch)
+        free = model.point_at(latent.point, batch.given)
+        return forced, {"": free, TEACHER_FORCED: model.likelihood.point(forced)}
+    p_x = model.decode(latent.point, batch.given)
+    guesses = {"": model.likelihood.point(p_x)}
     if isinstance(latent, VariationalLatent) and not torch.equal(latent.z, latent.point):
-        drawn = model.likelihood.point(model.decode(latent.z, batch.given))
-    return free, model.likelihood.point(free), drawn
+        guesses[DRAWN] = model.point_at(latent.z, batch.given)
+    return p_x, guesses
 
 
 class _Closer:
@@ -211,7 +215,7 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     ends = torch.cat([order[:SHOWN], order[-SHOWN:]]) if len(order) > 2 * SHOWN else order
     rows = ends.sort()
     batch = Batch.cat(subset(context.batches("test"), rows.values))
-    _, guess, _ = _decoded(context.model, batch)
+    guess = _decoded(context.model, batch)[1][""]
     back = rows.indices.argsort()
     pairs = {"input": batch.truth[back.to(batch.x.device)].cpu(), "model": guess.cpu()[back]}
     context.show(
@@ -263,7 +267,8 @@ def _figures(sums: dict[Row, ErrorSums], components: int) -> dict[Row, dict[str,
         if (method, "") in sums:
             of = sums[method, ""]
             found[method, ""] |= of.deviations() | {"variance_unexplained": of.mse / mean}
-    if (MODEL, DRAWN) in sums:
-        found[MODEL, DRAWN]["variance_unexplained"] = sums[MODEL, DRAWN].mse / mean
+    for condition in (DRAWN, TEACHER_FORCED):
+        if (MODEL, condition) in sums:
+            found[MODEL, condition]["variance_unexplained"] = sums[MODEL, condition].mse / mean
     found["pca", ""]["components"] = float(components)
     return found

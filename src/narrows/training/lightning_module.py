@@ -24,7 +24,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
-from narrows.training.alternation import Alternation
+from narrows.training.alternation import Alternation, Unit
 from narrows.training.learning_rate import end_epoch, require_followed
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
 from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
@@ -46,10 +46,12 @@ class AutoencoderModule(L.LightningModule):
         clip_norm: largest joint gradient norm of the model's parameters, and of each critic's; None does not clip.
         accumulate: batches per optimiser step.
         compile: run the model through `torch.compile`.
-        alternate: epochs in which the encoder learns, then the decoder; see `Alternation`.
+        alternate: turns in which the encoder learns, then the decoder; see `Alternation`.
+        alternate_in: `epochs` or `steps`, of which the turns are counted.
+        alternate_until: the optimiser step, or share of the run, from which on both learn; None: never.
 
     Raises:
-        UserError: `accumulate` below 1, `clip_norm` not above 0, or an `alternate` that is refused.
+        UserError: `accumulate` below 1, `clip_norm` not above 0, or turns that are refused.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class AutoencoderModule(L.LightningModule):
         accumulate: int = 1,
         compile: bool = False,
         alternate: Sequence[int] | None = None,
+        alternate_in: Unit = "epochs",
+        alternate_until: int | float | None = None,
     ) -> None:
         super().__init__()
         require(accumulate >= 1, f"module.accumulate must be at least 1, not {accumulate}")
@@ -74,7 +78,7 @@ class AutoencoderModule(L.LightningModule):
         self.seed = seed
         self.clip_norm = clip_norm
         self.accumulate = accumulate
-        self._alternation = Alternation(model, alternate)
+        self._alternation = Alternation(model, alternate, alternate_in, alternate_until)
         self.latest: dict[str, float] = {}
         self.validated: dict[str, float] = {}
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
@@ -118,6 +122,7 @@ class AutoencoderModule(L.LightningModule):
         # A resumed run keeps the length that it began with, even if it was given more epochs since.
         self._run = self._run or self._planned_steps()
         self.objective.span(self._run)
+        self._alternation.span(self._run)
         require_followed(self.lr_schedulers(), self.trainer.limit_val_batches != 0)
 
     def _planned_steps(self) -> int | None:
@@ -134,7 +139,7 @@ class AutoencoderModule(L.LightningModule):
         step = self.global_step
         last = not self._accumulating(batch_idx)
         with nullcontext() if last else self._gradients_kept_local():
-            with self._alternation.turn(self.current_epoch):
+            with self._alternation.turn(self.current_epoch, step):
                 out = self.model(batch)
             out.step = step
             losses = self.objective(out, self.model)
@@ -197,7 +202,7 @@ class AutoencoderModule(L.LightningModule):
     def _optimise(self) -> None:
         optimizer, weight = self._optimizer, self._weight
         self._weight = 0.0
-        self._alternation.hold(self.current_epoch)
+        self._alternation.hold(self.current_epoch, self.global_step)
         if weight != 1.0:
             torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], weight)
         if self.clip_norm is not None:
