@@ -37,7 +37,8 @@ def plain_choice(group: str, choice: str) -> dict[str, Any]:
 
 def alone(group: str, choice: str, outer: Iterable[str] = (), added: Iterable[str] = ()) -> Composition:
     # Which its yamls override.
-    needed = ["+likelihood=bernoulli", "+input=identity"] if group == "datamodule" else []
+    brought = {"likelihood": "bernoulli", "input": "identity", "encoder": "mlp", "decoder": "mlp"}
+    needed = [f"+{other}={own}" for other, own in brought.items()] if group == "datamodule" else []
     return composed(None, (*outer, *needed, f"+{group}={choice}", *added))
 
 
