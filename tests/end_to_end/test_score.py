@@ -239,7 +239,7 @@ def test_a_run_of_no_table_is_refused(place: Path, capsys: Any) -> None:
     rows(5).to_csv("new.csv", index=False)
     with pytest.raises(SystemExit):
         score.main(["run", "new.csv"])
-    assert "was not trained on a table" in capsys.readouterr().err
+    assert "was trained neither on a table nor on windows of signals" in capsys.readouterr().err
 
 
 def test_the_example_of_another_separator_works_when_pasted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,17 @@ def test_data_that_cannot_be_judged() -> None:
         Anomaly(normal_labels=[0, 1]).run(context(model, data))
 
 
+def test_labels_below_0_are_labels_too() -> None:
+    data = _data()
+    for split in data.splits.values():
+        assert split.label is not None
+        split.label = 2 * split.label - 1
+    data.spec.num_classes, data.spec.trained_labels = None, [1]
+    assert Anomaly().fits(data.spec, zero_model(data)) is None
+    found = run_tasks({"a": Anomaly(classics=[])}, context(zero_model(data), data))
+    assert found["test/anomaly/pca/auroc"] > 0.95
+
+
 def test_a_normal_label_that_no_example_has_is_refused_or_said() -> None:
     data = _data()
     with pytest.raises(UserError, match="no example has the label 7: those of these data are 0 to 1"):

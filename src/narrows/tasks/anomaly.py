@@ -112,7 +112,8 @@ class Anomaly(Task):
         require(not twice, "task anomaly: the threshold comes from points.deviations or from false_alarms: set one")
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        if spec.num_classes is None and self.normal_labels is not None:
+        # Labels that were trained on are labels, also negative ones, which number no classes.
+        if spec.num_classes is None and spec.trained_labels is None and self.normal_labels is not None:
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
         return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
