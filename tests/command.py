@@ -26,7 +26,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.commands import train
+from narrows.commands import reproduce, train
 from narrows.config.composition import config_dir, register_resolvers, run_dir
 from narrows.config.hydra_versions import VERSION_BASE
 
@@ -68,6 +68,26 @@ def run_in_process(*arguments: str, cwd: Path) -> Finished:
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
     with _as_new_process(cwd, ["narrows.commands.train", *arguments]), streams[0], streams[1], COMPOSED_ONCE:
         code = call()
+    return Finished(code, out.getvalue(), err.getvalue())
+
+
+def replayed(plan: reproduce.Plan) -> int:
+    """What `narrows reproduce` trains, in this process: its exit code."""
+    adapted = [f"{key}={value}" for key, value in plan.adapted.items()]
+    allow = [f"allow={','.join(plan.allow)}"] if plan.allow else []
+    start = [f"replay={plan.file.resolve()}", f"into={plan.into}"]
+    done = run_in_process(*start, *allow, *adapted, *plan.overrides, cwd=Path.cwd())
+    sys.stderr.write(done.err)
+    return done.code
+
+
+def reproduce_in_process(*arguments: str, cwd: Path) -> Finished:
+    """`narrows reproduce ARGUMENTS` in `cwd`, and what it trains, without a new process."""
+    out, err = io.StringIO(), io.StringIO()
+    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    alone = patch.object(reproduce, "train", replayed)
+    with _as_new_process(cwd, ["narrows.commands.reproduce", *arguments]), streams[0], streams[1], alone:
+        code = call(reproduce.main)
     return Finished(code, out.getvalue(), err.getvalue())
 
 

@@ -18,7 +18,7 @@ THREADS = int(os.environ.get("NARROWS_TEST_THREADS", "1"))
 ROOT = Path(__file__).resolve().parents[1]
 
 
-LONG = ("test_documents", "test_resume_exact", "test_scheduler", "test_ddp", "test_sweep_commands")
+LONG = ("test_documents", "test_resume_exact", "test_scheduler", "test_ddp")
 """Files of few tests that take a minute; begun last, one of them would keep the other core waiting."""
 
 

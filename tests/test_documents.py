@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import os
 import re
 import shlex
@@ -16,10 +18,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command import COMMAND, manifest, run_command, run_directories, run_in_process
+from command import (
+    COMMAND,
+    Finished,
+    manifest,
+    recorded_config,
+    reproduce_in_process,
+    run_command,
+    run_directories,
+    run_in_process,
+)
+from omegaconf import OmegaConf
 from PIL import Image
 
 from narrows.config.composition import choice_files, config_dir
+from narrows.runs.file_names import SWEEP
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,21 +90,54 @@ def test_a_newcomer_s_folder_of_texts_trains_with_the_command_of_the_readme(tmp_
 
 def test_a_day_of_sweeping_comparing_and_reproducing(tmp_path: Path) -> None:
     """The section's commands, in their order, on the runs that the first ones leave."""
+    ended = []
     for line in commands(DAY, "narrows"):
         runs = [str(run) for run in run_directories(tmp_path)]
         for name, run in {"RUN_A": runs[:1], "RUN_B": runs[1:2], "RUN": runs[:1]}.items():
             line = re.sub(rf"\b{name}\b", "".join(run), line)
-        line = line.replace("bottleneck.dim=4,16 seed=0,1", "bottleneck.dim=4 seed=0,1")
+        line = line.replace("bottleneck.dim=4,16", "bottleneck.dim=4").replace("max_epochs=60", "max_epochs=3")
         _, command, *arguments = shlex.split(re.sub(r"sweep.trials=\d+", "sweep.trials=1", line))
-        small = SMALL if "-m" in arguments else ()  # what starts from these runs is as small
+        more = SMALL if "-m" in arguments else ()  # what starts from these runs is as small
         if command == "train":
-            done = run_in_process(*arguments, *small, cwd=tmp_path)
+            done = run_in_process(*arguments, *more, cwd=tmp_path)
+        elif command == "reproduce":
+            done = reproduce_in_process(*arguments, cwd=tmp_path)
         else:
             done = run_command(command, *arguments, cwd=tmp_path, timeout=300)
         assert done.code == 0, f"{line}\n{done.err}\n{done.out}"
         assert done.out.strip(), line
+        ended.append(done)
+        if len(ended) == 2:
+            check_sweep(tmp_path, ended[0])
     assert "bitwise equal" in next(tmp_path.rglob("reproduction.json")).read_text()
     assert (tmp_path / "report.html").stat().st_size > 1_000_000
+
+
+def check_sweep(folder: Path, begun: Finished) -> None:
+    """Its jobs, its table and its record, and that going on with what is complete runs nothing again."""
+    runs = run_directories(folder)
+    assert [run.name for run in runs] == ["000_seed=0", "001_seed=1"]
+    (sweep,) = {run.parent for run in runs}
+    assert sweep.parent == folder / "outputs" / "sweeps" / "vae"
+    for number, run in enumerate(runs):
+        assert manifest(run)["status"] == "completed"
+        assert manifest(run)["sweep"] == {"directory": str(sweep), "number": number, "varied": ["seed"]}
+        assert (recorded_config(run).seed, recorded_config(run).bottleneck.dim) == (number, 4)
+        assert not {"sweep", "hydra"} & set(recorded_config(run))
+    losses = [json.loads((run / "metrics.json").read_text())["val/loss"] for run in runs]
+    with open(sweep / "status.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["state"], float(row["val/loss"])) for row in rows] == [("completed", loss) for loss in losses]
+    assert OmegaConf.load(sweep / SWEEP).plan.parameters == ["seed=0,1"]
+    for command in ("compare", "tensorboard"):
+        assert f"narrows {command} {sweep.relative_to(folder)}" in begun.out
+    assert "2/2 done" in begun.err
+    # The arguments of the first time are known to the directory.
+    done = run_in_process("-m", f"sweep.dir={sweep}", "sweep.resume=true", cwd=folder)
+    assert done.code == 0, done.err
+    assert "standard deviation" in done.out
+    assert run_directories(folder) == runs
+    assert [len(manifest(run)["attempts"]) for run in runs] == [1, 1]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from command import (
     manifest,
     only_run,
     recorded_config,
+    replayed,
     run_command,
     run_directories,
     run_in_process,
@@ -114,7 +115,7 @@ def test_it_is_reproduced_evaluated_and_sampled(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproduce, "train", lambda plan: replayed(plan, tmp_path))
+    monkeypatch.setattr(reproduce, "train", replayed)
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     assert reproduce.reproduce([str(run), *TRUSTED]) == 0
     assert capsys.readouterr().out.rstrip().endswith("verdict      bitwise equal")
@@ -125,14 +126,6 @@ def test_it_is_reproduced_evaluated_and_sampled(
     drawn = np.load(run / "samples" / "samples.npy")
     assert len(drawn) == 5
     assert (drawn >= 0).all()
-
-
-def replayed(plan: reproduce.Plan, cwd: Path) -> int:
-    """Train in this process: a new one costs seconds."""
-    start = (f"replay={plan.file.resolve()}", f"into={plan.into}", f"allow={','.join(plan.allow)}")
-    done = run_in_process(*start, *(f"{key}={value}" for key, value in plan.adapted.items()), cwd=cwd)
-    assert done.code == 0, done.err
-    return done.code
 
 
 @pytest.mark.slow

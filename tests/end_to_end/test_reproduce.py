@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import NARROW, NO_TASKS, TINY, Finished, manifest, only_run, run_in_process
+from command import NARROW, NO_TASKS, TINY, Finished, manifest, only_run, replayed, run_in_process
 from count_source import is_of_series
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -76,16 +76,7 @@ def repeated(monkeypatch: pytest.MonkeyPatch, digits: Path) -> list[Plan]:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train for real, but in this process: a new one costs seconds."""
-
-    def train(plan: Plan) -> int:
-        adapted = [f"{key}={value}" for key, value in plan.adapted.items()]
-        allow = [f"allow={','.join(plan.allow)}"] if plan.allow else []
-        start = [f"replay={plan.file.resolve()}", f"into={plan.into}"]
-        done = run_in_process(*start, *allow, *adapted, *plan.overrides, cwd=Path.cwd())
-        sys.stderr.write(done.err)
-        return done.code
-
-    monkeypatch.setattr(reproduce, "train", train)
+    monkeypatch.setattr(reproduce, "train", replayed)
 
 
 def verdict(root: Path) -> dict[str, Any]:

@@ -1,46 +1,12 @@
-"""`narrows train -m` with real runs, each its own process."""
+"""`narrows train -m` with real runs, each its own process; tests/test_documents.py has a small one."""
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
-from command import NARROW, NO_TASKS, TINY, manifest, recorded_config, run_command, run_directories, run_in_process
-from omegaconf import OmegaConf
-
-from narrows.runs.file_names import SWEEP
-
-
-def test_a_sweep_and_its_resumption(tmp_path: Path) -> None:
-    command = ("-m", "bottleneck.dim=2,3", "sweep.workers.jobs=2", *TINY, *NARROW, *NO_TASKS)
-    done = run_in_process(*command, cwd=tmp_path)
-    assert done.code == 0, done.err
-    runs = run_directories(tmp_path)
-    assert [run.name for run in runs] == ["000_dim=2", "001_dim=3"]
-    (sweep,) = {run.parent for run in runs}
-    assert sweep.parent == tmp_path / "outputs" / "sweeps" / "vae"
-    for number, run in enumerate(runs):
-        assert manifest(run)["status"] == "completed"
-        assert manifest(run)["sweep"] == {"directory": str(sweep), "number": number, "varied": ["bottleneck.dim"]}
-        assert recorded_config(run).bottleneck.dim == number + 2
-        assert not {"sweep", "hydra"} & set(recorded_config(run))
-    losses = [json.loads((run / "metrics.json").read_text())["val/loss"] for run in runs]
-    with open(sweep / "status.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["state"], float(row["val/loss"])) for row in rows] == [("completed", loss) for loss in losses]
-    assert OmegaConf.load(sweep / SWEEP).plan.parameters == ["bottleneck.dim=2,3"]
-    assert f"narrows compare {sweep.relative_to(tmp_path)}" in done.out
-    assert f"narrows tensorboard {sweep.relative_to(tmp_path)}" in done.out
-    assert "2/2 done" in done.err
-
-    # The arguments of the first time are known to the directory.
-    done = run_in_process("-m", f"sweep.dir={sweep}", "sweep.resume=true", cwd=tmp_path)
-    assert done.code == 0, done.err
-    assert "standard deviation" in done.out
-    assert run_directories(tmp_path) == runs
-    assert [len(manifest(run)["attempts"]) for run in runs] == [1, 1]
+from command import NARROW, NO_TASKS, TINY, manifest, recorded_config, run_command, run_directories
 
 
 @pytest.mark.slow

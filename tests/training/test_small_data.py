@@ -11,17 +11,12 @@ from command import NARROW, NO_TASKS, composed, run_directories, run_in_process
 from omegaconf import OmegaConf
 
 from narrows.compare.run_records import read_history
-from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, LENGTHS, PCA, SAVED, VALIDATED, decided, open_keys
-from narrows.config.composition import config_dir
+from narrows.config.auto_values import BATCH, DRAWN, EPOCHS, LENGTHS, PCA, SAVED, VALIDATED, decided
 from narrows.data import Arrays, DataModule
 from narrows.training import small_data
 from narrows.training.small_data import DROPOUT, FEW, FLOOR, SPACING, length_of, networks_of
 
 ROWS = (1, 20, 33, 100, 324, 1455, 2559, 2600, 5119, 5120, 60_000)
-EXPERIMENTS = sorted(
-    path.relative_to(config_dir() / "experiment").with_suffix("").as_posix()
-    for path in (config_dir() / "experiment").rglob("*.yaml")
-)
 SMALL = ("datamodule=table", "datamodule.source.path=own.csv")
 
 
@@ -99,16 +94,6 @@ def test_perceptrons_start_linear_on_small_data(overrides: tuple[str, ...], rows
     config = composed(*SMALL, *overrides)
     done = decided(config, networks_of(config, rows))
     assert [OmegaConf.select(done, key) for key in (*NETWORKS, PCA)] == wanted
-
-
-def test_an_experiment_says_its_own_networks() -> None:
-    """What was published, or measured here, is no matter of how many rows there are."""
-    for experiment in EXPERIMENTS:
-        config = composed(f"experiment={experiment}", *(["datamodule.source.path=x"] if experiment == "tables" else []))
-        if config.datamodule.source._target_.endswith(("Counts", "Documents", "Interactions")):
-            continue  # of which no perceptron starts linear
-        open_here = set(NETWORKS).intersection(open_keys(config))
-        assert not any(config[key.split(".")[0]].widths for key in open_here), experiment
 
 
 @pytest.mark.parametrize(("rows", "size"), [(30, 32), (1279, 32), (1280, 64), (2559, 64), (2560, 128), (9000, 128)])
