@@ -248,6 +248,7 @@ RUNS |= {
         ("density_autoregressive", "residual_vq", "density.epochs=1", "density.width=8"),
     )
 }
+CLUSTERED = ("callbacks=start_at_word_clusters", "callbacks.progress.enable=false", "bottleneck.dim=4")
 RUNS |= {
     name: (f"variant={name}", COUNTS, *options)
     for name, options in (
@@ -259,7 +260,7 @@ RUNS |= {
         ("nvdm", ("encoder.widths=[8]",)),
         ("vmf_topics", ("encoder.widths=[8]",)),
         ("prodlda", ("encoder.widths=[8]",)),
-        ("etm", ("encoder.widths=[8]", "decoder.width=5", "likelihood=poisson")),
+        ("etm", ("encoder.widths=[8]", "decoder.width=5", "likelihood=poisson", *CLUSTERED)),
     )
 }
 RUNS["conditional_vae"] = ("variant=conditional_vae", "encoder=conv", "decoder=conv", *CONVOLUTIONS)
@@ -449,6 +450,7 @@ SMALL = {
     "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),
     # The training file takes seconds to read.
     "nsl_kdd": ("datamodule.source.path=${data_dir}/nsl_kdd/KDDTest-21.txt.gz", "datamodule.source.test.path=null"),
+    "topics_20ng": ("decoder.width=8",),
     "tables": ("datamodule.source.path=${data_dir}/adbench/40_vowels.npz",),
     "vamp_binarized_mnist": ("model.pseudo_inputs=10",),
     "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "density.epochs=1", "density.width=8"),

@@ -23,6 +23,7 @@ DECODERS: dict[str, Any] = {
     "product": TopicDecoder,
     "plain_product": partial(TopicDecoder, norm=False),
     "mixture": partial(EmbeddedTopicDecoder, width=4),
+    "background": partial(EmbeddedTopicDecoder, width=4, background=True),
 }
 
 
@@ -62,6 +63,20 @@ def test_embedded_topics_are_mixed_and_products_are_multiplied() -> None:
     torch.testing.assert_close(mixture(z).softmax(1), theta @ mixture.topics(), rtol=1e-6, atol=1e-8)
     experts = (theta @ product.topics().log()).softmax(1)
     torch.testing.assert_close(product(z).softmax(1), experts)
+
+
+def test_a_background_is_one_more_topic_that_no_latent_weighs_and_that_stays_as_it_is() -> None:
+    decoder, z = seen("background"), torch.randn(4, 3).double()
+    decoder.frequencies.copy_(torch.tensor([0.5, 0.1, 0.1, 0.1, 0.1, 0.1]))
+    decoder.share.data.fill_(0.7)
+    theta = torch.cat([z, torch.full((4, 1), 0.7).double()], 1).softmax(1)
+    words = theta @ torch.cat([decoder.topics(), decoder.frequencies[None]])
+    torch.testing.assert_close(decoder(z).softmax(1), words, rtol=1e-6, atol=1e-8)
+    assert {name for name, _ in decoder.named_parameters()} == {"rho.weight", "alpha.weight", "share"}
+    kept = EmbeddedTopicDecoder((3,), (6,), width=4, learn_words=False)
+    kept(torch.randn(2, 3)).sum().backward()
+    assert kept.rho.weight.grad is None
+    assert kept.alpha.weight.grad is not None
 
 
 @pytest.mark.parametrize(("dim", "concentration"), [(3, 1.0), (50, 0.02), (10, 5.0)])

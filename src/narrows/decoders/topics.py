@@ -16,6 +16,8 @@ from narrows.types import Shape, at_least_single
 
 LEAST = 1e-10
 """Added to a word's probability before its logarithm, which then has a gradient wherever float32 underflows."""
+COMMON = 2.0
+"""b at the start: with z about 0 and 50 topics, a background takes an eighth of a document's words."""
 
 
 class TopicDecoder(Decoder):
@@ -77,14 +79,23 @@ class EmbeddedTopicDecoder(Decoder):
     """A mixture of topics that lie among the words: `p = theta beta`, `beta_k = softmax(rho alpha_k)`,
     `theta = softmax(z)`; the logits are log p.
 
-    rho `[V, L]` are the embeddings of words and alpha `[K, L]` those of topics, all of them learnt.
+    rho `[V, L]` are the embeddings of words and alpha `[K, L]` those of topics. "Topic Modeling in Embedding Spaces"
+    (Dieng et al., 2020, https://arxiv.org/abs/1907.04907), section 4.
 
-    "Topic Modeling in Embedding Spaces" (Dieng et al., 2020, https://arxiv.org/abs/1907.04907), section 4.
+    With a `background` there is one more topic, which is no latent: `p = theta_0 f + sum_k theta_k beta_k`,
+    `theta = softmax(z_1, ..., z_K, b)`, with theta_0 the last of them and b learnt. Its words f are all alike until a
+    start (`narrows.training.callbacks.StartAtWordClusters`) puts them at their frequencies in the training documents,
+    where they stay: the words that all documents share need no topic of their own. "Modeling General and Specific
+    Aspects of Documents with a Probabilistic Topic Model" (Chemudugunta et al., 2006,
+    https://proceedings.neurips.cc/paper/2006/hash/ec47a5de1ebd60f559fee4afd739d59b-Abstract.html), where documents have
+    words of their own besides.
 
     Args:
         in_shape: `(K,)`.
         out_shape: `(V,)`.
         width: L.
+        background: whether there is a topic of the frequencies of words besides.
+        learn_words: whether rho is learnt; without, it stays where it starts.
 
     Raises:
         UserError: shapes that are no vectors, or a `width` below 1.
@@ -96,16 +107,35 @@ class EmbeddedTopicDecoder(Decoder):
     """
 
     writes_shares = True
+    frequencies: Tensor
 
-    def __init__(self, in_shape: Shape, out_shape: Shape, *, width: int = 300) -> None:
+    def __init__(
+        self,
+        in_shape: Shape,
+        out_shape: Shape,
+        *,
+        width: int = 300,
+        background: bool = False,
+        learn_words: bool = True,
+    ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = _vectors(in_shape, out_shape, "decoder embedded_topics")
         require(width >= 1, f"decoder embedded_topics needs width of at least 1, not {width}")
-        self.rho = nn.Linear(width, self.out_shape[0], bias=False)
+        words = self.out_shape[0]
+        self.rho = nn.Linear(width, words, bias=False)
         self.alpha = nn.Linear(width, self.in_shape[0], bias=False)
+        self.rho.requires_grad_(learn_words)
+        self.share = nn.Parameter(torch.tensor([COMMON])) if background else None
+        if background:
+            self.register_buffer("frequencies", torch.full((words,), 1 / words))
 
     def forward(self, z: Tensor) -> Tensor:
-        shares = at_least_single(z).softmax(-1) @ self._beta()
+        z = at_least_single(z)
+        if self.share is None:
+            shares = z.softmax(-1) @ self._beta()
+        else:
+            theta = torch.cat([z, self.share.expand(len(z), 1)], 1).softmax(-1)
+            shares = theta[:, :-1] @ self._beta() + theta[:, -1:] * self.frequencies
         return (at_least_single(shares) + LEAST).log()
 
     def _beta(self) -> Tensor:
