@@ -427,6 +427,14 @@ def test_a_variant_and_an_experiment_may_set_what_stands_in_train_yaml() -> None
             asked = OmegaConf.load(file)
             name = file.relative_to(config_dir() / group).with_suffix("").as_posix()
             for key in own & set(asked):
-                assert composed(f"{group}={name}")[key] == asked[key], f"{group}={name} sets {key}"
-                found += 1
+                given = asked[key]
+                values = (
+                    {f"{key}.{name}": value for name, value in given.items()}
+                    if OmegaConf.is_dict(given)
+                    else {key: given}
+                )
+                config = composed(f"{group}={name}")
+                for place, value in values.items():
+                    assert OmegaConf.select(config, place) == value, f"{group}={name} sets {place}"
+                    found += 1
     assert found >= 2

@@ -287,7 +287,8 @@ class WordDropout(Corruption):
     it is its own `input_dropout`.
 
     "Generating Sentences from a Continuous Space" (Bowman et al., 2016), https://arxiv.org/abs/1511.06349, section 3.1,
-    and "Deep Unordered Composition Rivals Syntactic Methods for Text Classification" (Iyyer et al., 2015), section 2.4.
+    and "Deep Unordered Composition Rivals Syntactic Methods for Text Classification" (Iyyer et al., 2015,
+    https://aclanthology.org/P15-1162), section 2.4.
 
     Raises:
         UserError: `p` outside (0, 1), or data that are no tokens.

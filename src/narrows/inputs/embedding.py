@@ -21,7 +21,7 @@ class Embedding(Input):
     Raises:
         UserError: data that are no tokens with a vocabulary, or `dim` below 1.
 
-    "A Neural Probabilistic Language Model" (Bengio et al., 2003).
+    "A Neural Probabilistic Language Model" (Bengio et al., 2003), https://www.jmlr.org/papers/v3/bengio03a.html.
     """
 
     takes_variable = True
