@@ -144,6 +144,8 @@ def make_data(folder: Path) -> None:
 
 # What a user may type.
 
+SEQUENTIAL = ("lstm", "gru", "tcn", "transformer")
+
 
 def bases(everything: bool, draw: random.Random) -> list[tuple[str, ...]]:
     """Compositions that together have the keys of every choice; a few of them, unless `everything` is asked for."""
@@ -151,7 +153,7 @@ def bases(everything: bool, draw: random.Random) -> list[tuple[str, ...]]:
     halves = sorted({*choice_files("encoder"), *choice_files("decoder")})
     for name in halves:
         pair = [f"{group}={name}" for group in ("encoder", "decoder") if name in choice_files(group)]
-        found.append((*pair, *(["datamodule=series"] if name in ("lstm", "lstm_ar", "gru", "gru_ar") else [])))
+        found.append((*pair, *(["datamodule=series"] if name.removesuffix("_ar") in SEQUENTIAL else [])))
     for group in ("optimizer", "scheduler", "density", "corruption", "likelihood", "callbacks", "logger", "input"):
         found += [(f"{group}={name}",) for name in choice_files(group)]
     found += [(f"+task@tasks.t={name}",) for name in choice_files("task")]

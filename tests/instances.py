@@ -63,6 +63,7 @@ from narrows.losses.sparsity import (
     MatryoshkaReconstruction,
     SparseKL,
 )
+from narrows.losses.vicinity import Vicinity
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.stages import Stages
 from narrows.schedules import Constant, Cyclical, Linear
@@ -205,6 +206,7 @@ TERMS: dict[str, Callable[[], Term]] = {
     "sparse_kl": SparseKL,
     "contraction": Contraction,
     "contraction_exact": partial(Contraction, method="exact"),
+    "vicinity": Vicinity,
     "decoder_contraction": DecoderContraction,
     "latent_norm": LatentNorm,
     "decoder_norm": DecoderNorm,

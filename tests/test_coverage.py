@@ -47,12 +47,16 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder
+from narrows.decoders.tcn import TCNDecoder
+from narrows.decoders.transformer import AutoregressiveTransformerDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.densities.base import Density, StandardisedDensity
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.recurrent import RecurrentEncoder
+from narrows.encoders.tcn import TCNEncoder
+from narrows.encoders.transformer import TransformerEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
 from narrows.inputs import Input
@@ -320,6 +324,12 @@ BACKBONES: dict[str, tuple[DataSpec, Any, Any]] = {
     "vit": (IMAGE, partial(ViTEncoder, patch=4, **TOKENS), partial(ViTDecoder, patch=4, **TOKENS)),
     "lstm": (SERIES, LSTM, partial(LSTMDecoder, hidden=8)),
     "lstm_ar": (SERIES, LSTM, partial(AutoregressiveLSTMDecoder, hidden=8)),
+    "tcn": (SERIES, partial(TCNEncoder, channels=[8]), partial(TCNDecoder, channels=[8], time_features=2)),
+    "transformer_ar": (
+        SERIES,
+        partial(TransformerEncoder, **TOKENS, checkpointing=True),
+        partial(AutoregressiveTransformerDecoder, **TOKENS),
+    ),
 }
 
 

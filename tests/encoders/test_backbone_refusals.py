@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from backbone_instances import SENTENCES
 
 from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.gru import AutoregressiveGRUDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
+from narrows.decoders.tcn import AutoregressiveTCNDecoder, TCNDecoder
+from narrows.decoders.transformer import AutoregressiveTransformerDecoder, TransformerDecoder
 from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.gru import GRUEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
+from narrows.encoders.tcn import TCNEncoder
 from narrows.encoders.torchvision import TorchvisionEncoder
+from narrows.encoders.transformer import TransformerEncoder
 from narrows.encoders.unet import UNetEncoder
 from narrows.encoders.vit import ViTEncoder
 from narrows.errors import UserError
@@ -110,6 +117,28 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "weights that are nowhere": (
         lambda: TorchvisionEncoder(IMAGE, weights="IMAGENET1K_V9"),
         "neither a file nor torchvision's name for weights of resnet18: did you mean 'IMAGENET1K_V1'",
+    ),
+    "frames of nothing": (lambda: GRUEncoder((1, 9), most_steps=0), r"encoder gru needs most_steps .* not \[0\]"),
+    "image for tcn": (lambda: TCNEncoder(IMAGE), "encoder tcn reads series .* not data of shape"),
+    "tokens as they are": (lambda: TransformerEncoder((9,)), "encoder transformer reads series .* input=embedding"),
+    "even kernel of tcn": (lambda: TCNDecoder((2,), (1, 9), kernel_size=4), "decoder tcn needs an odd kernel_size"),
+    "blocks of tcn": (lambda: TCNEncoder((1, 9), channels=[4] * 17), "encoder tcn has 17 blocks .* at most 16"),
+    "pool of tcn": (lambda: TCNEncoder((1, 9), pool="max"), "encoder tcn has no pool 'max'"),
+    "pooled heads": (lambda: TCNEncoder((1, 9), channels=[6]), "encoder tcn has a width of 6, which 4 heads"),
+    "clock of tcn": (lambda: TCNDecoder((2,), (1, 9), time_features=3), "decoder tcn needs time_features to be even"),
+    "odd width": (lambda: TransformerEncoder((1, 9), width=3, heads=1), "width of 3; sines and cosines"),
+    "heads of steps": (lambda: TransformerDecoder((2,), (1, 9), width=8, heads=3), "which 3 heads do not share"),
+    "end mark in reverse": (
+        lambda: AutoregressiveGRUDecoder((2,), (5, 6), **SENTENCES, reverse=True),
+        "decoder gru_ar cannot go from the last token to the first",
+    ),
+    "guesses": (
+        lambda: AutoregressiveTCNDecoder((2,), (5, 6), **SENTENCES, scheduled_sampling=1.0),
+        "decoder tcn_ar needs scheduled_sampling .* not 1.0",
+    ),
+    "no vocabulary": (
+        lambda: AutoregressiveTransformerDecoder((2,), (5, 6), spec=DataSpec((6,), "tokens", 9)),
+        "decoder transformer_ar reads tokens, but these data have no vocabulary",
     ),
     "input dropout": (
         lambda: AutoregressiveLSTMDecoder((2,), (1, 9), spec=DataSpec((1, 9), "series", 9), input_dropout=-0.1),

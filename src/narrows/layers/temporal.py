@@ -12,9 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from narrows.errors import require
 from narrows.layers.blocks import counts, odd_kernel, probability
 from narrows.layers.recomputing import recomputed
 from narrows.layers.stages import AxisLinear
+
+MOST_BLOCKS = 16
+"""With a kernel of 3 they reach over 131,070 steps to each side."""
 
 
 @dataclass
@@ -111,6 +115,10 @@ class TemporalConvolutions(nn.Module):
     ) -> None:
         super().__init__()
         widths = counts(channels, "channels", part)
+        require(
+            len(widths) <= MOST_BLOCKS,
+            f"{part} has {len(widths)} blocks (entries of channels), whose dilations double: at most {MOST_BLOCKS}",
+        )
         kernel = odd_kernel(kernel_size, part)
         probability(dropout, "dropout", part)
         self.checkpointing = checkpointing

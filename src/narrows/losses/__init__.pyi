@@ -32,3 +32,4 @@ from .sparsity import GateL1 as GateL1
 from .sparsity import GateReconstruction as GateReconstruction
 from .sparsity import MatryoshkaReconstruction as MatryoshkaReconstruction
 from .sparsity import SparseKL as SparseKL
+from .vicinity import Vicinity as Vicinity
