@@ -17,6 +17,7 @@ from narrows.data.sources.documents import HeldOutDocuments
 from narrows.data.sources.text import Text
 from narrows.data.tokenisers import Tokeniser, Tokens
 from narrows.errors import UserError
+from narrows.loading.recorded_by_the_data import load_tokeniser
 
 LINES = ["The cat sat.", "a dog <end> barked!", "Ünïcode: 日本語 😀", "the cat, the dog", "tabs\tand  blanks"]
 LEVELS = ["characters", "bytes", "words", "subwords"]
@@ -177,3 +178,23 @@ def test_refusals_of_files(content: str, settings: dict[str, Any], said: str, tm
     (tmp_path / "c.txt").write_text(content)
     with pytest.raises(UserError, match=said):
         module(tmp_path / "c.txt", **settings).setup()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "{",
+        "[]",
+        '{"level": "words"}',
+        '{"level": "words", "vocabulary": [], "pattern": "a", "joiner": "", "lowercase": false, "merges": null}',
+        '{"level": "words", "vocabulary": [1], "pattern": "a", "joiner": "", "lowercase": false, "merges": null}',
+        '{"level": "words", "vocabulary": ["a"], "pattern": "(", "joiner": "", "lowercase": false, "merges": null}',
+        '{"level": "subwords", "vocabulary": ["a"], "pattern": "a", "joiner": "", "lowercase": false, "merges": "{"}',
+    ],
+)
+def test_a_damaged_tokeniser_is_one_sentence(damage: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no tokeniser: runs on text, such as datamodule=text, have one"):
+        load_tokeniser(tmp_path)
+    (tmp_path / "tokeniser.json").write_text(damage)
+    with pytest.raises(UserError, match=r"tokeniser\.json"):
+        load_tokeniser(tmp_path)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
+    from narrows.types import DataSpec
 
 DESCRIPTION = """\
 Draw latents and decode them: from the density that the run fitted, else from the model's own prior, else from
@@ -105,20 +106,24 @@ def sample(options: argparse.Namespace) -> list[Path]:
     with replacing(out / "samples.npy") as file:
         np.save(file, (drawn if model.spec.kind == "tokens" else drawn.float()).numpy())
     if model.spec.kind == "tokens":
-        return [out / "samples.npy", *_written_as_text(drawn, run.path, out / "samples.txt")]
+        return [out / "samples.npy", *_written_as_text(drawn, model.spec, run.path, out / "samples.txt")]
     what = "means" if options.temperature is None else f"draws at temperature {options.temperature:g}"
     title = f"Samples: {what} of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
     canvas.save(sheet(drawn[:MOST_SHOWN].float().numpy(), model.spec, title), out / "samples.png")
     return [out / "samples.npy", out / "samples.png"]
 
 
-def _written_as_text(drawn: Tensor, run: Path, path: Path) -> list[Path]:
+def _written_as_text(drawn: Tensor, spec: DataSpec, run: Path, path: Path) -> list[Path]:
     """The path of samples as text, one a line, where the run says how tokens are read; else none."""
     from narrows.loading.recorded_by_the_data import load_tokeniser
 
     if not (run / TOKENISER).is_file():
         return []
     tokeniser = load_tokeniser(run)
+    require(
+        tokeniser.vocabulary == spec.vocabulary,
+        f"{run / TOKENISER} is damaged: its vocabulary is not that of the run's data",
+    )
     write_atomically(path, "".join(f"{' '.join(tokeniser.decode(row).splitlines())}\n" for row in drawn.tolist()))
     return [path]
 

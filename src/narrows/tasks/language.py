@@ -85,7 +85,7 @@ class Language(Task):
         characters += len(truth) if context.spec.end is not None else 0
         if context.model.variational:
             judge = Likelihood(samples=self.samples)
-            parts = [part for batch in chosen for part in chosen_rows.parts(batch, judge.rows)]
+            parts = chosen_rows.of_near_length(chosen, judge.rows)
             nats = torch.cat([judge.negative_log_likelihood(context.model, part) for part in parts])
             table.add(per_token(nats.numpy(), tokens, characters))
         for name, costs in self._classics(context, chosen, truth):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from narrows.data.batch_plans import Shuffled
-from narrows.evaluation import select
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.feedback import teacher_forced
 from narrows.random import seed_default
+from narrows.tasks.measures.chosen_rows import trimmed
 from narrows.types import Batch, log_prob_of, row_sums
 
 CLIP = 5.0
@@ -58,7 +58,7 @@ class PlainLanguageModel:
         """`-log p(x)` of each text, `[B]`, float64 on the CPU."""
         self.model.eval()
         with torch.no_grad():
-            found = [self._nats(_cut(batch, slice(at, at + rows))).cpu() for at in range(0, len(batch), rows)]
+            found = [self._nats(trimmed(batch, slice(at, at + rows))).cpu() for at in range(0, len(batch), rows)]
         return torch.cat(found).double()
 
     def _pass(
@@ -71,7 +71,7 @@ class PlainLanguageModel:
         order = plan.order(epoch)
         for number in range(len(plan)):
             seed_default(self.seed, "plain language model", epoch, number)
-            batch = _cut(train, order[number * size : (number + 1) * size])
+            batch = trimmed(train, order[number * size : (number + 1) * size])
             optimizer.zero_grad()
             self._nats(batch).mean().backward()
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -83,12 +83,3 @@ class PlainLanguageModel:
         nothing = torch.zeros(len(batch), *self.width, device=device)
         params = teacher_forced(self.model.decoder, self.model.likelihood, nothing, batch)
         return -row_sums(log_prob_of(self.model.likelihood(params, batch.given), batch.truth, batch.judged))
-
-
-def _cut(batch: Batch, rows: Tensor | slice) -> Batch:
-    """These rows, padded to their own longest."""
-    found = select(batch, rows)
-    if found.length is None:
-        return found
-    found.x = found.x[:, : int(found.length.max())]
-    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,23 @@ def parts(batch: Batch, rows: int = CHUNK) -> Iterator[Batch]:
     """The batch, at most `rows` of it at a time."""
     for start in range(0, len(batch), rows):
         yield select(batch, slice(start, start + rows))
+
+
+def trimmed(batch: Batch, rows: Tensor | slice) -> Batch:
+    """The given rows of a batch, where lengths differ padded to their own longest and no further."""
+    found = select(batch, rows)
+    if found.length is None or len(found) == 0:
+        return found
+    steps = int(found.length.max())
+    cut = {name: getattr(found, name) for name in ("x", "target", "observed", "hidden")}
+    return replace(found, **{name: values[..., :steps] for name, values in cut.items() if values is not None})
+
+
+def of_near_length(batches: Sequence[Batch], rows: int) -> Iterator[Batch]:
+    """All rows of the batches, at most `rows` at a time, the shortest first."""
+    whole = Batch.cat(batches)
+    order = torch.arange(len(whole)) if whole.length is None else whole.length.argsort(stable=True)
+    return (trimmed(whole, chosen) for chosen in order.split(rows))
 
 
 def reconstructed(model: Autoencoder, batch: Batch) -> Tensor:
