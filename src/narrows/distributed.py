@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 
 def is_distributed() -> bool:
@@ -29,3 +30,18 @@ def of_first_process(values: Tensor) -> Tensor:
         values = values.contiguous().clone()
         distributed.broadcast(values, src=0)
     return values
+
+
+def share_running_statistics(network: nn.Module) -> None:
+    """Give every process the running statistics of the first, those of batch norm, which a checkpoint holds.
+
+    Each process updates its own by its own rows. Torch's wrapper would share them before every step, but under manual
+    optimisation Lightning lets it do so before the first alone: evaluations would be of a model in part that is not
+    saved, and a run that goes on from a checkpoint another one.
+    """
+    if not is_distributed():
+        return
+    for layer in network.modules():
+        if isinstance(layer, _NormBase):
+            for values in layer.buffers(recurse=False):
+                values.copy_(of_first_process(values))

@@ -1,4 +1,4 @@
-"""Quantisers under several processes learn what one process would."""
+"""Quantisers under several processes learn what one process would; running statistics are those of the first."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from instances import BOTTLENECKS, batch, model
 from torch import Tensor, distributed, multiprocessing
 
 from narrows.bottlenecks._quantizer import Codebook
+from narrows.distributed import share_running_statistics
+from narrows.layers import BatchNorm
 from narrows.losses.quantisation import LookupFreeEntropy
 from narrows.types import Batch
 
@@ -45,12 +47,22 @@ def entropy_gradients(data: Batch) -> dict[str, Tensor]:
     return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
 
+def statistics(rank: int) -> list[dict[str, Tensor]]:
+    """Those of batch norm after a batch of one's own rows, and once they are shared."""
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), BatchNorm(2))
+    network(PARTS[rank])
+    own = {name: value.clone() for name, value in network[1].state_dict().items()}
+    share_running_statistics(network)
+    return [own, network[1].state_dict()]
+
+
 def _process(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(5)
     x = batch(n=8).x
     mine = Batch(x=x[:6], share=1.5) if rank == 0 else Batch(x=x[6:], share=0.5)
-    found = {"learnt": learnt(PARTS), "started": started(rank), "entropy": entropy_gradients(mine)}
+    found: dict[str, Any] = {"learnt": learnt(PARTS), "started": started(rank), "entropy": entropy_gradients(mine)}
+    found["statistics"] = statistics(rank)
     torch.save(found, f"{folder}/{rank}")
     distributed.destroy_process_group()
 
@@ -64,6 +76,11 @@ def test_two_processes_learn_the_codebook_of_one(tmp_path: Path) -> None:
     for name in ("learnt", "started"):
         for key, value in one[name].items():
             assert torch.equal(two[name][key], value), f"{name}: {key} differs between processes"
+    own, shared = zip(one["statistics"], two["statistics"], strict=True)
+    assert not torch.equal(own[0]["running_mean"], own[1]["running_mean"])
+    for key, value in own[0].items():
+        assert torch.equal(shared[0][key], value)
+        assert torch.equal(shared[1][key], value)
     # Averaged over the processes, the gradient of the batch's entropy is that of the global batch.
     torch.manual_seed(5)
     for key, value in entropy_gradients(Batch(x=batch(n=8).x)).items():

@@ -6,24 +6,33 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from command import NARROW, NO_TASKS, TINY, run_in_process
 
 PROGRAM = """
-import sys
+import json, os, sys
 from narrows.commands import train
 
-sys.argv[:] = ["narrows.commands.train", *sys.argv[1:]]
-code = 0
-try:
-    train.main()
-except SystemExit as end:
-    code = end.code
-print([code, [name for name in ("torch", "lightning", "sklearn", "pandas") if name in sys.modules]])
+for place, arguments in enumerate(json.loads(sys.argv[1])):
+    if os.fork() == 0:
+        code = 0
+        try:
+            os.dup2(os.open(f"told-{place}.txt", os.O_CREAT | os.O_WRONLY), 2)
+            sys.argv[:] = ["narrows.commands.train", *arguments]
+            train.main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            slow = [name for name in ("torch", "lightning", "sklearn", "pandas") if name in sys.modules]
+            print("ended", json.dumps([code, slow]), flush=True)
+            os._exit(0)
+    os.wait()
 """
+"""A fork for each command: the interpreter starts once."""
+NOTICED = "bottleneck.dim=-1"
+"""Which only the model can refuse."""
 REFUSALS = {
     "sed=3": "did you mean 'seed'",
     "encoder=mpl": "did you mean 'mlp'",
@@ -47,28 +56,28 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[Any], str]]:
+    """By arguments: the exit code with the modules that were imported, and stderr."""
     folder = tmp_path_factory.mktemp("early")
     done = run_in_process(*TINY, *NARROW, *NO_TASKS, "hydra.run.dir=run", cwd=folder)
     assert done.code == 0, done.err
-    return folder
-
-
-def ended(arguments: str, folder: Path) -> tuple[Any, str]:
-    """The exit code and the modules that were imported, and stderr."""
-    called = [sys.executable, "-c", PROGRAM, *arguments.split()]
-    done = subprocess.run(called, cwd=folder, env=os.environ | {"PYTHONSAFEPATH": "1"}, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1].replace("'", '"')), done.stderr
+    asked = [*REFUSALS, NOTICED]
+    called = [sys.executable, "-c", PROGRAM, json.dumps([arguments.split() for arguments in asked])]
+    settings = os.environ | {"PYTHONSAFEPATH": "1"}
+    out = subprocess.run(called, cwd=folder, env=settings, capture_output=True, text=True, check=True).stdout
+    found = [json.loads(line.removeprefix("ended ")) for line in out.splitlines() if line.startswith("ended ")]
+    told = [(folder / f"told-{place}.txt").read_text() for place in range(len(asked))]
+    return dict(zip(asked, zip(found, told, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("arguments", REFUSALS)
-def test_refused_before_torch_is_imported(arguments: str, folder: Path) -> None:
-    found, told = ended(arguments, folder)
+def test_refused_before_torch_is_imported(arguments: str, ended: dict[str, tuple[list[Any], str]]) -> None:
+    found, told = ended[arguments]
     assert REFUSALS[arguments] in told
     assert found == [2, []]
 
 
-def test_the_test_above_would_notice(folder: Path) -> None:
-    found, _ = ended("bottleneck.dim=-1", folder)
+def test_the_test_above_would_notice(ended: dict[str, tuple[list[Any], str]]) -> None:
+    found, _ = ended[NOTICED]
     assert found[0] == 2
     assert "torch" in found[1]

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import scipy.sparse
 from command import COMMAND, NARROW, manifest, run_command
 from resume_runs import assert_same
+from sklearn.datasets import load_digits
 
 pytestmark = pytest.mark.slow
 
@@ -28,19 +30,41 @@ RUN = (
 )
 
 
+KINDS = {
+    "digits": (),
+    "counts": ("datamodule=counts", "datamodule.source.path=counts.npz", "variant=nb_vae", "bottleneck.dim=6"),
+}
+"""Rows that are dense, and rows that are held sparse."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def write_counts(folder: Path) -> None:
+    """The ink in the pixels of handwritten digits, as SciPy writes sparse rows."""
+    x, _ = load_digits(return_X_y=True)
+    scipy.sparse.save_npz(folder / "counts.npz", scipy.sparse.csr_matrix(x[:, (x > 0).sum(0) > 100]))
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ddp")
-    done = run_command("train", *RUN, "hydra.run.dir=run", cwd=folder)
+    write_counts(folder)
+    done = run_command("train", *RUN, *KINDS[kind], "hydra.run.dir=run", cwd=folder, timeout=600)
     assert done.code == 0, done.err
     return folder / "run"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_rank_zero_is_stopped_and_the_run_goes_on(number: signal.Signals, whole: Path, tmp_path: Path) -> None:
+def test_rank_zero_is_stopped_and_the_run_goes_on(
+    number: signal.Signals, kind: str, whole: Path, tmp_path: Path
+) -> None:
+    write_counts(tmp_path)
     run = tmp_path / "run"
     with subprocess.Popen(
-        [str(COMMAND), "train", *RUN, "hydra.run.dir=run"],
+        [str(COMMAND), "train", *RUN, *KINDS[kind], "hydra.run.dir=run"],
         cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -50,10 +74,10 @@ def test_rank_zero_is_stopped_and_the_run_goes_on(number: signal.Signals, whole:
             assert process.poll() is None, "it ended before it could be stopped"
             time.sleep(0.02)
         process.send_signal(number)
-        code = process.wait(60)
+        code = process.wait(300)
     assert code == (128 + number if number is signal.SIGTERM else -number)
     assert manifest(run)["status"] == ("interrupted" if number is signal.SIGTERM else "running")
-    done = run_command("train", f"resume={run}", cwd=tmp_path)
+    done = run_command("train", f"resume={run}", cwd=tmp_path, timeout=600)
     assert done.code == 0, done.err
     assert manifest(run)["attempts"][1]["step"] > 0
     assert_same(whole, run)

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from narrows.compare.figure_names import figure_name
+from narrows.distributed import share_running_statistics
 from narrows.errors import require
 from narrows.evaluation import by_label
 from narrows.losses import Objective
@@ -144,6 +145,9 @@ class AutoencoderModule(L.LightningModule):
         if trainer.max_epochs is not None and trainer.max_epochs > 0:
             limits.append(trainer.max_epochs * math.ceil(trainer.num_training_batches / self.accumulate))
         return min(limits, default=None)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        share_running_statistics(self)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
@@ -302,6 +306,7 @@ class AutoencoderModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._sums = {}
+        share_running_statistics(self)
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.flush()
 
@@ -314,6 +319,7 @@ class AutoencoderModule(L.LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self._sums = {}
+        share_running_statistics(self)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         for stage, part in zip(TESTED, by_label(batch, self.model.spec), strict=True):
