@@ -18,11 +18,11 @@ from narrows.errors import UserError, require
 from narrows.inputs import Covariates, Input
 from narrows.layers.shapes import Sizes, checked
 from narrows.layers.stages import Decoder, Encoder
-from narrows.likelihoods.counts import CountLikelihood
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.feedback import readout, steps, teacher_forced
 from narrows.models.given_values import refusing_others, require_count, require_examples
 from narrows.models.initial_weights import INITS, Init
+from narrows.models.stage_checks import refuse_fixed_length, require_topics
 from narrows.models.stages import Builder, FittedDensity, Stages
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
 
@@ -81,7 +81,7 @@ class Autoencoder(nn.Module):
         self.returns(self.bottleneck)
         self.decoder: Decoder = self._build_decoder(stages.decoder)
         if spec.variable:
-            self._refuse_fixed_length()
+            refuse_fixed_length(self.corruption, self.input, self.encoder, self.decoder, self.likelihood)
         self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
         if init != "torch":
@@ -120,38 +120,10 @@ class Autoencoder(nn.Module):
                 f"{type(self.likelihood).__name__} needs {list(wanted)} for data of shape {list(self.spec.shape)}"
             )
         if decoder.writes_shares:
-            self._check_topics(decoder)
+            require_topics(decoder, self.likelihood, self.read_shape == self.latent_shape, type(self).__name__)
         if decoder.tied:
             decoder.tie(self.encoder, self.bottleneck)
         return decoder
-
-    def _check_topics(self, decoder: Decoder) -> None:
-        name = type(decoder).__name__
-        require(
-            isinstance(self.likelihood, CountLikelihood) and self.likelihood.parameters_per_value == 1,
-            f"decoder {name} writes one logit for every word, whose softmax are shares of a document, which likelihood "
-            f"{type(self.likelihood).__name__} does not read; use likelihood=multinomial on counts, or decoder=mlp",
-        )
-        require(
-            self.read_shape == self.latent_shape,
-            f"decoder {name} takes every value that it reads for a topic, and model {type(self).__name__} puts others "
-            "beside the latent; use decoder=mlp, or model=autoencoder",
-        )
-
-    def _refuse_fixed_length(self) -> None:
-        takers = {
-            "corruption": (self.corruption, self.corruption.takes_variable),
-            "input": (self.input, self.input.takes_variable),
-            "encoder": (self.encoder, self.encoder.reads_length),
-            "decoder": (self.decoder, self.decoder.reads_length),
-            "likelihood": (self.likelihood, self.likelihood.takes_variable),
-        }
-        for kind, (stage, takes) in takers.items():
-            require(
-                takes,
-                f"{kind} {type(stage).__name__} takes examples of one length, but those of these data differ; use "
-                f"another {kind}, or data whose examples are cut or padded to one length",
-            )
 
     @property
     def seen_shape(self) -> Shape:
