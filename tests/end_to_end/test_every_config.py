@@ -212,7 +212,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "likelihood=gaussian",
     ),
     "text_vae": ("variant=text_vae", *TEXT),
-    "text_ae": ("variant=text_ae", *TEXT, "corruption=word_dropout", "encoder=gru", "decoder=gru_ar"),
+    "text_ae": ("variant=text_ae", *TEXT, "corruption=word_dropout"),
     "vmf_text_vae": ("variant=vmf_text_vae", *TEXT, "bottleneck.dim=4", "datamodule.source.tokens.level=bytes"),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),

@@ -88,7 +88,5 @@ def test_an_unconditional_model_does_not_see_the_class() -> None:
 def test_what_it_cannot_be_told_is_refused() -> None:
     with pytest.raises(UserError, match="model conditional needs data with classes"):
         conditional(IMAGE)
-    with pytest.raises(UserError, match="cannot put classes beside tokens"):
-        conditional(replace(CLASSES, kind="tokens", shape=(9,)))
     with pytest.raises(UserError, match="needs a label for every example"):
         conditional().encode(batch().x)

@@ -192,11 +192,11 @@ class Looked(Input):
         return unseen[:, None].expand(-1, 3, -1)
 
 
-TOKENS = DataSpec(shape=(7,), kind="tokens", size=9, num_classes=3)
+TOKENS = DataSpec(shape=(7,), kind="tokens", size=9, num_classes=3, vocabulary=list("abcdefghij"))
 
 
 def test_classes_stand_beside_what_an_input_makes_of_tokens() -> None:
-    told = {"input": Looked, "likelihood": LIKELIHOODS["gaussian_fixed"]}
+    told = {"input": Looked, "likelihood": LIKELIHOODS["categorical"]}
     net = ConditionalAutoencoder(TOKENS, _stages(**told))
     assert net.seen_shape == (3 + 3, 7)
     examples = Batch(torch.randint(10, (4, 7)), label=torch.tensor([0, 1, 2, 2]))
@@ -204,7 +204,7 @@ def test_classes_stand_beside_what_an_input_makes_of_tokens() -> None:
     assert torch.equal(seen[:, 3:, 0], torch.eye(3)[examples.label])
     assert net.encode(examples).z.shape == (4, 5)
     with pytest.raises(UserError, match="classes beside tokens, which input Identity leaves as they are"):
-        ConditionalAutoencoder(TOKENS, _stages(likelihood=LIKELIHOODS["gaussian_fixed"]))
+        ConditionalAutoencoder(TOKENS, _stages(likelihood=LIKELIHOODS["categorical"]))
 
 
 def _stages(**changed: Any) -> Stages:

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-from instances import BOTTLENECKS, IMAGE, LOSSES, TOKEN_CORRUPTIONS, TOKEN_INPUTS, TOKENS, model
+from instances import BOTTLENECKS, IMAGE, LIKELIHOODS, LOSSES, TOKEN_CORRUPTIONS, TOKEN_INPUTS, TOKENS, model
 
 from narrows.decoders import AutoregressiveGRUDecoder, AutoregressiveLSTMDecoder
 from narrows.encoders import GRUEncoder, LSTMEncoder
@@ -54,6 +54,12 @@ def test_tokens_have_no_mean_and_need_a_vocabulary() -> None:
         _ = likelihood(torch.zeros(1, WORDS, 9)).mean
     with pytest.raises(UserError, match="needs the vocabulary of tokens"):
         CategoricalLikelihood(replace(TOKENS, vocabulary=None, end=None))
+
+
+@pytest.mark.parametrize("name", sorted(LIKELIHOODS.keys() - {"categorical"}))
+def test_a_likelihood_of_numbers_refuses_tokens(name: str) -> None:
+    with pytest.raises(UserError, match="judges numbers, which tokens are not; use likelihood=categorical"):
+        LIKELIHOODS[name](replace(TOKENS, value_range=(0.0, 1.0)))
 
 
 def test_an_embedding_zeroes_padding_and_tells_nothing_of_what_is_hidden() -> None:

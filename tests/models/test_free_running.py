@@ -28,7 +28,7 @@ SPEC: DataSpec = SENTENCES["spec"]
 
 
 class Words(Likelihood):
-    has_mean, takes_variable, writes_logits = False, True, True
+    has_mean, takes_variable, takes_tokens, writes_logits = False, True, True, True
 
     @property
     def out_shape(self) -> Shape:

@@ -42,6 +42,8 @@ class Likelihood(nn.Module):
     """Whether `p(x|z).mean` is a possible value of the data; tokens have no such mean."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""
+    takes_tokens: ClassVar[bool] = False
+    """Whether it judges tokens, which are names and no numbers."""
     writes_logits: ClassVar[bool] = False
     """Whether the parameters are the logarithms of probabilities up to a constant."""
     spread: ClassVar[float | None] = None
@@ -55,6 +57,10 @@ class Likelihood(nn.Module):
 
     def __init__(self, spec: DataSpec) -> None:
         super().__init__()
+        require(
+            spec.kind != "tokens" or self.takes_tokens,
+            f"likelihood {type(self).__name__} judges numbers, which tokens are not; use likelihood=categorical",
+        )
         if self.within_unit and not _inside_unit(spec):
             raise UserError(
                 f"likelihood {type(self).__name__} needs data inside [0, 1], but these lie in "
@@ -257,6 +263,7 @@ class CategoricalLikelihood(Likelihood):
     """
 
     takes_variable = True
+    takes_tokens = True
     writes_logits = True
 
     def __init__(self, spec: DataSpec, *, levels: int = 256) -> None:
