@@ -97,6 +97,9 @@ def test_a_direction_is_found_where_there_is_one_and_walked_evenly() -> None:
     steps = np.diff(predicted, axis=1)
     assert (steps > 0).all()
     np.testing.assert_allclose(steps, steps.mean(), rtol=1e-6)
+    np.testing.assert_allclose(steps.mean(), values.std(), rtol=0.05)
+    # Nobody leaves the cloud of codes: a latent moves by its own deviation at most, however small that is.
+    assert (np.abs(direction.way) <= 1.01 * codes.std(0)).all()
     none = Direction.fit(codes[:400], source.normal(size=400), codes[400:], source.normal(size=100))
     assert none.r2 < 0.1
 

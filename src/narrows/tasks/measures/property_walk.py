@@ -34,12 +34,16 @@ def properties() -> dict[str, Callable[[str], float]]:
 
 @dataclass
 class Direction:
-    """A linear prediction of a property from codes `[N, K]`."""
+    """A linear prediction `w z` of a property from codes `[N, K]`, and the way through the codes along which it rises.
+
+    The way is `S w`, S the covariance of the codes, and not w: so codes move together as those of molecules with a
+    higher property do, and latents that hardly vary, which the decoder does not read, hardly move.
+    """
 
     weights: Matrix
-    """`[K]`."""
-    deviation: float
-    """Standard deviation of the training codes along the direction."""
+    """w, `[K]`."""
+    way: Matrix
+    """`[K]`, along which the prediction rises by one standard deviation of its values at training codes."""
     r2: float
     """Share of the property's variance that it tells, of codes that it was not fitted to."""
 
@@ -49,11 +53,10 @@ class Direction:
         scale = np.maximum(codes.std(0), 1e-6)
         ridge = Ridge(alpha=1.0).fit(codes / scale, values)
         weights = ridge.coef_ / scale
-        length = max(float(np.linalg.norm(weights)), 1e-12)
-        deviation = float((codes @ (weights / length)).std())
-        return cls(weights, deviation, float(ridge.score(held_codes / scale, held_values)))
+        way = np.cov(codes.T).reshape(len(weights), -1) @ weights
+        deviation = max(float(np.sqrt(weights @ way)), 1e-12)
+        return cls(weights, way / deviation, float(ridge.score(held_codes / scale, held_values)))
 
     def walk(self, start: Matrix, steps: Matrix) -> Matrix:
         """Codes at `steps [S]` deviations from `start [N, K]`, `[N, S, K]`; the predicted property rises evenly."""
-        unit = self.weights / max(float(np.linalg.norm(self.weights)), 1e-12)
-        return start[:, None] + steps[None, :, None] * self.deviation * unit
+        return start[:, None] + steps[None, :, None] * self.way
