@@ -44,7 +44,7 @@ def test_help_is_there_without_torch() -> None:
 
 
 VALID = (
-    "valid: compare, completion, compress, decompress, diff, evaluate, recommend, reproduce, sample, score, summarise, "
+    "valid: compare, completion, compress, decompress, diff, evaluate, pack, recommend, reproduce, sample, score, summarise, "
     "tensorboard, train"
 )
 
