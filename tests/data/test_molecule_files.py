@@ -111,3 +111,20 @@ def test_a_file_without_molecules_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.smi").write_text("\n")
     with pytest.raises(UserError, match="holds no molecule"):
         Molecules(str(tmp_path / "m.smi")).load()
+
+
+def test_texts_that_are_no_molecules_are_said_and_a_file_of_them_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("rdkit")
+    path = tmp_path / "m.smi"
+    path.write_text("CCO\n  \nC1CC\nCC\nc1ccccc1\n")
+    assert len(Molecules(str(path)).load().train) == 4
+    assert "of 4 texts of" in caplog.text
+    assert "1 are no SMILES of a molecule, such as 'C1CC'" in caplog.text
+    path.write_text("hello there\nworld\n")
+    with pytest.raises(UserError, match=r"2 are no SMILES of a molecule, such as 'hello': is another column"):
+        Molecules(str(path)).load()
+    path.write_text("\n \n")
+    with pytest.raises(UserError, match="holds no molecules"):
+        Molecules(str(path)).load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 from narrows.errors import UserError, nearest, require
@@ -90,3 +91,13 @@ def _selfies() -> Any:
     except ImportError as error:
         raise UserError(f"SELFIES need the package selfies: {EXTRA}") from error
     return selfies
+
+
+def no_molecules(smiles: Sequence[str]) -> list[str] | None:
+    """Those of some texts that RDKit reads as no molecule; None where it is not installed."""
+    if find_spec("rdkit") is None:
+        return None
+    from rdkit import Chem, rdBase  # an extra, and slow to import
+
+    with rdBase.BlockLogs():
+        return [text for text in smiles if Chem.MolFromSmiles(text) is None]

@@ -16,6 +16,7 @@ from narrows.data.dataset_files import existing
 from narrows.data.molecule_notation import (
     Notation,
     Units,
+    no_molecules,
     require_notation,
     split_tokens,
     to_selfies,
@@ -31,6 +32,8 @@ from narrows.errors import UserError, require
 log = logging.getLogger(__name__)
 
 LINES = (".smi", ".smiles", ".selfies", ".txt")
+LOOKED_AT = 1000
+"""Texts of a file that are read as molecules before they are trained on."""
 
 
 @dataclass
@@ -118,12 +121,28 @@ class Molecules:
 
     def _read(self, path: Path) -> list[str]:
         if kind_of(path) in LINES:
-            found = [line.split()[0] for line in read_lines(path) if line]
+            found = [line.split()[0] for line in read_lines(path) if line.strip()]
+            require(bool(found), f"{path} holds no molecules")
         else:
             found = [text.strip() for text in Documents(str(path), self.column, text=self.text).read()["train"].texts]
         empty = [number for number, text in enumerate(found) if not text]
         require(not empty, f"{path} has no molecule in row {empty[0] if empty else 0}")
+        self._look_at(found, path)
         return found
+
+    def _look_at(self, texts: Sequence[str], path: Path) -> None:
+        """Warn of texts that are no molecules; of many texts some, evenly spaced, are looked at.
+
+        Raises:
+            UserError: none is one.
+        """
+        some = [texts[place] for place in range(0, len(texts), -(-len(texts) // LOOKED_AT))]
+        bad = no_molecules(some) if self.written == "smiles" else None
+        if not bad:
+            return
+        told = f"of {len(some):,} texts of {path} that were looked at {len(bad):,} are no SMILES of a molecule"
+        require(len(bad) < len(some), f"{told}, such as {bad[0]!r:.60}: is another column or notation meant?")
+        log.warning("%s, such as %.60r: what a model learns of them is no molecule either", told, bad[0])
 
     def _tokens(self, text: str) -> list[str]:
         """The tokens of a molecule in the wanted notation; none where it cannot be written so."""
