@@ -159,7 +159,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "scheduler=one_cycle",
     ),
     "sequential": ("variant=sequential", *SERIES, *HIDDEN, "decoder=lstm_ar"),
-    "sequential_vae": ("variant=sequential_vae", *SERIES, *HIDDEN, "decoder=lstm"),
+    "sequential_vae": ("variant=sequential_vae", *SERIES, *HIDDEN, "decoder=lstm", "input=covariates"),
     "temporal": (
         *("variant=sequential_vae", *SERIES, "encoder=tcn", "encoder.channels=[4]", "decoder=transformer_ar"),
         *("decoder.width=4", "decoder.heads=1", "decoder.scheduled_sampling=0.5", "module.alternate=[2,1]"),
