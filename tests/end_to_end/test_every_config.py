@@ -151,7 +151,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         "optimizer=rmsprop",
         "scheduler=fifth_decades",
     ),
-    "terms": ("+term@loss.l1=l1", "+term@loss.contraction=contraction", *NARROW, "corruption=gaussian"),
+    "terms": (
+        *("+term@loss.l1=l1", "+term@loss.contraction=contraction", "+term@loss.vicinity=vicinity"),
+        *(*NARROW, "corruption=gaussian"),
+    ),
     "binarised": (*NARROW, "datamodule.binarise=dynamic", "likelihood=bernoulli", "corruption=none"),
     "conv": ("encoder=conv", "decoder=conv", *CONVOLUTIONS, "likelihood=gaussian_optimal", "scheduler=plateau"),
     "resnet": (

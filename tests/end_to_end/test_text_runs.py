@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import manifest, run_in_process
+from command import manifest, replayed, run_in_process
 from forks import KillAt, Server
 from resume_runs import assert_same, figures
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from test_count_variants import replayed
 
 import narrows
 from narrows.commands import evaluate, reproduce, sample
@@ -80,7 +79,7 @@ def test_it_is_reproduced_evaluated_and_sampled(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproduce, "train", lambda plan: replayed(plan, tmp_path))
+    monkeypatch.setattr(reproduce, "train", replayed)
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     assert reproduce.reproduce([str(run)]) == 0
     assert capsys.readouterr().out.rstrip().endswith("verdict      bitwise equal")
