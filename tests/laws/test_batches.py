@@ -29,6 +29,7 @@ def whole(n: int = 4, steps: int = 7) -> Batch:
         observed=torch.rand_like(x) < 0.7,
         hidden=torch.rand_like(x) < 0.3,
         length=torch.randint(1, steps + 1, (n,)),
+        covariates=torch.rand(n, 3, steps),
         index=torch.arange(n) + 10,
     )
 
