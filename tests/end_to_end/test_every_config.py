@@ -64,7 +64,7 @@ GROUPS = sorted(path.name for path in config_dir().iterdir() if path.is_dir())
 EXPERIMENTS = choices("experiment")
 # Like others but for sizes and epochs; each of them is trained to its figure when that changes.
 ALIKE = {"keras/deep", "keras/simple", "keras/sparse", "zoo/binary", "denoising_salt_mnist", "fashion_against_mnist"}
-ALIKE |= {"genes_bladder", "genes_worm"}
+ALIKE |= {"genes_bladder", "genes_worm", "molecules_qm9"}
 
 
 @pytest.mark.parametrize("group", [*NOT_FITTED, "sweep"])

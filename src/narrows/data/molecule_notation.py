@@ -14,6 +14,8 @@ Units = Literal["characters", "atoms"]
 EXTRA = "pip install 'narrows[molecules]'"
 ATOMS = r"\[[^\]]*\]|Br|Cl|%\d{2}|."
 """A token of SMILES: an atom in brackets, an element of two letters, a ring number of two digits, or a character."""
+POSSIBLE = r"\[[^\]]*\]|Br|Cl|%\d{2}|[A-Za-z0-9\[\]()=#$:/\\.+\-@%*]"
+"""A token of SMILES or SELFIES, or a character of one."""
 SYMBOLS = r"\[[^\]]*\]|\."
 """A token of SELFIES; a dot stands between two molecules."""
 
@@ -55,6 +57,11 @@ def notation_of(vocabulary: Sequence[str]) -> Notation:
     """The notation whose tokens these are: SELFIES where all stand in brackets."""
     tokens = [token for token in vocabulary if not token.startswith("<")]
     return "selfies" if all(re.fullmatch(SYMBOLS, token) for token in tokens) else "smiles"
+
+
+def may_be_molecules(vocabulary: Sequence[str]) -> bool:
+    """Whether these can be tokens of molecules, as far as their letters tell: no words, no blanks."""
+    return all(re.fullmatch(POSSIBLE, token) for token in vocabulary if not token.startswith("<"))
 
 
 def to_selfies(smiles: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.compare.figure_names import MODEL
-from narrows.data.molecule_notation import Notation, notation_of, to_smiles
+from narrows.data.molecule_notation import Notation, may_be_molecules, notation_of, to_smiles
 from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
@@ -100,6 +100,8 @@ class Molecules(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind != "tokens" or spec.end is None:
             return "it judges molecules, tokens with an end mark (datamodule=molecules)"
+        if not may_be_molecules(spec.vocabulary or []):
+            return "these tokens are no parts of SMILES or SELFIES (datamodule=molecules)"
         return None
 
     def check(self, spec: DataSpec) -> None:
