@@ -129,10 +129,13 @@ def test_the_decoder_without_a_latent_tells_the_shares_of_what_there_is(tmp_path
     assert found["test/molecules/no_latent/validity"] > 0.95
 
 
-def test_other_data_are_not_judged(tmp_path: Path) -> None:
+def test_other_data_are_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = DataSpec((5,), "tokens", 4, vocabulary=["a", "b"])
     assert "end mark" in str(Molecules().fits(plain, None))  # type: ignore[arg-type]
-    (tmp_path / "m.smi").write_text("\n".join(["Q%", "?Q"] * 20))
+    words = DataSpec((5,), "tokens", 4, vocabulary=["<end>", "rose", "is"], end=0)
+    assert "no parts of SMILES" in str(Molecules().fits(words, None))  # type: ignore[arg-type]
+    monkeypatch.setattr(MoleculeSource, "_look_at", lambda *_: None)
+    (tmp_path / "m.smi").write_text("\n".join(["Q%", "QQ"] * 20))
     context = context_of(MoleculeSource(str(tmp_path / "m.smi"), tokens="characters"), copying)
     assert figures(context) == {}
     assert "none of the first test examples is a molecule" in context.warnings[0]
