@@ -54,6 +54,7 @@ def go_on(server: Server, run: Path, **options: str) -> None:
 
 # Neighbours of the others in time.
 SLOW = {
+    *("the test after training", "SIGUSR1 while a checkpoint is written"),
     *("the first step", "validation", "SIGINT in an epoch's last step", "SIGHUP in validation"),
     *("the first step of an epoch", "the last step of an epoch", "the end of validation"),
     *("previous is in place, last is not", "all files are in place", "a row of the history"),
