@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from signal_files import load, refusal, served
 
-from narrows.data.contents import Contents
 from narrows.data.datamodule import DataModule
 from narrows.data.sources.series import Series
 from narrows.data.table_format import Format
@@ -21,22 +21,6 @@ STEPS = 200
 T = np.arange(STEPS)
 FRAME = pd.DataFrame({"a": np.sin(T / 10).round(4), "b": np.cos(T / 17).round(4)})
 STAMPS = pd.date_range("2026-03-01", periods=STEPS, freq="1min").astype(str)
-
-
-def load(frame: pd.DataFrame, folder: Path, **settings: Any) -> Contents:
-    frame.to_csv(folder / "s.csv", index=False)
-    return Series(str(folder / "s.csv"), **({"window": 20, "standardise": "none"} | settings)).load()
-
-
-def refusal(frame: pd.DataFrame, folder: Path, **settings: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        load(frame, folder, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def served(contents: Contents) -> torch.Tensor:
-    return contents.train.x.take(slice(None))
 
 
 @pytest.mark.parametrize("row", [0, 50, STEPS - 1])

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from instances import model
+from signal_files import load, refusal, served
 
-from narrows.data.contents import Contents
 from narrows.data.datamodule import DataModule
 from narrows.data.label_intervals import Intervals
 from narrows.data.sources.series import Series
@@ -27,22 +26,6 @@ STEPS = 200
 T = np.arange(STEPS)
 STAMPS = pd.Series(pd.date_range("2026-03-01", periods=STEPS, freq="1min"))
 FRAME = pd.DataFrame({"when": STAMPS, "a": np.sin(T / 10).round(4), "b": np.cos(T / 17).round(4)})
-
-
-def load(frame: pd.DataFrame, folder: Path, **settings: Any) -> Contents:
-    frame.to_csv(folder / "s.csv", index=False)
-    return Series(str(folder / "s.csv"), **({"window": 20, "standardise": "none"} | settings)).load()
-
-
-def refusal(frame: pd.DataFrame, folder: Path, **settings: Any) -> str:
-    with pytest.raises(UserError) as caught:
-        load(frame, folder, **settings)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def served(contents: Contents) -> torch.Tensor:
-    return contents.train.x.take(slice(None))
 
 
 KEPT = Signals(missing="keep")

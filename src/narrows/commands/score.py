@@ -117,7 +117,6 @@ def default_target(new: Path) -> Path:
 
 def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
     """The scorer, and the format of the file."""
-
     from narrows.config.building import build
     from narrows.loading import recorded_by_the_data
     from narrows.tasks.measures.normal_scores import calibrate

@@ -71,6 +71,18 @@ def existing(path: str | os.PathLike[str], setting: str) -> Path:
     return found
 
 
+def existing_parts(path: str, validation: str | None, test: str | None) -> Iterator[tuple[str, Path]]:
+    """The places of the official parts that a source was told of as `path`, `validation_path` and `test.path`, by name.
+
+    Raises:
+        UserError: (as it is reached) one that `existing` refuses.
+    """
+    options = {"train": "source.path", "validation": "source.validation_path", "test": "source.test.path"}
+    for (name, option), place in zip(options.items(), (path, validation, test), strict=True):
+        if place is not None:
+            yield name, existing(place, option)
+
+
 def read_arrays(path: Path, keys: list[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of these keys in a .npz; a .npy has no keys, so its array goes under the one key given.
 

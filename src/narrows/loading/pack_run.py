@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from narrows.errors import require
 from narrows.loading import fitted_density
 from narrows.loading.model_card import model_card
 from narrows.loading.open_run import OpenRun
@@ -40,7 +39,6 @@ def pack(run: OpenRun, name: str, file: BinaryIO, pictures: bool = True) -> None
     Raises:
         UserError: no model can be loaded.
     """
-    require(run.model is not None, "there is no model")
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry, content in _entries(run, name, pictures):
             assert ENTRIES.fullmatch(entry)

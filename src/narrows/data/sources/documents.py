@@ -8,7 +8,7 @@ import numpy as np
 
 from narrows.data.contents import Contents, Part, shortened
 from narrows.data.counting import Counting, Empty
-from narrows.data.dataset_files import existing
+from narrows.data.dataset_files import existing_parts
 from narrows.data.sparse_rows import Sparse
 from narrows.data.table_format import Format
 from narrows.data.text_files import Texts, numbered, read_texts
@@ -94,13 +94,5 @@ class Documents:
         Raises:
             UserError: a folder or file that is not there, or holds no documents.
         """
-        places = {
-            "train": (self.path, "source.path"),
-            "validation": (self.validation_path, "source.validation_path"),
-            "test": (self.test.path, "source.test.path"),
-        }
-        return {
-            name: read_texts(existing(path, option), self.column, self.label, self.text)
-            for name, (path, option) in places.items()
-            if path is not None
-        }
+        places = existing_parts(self.path, self.validation_path, self.test.path)
+        return {name: read_texts(path, self.column, self.label, self.text) for name, path in places}

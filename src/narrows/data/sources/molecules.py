@@ -12,7 +12,7 @@ import torch
 
 from narrows.data.contents import Contents, Part
 from narrows.data.count_files import kind_of, read_lines
-from narrows.data.dataset_files import existing
+from narrows.data.dataset_files import existing_parts
 from narrows.data.molecule_notation import (
     Notation,
     Units,
@@ -90,23 +90,17 @@ class Molecules:
         self.text, self.test = text or Format(), test or HeldOutMolecules()
 
     def load(self) -> Contents:
-        places = {
-            "train": (self.path, "source.path"),
-            "validation": (self.validation_path, "source.validation_path"),
-            "test": (self.test.path, "source.test.path"),
-        }
         cut: dict[str, list[list[str]]] = {}
         names: dict[str, list[str]] = {}
         said = []
-        for name, (place, option) in places.items():
-            if place is not None:
-                texts = self._read(existing(place, option))
-                kept = [(text, tokens) for text in texts if (tokens := self._tokens(text))]
-                require(bool(kept), f"{place} holds no molecule that can be written in {self.notation}")
-                names[name], cut[name] = [text for text, _ in kept], [tokens for _, tokens in kept]
-                left = len(texts) - len(kept)
-                note = f" ({left:,} that cannot be told in it left out)" if left else ""
-                said.append(f"{len(kept):,} of {name}{note}")
+        for name, path in existing_parts(self.path, self.validation_path, self.test.path):
+            texts = self._read(path)
+            kept = [(text, tokens) for text in texts if (tokens := self._tokens(text))]
+            require(bool(kept), f"{path} holds no molecule that can be written in {self.notation}")
+            names[name], cut[name] = [text for text, _ in kept], [tokens for _, tokens in kept]
+            left = len(texts) - len(kept)
+            note = f" ({left:,} that cannot be told in it left out)" if left else ""
+            said.append(f"{len(kept):,} of {name}{note}")
         tokeniser = self._tokeniser([tokens for part in cut.values() for tokens in part])
         valid = ", of which every sequence is a molecule: valid by construction" if self.notation == "selfies" else ""
         kinds = f"{len(tokeniser.vocabulary) - 1} tokens{valid}"

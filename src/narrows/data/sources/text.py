@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from narrows.data.contents import Contents, Part, shortened
-from narrows.data.dataset_files import existing
+from narrows.data.dataset_files import existing_parts
 from narrows.data.sources.documents import HeldOutDocuments
 from narrows.data.table_format import Format
 from narrows.data.text_files import Texts, numbered, read_running, read_texts
@@ -79,15 +80,10 @@ class Text:
         Raises:
             UserError: a folder or file that is not there, or holds no text.
         """
-        places = {
-            "train": (self.path, "source.path"),
-            "validation": (self.validation_path, "source.validation_path"),
-            "test": (self.test.path, "source.test.path"),
-        }
-        return {name: self._read(path, option) for name, (path, option) in places.items() if path is not None}
+        places = existing_parts(self.path, self.validation_path, self.test.path)
+        return {name: self._read(path) for name, path in places}
 
-    def _read(self, given: str, option: str) -> Texts:
-        path = existing(given, option)
+    def _read(self, path: Path) -> Texts:
         if self.tokens.windows is not None:
             require(
                 self.column is None and self.label is None, "running text (tokens.windows) has no columns or labels"
