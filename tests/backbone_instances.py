@@ -73,6 +73,7 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "gru": (partial(GRUEncoder, hidden=4, layers=2, bidirectional=True), SERIES),
     "gru_frames": (partial(GRUEncoder, hidden=4, bidirectional=True, most_steps=5), SERIES),
     "tcn": (partial(TCNEncoder, channels=[6, 4], dropout=0.2), SERIES),
+    "tcn_steps": (partial(TCNEncoder, channels=[6, 4], pool="steps"), SERIES),
     "tcn_causal": (
         partial(TCNEncoder, channels=[8], kernel_size=5, causal=True, time_features=0, pool="last", checkpointing=True),
         SERIES,
@@ -146,6 +147,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "gru": (partial(GRUDecoder, hidden=6), (5,), (4, 6), {}),
     "gru_frames": (partial(GRUDecoder, hidden=6, most_steps=4, reverse=True), (5,), (4, 11), {}),
     "gru_ar": (partial(AutoregressiveGRUDecoder, hidden=6, latent_every_step=False), (5,), (4, 6), AR),
+    "gru_ar_share": (partial(AutoregressiveGRUDecoder, hidden=6, latent_every_step="share"), (3, 4), (4, 6), AR),
     "gru_ar_text": (
         partial(AutoregressiveGRUDecoder, hidden=4, layers=2, embedding=3, input_dropout=0.3, reverse=True),
         (2, 3),

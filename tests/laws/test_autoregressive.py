@@ -10,7 +10,9 @@ import torch
 from backbone_instances import DECODERS
 from torch import Tensor
 
+from narrows.decoders import AutoregressiveGRUDecoder
 from narrows.decoders.autoregressive import AutoregressiveDecoder
+from narrows.errors import UserError
 from narrows.types import DataSpec
 
 NAMES = [name for name in DECODERS if "_ar" in name]
@@ -137,3 +139,22 @@ def test_it_stops_once_every_row_has_ended_and_writes_nothing_behind_the_mark(na
 def test_there_are_decoders_of_every_kind_of_data() -> None:
     specs = [DECODERS[name][3]["spec"] for name in NAMES]
     assert {(spec.kind, spec.end) for spec in specs} == {("series", None), ("tokens", None), ("tokens", 0)}
+
+
+def test_a_step_reads_its_own_share_of_the_latent_and_steps_before_it_do_not() -> None:
+    decoder, spec, z = build("gru_ar_share")
+    target = values(spec)
+    before = decoder(z, target)
+    for step in range(6):
+        changed = z.flatten(1).clone()
+        changed[:, 2 * step : 2 * step + 2] += 1
+        moved = (decoder(changed, target) - before).abs().amax((0, 1)) > 1e-12
+        assert torch.equal(moved, torch.arange(6) >= step), step
+
+
+def test_shares_must_be_even() -> None:
+    builder, _, out_shape, extra = DECODERS["gru_ar_share"]
+    with pytest.raises(UserError, match="6 steps do not share 8 latents evenly"):
+        builder((8,), out_shape, **extra)
+    with pytest.raises(UserError, match="true, false and share are known"):
+        AutoregressiveGRUDecoder((12,), out_shape, latent_every_step="sometimes", **extra)

@@ -10,6 +10,9 @@ import torch
 from backbone_instances import DECODERS, ENCODERS
 from torch import Tensor
 
+from narrows.encoders import TCNEncoder, TransformerEncoder
+from narrows.errors import UserError
+
 NAMES = ("lstm", "gru", "tcn", "transformer")
 READERS = [name for name in ENCODERS if name.partition("_")[0] in NAMES]
 every = pytest.mark.parametrize("name", READERS)
@@ -60,10 +63,26 @@ def test_an_example_is_summarised_as_it_is_alone(name: str) -> None:
 
 
 @every
-def test_it_reads_series_longer_than_the_data_s(name: str) -> None:
+def test_it_reads_series_longer_than_the_data_s_unless_each_step_has_its_place(name: str) -> None:
     encoder = build(name)
     channels, steps = encoder.in_shape
-    assert encoder(torch.randn(2, channels, 2 * steps).double()).shape == (2, *encoder.out_shape)
+    longer = torch.randn(2, channels, 2 * steps).double()
+    if name.endswith("steps"):
+        with pytest.raises(UserError, match=f"reads at most {steps} steps, not {2 * steps}"):
+            encoder(longer)
+    else:
+        assert encoder(longer).shape == (2, *encoder.out_shape)
+
+
+@pytest.mark.parametrize("build_encoder", [partial(TCNEncoder, channels=[6, 4]), partial(TransformerEncoder, width=8)])
+def test_steps_keep_their_places(build_encoder: Any) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder((3, 6), pool="steps").double().eval()
+    x, length = torch.randn(2, 3, 6).double(), torch.tensor([6, 4])
+    found = encoder(x, length=length).unflatten(1, (6, -1))
+    assert found[1, :4].abs().amax(1).amin() > 0
+    assert found[1, 4:].abs().amax() == 0
+    torch.testing.assert_close(encoder(x[1:, :, :4], length=length[1:]), found[1:].flatten(1))
 
 
 def both(name: str, table: dict[str, Any]) -> tuple[Any, Any, list[Tensor]]:

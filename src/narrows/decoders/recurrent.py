@@ -7,7 +7,7 @@ the flattened latent, F time features.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,9 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
     """A recurrent network predicts each step of a series from the latent and the steps before; see
     `AutoregressiveDecoder`.
 
-    s_0 = f(z), s_t = RNN(s_{t-1}, [x_{t-1}, z]), params_t = W s_t + b, where x_0 is learnt.
+    s_0 = f(z), s_t = RNN(s_{t-1}, [x_{t-1}, z]), params_t = W s_t + b, where x_0 is learnt. With a share for each step,
+    it reads z_t instead, the t-th of T equal parts of z, as in "Learning Stochastic Recurrent Networks" (Bayer and
+    Osendorfer, 2014, https://arxiv.org/abs/1411.7610), and s_0 = f(z_1).
 
     Args:
         in_shape: of one latent, any; it is flattened.
@@ -98,7 +100,8 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         embedding: values that a token is read as; numbers are read as they are.
         shared_embedding: whether the vectors of the tokens are also the weights by which they are written: "Using the
             Output Embedding to Improve Language Models" (Press and Wolf, 2017, https://arxiv.org/abs/1608.05859).
-        latent_every_step: whether the network reads z at every step, and not in its first state alone.
+        latent_every_step: whether the network reads z at every step, and not in its first state alone; `share`: at each
+            step its own part of z, whose values the T steps must share evenly, in the order of writing.
         input_dropout: probability, in training, that a step's fed-back values are zeroed.
         scheduled_sampling: probability, in training, that they are the decoder's own guess.
         reverse: go from the last step to the first.
@@ -120,7 +123,7 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         dropout: float = 0.0,
         embedding: int = 64,
         shared_embedding: bool = False,
-        latent_every_step: bool = True,
+        latent_every_step: bool | Literal["share"] = True,
         input_dropout: float = 0.0,
         scheduled_sampling: float = 0.0,
         reverse: bool = False,
@@ -137,24 +140,48 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
             reverse=reverse,
         )
         self.latent_every_step = latent_every_step
-        inputs = self.inputs + (self.latent if latent_every_step else 0)
+        told = self._latent_inputs(part)
         dropout = probability(dropout, "dropout", part)
-        network = stacked(self.cell, inputs, hidden, layers, dropout if layers > 1 else 0.0, part)
+        network = stacked(self.cell, self.inputs + told, hidden, layers, dropout if layers > 1 else 0.0, part)
         self.shared_embedding = shared_embedding
         if shared_embedding:
             require(self.tokens, f"{part} has no embedding to share: shared_embedding is of tokens")
             self.bias = nn.Parameter(torch.zeros(self.outputs))
-        self.recurrence = Recurrence(self.latent, self.inputs if shared_embedding else self.outputs, network, dropout)
+        start = told if latent_every_step == "share" else self.latent
+        self.recurrence = Recurrence(start, self.inputs if shared_embedding else self.outputs, network, dropout)
 
-    def begin(self, z: Tensor, running: bool) -> tuple[Tensor, State]:
-        return z, self.recurrence.state(z)
+    def _latent_inputs(self, part: str) -> int:
+        """How many values of z a step reads."""
+        every = self.latent_every_step
+        require(
+            isinstance(every, bool) or every == "share",
+            f"{part} has latent_every_step={every}: true, false and share are known",
+        )
+        if every != "share":
+            return self.latent if every else 0
+        steps = self.out_shape[1]
+        require(
+            self.latent % steps == 0,
+            f"{part} has latent_every_step=share, but its {steps} steps do not share {self.latent} latents evenly: "
+            f"use a bottleneck.dim that {steps} divides, such as {max(1, self.latent // steps) * steps}",
+        )
+        return self.latent // steps
 
-    def unroll(self, fed: Tensor, state: tuple[Tensor, State]) -> tuple[Tensor, tuple[Tensor, State]]:
-        z, hidden = state
-        if self.latent_every_step:
-            fed = torch.cat([fed, z[:, None].expand(-1, fed.shape[1], -1)], 2)
+    def begin(self, z: Tensor, running: bool) -> tuple[Tensor, int, State]:
+        if self.latent_every_step == "share":
+            shares = z.unflatten(1, (self.out_shape[1], -1))
+            return shares, 0, self.recurrence.state(shares[:, 0])
+        return z, 0, self.recurrence.state(z)
+
+    def unroll(self, fed: Tensor, state: tuple[Tensor, int, State]) -> tuple[Tensor, tuple[Tensor, int, State]]:
+        z, done, hidden = state
+        steps = fed.shape[1]
+        if self.latent_every_step == "share":
+            fed = torch.cat([fed, z[:, done : done + steps]], 2)
+        elif self.latent_every_step:
+            fed = torch.cat([fed, z[:, None].expand(-1, steps, -1)], 2)
         params, hidden = self.recurrence(fed, hidden)
         if self.shared_embedding:
             weight = self.embedding.weight[:-1]  # the last one is never written
             params = linear(params.transpose(1, 2), weight, self.bias).transpose(1, 2)
-        return params, (z, hidden)
+        return params, (z, done + steps, hidden)

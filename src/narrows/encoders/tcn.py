@@ -30,7 +30,7 @@ class TCNEncoder(Encoder):
         causal: whether no step reads those behind it.
         dropout: probability of a value of a block's branch to be dropped in training.
         time_features: sines and cosines of the step beside the series, even; 0 for none.
-        pool: `attention`, `mean` or `last`.
+        pool: `attention`, `mean` or `last`; `steps` keeps them all, `[B, T * width]`, for at most T.
         checkpointing: whether backward computes each block again, which saves memory and costs time.
 
     Raises:
@@ -67,8 +67,8 @@ class TCNEncoder(Encoder):
             checkpointing=checkpointing,
             part=PART,
         )
-        self.pool = Pooling(pool, self.convolutions.width, PART)
-        self.out_shape = (self.convolutions.width,)
+        self.pool = Pooling(pool, self.convolutions.width, PART, steps=self.in_shape[1])
+        self.out_shape = (self.pool.width,)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         told = torch.cat([x, self.clock(x)], 1)

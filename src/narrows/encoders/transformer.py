@@ -27,7 +27,7 @@ class TransformerEncoder(Encoder):
         depth: blocks.
         heads: of each attention.
         dropout: probability of a value of a block's two branches to be dropped in training.
-        pool: `attention`, `mean` or `last`.
+        pool: `attention`, `mean` or `last`; `steps` keeps them all, `[B, T * width]`, for at most T.
         checkpointing: whether backward computes each block again, which saves memory and costs time.
 
     Raises:
@@ -55,8 +55,8 @@ class TransformerEncoder(Encoder):
         self.transformer = Transformer(width, depth, heads, dropout, PART, checkpointing=checkpointing)
         self.steps = Steps(self.in_shape[1], width, PART)
         self.embedding = nn.Linear(self.in_shape[0], width)
-        self.pool = Pooling(pool, width, PART, heads)
-        self.out_shape = (width,)
+        self.pool = Pooling(pool, width, PART, heads, steps=self.in_shape[1])
+        self.out_shape = (self.pool.width,)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
         padding = None if length is None else ~inside(length, x.shape[2], x.device)
