@@ -11,9 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.measure import Measurement
 
-from narrows.commands.command_line import new_parser, run
+from narrows.commands.command_line import add_allow, new_parser, packages, run
 from narrows.compare.comparison_table import compare, data_note, default_sort, repeats, status_note
 from narrows.compare.higher_is_better import choose_metrics, metric_names
+from narrows.compare.latex_table import as_latex
+from narrows.compare.paired_tests import Difference, paired_tests, plain_tests, power_notes, terminal_tests
 from narrows.compare.run_filter import HELP, choose
 from narrows.compare.run_records import Record, read_runs
 from narrows.compare.table_formats import LABEL, Table, as_csv, as_json, as_markdown, console, terminal
@@ -24,15 +26,17 @@ from narrows.runs.overwriting import require_not_recorded
 
 DESCRIPTION = """\
 Compare runs: the config keys in which they differ, beside their figures.
-Reads config.yaml, manifest.json, metrics.json and metrics.csv; loads no model and executes nothing.
+Reads config.yaml, manifest.json, metrics.json and metrics.csv; loads no model and executes nothing, but for --cka.
 """
 EPILOG = """\
 examples
   narrows compare outputs                               every run at or below a folder
   narrows compare SWEEP --sort test/psnr --top 10
   narrows compare SWEEP --group-by seed                 mean and standard deviation over seeds
+  narrows compare SWEEP --group-by seed --paired test/psnr   and whether they differ by more than chance
   narrows compare RUN RUN --metrics 'test/anomaly/*' --csv -
   narrows compare SWEEP --html report.html              one file: tables, curves, pictures
+  narrows compare RUN RUN RUN --cka alike.png           how alike the latents of runs are
 
 CSV and JSON hold every figure of the runs unless --metrics names some.
 """
@@ -48,12 +52,16 @@ def parser() -> argparse.ArgumentParser:
     add("--sort", metavar="COLUMN", help="a metric (best first) or a key; default val/loss")
     add("--top", type=_positive, metavar="N", help="only the first N rows")
     add("--group-by", type=_names, default=[], metavar="KEY", help="mean ± sd over runs that differ only in KEY")
+    add("--paired", type=_names, default=[], metavar="A,B", help="metrics to test: paired t-tests over --group-by")
+    add("--against", metavar="CONDITIONS", help="the setting that --paired holds the others against; default all pairs")
     add("--maximize", type=_names, default=[], metavar="A,B", help="metrics of which more is better")
     add("--minimize", type=_names, default=[], metavar="A,B", help="metrics of which less is better")
     add("--all", action="store_true", help="also the keys that follow from others or change no figure")
-    for name in ("csv", "json", "markdown"):
+    for name in ("csv", "json", "markdown", "latex"):
         add(f"--{name}", metavar="FILE", help=f"write the table as {name} ('-': to stdout, without the terminal table)")
     add("--html", metavar="FILE", help="write a report that opens in a browser, without network")
+    add("--cka", metavar="FILE.png", help="load the models and draw how alike their latents of the test split are")
+    add_allow(options)
     return options
 
 
@@ -73,7 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    asked = (options.metrics, options.group_by, options.maximize, options.minimize, [options.sort or ""])
+    require(not options.paired or options.group_by, "--paired is over runs of one setting: set --group-by seed too")
+    require(options.against is None or options.paired, "--against is of --paired: name the metrics to test")
+    names = (options.metrics, options.group_by, options.paired, options.maximize, options.minimize)
+    asked = (*names, [options.sort or ""])
     refuse_old_names(name for names in asked for name in names)
     records = choose(read_runs(options.places), options.where)
     usable = [record for record in records if record.usable]
@@ -82,15 +93,29 @@ def _run(options: argparse.Namespace) -> None:
         raise UserError(f"no run can be compared: {'; '.join(notes)}")
     _check_targets(options, [record.path for record in records])
     table = _table(options, usable, options.group_by)
+    tests = _tests(options, usable)
     notes += filter(None, [data_note(table)])
-    if not _write_files(options, table, notes):
-        _print(table, usable, notes, all_figures=bool(options.metrics))
+    notes += power_notes(tests, options.group_by)
+    if not _write_files(options, table, tests, notes):
+        _print(table, usable, tests, notes, all_figures=bool(options.metrics))
     if options.html:
         from narrows.compare.html_page import write_report
 
         runs = _table(options, usable, []) if table.grouped else table
         write_report(Path(options.html), runs, table if table.grouped else None, usable, notes, options.sort)
         print(f"report  {printable(options.html)}", file=sys.stderr)
+    if options.cka:
+        _draw_alike(options, usable)
+
+
+def _draw_alike(options: argparse.Namespace, records: Sequence[Record]) -> None:
+    # Imported for this alone: it brings torch.
+    from narrows.commands.latents_alike import draw_alike
+
+    target = Path(options.cka)
+    require(target.suffix.lower() == ".png", f"--cka draws a picture: give it a name that ends in .png, not {target}")
+    for line in [*draw_alike(records, target, packages(options.allow)), f"picture  {target}"]:
+        print(printable(line), file=sys.stderr)
 
 
 def _check_targets(options: argparse.Namespace, runs: Sequence[Path]) -> None:
@@ -99,7 +124,8 @@ def _check_targets(options: argparse.Namespace, runs: Sequence[Path]) -> None:
     Raises:
         UserError: names the file.
     """
-    targets = [target for target in (options.csv, options.json, options.markdown, options.html) if target is not None]
+    named = (options.csv, options.json, options.markdown, options.latex, options.html, options.cka)
+    targets = [target for target in named if target is not None]
     places = [target if target == "-" else Path(target).resolve() for target in targets]
     for target, place in zip(targets, places, strict=True):
         require(places.count(place) == 1, f"{target} is named for more than one result: name a file for each")
@@ -128,13 +154,23 @@ def _table(options: argparse.Namespace, records: Sequence[Record], group_by: Seq
     return table
 
 
-def _write_files(options: argparse.Namespace, table: Table, notes: Sequence[str]) -> bool:
+def _tests(options: argparse.Namespace, records: Sequence[Record]) -> list[Difference]:
+    """The comparisons that --paired asks for."""
+    if not options.paired:
+        return []
+    against = None if options.against is None else [run.name for run in choose(records, options.against, "--against")]
+    metrics = choose_metrics(options.paired, records)
+    return paired_tests(compare(records, metrics), options.group_by, metrics, against)
+
+
+def _write_files(options: argparse.Namespace, table: Table, tests: Sequence[Difference], notes: Sequence[str]) -> bool:
     """Write the files that the options ask for; returns whether one of them went to stdout."""
     every = table.metrics if options.metrics else table.every
     texts = {
         "csv": lambda: as_csv(table, every),
-        "json": lambda: as_json(table, every, notes) + "\n",
+        "json": lambda: as_json(table, every, notes, plain_tests(tests, table)) + "\n",
         "markdown": lambda: as_markdown(table),
+        "latex": lambda: as_latex(table),
     }
     asked = {name: getattr(options, name) for name in texts if getattr(options, name) is not None}
     for name, target in asked.items():
@@ -145,7 +181,9 @@ def _write_files(options: argparse.Namespace, table: Table, notes: Sequence[str]
     return "-" in asked.values()
 
 
-def _print(table: Table, records: Sequence[Record], notes: Sequence[str], all_figures: bool) -> None:
+def _print(
+    table: Table, records: Sequence[Record], tests: Sequence[Difference], notes: Sequence[str], all_figures: bool
+) -> None:
     out = console(200)
     fitting = table.metrics if all_figures else _fitting(table, out)
     out.print(terminal(replace(table, metrics=fitting)))
@@ -158,6 +196,8 @@ def _print(table: Table, records: Sequence[Record], notes: Sequence[str], all_fi
         out.print(f"{counts}; {used}")
     if table.grouped:
         out.print(f"mean ± standard deviation over {', '.join(table.grouped)}; n runs each")
+        if tests:
+            out.print(terminal_tests(tests, table))
     elif (key := repeats(table)) is not None:
         out.print(f"--group-by {key} gives mean ± standard deviation")
     for note in notes:

@@ -2,6 +2,7 @@ from .bitwise_equality import Comparison as Comparison
 from .bitwise_equality import Judgement as Judgement
 from .bitwise_equality import Verdict as Verdict
 from .key_importance import Importance as Importance
+from .paired_tests import Difference as Difference
 from .reproduction_report import Reproduction as Reproduction
 from .run_filter import Condition as Condition
 from .run_records import Record as Record

@@ -61,36 +61,39 @@ class Condition:
         return self.key in found and TESTS[self.word](found[self.key], self.value)
 
 
-def choose(records: Sequence[Record], text: str | None) -> list[Record]:
+def choose(records: Sequence[Record], text: str | None, option: str = "--where") -> list[Record]:
     """The runs of which every condition of the text holds; all of them if it is None.
+
+    Args:
+        option: that the text was given to, in messages.
 
     Raises:
         UserError: a condition that cannot be read, a key that no run has, or no run that passes.
     """
     if text is None:
         return list(records)
-    conditions = [_condition(part) for part in re.split(r"\s+and(?:\s+|$)", text.strip())]
+    conditions = [_condition(part, option) for part in re.split(r"\s+and(?:\s+|$)", text.strip())]
     known = {key for record in records for key in _values(record)}
     for condition in conditions:
         if condition.key not in known:
-            raise UserError(f"--where: no run has '{condition.key}'; {nearest(condition.key, known)}")
+            raise UserError(f"{option}: no run has '{condition.key}'; {nearest(condition.key, known)}")
     chosen = [record for record in records if all(condition.holds(record) for condition in conditions)]
     if not chosen:
-        raise UserError(f"--where '{text}' holds of none of the {len(records)} runs")
+        raise UserError(f"{option} '{text}' holds of none of the {len(records)} runs")
     return chosen
 
 
-def _condition(text: str) -> Condition:
+def _condition(text: str, option: str) -> Condition:
     match = CONDITION.fullmatch(text.strip())
     if match is None:
         raise UserError(
-            f"--where: '{text}' is no condition: write KEY, one of {' '.join(TESTS)}, and a value; 'and' joins several"
+            f"{option}: '{text}' is no condition: write KEY, one of {' '.join(TESTS)}, and a value; 'and' joins several"
         )
     refuse_old_names([match["key"]])
     try:
         return Condition(match["key"], match["word"], parse_yaml(match["value"]))
     except ValueError as error:
-        raise UserError(f"--where: the value of '{text}' {error}") from error
+        raise UserError(f"{option}: the value of '{text}' {error}") from error
 
 
 def _values(record: Record) -> dict[str, Any]:

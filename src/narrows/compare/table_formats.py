@@ -238,8 +238,10 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def as_json(table: Table, metrics: Sequence[str], notes: Sequence[str]) -> str:
-    """The table as JSON, without keys that a run does not have; NaN is null."""
+def as_json(
+    table: Table, metrics: Sequence[str], notes: Sequence[str], paired: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The table and its paired tests as JSON, without keys that a run does not have; NaN is null."""
     return json.dumps(
         {
             "keys": table.keys,
@@ -247,6 +249,7 @@ def as_json(table: Table, metrics: Sequence[str], notes: Sequence[str]) -> str:
             "grouped_by": list(table.grouped),
             "higher_is_better": {metric: table.higher(metric) for metric in metrics},
             "rows": [_row(table, i, metrics) for i in range(len(table.rows))],
+            **({"paired": list(paired)} if paired else {}),
             "notes": list(notes),
         },
         indent=2,
