@@ -41,13 +41,14 @@ def save(pixels: NDArray[np.float64] | NDArray[np.bool_], path: Path) -> None:
 
 
 def write_defects(root: Path, side: int = 32, good: int = GOOD, test: int = TEST, seed: int = 0) -> Path:
-    """`good` pictures to train on and `test` each of good, blob (brighter) and scratch (darker) to test on."""
+    """`good` pictures to train on and `test` each of good, blob and scratch to test on. A blob has the mean grey of all
+    pictures, so that it lies nearer to that than the texture does; a scratch is a little darker."""
     random = np.random.default_rng(seed)
     for number in range(good):
         save(weave(random, side), root / "train" / "good" / f"{number:03}.png")
     for number in range(test):
         save(weave(random, side), root / "test" / "good" / f"{number:03}.png")
-        for name, shape, level in (("blob", blob, 0.95), ("scratch", scratch, 0.05)):
+        for name, shape, level in (("blob", blob, 0.5), ("scratch", scratch, 0.35)):
             where = shape(random, side)
             save(np.where(where, level, weave(random, side)), root / "test" / name / f"{number:03}.png")
             save(where, root / "ground_truth" / name / f"{number:03}_mask.png")

@@ -75,7 +75,7 @@ class Part:
         target: Store | Tensor | None = None,
         names: list[str] | None = None,
         covariates: Tensor | None = None,
-        anomalous: Store | None = None,
+        anomalous: Store | Tensor | None = None,
     ) -> None:
         self.x = _store(x)
         self.label = label
@@ -84,7 +84,7 @@ class Part:
         self.target = None if target is None else _store(target)
         self.names = names
         self.covariates = covariates
-        self.anomalous = anomalous
+        self.anomalous = None if anomalous is None else _store(anomalous)
 
     def __len__(self) -> int:
         return len(self.x)
