@@ -37,6 +37,7 @@ NOT_FITTED = {
     "encoder": {"gru"},  # two steps of each with its decoders: below
     "decoder": {"gru", "gru_ar", "tcn", "transformer"},
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
+    "features": {"efficientnet_b0", "resnet18", "vgg16"},  # their weights are not at hand: tests/layers
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
     # By evaluate: test_restoration.py; on models of their own: tests/tasks.
     "task": {
