@@ -50,6 +50,7 @@ NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "
 NEEDS_PATH += ("molecules", "music")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
+    "feature_map": "feature_map@datamodule.features",
     "task": "+task@tasks.mine",
     "term": "+term@loss.mine",
     "schedule": "+schedule@loss.reconstruction.weight",
@@ -202,6 +203,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     "image_folder": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
+    ),
+    "frozen": (
+        *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
+        *("feature_map@datamodule.features=frozen", "datamodule.features.network.size=32", "corruption=gaussian"),
     ),
     "counts": (
         *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label.key=kind", *NARROW),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,6 +118,10 @@ class FeatureNetwork(nn.Module):
         """Whether this network's weights are torchvision's, and not yet on this machine."""
         published = NETWORKS[name].published if name in NETWORKS and weights is None else None
         return published is not None and not is_downloaded(name, published)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """The weights of what is computed, in order."""
+        return (tensor for part in self._parts.values() for tensor in part.state_dict().values())
 
     def extra_repr(self) -> str:
         return f"{self.name}, layers={list(self.layers)}, size={self.size}"

@@ -47,7 +47,7 @@ from narrows.runs.old_names import current_config
 ROOMS = (
     *("models", "inputs", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions"),
     *("losses", "schedules", "data", "tasks"),
-    "layers.feature_networks",
+    *("layers.feature_networks", "layers.feature_maps"),
     *("training.lightning_module", "training.learning_rate", "training.loggers", "training.tensorboard"),
     "training.callbacks",
 )
