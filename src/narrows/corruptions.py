@@ -31,7 +31,7 @@ class Corruption(nn.Module):
     """Whether it marks values as hidden."""
     identity: ClassVar[bool] = False
     """Whether it leaves every input as it is."""
-    kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "series", "counts", "interactions", "audio")
+    kinds: ClassVar[tuple[Kind, ...]] = (*("image", "vector", "series", "counts", "interactions", "audio", "features"),)
     """The kinds of data that it takes."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""

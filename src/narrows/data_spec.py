@@ -11,7 +11,7 @@ from narrows.errors import require
 Shape = tuple[int, ...]
 LARGEST = 2**40
 """Most values of one example."""
-Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio"]
+Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio", "features"]
 COUNTED = ("counts", "interactions")
 """Kinds whose values are counts of something, 0 or more, most of them 0."""
 

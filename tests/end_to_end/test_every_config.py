@@ -37,6 +37,7 @@ NOT_FITTED = {
     "encoder": {"gru"},  # two steps of each with its decoders: below
     "decoder": {"gru", "gru_ar", "tcn", "transformer"},
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
+    "features": {"efficientnet_b0", "resnet18", "vgg16"},  # their weights are not at hand: tests/layers
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
     # By evaluate: test_restoration.py; on models of their own: tests/tasks.
     "task": {
@@ -49,6 +50,7 @@ NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "
 NEEDS_PATH += ("molecules", "music")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
+    "feature_map": "feature_map@datamodule.features",
     "task": "+task@tasks.mine",
     "term": "+term@loss.mine",
     "schedule": "+schedule@loss.reconstruction.weight",
@@ -201,6 +203,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     "image_folder": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
+    ),
+    "frozen": (
+        *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
+        *("feature_map@datamodule.features=frozen", "datamodule.features.network.size=32", "corruption=gaussian"),
     ),
     "counts": (
         *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label.key=kind", *NARROW),

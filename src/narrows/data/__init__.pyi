@@ -15,6 +15,8 @@ from .count_tables import Names as Names
 from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
 from .dataset_files import ArrayFile as ArrayFile
+from .feature_splits import Standardised as Standardised
+from .features import Features as Features
 from .float_precision import Blurred as Blurred
 from .histories import Histories as Histories
 from .image_files import Frame as Frame

@@ -135,7 +135,7 @@ class Loader:
         self.device = torch.device(device)
         pin = self.device.type == "cuda"
         self._readers = [
-            _Reader(store, num_workers, persistent, pin) if store.reads_files else None for store in split.part.stores
+            _Reader(store, num_workers, persistent, pin) if store.reads_files else None for store in split.stores
         ]
 
     def __len__(self) -> int:
@@ -143,9 +143,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         # Read the progress of training now, not at the first `next`.
-        part = self.split.part
-        steps = self.plan.steps("cpu" if part.reads_files else self.device)
-        read = [self._read(steps, store, reader) for store, reader in zip(part.stores, self._readers, strict=True)]
+        stores = self.split.stores
+        steps = self.plan.steps("cpu" if any(store.reads_files for store in stores) else self.device)
+        read = [self._read(steps, store, reader) for store, reader in zip(stores, self._readers, strict=True)]
         return (self._batch(step, *values) for step, *values in zip(steps, *read, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
@@ -187,7 +187,8 @@ class Loader:
         return batch.to(self.device)
 
     def _scaled(self, raw: Tensor) -> Tensor:
-        return scaled(raw.to(self.device, non_blocking=True), self.split.kind)
+        x = scaled(raw.to(self.device, non_blocking=True), self.split.kind)
+        return x if self.split.features is None or self.split.held is not None else self.split.features(x)
 
     def _binarise(self, x: Tensor, seed: int, step: Step) -> Tensor:
         # Draw for the global batch and then slice, so that the result does not depend on the number of processes.

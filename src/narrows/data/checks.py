@@ -123,7 +123,8 @@ def check_finite(chunks: Iterable[Tensor], name: str) -> None:
 
 
 def fingerprint(contents: Contents) -> str:
-    """SHA-256 over name, dtype, shape and bytes of the examples, labels and targets of every part, not over paths.
+    """SHA-256 over name, dtype, shape and bytes of the examples, labels, targets and masks of every part, not over
+    paths.
 
     Numbers of arrays and series in double precision count as the float32 that models see, unless that blurs them.
     The names of what is counted are content too.
@@ -141,6 +142,9 @@ def fingerprint(contents: Contents) -> str:
         if part.target is not None:
             digest.update(b"|target")
             _feed(digest, part.target)
+        if part.anomalous is not None:
+            digest.update(b"|anomalous")
+            _feed(digest, part.anomalous)
     if contents.kind in COUNTED and contents.feature_names is not None:  # a word is what its column counts
         digest.update("\0".join(contents.feature_names).encode(errors="surrogatepass"))
     if contents.columns is not None:  # categories are stored as numbers, but their names are content too

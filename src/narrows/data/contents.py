@@ -63,6 +63,8 @@ class Part:
     """The name of each example, such as that of a user or a file; None where they have none."""
     covariates: Tensor | None
     """`[N, K, T]`, signals beside `x` that an input may read and that nothing rebuilds; NaN is a missing value."""
+    anomalous: Store | None
+    """uint8 `[N, 1, H, W]`, above 0 at pixels of defects. No batch holds it: tasks alone ask for it."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Part:
         target: Store | Tensor | None = None,
         names: list[str] | None = None,
         covariates: Tensor | None = None,
+        anomalous: Store | Tensor | None = None,
     ) -> None:
         self.x = _store(x)
         self.label = label
@@ -81,6 +84,7 @@ class Part:
         self.target = None if target is None else _store(target)
         self.names = names
         self.covariates = covariates
+        self.anomalous = None if anomalous is None else _store(anomalous)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -114,7 +118,8 @@ class Part:
         label, observed, concealed = (None if tensor is None else keep(tensor) for tensor in self.rest)
         target = None if self.target is None else hold(self.target)
         covariates = None if self.covariates is None else keep(self.covariates)
-        return Part(hold(self.x), label, observed, concealed, target, self.names, covariates)
+        anomalous = None if self.anomalous is None else hold(self.anomalous)
+        return Part(hold(self.x), label, observed, concealed, target, self.names, covariates, anomalous)
 
 
 def _store(values: Store | Tensor) -> Store:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, counted, duplicates, signal_scaling, tokenised
+from narrows.data import array_scaling, counted, duplicates, feature_splits, signal_scaling, tokenised
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import Binarise
 from narrows.data.batch_loader import Loader
 from narrows.data.batch_plans import Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
 from narrows.data.contents import Contents, Part, Scaling, Source
+from narrows.data.features import Features
 from narrows.data.loading_options import Loading as Loading
 from narrows.data.splits import HOLD_OUT, Plan, Split, divide
 from narrows.data.stores import differs
@@ -50,6 +51,8 @@ class DataModule(LightningDataModule):
         binarise: `static` draws grey values in [0, 1] once as Bernoulli probabilities; `dynamic` anew in
             every training batch, held-out splits once, as `static` does ("On the quantitative analysis of
             deep belief networks", Salakhutdinov and Murray, 2008).
+        features: makes features of pictures, which are then the data in their place, such as
+            `narrows.layers.FeatureMap`; `part(split).x` keeps the pictures.
 
     Raises:
         UserError: settings that do not exist or do not fit the data; data that `checks.check` refuses.
@@ -67,6 +70,7 @@ class DataModule(LightningDataModule):
         split_seed: int = 0,
         binarise: Binarise = "none",
         loading: Loading | None = None,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         choices = ("none", "static", "dynamic")
@@ -83,6 +87,7 @@ class DataModule(LightningDataModule):
         )
         self.binarise = binarise
         self.loading = loading or Loading()
+        self.features = features
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self.vocabulary: Vocabulary | None = None
@@ -143,6 +148,9 @@ class DataModule(LightningDataModule):
             self.loading.by_length is not True or self.spec.variable,
             "loading.by_length=true puts near-equal lengths together, but these examples all have one length: set auto",
         )
+        if self.features is not None:
+            self.spec = feature_splits.describe(self.spec, self.features, self.binarise)
+            splits = feature_splits.viewed(splits, self.features)
         self._splits = array_scaling.binarised(splits, self.binarise, self.spec.value_range, self.plan.seed)
 
     def _describe(self, contents: Contents, splits: dict[str, Split], content: str) -> DataSpec:
@@ -272,7 +280,8 @@ class DataModule(LightningDataModule):
                 f"these data have no {name} split: {nearest(name, self._splits)}; a source without an official "
                 f"test split takes a fraction for it, {HOLD_OUT}"
             )
-        self._splits[name] = _on(self._splits[name], self._device())
+        device = self._device()
+        self._splits[name] = feature_splits.computed(_on(self._splits[name], device), device)
         return self._splits[name]
 
     @property

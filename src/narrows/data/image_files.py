@@ -147,12 +147,13 @@ class ImageReader:
             )
             image = _centre(image, self.crop, self.crop)
         # Convert before scaling: palette indices and single bits cannot be interpolated.
-        image = self._fitted(image.convert("RGB" if self.channels == 3 else "L"))
+        image = self.fitted(image.convert("RGB" if self.channels == 3 else "L"))
         channels, height, width = self.shape
         pixels = np.array(image).reshape(height, width, channels)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
-    def _fitted(self, image: Image.Image) -> Image.Image:
+    def fitted(self, image: Image.Image, how: Image.Resampling = Image.Resampling.BILINEAR) -> Image.Image:
+        """The picture at the size that is read, scaled and cut as `pictures.fit` says."""
         _, height, width = self.shape
         wanted = (width, height)
         if self.pictures.fit != "stretch":
@@ -163,7 +164,7 @@ class ImageReader:
                 bound(height, max(1, round(image.height * factor))),
             )
         if wanted != image.size:
-            image = image.resize(wanted, Image.Resampling.BILINEAR)
+            image = image.resize(wanted, how)
         return _centre(image, width, height)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 from narrows.errors import require
@@ -11,8 +12,8 @@ from narrows.types import COUNTED, DataSpec
 MOST_LOGITS = 2**26
 """Logits of a batch of tokens that is evaluated: 256 MiB as float32."""
 MOST_COUNTS = 2**24
-"""Values of a batch of counts that is evaluated, which bounds the memory of what is computed: 64 MiB as float32,
-which the system gets back once they are free, unlike blocks of less than 32 MiB."""
+"""Values of a batch of counts or features that is evaluated, which bounds the memory of what is computed: 64 MiB as
+float32, which the system gets back once they are free, unlike blocks of less than 32 MiB."""
 
 
 @dataclass
@@ -41,11 +42,13 @@ class Loading:
         require(self.eval_batch_size >= 1, f"loading.eval_batch_size={self.eval_batch_size} must be at least 1")
 
     def rows_at_once(self, spec: DataSpec) -> int:
-        """Rows of a batch that is evaluated: of long rows of counts, and of tokens of a large vocabulary, fewer than
-        `eval_batch_size`."""
+        """Rows of a batch that is evaluated: of long rows of counts or features, and of tokens of a large vocabulary,
+        fewer than `eval_batch_size`."""
         few = self.eval_batch_size
         if spec.kind in COUNTED:
             few = MOST_COUNTS // spec.shape[0]
+        elif spec.kind == "features":
+            few = MOST_COUNTS // prod(spec.shape)
         elif spec.kind == "tokens":
             few = MOST_LOGITS // (spec.shape[0] * max(1, len(spec.vocabulary or [])))
         return max(1, min(few, self.eval_batch_size))

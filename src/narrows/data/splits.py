@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part, pool
+from narrows.data.features import Features
+from narrows.data.stores import Store
 from narrows.errors import require
 from narrows.random import generator
 from narrows.types import Kind
@@ -55,6 +57,15 @@ class Split:
     rows: Tensor
     kind: Kind
     """The kind of the data, which decides how values are scaled."""
+    features: Features | None = None
+    """What makes features of pictures, where those are the data."""
+    held: Store | None = None
+    """The features, if they have been computed."""
+
+    @property
+    def stores(self) -> list[Store]:
+        """What batches are read from: the examples, or the features of them that are held, and targets."""
+        return self.part.stores if self.held is None else [self.held]
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -79,6 +79,33 @@ def error_images(
     return _labelled(["input", "reconstruction", "squared error"], strips, full, heads)
 
 
+def defect_images(
+    pictures: Array,
+    guess: Array | None,
+    maps: Array,
+    masks: NDArray[np.bool_],
+    heads: Sequence[str],
+    threshold: float,
+) -> Picture:
+    """Pictures `[N, C, H, W]` in [0, 1] above their reconstructions, if there are any, maps `[N, H, W]`, their places
+    above the threshold, and masks `[N, H, W]`. The colours of maps end at the largest value."""
+    scale = max(1, round(TILE / max(pictures.shape[-2:])))
+    rows = {"input": (pictures, False, 1.0)}
+    if guess is not None:
+        rows["reconstruction"] = (guess, False, 1.0)
+    rows |= {
+        "map": (maps[:, None], True, float(maps.max())),
+        "above": ((maps > threshold)[:, None].astype(float), False, 1.0),
+        "mask": (masks[:, None].astype(float), False, 1.0),
+    }
+    strips = [_strip(images, 0.0, high, scale, heat) for images, heat, high in rows.values()]
+    title = (
+        f"anomalies of the highest scores and the lowest, then normal ones of the highest; map 0 (dark) to "
+        f"{maps.max():.2g} (yellow), threshold {threshold:.2g}"
+    )
+    return _labelled(list(rows), strips, title, heads)
+
+
 def error_lines(truth: Array, guess: Array, error: Array, heads: Sequence[str], title: str) -> Picture:
     """Series `[N, C, T]` and their reconstructions; time steps are darker the larger their squared error, averaged over
     channels, on one scale for all."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from narrows.errors import UserError, nearest, require
 from narrows.layers.blocks import BatchNorm
 from narrows.layers.stages import Encoder
+from narrows.layers.weight_files import is_downloaded, read_weights, require_fitting
 from narrows.types import Shape
 
 PART = "encoder torchvision"
@@ -83,10 +84,8 @@ class TorchvisionEncoder(Encoder):
 
         if weights is None or Path(weights).expanduser().is_file() or name not in models.list_models(module=models):
             return False
-        published = {entry.name: entry.value.url for entry in models.get_model_weights(name)}
-        if weights not in published:
-            return False
-        return not Path(f"{torch.hub.get_dir()}/checkpoints/{published[weights].rpartition('/')[2]}").is_file()
+        published = [entry.name for entry in models.get_model_weights(name)]
+        return weights in published and not is_downloaded(name, weights)
 
     def _features(self, name: str) -> int:
         self.eval()
@@ -148,25 +147,8 @@ def _remove_classifier(network: nn.Module, name: str) -> str:
 
 
 def _load(network: nn.Module, path: Path, removed: str, name: str) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{PART}.weights: {path} is no file of weights that can be read safely") from error
-    tensors = isinstance(state, dict) and all(isinstance(value, Tensor) for value in state.values())
-    require(tensors, f"{PART}.weights: {path} holds no state dict (tensors by name)")
-    state = {key: value for key, value in state.items() if not key.startswith(f"{removed}.")}
-    wanted = network.state_dict()
-    problems = [
-        *(f"it lacks {key}" for key in wanted if key not in state),
-        *(f"it has {key}, which the model has not" for key in state if key not in wanted),
-        *(
-            f"its {key} is {list(state[key].shape)}, not {list(value.shape)}"
-            for key, value in wanted.items()
-            if key in state and state[key].shape != value.shape
-        ),
-    ]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    require(not problems, f"{PART}.weights: {path} does not fit {name}: {problems[0] if problems else ''}{more}")
+    state = {key: value for key, value in read_weights(path, PART).items() if not key.startswith(f"{removed}.")}
+    require_fitting(state, network.state_dict(), f"{PART}.weights of {name}", path)
     network.load_state_dict(state)
 
 

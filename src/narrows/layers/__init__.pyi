@@ -10,6 +10,9 @@ from .blocks import Nearest as Nearest
 from .blocks import ResidualBlock as ResidualBlock
 from .blocks import Shortcut as Shortcut
 from .clock import Clock as Clock
+from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
+from .feature_maps import FeatureMap as FeatureMap
+from .feature_networks import FeatureNetwork as FeatureNetwork
 from .pooling import Pooling as Pooling
 from .recurrence import Recurrence as Recurrence
 from .stages import AxisLinear as AxisLinear

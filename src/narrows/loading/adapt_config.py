@@ -103,20 +103,23 @@ def made_absolute(override: str) -> str:
 
 
 def require_no_download(config: DictConfig, given: Sequence[str] = ()) -> None:
-    """Refuse an encoder whose initial weights would be downloaded, unless the user names them.
+    """Refuse networks whose pretrained weights would be downloaded, unless the user names them.
 
     Raises:
         UserError: says how to name them.
     """
-    node = config.get("encoder")
-    if not isinstance(node, DictConfig) or any(key == "encoder.weights" for key, _, _ in map(split, given)):
-        return
-    downloads, weights = getattr(get_object(node._target_), "downloads", None), node.get("weights")
-    require(
-        downloads is None or not downloads(node.get("name"), weights),
-        f"encoder.weights={weights} would be downloaded, which a recorded config may not ask for: say so with "
-        f"encoder.weights={weights}, or name a file of them",
-    )
+    named = {key for key, _, _ in map(split, given)}
+    for place, key, weights in _leaves(config, ""):
+        place, node = place.lstrip("."), OmegaConf.select(config, place.lstrip(".").rpartition(".")[0])
+        if key != "weights" or place in named or "_target_" not in (node or {}):
+            continue
+        downloads = getattr(get_object(node._target_), "downloads", None)
+        said = f"{place}={'null' if weights is None else weights}"
+        require(
+            downloads is None or not downloads(node.get("name"), weights),
+            f"{said} would be downloaded, which a recorded config may not ask for: say so with {said}, or name a file "
+            "of them",
+        )
 
 
 def split(override: str) -> tuple[str, str, str]:

@@ -47,11 +47,12 @@ from narrows.runs.old_names import current_config
 ROOMS = (
     *("models", "inputs", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions"),
     *("losses", "schedules", "data", "tasks"),
+    *("layers.feature_networks", "layers.feature_maps"),
     *("training.lightning_module", "training.learning_rate", "training.loggers", "training.tensorboard"),
     "training.callbacks",
 )
 """The modules and packages of narrows whose public classes configs compose."""
-FACES = ("training",)
+FACES = ("training", "layers")
 """Packages that export classes of such modules beside other classes, which no config may name."""
 KINDS = {
     "torch.nn": ("torch.nn.Module",),

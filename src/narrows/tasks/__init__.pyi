@@ -1,4 +1,6 @@
 from .anomaly import Anomaly as Anomaly
+from .anomaly_of_pixels import PixelMaps as PixelMaps
+from .anomaly_of_pixels import Pixels as Pixels
 from .anomaly_of_points import Points as Points
 from .base import Task as Task
 from .base import TaskContext as TaskContext

@@ -14,6 +14,7 @@ from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import UserError, nearest, require, require_at_least
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
+from narrows.tasks.anomaly_of_pixels import PixelMaps, draw_pixels, judge_pixels, largest_of_maps, masks_of
 from narrows.tasks.anomaly_of_points import Points, judge
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.anomaly_detectors import GUESSED, NAMES, fit_detectors
@@ -31,7 +32,7 @@ from narrows.types import Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
-ScoreName = Literal["reconstruction", "standardised", "likelihood", "elbo", "latent"]
+ScoreName = Literal["reconstruction", "standardised", "likelihood", "elbo", "latent", "map_maximum"]
 OUTLIER = np.iinfo(np.int64).min
 """The label given to outliers, which no data set uses."""
 
@@ -53,20 +54,29 @@ class Anomaly(Task):
     adjustment. Beside the figures above stand VUS-PR (`tasks.measures.volume_under_surface`) and those of events
     (`tasks.measures.event_figures`), the mean over series; classics are `tasks.classics.series_detectors`.
 
-    Draws `anomaly_scores`, `anomaly_roc` and `anomaly_top`, the most anomalous examples with the squared error of
-    every value.
+    Where the test pictures have masks of their defects (`Part.anomalous`), pixels are judged too
+    (`tasks.anomaly_of_pixels`): pixel AUROC and average precision, AUPRO, and rates at a threshold from the pixels of
+    validation normals (`tasks.measures.pixel_figures`). A map is the squared error of every position, the mean over
+    channels, at the size of the pictures and smoothed. Of feature maps, detectors of positions
+    (`tasks.classics.position_detectors`) stand beside it, also where there are no masks.
+
+    Draws `anomaly_scores`, `anomaly_roc`, of pixels `anomaly_pixels`, and `anomaly_top`, the most anomalous examples
+    with the squared error of every value.
 
     Args:
-        normal_labels: labels of the normal classes; null, only with `outliers`, means all.
+        normal_labels: labels of the normal classes; `auto`: those that training was restricted to, or else 1; null,
+            only with `outliers`, means all.
         quantile: of the validation normals' scores, which is the threshold; 0.95 asks for 5% false alarms.
         false_alarms: a false-alarm rate not to exceed, by the conformal threshold; it replaces `quantile`.
-        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `tasks.measures.anomaly_scores`.
+        score: `reconstruction`, `standardised`, `likelihood`, `elbo` or `latent`, see `tasks.measures.anomaly_scores`;
+            or of pictures `map_maximum`, the largest value of the map, by which PCA and mean are judged then too.
         classics: further detectors: mahalanobis, knn, lof, isolation_forest, ocsvm, ecod.
         max_rows: training rows that any classic may read; null for all.
         pair_rows: training rows for knn, lof and ocsvm (at most 5,000), which compare rows in pairs.
         outliers: a datamodule of the same shape, whose test split is added as anomalies to that of the run.
         points: how the time steps of series are judged, of which the data are windows: steps of label 0 are normal, and
             `normal_labels` and the classics named here are not read; null judges windows as other examples.
+        maps: how pixels are judged; null judges whole pictures alone.
 
     Raises:
         UserError: no normal label, a rate outside (0, 1), an unknown score or classic, no normal in the validation
@@ -82,7 +92,7 @@ class Anomaly(Task):
     def __init__(
         self,
         *,
-        normal_labels: Sequence[int] | None = (1,),
+        normal_labels: Sequence[int] | Literal["auto"] | None = "auto",
         quantile: float = 0.95,
         false_alarms: float | None = None,
         score: ScoreName = "reconstruction",
@@ -91,6 +101,7 @@ class Anomaly(Task):
         pair_rows: int | None = 10_000,
         outliers: EvaluationData | None = None,
         points: Points | None = None,
+        maps: PixelMaps | None = None,
     ) -> None:
         require(
             len(normal_labels) > 0 if normal_labels is not None else outliers is not None,
@@ -99,15 +110,14 @@ class Anomaly(Task):
         for option, rate in {"quantile": quantile, "false_alarms": false_alarms}.items():
             require(rate is None or 0 < rate < 1, f"task anomaly: {option} must be in (0, 1), not {rate}")
         require_at_least(1, "task anomaly:", max_rows=max_rows, pair_rows=pair_rows)
-        require(
-            score in anomaly_scores.SCORES, f"task anomaly: no score '{score}': {nearest(score, anomaly_scores.SCORES)}"
-        )
+        known = anomaly_scores.AXES
+        require(score in known, f"task anomaly: no score '{score}': {nearest(score, known)}")
         for name in classics:
             require(name in NAMES, f"task anomaly: no classic '{name}': {nearest(name, NAMES)}")
-        self.normal_labels = None if normal_labels is None else list(normal_labels)
+        self.normal_labels = list(normal_labels) if normal_labels not in (None, "auto") else normal_labels
         self.quantile, self.false_alarms, self.score, self.outliers = quantile, false_alarms, score, outliers
         self.classics, self.max_rows, self.pair_rows = [*GUESSED, *classics], max_rows, pair_rows
-        self.points = points
+        self.points, self.maps = points, maps
         twice = points is not None and points.deviations is not None and false_alarms is not None
         require(not twice, "task anomaly: the threshold comes from points.deviations or from false_alarms: set one")
 
@@ -118,14 +128,22 @@ class Anomaly(Task):
         return "tokens have no squared error" if spec.kind == "tokens" else anomaly_scores.unfit(self.score, model)
 
     def check(self, spec: DataSpec) -> None:
-        for label in self.normal_labels or ():
+        labels = self._labels(spec)
+        for label in labels or ():
             require(
                 spec.num_classes is None or 0 <= label < spec.num_classes,
-                f"task anomaly: normal_labels={self.normal_labels}, but no example has the label {label}: those of "
+                f"task anomaly: normal_labels={labels}, but no example has the label {label}: those of "
                 f"these data are 0 to {(spec.num_classes or 0) - 1}",
             )
 
+    def _labels(self, spec: DataSpec) -> list[int] | None:
+        """The normal labels; None where no label is."""
+        if isinstance(self.normal_labels, str):
+            return [1] if spec.trained_labels is None else list(spec.trained_labels)
+        return self.normal_labels
+
     def run(self, context: TaskContext) -> FigureTable:
+        self._normal = self._labels(context.spec)
         if self.points is not None and self._in_time(context):
             require(self.outliers is None, "task anomaly: outliers have no place in time: set task.points=null")
             found = FigureTable(self.name)
@@ -139,8 +157,10 @@ class Anomaly(Task):
         return timeline is not None and all(label is not None for label in timeline.labels)
 
     def _of_examples(self, context: TaskContext) -> FigureTable:
+        largest = largest_of_maps(context, self.maps or PixelMaps()) if self.score == "map_maximum" else None
+        own = largest[MODEL] if largest is not None else anomaly_scores.SCORES[self.score](context)
         detectors = fit_detectors(context, self.classics, self.max_rows, self.pair_rows)
-        scores = {MODEL: anomaly_scores.SCORES[self.score](context), **detectors}
+        scores: dict[str, Score] = {MODEL: own} | detectors | (largest or {})
         held = self._judge("validation", ((batch, False) for batch in context.batches("validation")), scores)
         test = self._judge("test", self._test(context), scores)
         self._tell_absent(context, held, test)
@@ -153,31 +173,45 @@ class Anomaly(Task):
             found.add(detection_figures(values, anomalous, thresholds[name], context.seed), name)
         self._compare(context, held, normal, found)
         self._draw(context, test, anomalous, thresholds[MODEL], found)
+        self._of_pixels(context, test, found)
         return found
 
+    def _of_pixels(self, context: TaskContext, test: _Judged, found: FigureTable) -> None:
+        """What maps say, where there are masks to judge them by, or features, of which detectors of positions make
+        maps."""
+        if self.maps is None or (context.spec.kind != "features" and masks_of(context) is None):
+            return
+        pixels = judge_pixels(context, self.maps, self.score, self._is_normal, self._threshold, found)
+        if pixels is not None and context.directory is not None:
+            own = ~test.outlier
+            draw_pixels(context, pixels, test.scores[MODEL][own], ~self._is_normal(test.labels[own]), test.labels[own])
+
     def _anomalous(self, judged: _Judged) -> Flags:
-        if self.normal_labels is None:
+        if self._normal is None:
             return judged.outlier
-        return judged.outlier | ~np.isin(judged.labels, self.normal_labels)
+        return judged.outlier | ~self._is_normal(judged.labels)
+
+    def _is_normal(self, labels: NDArray[np.integer]) -> Flags:
+        return np.ones(len(labels), dtype=bool) if self._normal is None else np.isin(labels, self._normal)
 
     def _tell_absent(self, context: TaskContext, *judged: _Judged) -> None:
         present = {label for split in judged for label in split.labels.tolist()}
-        absent = [label for label in self.normal_labels or () if label not in present]
+        absent = [label for label in self._normal or () if label not in present]
         if absent:
             context.warn(
                 f"task anomaly: no validation or test example has the label {', '.join(map(str, absent))} of "
-                f"normal_labels={self.normal_labels}"
+                f"normal_labels={self._normal}"
             )
 
     def _check(self, normal: Flags, anomalous: Flags) -> None:
         if not normal.any():
             raise UserError(
-                f"task anomaly: no validation example has a label in normal_labels={self.normal_labels}, and the "
+                f"task anomaly: no validation example has a label in normal_labels={self._normal}, and the "
                 "threshold comes from them; name the labels of normal examples"
             )
         if anomalous.all() or not anomalous.any():
             raise UserError(
-                f"task anomaly: with normal_labels={self.normal_labels} the test split is all "
+                f"task anomaly: with normal_labels={self._normal} the test split is all "
                 f"{'anomalies' if anomalous.all() else 'normal'}; ranking needs both kinds"
             )
 
@@ -206,7 +240,7 @@ class Anomaly(Task):
         own: list[Scores] = []
         labels: list[NDArray[np.integer]] = []
         for batch, outlier in batches:
-            if batch.label is None and not outlier and self.normal_labels is not None:
+            if batch.label is None and not outlier and self._normal is not None:
                 raise UserError(
                     f"task anomaly: the {split} split has no labels; choose data that have, or leave it out"
                 )

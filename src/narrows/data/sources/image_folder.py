@@ -11,6 +11,7 @@ from torch import Tensor
 
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
+from narrows.data.defect_masks import number_defects, read_masks, refuse_stray_masks, split_off_masks
 from narrows.data.image_files import Frame, Header, ImageReader, Pictures, read_header
 from narrows.data.image_reading import describe, passed_over
 from narrows.data.image_tree import Tree, class_names, find_images, find_parts, number_classes
@@ -23,7 +24,9 @@ class ImageFolder:
 
     Images directly in `path` have no labels. If all images lie in subfolders, the subfolder directly below `path` is
     the class; classes are numbered in the order of their names, and folders whose names are all whole numbers keep
-    them. Folders `train`, `test` and `val` around the images or their classes are the splits of these names. What is
+    them. Folders `train`, `test` and `val` around the images or their classes are the splits of these names. Where
+    `ground_truth` stands beside them, as of MVTec, the classes of `train` are the normal ones and those that `test`
+    alone has are defects, whose masks it holds (`narrows.data.defect_masks`): `Part.anomalous`. What is
     hidden is passed over and links are followed. The images are held in memory if all of them fit in `memory_limit_mb`,
     else read from their files for every batch.
 
@@ -63,9 +66,13 @@ class ImageFolder:
         self.train_labels = train_labels
 
     def load(self) -> Contents:
-        root = find_images(existing(self.path, "source.path"))
+        root, masks = split_off_masks(find_images(existing(self.path, "source.path")))
         trees = self._trees(root)
-        numbers = number_classes(class_names(trees["train"]))
+        if masks is None:
+            numbers = number_classes(class_names(trees["train"]))
+        else:
+            refuse_stray_masks(trees)
+            numbers = number_defects(trees)
         how = self.reader.pictures
         headers = {name: [read_header(file, how) for file in tree.files] for name, tree in trees.items()}
         examples = {name: self._examples(tree, headers[name]) for name, tree in trees.items()}
@@ -74,6 +81,11 @@ class ImageFolder:
         seen = [header for several in headers.values() for header in several]
         line = describe({name: len(part) for name, part in parts.items()}, numbers, self.reader, seen)
         trained = None if self.train_labels is None else _chosen(self.train_labels, numbers)
+        if masks is not None:
+            normal = class_names(trees["train"])
+            parts["test"].anomalous, said = read_masks(trees["test"], masks, normal, self.reader)
+            line += f", {said}"
+            trained = [numbers[name] for name in normal] if trained is None else trained
         if trained is not None and numbers:
             names = [printable(name) for name, number in numbers.items() if number in trained]
             line += f"; trained on {', '.join(names)} alone"

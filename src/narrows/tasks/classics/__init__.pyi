@@ -17,6 +17,7 @@ from .music_models import Markov as Markov
 from .music_models import RollPCA as RollPCA
 from .ngrams import NGramSampler as NGramSampler
 from .plain_language_model import PlainLanguageModel as PlainLanguageModel
+from .position_detectors import Positions as Positions
 from .recommenders import Candidate as Candidate
 from .series_detectors import OneSeries as OneSeries
 from .summarisers import Sentences as Sentences

@@ -115,6 +115,7 @@ AXES = {
     "likelihood": "-log p(x|z) (nats)",
     "elbo": "negative ELBO (nats)",
     "latent": "squared Mahalanobis distance of the latent",
+    "map_maximum": "largest squared error of the smoothed map",
 }
 """The label of each score in pictures, with its unit."""
 
@@ -125,4 +126,6 @@ def unfit(name: str, model: Autoencoder) -> str | None:
         return f"score=elbo needs a posterior and a prior, which {type(model.bottleneck).__name__} has not"
     if name == "latent" and math.prod(model.latent_shape) > MAX_SQUARE:
         return f"score=latent inverts a covariance of at most {MAX_SQUARE} dimensions"
+    if name == "map_maximum" and len(model.spec.shape) != 3:
+        return "score=map_maximum needs pictures, which have places"
     return None

@@ -1,0 +1,58 @@
+"""Maps of where a picture is anomalous, `[N, H, W]`, higher where more so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from narrows.tasks.base import TaskContext
+from narrows.tasks.measures.anomaly_scores import usual_errors
+from narrows.types import Batch
+
+MapOf = Callable[[Batch], Tensor]
+"""A function from a batch `[B, C, h, w]` to its maps `[B, h, w]`, before they are enlarged and smoothed."""
+Maps = NDArray[np.float32]
+
+
+def model_map(context: TaskContext, score: str) -> MapOf:
+    """The squared error of the noise-free reconstruction at every position, the mean over channels; where the score is
+    `standardised`, over the usual errors of training, as there."""
+    usual = None
+    if score == "standardised":
+        usual = usual_errors(context.model, context.batches("train")).float()
+    return guess_map(lambda batch: context.model.reconstruct(batch), usual)
+
+
+def guess_map(guess: Callable[[Batch], Tensor], usual: Tensor | None = None) -> MapOf:
+    """The squared error of a guess `[B, C, h, w]` at every position, the mean over channels, each over its `usual` one
+    where that is given."""
+
+    def found(batch: Batch) -> Tensor:
+        error = (guess(batch) - batch.truth).square()
+        if usual is not None:
+            error = error / usual.to(error)
+        if batch.observed is not None:
+            error = error.masked_fill(~batch.observed, 0.0)
+        return error.mean(1)
+
+    return found
+
+
+def finish(maps: Tensor, size: tuple[int, int], smoothing: float) -> Maps:
+    """Maps `[N, h, w]` at the size of the pictures, `[N, H, W]`: enlarged by bilinear interpolation, then smoothed by a
+    Gaussian of `smoothing` pixels (its standard deviation; 0 leaves them as they are), borders mirrored."""
+    maps = maps.float().cpu()
+    if tuple(maps.shape[1:]) != size:
+        maps = torch.nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    values = maps.numpy()
+    return ndimage.gaussian_filter(values, smoothing, axes=(1, 2)) if smoothing else values
+
+
+def largest(maps: Maps) -> NDArray[np.float64]:
+    """The score of each picture by its map: the largest value, `[N]`."""
+    return maps.reshape(len(maps), -1).max(1).astype(np.float64)
