@@ -1,9 +1,15 @@
-"""`narrows score RUN NEW`: new rows of a table, or time steps of signals, with anomaly score, flag and reconstruction.
+"""`narrows score RUN NEW`: how odd new pictures, arrays, texts, counts, rows of a table or time steps of signals are.
 
-    narrows score RUN NEW.csv [-o OUT.csv] [--quantile 0.95] [--allow PKG] [KEY=VALUE ...]
+    narrows score RUN NEW [-o OUT.csv] [--quantile 0.95] [--maps DIR] [--allow PKG] [KEY=VALUE ...]
 
-`NEW` has the format that the run was trained on: CSV, Parquet or numpy arrays. Its columns are found by name; further
-columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in order, with these columns appended:
+`OUT` is a table (.csv or .parquet) with a row for each example of `NEW`, in order: `name`, `score`, `anomaly` and
+`problem`, as below. The score is the squared error of the reconstruction per value; of tokens, counts and interactions
+`-log p(x|z)` in nats, of texts per token. Of pictures, `--maps DIR` also draws each one beside its reconstruction and
+the map of their difference, on one scale.
+
+Of a table `NEW` has the format that the run was trained on: CSV, Parquet or numpy arrays. Its columns are found by
+name; further columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in order, with these columns
+appended:
 
 - `score`: the squared error of the reconstruction per observed value, of scaled values, as in `task=anomaly`;
 - `anomaly`: 1 where the score is above the threshold, else 0. The threshold is a quantile of the scores of the run's
@@ -29,10 +35,19 @@ from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
 from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
-from narrows.commands.command_line import add_allow, new_parser, packages, places_and_overrides, print_paths
+from narrows.commands.command_line import (
+    STANDARD_INPUT,
+    add_allow,
+    new_parser,
+    packages,
+    places_and_overrides,
+    print_paths,
+)
+from narrows.commands.on_new_data import ending_of, open_given, require_place
+from narrows.commands.standard_input import piped
 from narrows.errors import nearest, printable, require
 from narrows.files import replacing, require_file, require_other
-from narrows.runs.file_names import SIGNALS
+from narrows.runs.file_names import ENCODING, SIGNALS
 from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
@@ -45,16 +60,19 @@ if TYPE_CHECKING:
     from narrows.models.autoencoder import Autoencoder
     from narrows.tasks.measures.normal_scores import Calibration
 
-DESCRIPTION = "Append anomaly score, flag and reconstruction to every row of a table, or time step of signals."
+DESCRIPTION = """\
+Say how odd new examples are: a table of name, score and flag; of a table's rows, or time steps of signals, these and
+the reconstruction are appended to it.
+"""
 EPILOG = """\
 examples
   narrows score RUN new.csv                            writes new.scored.csv
   narrows score RUN new.csv -o out.csv --quantile 0.99 asks for 1% false alarms
+  narrows score RUN - < new.csv                        from standard input; the result is printed
+  narrows score RUN photos/ --maps odd/                writes photos.scored.csv and a picture of each one's errors
   narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
   narrows score RUN new.csv "datamodule.source.format.separator=';'"   a file that is written in another way
 """
-FORMATS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".npy", ".npz", ".gz", ".xz", ".bz2", ".zip", ".zst")
-"""Endings of names of tables."""
 SHOWN = 20
 """Problems that are logged one by one."""
 log = logging.getLogger(__name__)
@@ -64,8 +82,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("score", DESCRIPTION, EPILOG)
     add = made.add_argument
-    add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run directory, a file, values of the run's config")
+    add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run, a file or folder, values of the run's config")
     add("-o", "--out", type=Path, metavar="OUT.csv", help="where the result goes (NEW.scored.csv)")
+    add("--maps", type=Path, metavar="DIR", help="of pictures: a new folder for maps of where each one is odd")
     add("--quantile", type=float, default=0.95, metavar="Q", help="of the normal scores: the threshold (0.95)")
     add_allow(made)
     return made
@@ -73,29 +92,44 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one sentence and exit code 2."""
-    command_line.run(parser(), lambda options: print_paths(score(options)), arguments)
+    command_line.run(parser(), score, arguments)
 
 
-def score(options: argparse.Namespace) -> Path:
-    """Score the rows of a file; returns the path of the result.
+def score(options: argparse.Namespace) -> None:
+    """Score the examples of a file, a folder or standard input, and print where the result is, or the result itself.
 
     Raises:
-        UserError: no such run or file, a run of no table, a column that is missing, or a file that cannot be read.
+        UserError: no such run or file, a column that is missing, or a file that cannot be read.
     """
     from narrows.loading.open_run import OpenRun
-    from narrows.runs.recorded_threads import as_recorded
 
     places, overrides = places_and_overrides(options.arguments)
     require(len(places) == 2, "name the run and one file: narrows score RUN NEW.csv")
     require(0 < options.quantile < 1, f"--quantile must be in (0, 1), not {options.quantile}")
-    run, new = OpenRun(places[0], packages(options.allow)), Path(places[1])
-    require_file(new)
-    out: Path = options.out or default_target(new)
-    require_other(out, new)
+    run = OpenRun(places[0], packages(options.allow))
+    ending = ending_of(run, places[1])
+    written = piped(places[1], options.out, ending, lambda new, out: _scored(run, new, out, overrides, options))
+    if written is not None:
+        print_paths(written)
+
+
+def _scored(run: OpenRun, new: Path, out: Path | None, overrides: Sequence[str], options: argparse.Namespace) -> Path:
+    """Score the examples of a file or folder; returns the path of the result."""
+    from narrows.runs.recorded_threads import as_recorded
+
+    rows = [name for name in (SIGNALS, ENCODING) if (run.path / name).is_file()]
+    if rows:
+        require_file(new)
+        require(options.maps is None, f"--maps draws where pictures are odd, and {run.path} was trained on none")
+    out = out or default_target(new)
+    require_other(out, new, *([] if run.packed is None else [run.packed]))
     require_not_recorded(out, run.path)
-    out.parent.mkdir(parents=True, exist_ok=True)
     with as_recorded(run.path):
-        if (run.path / SIGNALS).is_file():
+        if not rows:
+            _score_examples(run, new, out, overrides, options)
+            return out
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if SIGNALS in rows:
             # Imported for these runs alone: it brings pandas.
             from narrows.commands.score_signals import score_signals
 
@@ -109,10 +143,23 @@ def score(options: argparse.Namespace) -> Path:
 
 def default_target(new: Path) -> Path:
     """The file for the scores of `new`, beside it: only endings that name a format are taken off its name."""
-    stem = Path(new.name)
-    while stem.suffix.lower() in FORMATS:
-        stem = stem.with_suffix("")
-    return new.with_name(f"{stem}.scored.csv")
+    from narrows.new_data.examples import stem_of  # torch is slow to import
+
+    return stem_of(new, "scored", ".csv")
+
+
+def _score_examples(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], options: argparse.Namespace) -> None:
+    """Score what is no table: see `narrows.new_data.scoring`."""
+    from narrows.new_data.scoring import score_examples
+    from narrows.tasks.measures.normal_scores import calibrate
+
+    data = open_given(run, new, overrides, printed=STANDARD_INPUT in options.arguments)
+    for target in filter(None, (out, options.maps)):
+        require_place(target, new, run)
+    run.model.to(run.device)
+    calibration = calibrate(run, overrides)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    score_examples(run.model, data, calibration, options.quantile, out, options.maps)
 
 
 def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:

@@ -21,10 +21,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from narrows.batches import Batch
 from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.config.building import build
 from narrows.data.signal_scaling import SignalScaling
@@ -35,6 +33,7 @@ from narrows.files import replacing
 from narrows.loading import recorded_by_the_data
 from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
+from narrows.new_data.signals import cut
 from narrows.tasks.measures.normal_scores import Calibration, calibrate
 from narrows.tasks.measures.time_steps import fold
 
@@ -124,28 +123,11 @@ class _Scorer:
 
     def _steps(self, one: Recording, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores `[T]` and reconstructions `[C, T]` in the data's own units, NaN where no window is."""
-        window, (shift, scale) = self.scaling.window, self.scaling.of(name)
-        x, starts = [], []
-        for part in one.stretches:
-            last = part.values.shape[1] - window
-            if last >= 0:
-                places = sorted({*range(0, last + 1, self.stride), last})
-                scaled = ((part.values - shift) / scale).float()
-                x += [scaled[:, place : place + window] for place in places]
-                starts += [part.start + place for place in places]
-        empty = np.full((self.channels, one.length), np.nan)
-        if not x:
+        found = cut(one, name, self.scaling, self.stride)
+        if found is None:
+            empty = np.full((self.channels, one.length), np.nan)
             return empty[0].copy(), empty
-        every, begin = torch.stack(x), np.array(starts)
-        measured = every[:, : self.channels].isfinite().flatten(1).any(1)
-        every, begin = every[measured], begin[measured.numpy()]
-        rows, beside = every[:, : self.channels], every[:, self.channels :].nan_to_num()
-        observed = ~rows.isnan()
-        batch = Batch(
-            rows.nan_to_num(),
-            observed=None if observed.all() else observed,
-            covariates=beside if self.scaling.covariates else None,
-        )
+        (batch, begin), (shift, scale), window = found, self.scaling.of(name), self.scaling.window
         guess, scores = self.calibration.judge(self.model, batch)
         own_units = (guess.double() * scale[: self.channels] + shift[: self.channels]).numpy()
         folded = [_fold_values(own_units[:, channel], begin, one.length) for channel in range(self.channels)]

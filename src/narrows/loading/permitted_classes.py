@@ -48,10 +48,10 @@ ROOMS = (
     *("models", "inputs", "encoders", "decoders", "bottlenecks", "densities", "likelihoods", "corruptions"),
     *("losses", "schedules", "data", "tasks"),
     *("training.lightning_module", "training.learning_rate", "training.loggers", "training.tensorboard"),
-    "training.callbacks",
+    *("training.callbacks", "new_data.latents_source"),
 )
 """The modules and packages of narrows whose public classes configs compose."""
-FACES = ("training",)
+FACES = ("training", "new_data")
 """Packages that export classes of such modules beside other classes, which no config may name."""
 KINDS = {
     "torch.nn": ("torch.nn.Module",),
