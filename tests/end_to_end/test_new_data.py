@@ -22,11 +22,11 @@ from PIL import Image
 import narrows
 from narrows.coding.example_files import eight_bits
 from narrows.commands import embed, pack, reconstruct, score
-from narrows.data import ImageReader
+from narrows.data import ImageFolder, ImageReader
 from narrows.errors import UserError
 from narrows.loading import OpenRun, recorded_by_the_data
 from narrows.models import Autoencoder
-from narrows.new_data import examples
+from narrows.new_data import Known, NewArrays, examples
 from narrows.types import Batch, log_prob_of, row_sums
 
 MADE: dict[str, Callable[[Path], None]] = {
@@ -101,7 +101,7 @@ def test_latents_are_those_of_the_runs_own_batches_whatever_is_read_at_once(
     with np.load("z.npz") as found:
         np.testing.assert_allclose(found["latents"].reshape(len(own), -1), own, rtol=1e-4, atol=1e-5)
         assert len(found["names"]) == len(own)
-        assert "problem" not in found
+        assert not any(found["problem"])
     monkeypatch.setattr(examples, "MOST_ROWS", 2)
     embed.main(["run", *OWN_TEST[form], "-o", "z.csv"])
     embed.main(["run", *OWN_TEST[form], "-o", "z.parquet"])
@@ -208,6 +208,15 @@ def test_rows_of_a_table_come_back_in_its_units(place: Callable[[str], Path]) ->
     assert set(found["colour"].dropna()) <= {"red", "green"}
     assert found.loc[1, ["width", "colour", "paid"]].isna().all()
     assert found["problem"].notna().tolist() == [row == 1 for row in range(9)]
+    # A packed run that was asked once needs no data of its own.
+    score.main(["run", "new.csv", "-o", "scored.csv"])
+    pack.main(["run", "-o", "small.narrows"])
+    shutil.rmtree("run")
+    Path("own.csv").unlink()
+    Path("test.csv").unlink()
+    for main, out in ((score.main, "scored.csv"), (reconstruct.main, "out.csv")):
+        main(["small.narrows", "new.csv", "-o", "again.csv"])
+        pd.testing.assert_frame_equal(pd.read_csv("again.csv"), pd.read_csv(out), rtol=1e-4)
     packed = pd.read_parquet("out.parquet")
     np.testing.assert_allclose(packed["width"], found["width"])
     assert packed["problem"][1] == "'wide' in column 'width' is no finite number"
@@ -315,6 +324,22 @@ def test_no_more_is_read_at_once_than_a_chunk(place: Callable[[str], Path], monk
     monkeypatch.setattr(Autoencoder, "embed", embedded)
     embed.main(["run", "test"])
     assert most == [2, 4, 6, 7]
+
+
+def test_a_source_of_the_user_s_own_says_how_new_data_are_read(
+    place: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place("pictures")
+
+    def new_data(source: ImageFolder, known: Known, given: Path) -> NewArrays:
+        return NewArrays(source, known, np.full((int(given.read_text()), *known.spec.shape), 255, np.uint8))
+
+    monkeypatch.setattr(ImageFolder, "new_data", new_data, raising=False)
+    Path("how_many.txt").write_text("3")
+    embed.main(["run", "how_many.txt", "-o", "z.npz"])
+    with np.load("z.npz") as found:
+        white = narrows.load("run").embed(torch.ones(3, 3, 8, 10)).numpy()
+        np.testing.assert_allclose(found["latents"], white, rtol=1e-4, atol=1e-5)
 
 
 REFUSALS: dict[tuple[str, ...], str] = {
@@ -520,9 +545,8 @@ def test_music_comes_back_piece_by_piece_and_molecules_as_lines(place: Callable[
             assert roll.shape == (88, len(piece))
             for start in range(0, len(piece), 5):
                 window = roll[:, start : start + 5]
-                guess = next(own)[:, : window.shape[1]]
-                agree = (guess > 0.5).numpy() == window
-                assert agree[np.abs(guess - 0.5).numpy() > 1e-3].all()
+                guess = next(own)[:, : window.shape[1]].numpy()
+                assert ((guess > 0.5) == window)[np.abs(guess - 0.5) > 1e-3].all()
     folder = place("molecules")
     table = pd.read_csv("test.csv")
     table.loc[1, "smiles"] = "[Xe]"

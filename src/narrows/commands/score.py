@@ -45,7 +45,7 @@ from narrows.commands.command_line import (
 )
 from narrows.commands.on_new_data import ending_of, open_given, require_place
 from narrows.commands.standard_input import piped
-from narrows.errors import nearest, printable, require
+from narrows.errors import printable, require
 from narrows.files import replacing, require_file, require_other
 from narrows.runs.file_names import ENCODING, SIGNALS
 from narrows.runs.overwriting import require_not_recorded
@@ -53,11 +53,10 @@ from narrows.runs.overwriting import require_not_recorded
 if TYPE_CHECKING:
     import pandas as pd
 
-    from narrows.data.table_columns import Cells
-    from narrows.data.table_files import Chunk
-    from narrows.data.table_scaling_and_encoding import Encoding
+    from narrows.data.table_files import Chunk as Rows
     from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
+    from narrows.new_data import Chunk, NewTable
     from narrows.tasks.measures.normal_scores import Calibration
 
 DESCRIPTION = """\
@@ -134,9 +133,9 @@ def _scored(run: OpenRun, new: Path, out: Path | None, overrides: Sequence[str],
             from narrows.commands.score_signals import score_signals
 
             return score_signals(run, new, out, overrides, options.quantile)
-        scorer, how = _prepare_scorer(run, overrides, options.quantile)
+        scorer = _prepare_scorer(run, new, overrides, options)
         with replacing(out) as file:
-            counts = _stream(scorer, new, how, file)
+            counts = _stream(scorer, new, file)
     log.info("%s", counts)
     return out
 
@@ -162,21 +161,17 @@ def _score_examples(run: OpenRun, new: Path, out: Path, overrides: Sequence[str]
     score_examples(run.model, data, calibration, options.quantile, out, options.maps)
 
 
-def _prepare_scorer(run: OpenRun, overrides: Sequence[str], quantile: float) -> tuple[Scorer, Any]:
-    """The scorer, and the format of the file."""
-    from narrows.config.building import build
-    from narrows.loading import recorded_by_the_data
+def _prepare_scorer(run: OpenRun, new: Path, overrides: Sequence[str], options: argparse.Namespace) -> Scorer:
+    from narrows.new_data import NewTable
     from narrows.tasks.measures.normal_scores import calibrate
 
-    encoding, model = recorded_by_the_data.load_encoding(run.path), run.model
-    require(model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack")
-    run.find_data(overrides)
-    model.to(run.device)
-    calibration = calibrate(run)
-    threshold = calibration.threshold(quantile)
+    table = open_given(run, new, overrides, printed=STANDARD_INPUT in options.arguments)
+    assert isinstance(table, NewTable)
+    run.model.to(run.device)
+    calibration = calibrate(run, overrides)
+    threshold, quantile = calibration.threshold(options.quantile), options.quantile
     log.info("threshold %.6g, the %g quantile of the scores of %s's validation normals", threshold, quantile, run.path)
-    how = build(run.config.datamodule.source, "datamodule.source").format
-    return Scorer(model, encoding, calibration, threshold), how
+    return Scorer(run.model, table, calibration, threshold)
 
 
 @dataclass
@@ -184,80 +179,56 @@ class Scorer:
     """Appends the new columns to chunks of a table."""
 
     model: Autoencoder
-    encoding: Encoding
+    table: NewTable
     calibration: Calibration
     threshold: float
 
     @property
     def added(self) -> list[str]:
         """The columns that are appended."""
-        rebuilt = [f"{REBUILT}{column.name}" for column in self.encoding.columns]
+        rebuilt = [f"{REBUILT}{column.name}" for column in self.table.encoding.columns]
         return [SCORE, FLAG, *rebuilt, PROBLEM]
 
-    def check(self, frame: pd.DataFrame, path: Path) -> None:
-        """Refuse a table without the columns that the model reads.
+    def check(self, frame: pd.DataFrame) -> None:
+        """Refuse a table that has the columns that are appended already, or lacks those that the model reads.
 
         Raises:
             UserError: names them.
         """
-        names = list(map(str, frame))
-        absent = [column.name for column in self.encoding.columns if column.name not in names]
-        require(not absent, f"{path} has no column '{', '.join(absent)}': {nearest(''.join(absent[:1]), names)}")
-        taken = [name for name in self.added if name in names]
-        require(not taken, f"{path} has a column '{', '.join(taken)}' already: is it a scored file?")
+        self.table.require_columns(frame)
+        taken = [name for name in self.added if name in map(str, frame)]
+        require(not taken, f"{self.table.called} has a column '{', '.join(taken)}' already: is it a scored file?")
 
-    def append(self, chunk: Chunk) -> pd.DataFrame:
+    def append(self, rows: Rows) -> pd.DataFrame:
         """The rows with their new columns."""
-        import numpy as np
         import pandas as pd
 
-        from narrows.data.table_columns import to_cells
+        chunk = self.table.chunk_of(rows)
+        new = pd.DataFrame(index=chunk.beside.index, columns=self.added, dtype=object)
+        if chunk.batch is not None:
+            new.iloc[chunk.rows, :-1] = self._scored(chunk)
+        new[PROBLEM] = chunk.problems
+        return pd.concat([chunk.beside, new], axis=1)
 
-        known = chunk.known
-        cells = to_cells(known, self.encoding.columns, chunk.marks)
-        unfit = np.any(cells.bad, axis=1) | np.all(cells.missing, axis=1)
-        unfit[list(chunk.broken)] = True
-        table = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)
-        new = pd.DataFrame(index=table.index, columns=self.added, dtype=object)
-        if not unfit.all():
-            new.loc[~unfit, self.added[:-1]] = self._scored(cells.values[~unfit], cells.missing[~unfit])
-        new[PROBLEM] = self._problems(chunk, known, cells)
-        return pd.concat([table, new], axis=1)
-
-    def _problems(self, chunk: Chunk, known: pd.DataFrame, cells: Cells) -> list[str | None]:
+    def _scored(self, chunk: Chunk) -> Any:
+        """Score, flag and reconstruction of rows without problems, as Python objects `[M, added - 1]`."""
         import numpy as np
 
-        from narrows.data.table_columns import complaint
-
-        problems: list[str | None] = [None] * len(known)
-        for row in np.flatnonzero((cells.bad | cells.unseen).any(1)).tolist():
-            problems[row] = complaint(cells, known, self.encoding.columns, row)
-        for row in np.flatnonzero(cells.missing.all(1)).tolist():
-            problems[row] = "no column has a value"
-        for row, what in chunk.broken.items():
-            problems[row] = what
-        return problems
-
-    def _scored(self, values: Any, missing: Any) -> Any:
-        """Score, flag and reconstruction of rows without problems, as Python objects `[N, added - 1]`."""
-        import numpy as np
-
-        from narrows.batches import Batch
         from narrows.compare.table_formats import as_cell
 
-        x, observed = self.encoding.encode(values, missing)
-        rebuilt, scores = self.calibration.judge(self.model, Batch(x, observed=observed))
-        decoded = self.encoding.decode(rebuilt.double().numpy())
+        assert chunk.batch is not None
+        rebuilt, scores = self.calibration.judge(self.model, chunk.batch)
+        decoded = self.table.own_form(rebuilt, chunk)
         for name in decoded.select_dtypes(exclude="number"):
             # The levels are the run's, which may be a stranger's.
             decoded[name] = [as_cell(cell) if isinstance(cell, str) else cell for cell in decoded[name]]
-        found = np.empty((len(x), len(self.added) - 1), dtype=object)
+        found = np.empty((len(scores), len(self.added) - 1), dtype=object)
         found[:, 0], found[:, 1] = scores, (scores > self.threshold).astype(int)
         found[:, 2:] = decoded.to_numpy(dtype=object)
         return found
 
 
-def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
+def _stream(scorer: Scorer, path: Path, file: IO[bytes]) -> str:
     """Score a file chunk by chunk into another; returns a sentence that sums it up."""
     from tqdm import tqdm
 
@@ -266,14 +237,14 @@ def _stream(scorer: Scorer, path: Path, how: Any, file: IO[bytes]) -> str:
     rows = flags = troubled = empty = 0
     form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(total=1.0, desc=printable(path.name), bar_format=form, disable=not sys.stderr.isatty()) as bar:
-        for chunk in read_chunks(path, how):
+        for chunk in read_chunks(path, scorer.table.format):
             if rows == 0:
-                scorer.check(chunk.frame, path)
+                scorer.check(chunk.frame)
             scored = scorer.append(chunk)
             scored.to_csv(file, index=False, header=rows == 0)
             problems = scored[PROBLEM].dropna()
             for row, problem in problems.iloc[: max(SHOWN - troubled, 0)].items():
-                log.warning("line %d of %s: %s", chunk.lines[scored.index.get_loc(row)], path, problem)
+                log.warning("line %d of %s: %s", chunk.lines[scored.index.get_loc(row)], scorer.table.called, problem)
             rows, troubled = rows + len(scored), troubled + len(problems)
             flags, empty = flags + int((scored[FLAG] == 1).sum()), empty + int(scored[SCORE].isna().sum())
             bar.update(chunk.done - bar.n)

@@ -51,7 +51,7 @@ def score_signals(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], 
     require(
         run.model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack"
     )
-    run.find_data(overrides)
+    run.find_data(overrides, needed=False)
     run.model.to(run.device)
     source = _reader(run, scaling)
     table = read_rows(new, source.format)
@@ -59,7 +59,7 @@ def score_signals(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], 
     added = [SCORE, FLAG, *(f"{REBUILT}{channel}" for channel in scaling.channels), PROBLEM]
     taken = [name for name in added if name in table.columns]
     require(not taken, f"{new} has a column '{', '.join(taken)}' already: is it a scored file?")
-    scorer = _Scorer(run.model, scaling, calibrate(run), quantile, source.stride_of(scaling.window))
+    scorer = _Scorer(run.model, scaling, calibrate(run, overrides), quantile, source.stride_of(scaling.window))
     columns = pd.DataFrame(index=table.index, columns=added, dtype=object)
     for one in read.series:
         assert one.rows is not None

@@ -158,4 +158,5 @@ def stem_of(path: Path, word: str, ending: str) -> Path:
     while name.suffix.lower() in ENDINGS:
         name = name.with_suffix("")
     known = not path.is_dir() and name.suffix.lower() in KNOWN
-    return path.with_name(f"{name.stem if known else name.name}.{word}{ending}")
+    named = path if path.name not in ("", "..") else path.resolve()
+    return named.with_name(f"{name.stem if known else name.name}.{word}{ending}")

@@ -27,8 +27,7 @@ WriteLatents = Callable[[Chunk, NDArray[np.float32] | None], None]
 def writing_latents(out: Path, shape: Sequence[int]) -> Iterator[WriteLatents]:
     """What writes latents of this shape to `out`, which appears once it is complete; by its ending
 
-    - .npz: `latents` `[N, *shape]`, NaN for examples that could not be read, their `names` and, where there are any,
-      each one's `problem`;
+    - .npz: `latents` `[N, *shape]`, NaN for examples that could not be read, and the `names` and `problem` of each;
     - .csv, .parquet: the columns `name`, `z_0`, `z_1`, ... and `problem`.
 
     Raises:
@@ -63,8 +62,7 @@ def _arrays(file: Any, shape: tuple[int, ...]) -> Iterator[WriteLatents]:
         with zipfile.ZipFile(file, "w") as archive:
             rows.write(archive, "latents")
             write_array(archive, "names", np.array(names, dtype=np.str_))
-            if any(problems):
-                write_array(archive, PROBLEM, problem_texts(problems))
+            write_array(archive, PROBLEM, problem_texts(problems))
 
 
 def _frame(chunk: Chunk, latents: NDArray[np.float32] | None, shape: tuple[int, ...]) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from narrows.config.building import build
 from narrows.data import Missing, Music
 from narrows.data.array_scaling import ArrayScaling
-from narrows.errors import UserError, require
+from narrows.errors import OWN_CLASSES, UserError, require
 from narrows.loading import recorded_by_the_data as recorded
 from narrows.new_data.examples import Known, NewData
 from narrows.runs.file_names import ENCODING, SCALING, SIGNALS, TOKENISER, VOCABULARY
@@ -43,6 +43,15 @@ def open_new(run: OpenRun, given: Any, overrides: Sequence[str] = ()) -> NewData
     source = source.source if isinstance(source, Missing) else source
     known = known_of(run, overrides)
     require(not isinstance(given, Path) or given.exists(), f"there is no file {given}")
+    own = getattr(source, "new_data", None)
+    if callable(own):
+        found = own(known, given)
+        require(
+            isinstance(found, NewData),
+            f"new_data of {type(source).__name__} returns {type(found).__name__}, where a narrows.new_data.NewData is "
+            f"due; {OWN_CLASSES}",
+        )
+        return cast(NewData, found)
     return _class(source, known, given)(source, known, given)
 
 
@@ -54,7 +63,7 @@ def known_of(run: OpenRun, overrides: Sequence[str] = ()) -> Known:
     """
     place, config, spec = run.path, run.config.datamodule, run.model.spec
     drawn = None if config.get("binarise", "none") == "none" else int(config.get("split_seed", 0))
-    return Known(
+    found = Known(
         spec,
         _scaling(run, overrides),
         recorded.load_encoding(place) if (place / ENCODING).is_file() or spec.columns else None,
@@ -63,6 +72,25 @@ def known_of(run: OpenRun, overrides: Sequence[str] = ()) -> Known:
         recorded.load_signals(place) if (place / SIGNALS).is_file() else None,
         drawn,
     )
+    _require_of_model(found, place)
+    return found
+
+
+def _require_of_model(known: Known, place: Path) -> None:
+    """Refuse what was recorded for another model: its records may be a stranger's.
+
+    Raises:
+        UserError: names the file.
+    """
+    spec, signals = known.spec, known.signals
+    right = {
+        ENCODING: known.encoding is None or known.encoding.feature_names == spec.feature_names,
+        VOCABULARY: known.vocabulary is None or known.vocabulary.words == spec.feature_names,
+        TOKENISER: known.tokeniser is None or known.tokeniser.vocabulary == spec.vocabulary,
+        SIGNALS: signals is None or (len(signals.channels), signals.window) == tuple(spec.shape),
+    }
+    for name, fits in right.items():
+        require(fits, f"{place / name} is damaged: it is not of the data that the run's model reads")
 
 
 def _scaling(run: OpenRun, overrides: Sequence[str]) -> ArrayScaling | None:

@@ -39,11 +39,7 @@ class NewTable(NewData):
     @cached_property
     def encoding(self) -> Encoding:
         """That of the run; of arrays, whose columns are numbers, one that says how these were standardised."""
-        return self.known.encoding or encoding_of_numbers(self.known, self._where)
-
-    @property
-    def _where(self) -> str:
-        return str(self.given) if isinstance(self.given, Path) else "the frame"
+        return self.known.encoding or encoding_of_numbers(self.known, self.called)
 
     def rows(self) -> Iterator[Rows]:
         """The rows of the file, a bounded number at a time, checked to have the run's columns.
@@ -53,7 +49,7 @@ class NewTable(NewData):
         """
         for place, rows in enumerate(self._read()):
             if place == 0:
-                self._require_columns(rows.frame)
+                self.require_columns(rows.frame)
             yield rows
 
     def _read(self) -> Iterator[Rows]:
@@ -62,15 +58,21 @@ class NewTable(NewData):
             yield from read_chunks(self.path, self.format, self.known.rows)
             return
         frame: pd.DataFrame = self.given
+        require(frame.columns.is_unique, "columns of the frame share a name, by which they are found: name each once")
         for start in range(0, len(frame), self.known.rows):
             part = frame.iloc[start : start + self.known.rows]
             lines = np.arange(start, start + len(part)) + 1
             yield Rows(part, lines, (start + len(part)) / len(frame), self.format.missing, marks=self.format.marks)
 
-    def _require_columns(self, frame: pd.DataFrame) -> None:
+    def require_columns(self, frame: pd.DataFrame) -> None:
+        """Refuse a table without the columns that the model reads.
+
+        Raises:
+            UserError: names them.
+        """
         names = list(map(str, frame))
         absent = [column.name for column in self.encoding.columns if column.name not in names]
-        require(not absent, f"{self._where} has no column '{', '.join(absent)}': {nearest(''.join(absent[:1]), names)}")
+        require(not absent, f"{self.called} has no column '{', '.join(absent)}': {nearest(''.join(absent[:1]), names)}")
 
     def chunks(self) -> Iterator[Chunk]:
         start = 0
@@ -78,7 +80,7 @@ class NewTable(NewData):
             found = self.chunk_of(rows, start)
             start += len(found)
             yield found
-        require(start > 0, f"{self._where} holds no rows")
+        require(start > 0, f"{self.called} holds no rows")
 
     def chunk_of(self, rows: Rows, start: int = 0) -> Chunk:
         """Rows as the model reads them, their names the numbers from `start` on; `beside` are the rows of the file."""
