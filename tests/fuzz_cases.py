@@ -150,6 +150,7 @@ COMMANDS = {
 """How often each meets a damaged run."""
 UNCHANGED = (
     *("load", "evaluate", "sample", "score", "compress", "decompress", "recommend", "summarise"),
+    *("embed", "reconstruct"),
     *("compare", "diff", "reproduce"),
 )
 """Those that leave a run as it was when they refuse."""
@@ -199,7 +200,7 @@ def _ask(case: Case, command: str, name: str, workshop: Workshop, draw: random.R
     if command == "use":
         packed = name not in QUESTIONS and draw.random() < 0.5
         new = run / "new.nrwz" if packed else workshop.data / NEW[name]
-        command, arguments = question(name, "run", str(new), packed)
+        command, arguments = question(name, "run", str(new), packed, draw)
         module = f"narrows.commands.{command}:main"
     elif command == "load":
         module, arguments = "fuzz_api:main", ["run", draw.choice(["best", "last"])]
@@ -237,7 +238,7 @@ def damaged_input(workshop: Workshop, number: int, draw: random.Random) -> Case:
     source = workshop.runs / name / "new.nrwz" if packed else workshop.data / NEW[name]
     file = Path(shutil.copy(source, folder / source.name))
     said = fuzz_values.damage(file, draw)
-    command, arguments = question(name, "run", file.name, packed)
+    command, arguments = question(name, "run", file.name, packed, draw)
     main = f"narrows.commands.{command}:main"
     return Case(f"{command} {file.name} ({name}): {said}", main, arguments, folder, finished=folder / "run")
 

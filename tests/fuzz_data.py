@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -54,8 +55,13 @@ QUESTIONS = {"table": "score", "films": "recommend", "texts": "summarise"}
 """Commands that answer about new data: `narrows COMMAND RUN DATA -o OUT`."""
 
 
-def question(name: str, run: str, new: str, packed: bool) -> tuple[str, list[str]]:
-    """The command that reads new data by a run of `RUNS`, and its arguments; of `packed` data, their unpacking."""
+def question(name: str, run: str, new: str, packed: bool, draw: random.Random | None = None) -> tuple[str, list[str]]:
+    """The command that reads new data by a run of `RUNS`, and its arguments; of `packed` data, their unpacking. Half of
+    the times that it may `draw` it is one that reads new data of every kind."""
+    if draw is not None and not packed and draw.random() < 0.5:
+        command = draw.choice(["embed", "reconstruct"])
+        rows = name == "table" and command == "reconstruct"
+        return command, [run, new, "-o", "out.csv" if rows else "out.npz"]
     if name in QUESTIONS:
         return QUESTIONS[name], [run, new, "-o", "out.csv"]
     return "decompress" if packed else "compress", [new, "out", "--run", run]

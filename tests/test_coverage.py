@@ -125,7 +125,8 @@ def schedule_classes() -> set[type]:
 
 
 def sources() -> set[type]:
-    found = {c for c in public_classes() if c.__module__.startswith("narrows.data.") and hasattr(c, "load")}
+    rooms = ("narrows.data.", "narrows.new_data.")
+    found = {c for c in public_classes() if c.__module__.startswith(rooms) and hasattr(c, "load")}
     return {c for c in found if not getattr(c, "_is_protocol", False)}
 
 

@@ -30,7 +30,7 @@ FLOORS = (
     {"compare"},
     {"drawing", "coding", "loading"},
     {"tasks"},
-    {"sweeps"},
+    {"sweeps", "new_data"},
     {"training"},
     {"commands"},
     {"cli", "sklearn"},

@@ -18,7 +18,7 @@ _torchvision.install()
 def __getattr__(name: str) -> Any:
     # Lazy, because importing torch takes seconds and `narrows --help` must not wait for it.
     if name == "load":
-        from narrows.loading.open_run import load
+        from narrows.new_data.loaded import load
 
         return load
     if name == "train":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A new folder that is called `folder` once it is complete; if writing fails, nothing is left of it.
+
+    Raises:
+        UserError: `folder` is a file, or holds something already.
+    """
+    free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    require(free, f"{folder} is there already, and would be overwritten: name a new folder for the result")
+    target = folder.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if target.is_dir():
+            target.rmdir()
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def targets(config: DictConfig) -> list[DictConfig]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_datamodule_yaml(name: str, tree: Path) -> None:
     needed = ["datamodule.source.path=somewhere"] if name in NEEDS_PATH else []
+    needed += ["datamodule.source.run=somewhere"] if name == "latents" else []
     with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", [f"datamodule={name}", *needed])
         kept = compose("train", [f"datamodule={name}", "likelihood=laplace", *needed])

@@ -21,6 +21,7 @@ from narrows.compare.run_records import read_run
 from narrows.compare.run_summary import print_figures
 from narrows.errors import UserError
 from narrows.loading import open_run
+from narrows.new_data import loaded
 
 
 @pytest.fixture(scope="module")
@@ -200,11 +201,11 @@ def test_what_would_give_no_figures_is_refused_and_nothing_is_recorded(
 
 
 def test_the_last_checkpoint_in_place_of_the_best_is_said(one: Path, caplog: pytest.LogCaptureFixture) -> None:
-    open_run.load(one)
+    loaded.load(one)
     assert "best checkpoint" not in caplog.text
     (one / "checkpoints" / "best.ckpt").unlink()
-    open_run.load(one)
+    loaded.load(one)
     assert "has no best checkpoint, so last.ckpt is used" in caplog.text
     caplog.clear()
-    open_run.load(one, "last")
+    loaded.load(one, "last")
     assert caplog.text == ""

@@ -234,12 +234,12 @@ def test_refusals_leave_what_was_there(arguments: tuple[str, ...], place: Path, 
     assert sorted(path.name for path in place.iterdir()) == before
 
 
-def test_a_run_of_no_table_is_refused(place: Path, capsys: Any) -> None:
+def test_a_run_of_a_table_without_its_encoding_is_refused(place: Path, capsys: Any) -> None:
     Path("run/encoding.json").unlink()
     rows(5).to_csv("new.csv", index=False)
     with pytest.raises(SystemExit):
         score.main(["run", "new.csv"])
-    assert "was trained neither on a table nor on windows of signals" in capsys.readouterr().err
+    assert "run has no encoding of a table: runs of datamodule=table have one" in capsys.readouterr().err
 
 
 def test_the_example_of_another_separator_works_when_pasted(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ COMMANDS = {
     "diff": "what differs between two runs",
     "reproduce": "run a run again from its own record, and judge every figure",
     "evaluate": "judge finished runs by a task, beside the classic answer",
+    "embed": "latents of new pictures, arrays, rows, series, texts or counts",
+    "reconstruct": "new data as a run's model rebuilds them, in their own form and units",
     "score": "append anomaly scores and reconstructions to new rows of a table",
     "recommend": "the items that new users are likely to want, by a run of users and items",
     "summarise": "print the sentences that say most of new texts, by a run of documents",

@@ -16,22 +16,20 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.commands import command_line
 from narrows.commands.command_line import (
-    STANDARD_INPUT,
     add_allow,
     new_parser,
     packages,
     places_and_overrides,
     print_paths,
 )
-from narrows.errors import UserError, require
+from narrows.commands.standard_input import file_or_input
+from narrows.errors import require
 from narrows.files import replacing, require_file, require_other
 from narrows.runs.overwriting import require_not_recorded
 
@@ -83,7 +81,8 @@ def recommend(options: argparse.Namespace) -> None:
     require(len(places) == 2, "name the run and one file: narrows recommend RUN USERS.csv")
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
     run, out = OpenRun(places[0], packages(options.allow)), options.out
-    with _file(places[1]) as users:
+    with file_or_input(places[1]) as users:
+        require_file(users)
         if out is not None:
             require_other(out, users)
             require_not_recorded(out, run.path)
@@ -98,24 +97,6 @@ def recommend(options: argparse.Namespace) -> None:
             with replacing(out) as file:
                 file.writelines(line.encode() for line in lines)
     print_paths(out)
-
-
-@contextmanager
-def _file(name: str) -> Iterator[Path]:
-    """The file of users; standard input as a file, which messages call so."""
-    if name != STANDARD_INPUT:
-        path = Path(name)
-        require_file(path)
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "users"
-        with path.open("wb") as file:
-            file.write(sys.stdin.buffer.read())
-        try:
-            yield path
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), "standard input")) from error
 
 
 def _read(run: OpenRun, path: Path, overrides: Sequence[str]) -> Histories:

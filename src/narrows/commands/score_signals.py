@@ -21,10 +21,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from narrows.batches import Batch
 from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.config.building import build
 from narrows.data.signal_scaling import SignalScaling
@@ -35,6 +33,7 @@ from narrows.files import replacing
 from narrows.loading import recorded_by_the_data
 from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
+from narrows.new_data.signals import cut
 from narrows.tasks.measures.normal_scores import Calibration, calibrate
 from narrows.tasks.measures.time_steps import fold
 
@@ -52,7 +51,7 @@ def score_signals(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], 
     require(
         run.model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new rows lack"
     )
-    run.find_data(overrides)
+    run.find_data(overrides, needed=False)
     run.model.to(run.device)
     source = _reader(run, scaling)
     table = read_rows(new, source.format)
@@ -60,7 +59,7 @@ def score_signals(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], 
     added = [SCORE, FLAG, *(f"{REBUILT}{channel}" for channel in scaling.channels), PROBLEM]
     taken = [name for name in added if name in table.columns]
     require(not taken, f"{new} has a column '{', '.join(taken)}' already: is it a scored file?")
-    scorer = _Scorer(run.model, scaling, calibrate(run), quantile, source.stride_of(scaling.window))
+    scorer = _Scorer(run.model, scaling, calibrate(run, overrides), quantile, source.stride_of(scaling.window))
     columns = pd.DataFrame(index=table.index, columns=added, dtype=object)
     for one in read.series:
         assert one.rows is not None
@@ -124,28 +123,11 @@ class _Scorer:
 
     def _steps(self, one: Recording, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Scores `[T]` and reconstructions `[C, T]` in the data's own units, NaN where no window is."""
-        window, (shift, scale) = self.scaling.window, self.scaling.of(name)
-        x, starts = [], []
-        for part in one.stretches:
-            last = part.values.shape[1] - window
-            if last >= 0:
-                places = sorted({*range(0, last + 1, self.stride), last})
-                scaled = ((part.values - shift) / scale).float()
-                x += [scaled[:, place : place + window] for place in places]
-                starts += [part.start + place for place in places]
-        empty = np.full((self.channels, one.length), np.nan)
-        if not x:
+        found = cut(one, name, self.scaling, self.stride)
+        if found is None:
+            empty = np.full((self.channels, one.length), np.nan)
             return empty[0].copy(), empty
-        every, begin = torch.stack(x), np.array(starts)
-        measured = every[:, : self.channels].isfinite().flatten(1).any(1)
-        every, begin = every[measured], begin[measured.numpy()]
-        rows, beside = every[:, : self.channels], every[:, self.channels :].nan_to_num()
-        observed = ~rows.isnan()
-        batch = Batch(
-            rows.nan_to_num(),
-            observed=None if observed.all() else observed,
-            covariates=beside if self.scaling.covariates else None,
-        )
+        (batch, begin), (shift, scale), window = found, self.scaling.of(name), self.scaling.window
         guess, scores = self.calibration.judge(self.model, batch)
         own_units = (guess.double() * scale[: self.channels] + shift[: self.channels]).numpy()
         folded = [_fold_values(own_units[:, channel], begin, one.length) for channel in range(self.channels)]

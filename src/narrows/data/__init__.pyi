@@ -1,5 +1,6 @@
 from .array_keys import Keys as Keys
 from .array_reading import Read as Read
+from .array_scaling import ArrayScaling as ArrayScaling
 from .batch_loader import Loader as Loader
 from .batch_plans import Ordered as Ordered
 from .batch_plans import Process as Process

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,34 @@ CHUNK = 4096
 """Rows that are drawn together; another number would give other draws."""
 ROUNDINGS = 16
 """An axis whose values span no more than so many roundings of its numbers does not vary."""
+
+
+@dataclass
+class ArrayScaling:
+    """Shift and scale of every feature or channel (axis 1), by which `(x - shift) / scale` was served; kept with the
+    run."""
+
+    method: Standardise
+    shift: list[float]
+    """`[C]`."""
+    scale: list[float]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Values `[N, C, ...]` in the data's own units as the model reads them, float32."""
+        return _scaled(x, *self._laid_out(x))
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Values `[N, C, ...]` as a model gives them in the data's own units, float64."""
+        shift, scale = self._laid_out(x)
+        return x.double() * scale + shift
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def _laid_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        low, width = (torch.tensor(values, dtype=torch.float64).reshape(shape) for values in (self.shift, self.scale))
+        return low, width
 
 
 def require_memory(contents: Contents, binarise: Binarise) -> None:
@@ -80,8 +108,11 @@ def _floats(store: Store) -> Store:
     return store if plain else Dense(unit(store.take(slice(None))))
 
 
-def standardise(splits: dict[str, Split], how: Standardise, names: Sequence[str] | None = None) -> dict[str, Split]:
-    """The splits, standardised by statistics of the training rows, one per feature or channel (axis 1), as float32.
+def standardise(
+    splits: dict[str, Split], how: Standardise, names: Sequence[str] | None = None
+) -> tuple[dict[str, Split], ArrayScaling | None]:
+    """The splits, standardised by statistics of the training rows, one per feature or channel (axis 1), as float32; and
+    these statistics, where there are any.
 
     `standard`: `(x - mean) / deviation`; `minmax`: `(x - smallest) / (largest - smallest)`. An axis that does
     not vary is only shifted. Held-out values may leave the range of the training rows. Statistics and scaling are in
@@ -96,9 +127,10 @@ def standardise(splits: dict[str, Split], how: Standardise, names: Sequence[str]
     choices = ("none", "standard", "minmax")
     require(how in choices, f"standardise={how!r} is none of {', '.join(choices)}")
     if how == "none":
-        return {name: _narrowed(split, names) for name, split in splits.items()}
+        return {name: _narrowed(split, names) for name, split in splits.items()}, None
     shift, scale = fit_scaling(_whole(splits["train"]), splits["train"].part.observed, how)
-    return {name: scaled_by(split, shift, scale) for name, split in splits.items()}
+    found = {name: scaled_by(split, shift, scale) for name, split in splits.items()}
+    return found, ArrayScaling(how, shift.flatten().tolist(), scale.flatten().tolist())
 
 
 def fit_scaling(train: Tensor, observed: Tensor | None, how: Standardise) -> tuple[Tensor, Tensor]:

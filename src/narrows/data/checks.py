@@ -127,12 +127,13 @@ def fingerprint(contents: Contents) -> str:
     paths.
 
     Numbers of arrays and series in double precision count as the float32 that models see, unless that blurs them.
-    The names of what is counted are content too.
+    The names of what is counted are content too. Examples that are computed are told by `contents.identity`.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256((contents.identity or "").encode())
     for name, part in contents.parts().items():
         digest.update(name.encode())
-        _feed_examples(digest, part.x, as_read=contents.columns is not None)
+        if contents.identity is None:
+            _feed_examples(digest, part.x, as_read=contents.columns is not None)
         for tensor in part.rest:
             if tensor is not None:
                 _feed(digest, Dense(tensor))

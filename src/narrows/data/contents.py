@@ -168,6 +168,9 @@ class Contents:
     """Where the rows of `train` and `test` lie in the series that they were cut from, if they are windows."""
     scale_each: bool = False
     """Whether `standardise` is fitted to each series of the timeline alone."""
+    identity: str | None = None
+    """What the examples are told by in the fingerprint, where they are computed, so that their last digits differ
+    between processors; None: by their values."""
     reading: list[str] = field(default_factory=list)
     """One or two lines that say how the files were read (what was found, skipped, chosen), which every run prints
     before training and records: "images: 60 of 3 classes (0 cat, 1 dog, 2 fish), 32x32"."""

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 
 from narrows.data import array_scaling, counted, duplicates, feature_splits, signal_scaling, tokenised
 from narrows.data.array_reading import describe_contents
-from narrows.data.array_scaling import Binarise
+from narrows.data.array_scaling import ArrayScaling, Binarise
 from narrows.data.batch_loader import Loader
 from narrows.data.batch_plans import Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
@@ -94,6 +94,8 @@ class DataModule(LightningDataModule):
         """The words of documents, which `setup` chooses by training rows and new texts are counted by; else None."""
         self.tokeniser: Tokeniser | None = None
         """What turned texts into the tokens that `setup` serves, and must read new texts; None of other data."""
+        self.scaling: ArrayScaling | None = None
+        """How arrays were standardised, as new ones must be; None of data that were not, and of tables and signals."""
         self.signals: SignalScaling | None = None
         """How windows of signals were scaled and cut, which new readings must be too; else None."""
         self.timeline: Timeline | None = None
@@ -135,7 +137,7 @@ class DataModule(LightningDataModule):
             self.timeline = signal_scaling.place(contents.timeline, splits, held_out=contents.test is not None)
             splits, self.signals = signal_scaling.standardise(contents, splits, self.timeline)
         elif contents.columns is None:
-            splits = array_scaling.standardise(splits, contents.standardise, names)
+            splits, self.scaling = array_scaling.standardise(splits, contents.standardise, names)
         else:
             # Only tables need pandas, which is slow to import.
             from narrows.data.table_scaling_and_encoding import encode

@@ -47,8 +47,15 @@ def read_pieces(path: Path, frames_per_beat: int | None) -> dict[str, Pieces]:
         frames_per_beat: of MIDI; the other files have frames already.
 
     Raises:
-        UserError: nothing that can be read, or a source of no pieces.
+        UserError: nothing that can be read, or a source of no pieces to train on.
     """
+    parts = read_parts(path, frames_per_beat)
+    require("train" in parts, f"{path} has no pieces to train on: their part is called train")
+    return parts
+
+
+def read_parts(path: Path, frames_per_beat: int | None) -> dict[str, Pieces]:
+    """As `read_pieces`, also of a source without pieces to train on."""
     require_no_pipe(path)
     if path.is_dir() or path.suffix.lower() in MIDI:
         parts = _folder(path, frames_per_beat or FRAMES_PER_BEAT)
@@ -60,7 +67,6 @@ def read_pieces(path: Path, frames_per_beat: int | None) -> dict[str, Pieces]:
         readers = {".json": _json, ".json.gz": _json, ".npz": _arrays}
         require(ending in readers, f"{path} is no music that can be read: {KNOWN} is")
         parts = readers[ending](path)
-    require("train" in parts, f"{path} has no pieces to train on: their part is called train")
     return parts
 
 

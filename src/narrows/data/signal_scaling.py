@@ -76,7 +76,7 @@ def standardise(
     x, observed = _all_channels(splits["train"])
     if contents.standardise == "none":
         plain = SignalScaling(names, timeline.window, None, [[0.0] * x.shape[1]], [[1.0] * x.shape[1]], beside)
-        splits = array_scaling.standardise(splits, "none", names)
+        splits, _ = array_scaling.standardise(splits, "none", names)
         one, zero = torch.ones(1, x.shape[1], 1).double(), torch.zeros(1, x.shape[1], 1).double()
         return {name: _with_covariates(split, split, zero, one) for name, split in splits.items()}, plain
     if not contents.scale_each:

@@ -57,7 +57,7 @@ def read_texts(path: Path, column: str | None, label: str | None, text: Format) 
         kind in (*JSON, *TABLES),
         f"{path} is no file of documents: a folder of .txt, or a .txt, .csv, .tsv, .jsonl or .parquet is read",
     )
-    rows = _json_rows(path) if kind in JSON else _table_rows(path, text)
+    rows = json_rows(path) if kind in JSON else table_rows(path, text)
     return _columns(path, rows, column, label)
 
 
@@ -142,7 +142,12 @@ def decode(content: bytes, name: str) -> str:
         raise UserError(f"{name} is no text in UTF-8 ({error})") from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """The objects of a JSONL, each with where it stands.
+
+    Raises:
+        UserError: a line that holds none.
+    """
     for number, line in enumerate(read_lines(path), 1):
         where = f"line {number} of {path}"
         try:
@@ -154,7 +159,8 @@ def _json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
         yield where, found
 
 
-def _table_rows(path: Path, text: Format) -> Iterator[tuple[str, dict[str, object]]]:
+def table_rows(path: Path, text: Format) -> Iterator[tuple[str, dict[str, object]]]:
+    """The rows of a table, each with where it stands."""
     from narrows.data.count_tables import whole_chunks  # pandas is slow to import
 
     for chunk in whole_chunks(path, text):
@@ -167,7 +173,7 @@ def _columns(path: Path, rows: Iterator[tuple[str, dict[str, object]]], column: 
     texts: list[str] = []
     labels: list[str] = []
     for where, row in rows:
-        column = column or _usual(path, list(row))
+        column = column or usual_column(path, list(row))
         for name in (column, label):
             require(name is None or name in row, f"{where} has no '{name}': {nearest(str(name), row)}")
         document = row[column]
@@ -185,7 +191,12 @@ def _is_label(value: object) -> bool:
     return value is not None and value == value and str(value) != ""
 
 
-def _usual(path: Path, names: Sequence[str]) -> str:
+def usual_column(path: Path, names: Sequence[str]) -> str:
+    """The column whose name says that it holds documents.
+
+    Raises:
+        UserError: none does.
+    """
     found = next((name for word in COLUMNS for name in names if name.lower() == word), None)
     if found is None:
         raise UserError(

@@ -84,9 +84,9 @@ def require_weights(config: DictConfig, manifest: Mapping[str, Any]) -> None:
 
 
 def is_place(key: str) -> bool:
-    """Whether an option, by its dotted key, says where data lie."""
+    """Whether an option, by its dotted key, says where data, or a run whose latents are data, lie."""
     name = key.rpartition(".")[2]
-    return name in ("path", "data_dir") or name.endswith("_path")
+    return key.endswith("source.run") or name in ("path", "data_dir") or name.endswith("_path")
 
 
 def made_absolute(override: str) -> str:

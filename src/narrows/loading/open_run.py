@@ -33,29 +33,6 @@ READ = ("data_dir", "datamodule", "tasks", "density", "seed")
 log = logging.getLogger(__name__)
 
 
-def load(run_dir: str | Path, checkpoint: str | None = None, allow: Sequence[str] = ()) -> Autoencoder:
-    """The trained model of a run, in evaluation mode on the CPU.
-
-    The run may come from a stranger: its config can build only components of narrows, torch, torchvision and Lightning
-    (`narrows.loading.permitted_classes`), and its checkpoint can hold only tensors and plain values. The model has
-    `encode / decode / reconstruct / embed / sample`; see `narrows.models.Autoencoder`. A density that the run fitted to
-    the latents of this checkpoint is attached, and samples are drawn from it.
-
-    Args:
-        run_dir: what `narrows train` printed.
-        checkpoint: `best` or `last`; by default the one that the run's figures belong to.
-        allow: packages of your own that the config may name too, such as `["mylab"]`.
-
-    Raises:
-        UserError: no such run, it has no readable checkpoint, or its config names what is not allowed.
-    """
-    try:
-        return OpenRun(run_dir, allow, checkpoint).model
-    except UserError as error:
-        # Without its causes, whose texts may hold a stranger's control characters.
-        raise error from None
-
-
 def recorded_spec(values: dict[str, Any], where: str) -> DataSpec:
     """The description of the data that a manifest holds.
 

@@ -49,10 +49,10 @@ ROOMS = (
     *("losses", "schedules", "data", "tasks"),
     *("layers.feature_networks", "layers.feature_maps"),
     *("training.lightning_module", "training.learning_rate", "training.loggers", "training.tensorboard"),
-    "training.callbacks",
+    *("training.callbacks", "new_data.latents_source"),
 )
 """The modules and packages of narrows whose public classes configs compose."""
-FACES = ("training", "layers")
+FACES = ("training", "layers", "new_data")
 """Packages that export classes of such modules beside other classes, which no config may name."""
 KINDS = {
     "torch.nn": ("torch.nn.Module",),

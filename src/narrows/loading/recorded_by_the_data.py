@@ -1,5 +1,5 @@
 """What a run's data were read with, kept beside it so that new data are read in exactly the same way: the encoding of a
-table, the vocabulary of documents, the tokeniser of texts, the scaling of signals."""
+table, the vocabulary of documents, the tokeniser of texts, the scaling of arrays and of signals."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line, require
 from narrows.files import read_json, write_json
-from narrows.runs.file_names import ENCODING, SIGNALS, TOKENISER, VOCABULARY
+from narrows.runs.file_names import ENCODING, SCALING, SIGNALS, TOKENISER, VOCABULARY
 
 if TYPE_CHECKING:
+    from narrows.data.array_scaling import ArrayScaling
     from narrows.data.signal_scaling import SignalScaling
     from narrows.data.table_scaling_and_encoding import Encoding
     from narrows.data.tokenisers import Tokeniser
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 def save(data: Any, run: Path) -> None:
     """Write a datamodule's encoding, scaling, vocabulary and tokeniser, where it has them."""
-    kept = {"encoding": ENCODING, "vocabulary": VOCABULARY, "tokeniser": TOKENISER, "signals": SIGNALS}
+    kept = {"encoding": ENCODING, "vocabulary": VOCABULARY, "tokeniser": TOKENISER}
+    kept |= {"scaling": SCALING, "signals": SIGNALS}
     for attribute, name in kept.items():
         found = getattr(data, attribute, None)
         if found is not None:
@@ -41,7 +43,7 @@ def load_encoding(run: Path) -> Encoding:
     from narrows.data.table_scaling_and_encoding import Encoding
 
     path = run / ENCODING
-    absent = f"{run} was trained neither on a table nor on windows of signals, whose runs narrows score reads"
+    absent = f"{run} has no encoding of a table: runs of datamodule=table have one"
     with _read(path, absent) as values:
         found = Encoding.from_dict(values)
         require_fits(list[TableColumn], found.columns, f"{path}, columns,")
@@ -85,6 +87,30 @@ def load_tokeniser(run: Path) -> Tokeniser:
             found.encode("a" if found.unknown is not None else "")
         except UserError as error:
             raise UserError(f"{path} is damaged ({error})") from error
+    return found
+
+
+def load_scaling(run: Path, channels: int) -> ArrayScaling:
+    """How a run's arrays were standardised.
+
+    Args:
+        channels: features or channels of an example.
+
+    Raises:
+        UserError: they were not, or before narrows recorded it, or the file is damaged.
+    """
+    import math
+
+    from narrows.data.array_scaling import ArrayScaling
+
+    path = run / SCALING
+    with _read(path, f"{run} does not say how its data were standardised") as values:
+        found = ArrayScaling(**values)
+        require_fits(ArrayScaling, found, f"{path},")
+        right = len(found.shift) == len(found.scale) == channels
+        require(right, f"{path} is damaged: shift and scale must hold {channels} numbers each")
+        usable = all(map(math.isfinite, found.shift)) and all(math.isfinite(one) and one > 0 for one in found.scale)
+        require(usable, f"{path} is damaged: it holds a number that nothing is scaled by")
     return found
 
 

@@ -5,7 +5,7 @@ Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottlenec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from narrows.models.feedback import readout, steps, teacher_forced
 from narrows.models.given_values import refusing_others, require_count, require_examples
 from narrows.models.initial_weights import INITS, Init
 from narrows.models.stage_checks import refuse_fixed_length, require_topics
-from narrows.models.stages import Builder, FittedDensity, Stages
+from narrows.models.stages import Builder, DataReader, FittedDensity, Stages
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
 
 
@@ -84,6 +84,8 @@ class Autoencoder(nn.Module):
             refuse_fixed_length(self.corruption, self.input, self.encoder, self.decoder, self.likelihood)
         self.density: FittedDensity | None = None
         """A density fitted to the latents after training; where there is one, samples are drawn from it."""
+        self.reader: DataReader | None = None
+        """What reads new data for `embed` and `reconstruct`, of a model that was loaded from a run."""
         if init != "torch":
             self.apply(INITS[init])
 
@@ -269,13 +271,24 @@ class Autoencoder(nn.Module):
         return self.variational or self.density is not None
 
     @torch.no_grad()
-    def embed(self, batch: Batch | Tensor) -> Tensor:
-        """The noise-free latent, `[B, D]` (maps and sequences flattened)."""
+    def embed(self, batch: Batch | Tensor | Any) -> Tensor:
+        """The noise-free latent, `[B, D]` (maps and sequences flattened); where there is a `reader`, of what it reads
+        too."""
+        if self.reader is not None and self.reader.reads(batch):
+            return self.reader.embed(batch)
         return self.encode(batch).point.flatten(1)
 
+    @overload
+    def reconstruct(self, batch: Batch | Tensor) -> Tensor: ...
+    @overload
+    def reconstruct(self, batch: Any) -> Any: ...
+
     @torch.no_grad()
-    def reconstruct(self, batch: Batch | Tensor) -> Tensor:
-        """`point_at` the noise-free latent, `[B, *shape]`: without corruption, and without teacher forcing."""
+    def reconstruct(self, batch: Any) -> Any:
+        """`point_at` the noise-free latent, `[B, *shape]`: without corruption, and without teacher forcing. Of what a
+        `reader` reads it is in the data's own form and units."""
+        if self.reader is not None and self.reader.reads(batch):
+            return self.reader.reconstruct(batch)
         batch = self.whole(batch)
         return self.point_at(self.encode(batch).point, batch.given)
 

@@ -29,6 +29,33 @@ class FittedDensity(Protocol):
         ...
 
 
+class DataReader(Protocol):
+    """What reads new data for the model of a trained run; see `narrows.new_data`.
+
+    Example:
+        >>> class Lists:
+        ...     def reads(self, given): return isinstance(given, list)
+        ...     def embed(self, given): return model.embed(torch.tensor(given))
+        >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
+        >>> model = Autoencoder(spec, Stages(MLPEncoder, Gaussian, MLPDecoder, BernoulliLikelihood, NoCorruption))
+        >>> model.reader = Lists()
+        >>> model.embed([[0.0, 0.5, 0.5, 1.0]]).shape
+        torch.Size([1, 8])
+    """
+
+    def reads(self, given: Any) -> bool:
+        """Whether this is new data, and no batch that the model reads itself."""
+        ...
+
+    def embed(self, given: Any) -> Tensor:
+        """The latents of new data, `[N, D]`."""
+        ...
+
+    def reconstruct(self, given: Any) -> Any:
+        """New data rebuilt, in their own form and units."""
+        ...
+
+
 @dataclass(frozen=True)
 class Stages:
     """What builds the six stages, once the shapes are known.

@@ -19,6 +19,8 @@ VOCABULARY = "vocabulary.json"
 """The words of a run of documents."""
 TOKENISER = "tokeniser.json"
 """The tokens of a run of texts."""
+SCALING = "scaling.json"
+"""How arrays were standardised."""
 SIGNALS = "signals.json"
 """How the windows of signals were scaled and cut."""
 CALIBRATION = "calibration.json"
@@ -39,7 +41,7 @@ OLD_DENSITIES = "priors"
 FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODING)
 
 RECORD = (
-    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY, TOKENISER, SIGNALS),
+    *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY, TOKENISER, SCALING, SIGNALS),
     *(CALIBRATION, REPRODUCTION),
     *(CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, CODING),
 )

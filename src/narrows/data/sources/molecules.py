@@ -95,7 +95,7 @@ class Molecules:
         said = []
         for name, path in existing_parts(self.path, self.validation_path, self.test.path):
             texts = self._read(path)
-            kept = [(text, tokens) for text in texts if (tokens := self._tokens(text))]
+            kept = [(text, tokens) for text in texts if (tokens := self.tokens_of(text))]
             require(bool(kept), f"{path} holds no molecule that can be written in {self.notation}")
             names[name], cut[name] = [text for text, _ in kept], [tokens for _, tokens in kept]
             left = len(texts) - len(kept)
@@ -138,7 +138,7 @@ class Molecules:
         require(len(bad) < len(some), f"{told}, such as {bad[0]!r:.60}: is another column or notation meant?")
         log.warning("%s, such as %.60r: what a model learns of them is no molecule either", told, bad[0])
 
-    def _tokens(self, text: str) -> list[str]:
+    def tokens_of(self, text: str) -> list[str]:
         """The tokens of a molecule in the wanted notation; none where it cannot be written so."""
         if self.notation != self.written:
             try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,15 @@ from narrows.runs import record_types
 from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
-from narrows.tasks.measures.reconstruction_errors import example_mse
+from narrows.tasks.measures.reconstruction_errors import example_mse, example_nats
 from narrows.tasks.measures.time_steps import fold
-from narrows.types import Batch
+from narrows.types import COUNTED, Batch
 
 SUPPORTED = ("reconstruction", "standardised")
 """Scores of task anomaly that need only a row and its reconstruction."""
+NATS = "nats"
+"""`-log p(x|z)` at the noise-free latent, in nats; where examples differ in length, per step: the score of tokens,
+counts and interactions, whose squared errors mean little."""
 
 Scores = NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -42,6 +47,8 @@ class Calibration:
     """Scores of the validation normals, ascending."""
     usual: Tensor | None
     """`narrows.tasks.measures.anomaly_scores.usual_errors` of the training rows, where the score is `standardised`."""
+    score: str = SUPPORTED[0]
+    """Which score it is."""
     series: dict[str, Scores] | None = None
     """Of windows of signals, where `normals` are those of time steps, the same of each series, ascending."""
 
@@ -51,29 +58,42 @@ class Calibration:
         return float(np.quantile(self.normals if own is None else own, quantile))
 
     def judge(self, model: Autoencoder, batch: Batch) -> tuple[Tensor, Scores]:
-        """Reconstructions `[N, *shape]` and scores `[N]`, on the CPU."""
-        return _judge(model, batch, self.usual)
+        """Reconstructions `[N, *shape]` (the examples themselves where the score needs none) and scores `[N]`, on the
+        CPU."""
+        return _judge(model, batch, self.usual, self.score)
 
 
-def calibrate(run: OpenRun) -> Calibration:
+def calibrate(run: OpenRun, overrides: Sequence[str] | None = None) -> Calibration:
     """The run's calibration: the stored one if it belongs to these weights, else computed from the data and stored.
+
+    Args:
+        overrides: of the run's config, by which its data are looked for once they are needed; None: that is done.
 
     Raises:
         UserError: it is not stored, and the data are not on this machine or have no normal validation row.
     """
-    made_for = {"weights": run.checksum, "score": score_of(run.config)}
+    score = NATS if run.model.spec.kind in (*COUNTED, "tokens") else score_of(run.config)
+    made_for = {"weights": run.checksum, "score": score}
     path = run.path / CALIBRATION
     if path.is_file():
         stored = _stored(path)
         if made_for == {key: stored.get(key) for key in made_for}:
             usual, series = stored["usual"], stored.get("series")
+            shape = run.model.spec.shape
+            require(
+                usual is None or len(usual) == prod(shape),
+                f"{path} is damaged: usual must hold a number for each of {prod(shape)} values",
+            )
             return Calibration(
                 np.asarray(stored["scores"]),
-                None if usual is None else torch.tensor(usual).double(),
+                None if usual is None else torch.tensor(usual).double().reshape(shape),
+                score,
                 None if series is None else {name: np.asarray(scores) for name, scores in series.items()},
             )
-    found = _calibrate(run)
-    usual = None if found.usual is None else found.usual.tolist()
+    if overrides is not None:
+        run.find_data(overrides)
+    found = _calibrate(run, score)
+    usual = None if found.usual is None else found.usual.flatten().tolist()
     series = None if found.series is None else {name: scores.tolist() for name, scores in found.series.items()}
     write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual, "series": series})
     return found
@@ -96,38 +116,55 @@ def _stored(path: Path) -> dict[str, Any]:
 
 def score_of(config: DictConfig) -> str:
     """The score of the run's own task anomaly, if it can be computed for new rows; else the squared error."""
-    asked = [task.score for task in config.tasks.values() if task._target_.endswith(".anomaly.Anomaly")]
+    asked = [task.score for task in _anomaly_tasks(config)]
     if asked and asked[0] not in SUPPORTED:
         log.info("new rows are scored by squared error: score=%s is for whole splits", asked[0])
     return asked[0] if asked and asked[0] in SUPPORTED else SUPPORTED[0]
 
 
-def _calibrate(run: OpenRun) -> Calibration:
+def _anomaly_tasks(config: DictConfig) -> list[DictConfig]:
+    # Records of earlier versions name the file of the class too.
+    return [task for task in config.tasks.values() if task._target_.endswith(".Anomaly")]
+
+
+def _calibrate(run: OpenRun, score: str) -> Calibration:
     data, model = run.data, run.model
     usual = None
-    if score_of(run.config) == "standardised":
+    if score == "standardised":
         device = next(model.parameters()).device
         with evaluating(model, 0, "score"):
             usual = usual_errors(model, (batch.to(device) for batch in data.ordered_loader("train")))
     if data.timeline is not None:
-        return _calibrate_steps(data, model, usual)
-    binary = data.source.label.normal is not None
+        return _calibrate_steps(data, model, usual, score)
+    normal = _normal_labels(run, data)
     found = []
     for batch in data.ordered_loader("validation"):
-        scores = _judge(model, batch, usual)[1]
-        # If the table does not say which labels are normal, those trained on are.
-        found.append(scores[(batch.label == 0).numpy()] if binary else scores)
+        scores = _judge(model, batch, usual, score)[1]
+        told = normal is not None and batch.label is not None
+        found.append(scores[np.isin(batch.label.numpy(), np.array(normal))] if told else scores)
     normals = np.sort(np.concatenate(found))
     if not len(normals):
         raise UserError(f"no validation row of {run.path} is normal, and the threshold comes from them")
-    return Calibration(normals, usual)
+    return Calibration(normals, usual, score)
 
 
-def _calibrate_steps(data: Any, model: Autoencoder, usual: Tensor | None) -> Calibration:
+def _normal_labels(run: OpenRun, data: Any) -> list[int] | None:
+    """The labels of normal examples: 0 of a table that says which rows are normal; of other data those that the run's
+    task anomaly names; None where nobody says, and what was trained on is normal."""
+    if getattr(getattr(data.source, "label", None), "normal", None) is not None:
+        return [0]
+    asked = _anomaly_tasks(run.config)
+    if data.spec.columns is not None or not asked or data.spec.num_classes is None:
+        return None
+    named = asked[0].get("normal_labels")
+    return None if named is None else list(named)
+
+
+def _calibrate_steps(data: Any, model: Autoencoder, usual: Tensor | None, score: str) -> Calibration:
     """The calibration of time steps, whose score is the mean of those of the windows that cover them."""
     timeline = data.timeline
     places, found = timeline.places["validation"], {}
-    scores = np.concatenate([_judge(model, batch, usual)[1] for batch in data.ordered_loader("validation")])
+    scores = np.concatenate([_judge(model, batch, usual, score)[1] for batch in data.ordered_loader("validation")])
     for number in places[:, 0].unique().tolist():
         own = (places[:, 0] == number).numpy()
         steps = fold(scores[own], places[own, 1].numpy(), timeline.window, timeline.lengths[number])
@@ -137,14 +174,24 @@ def _calibrate_steps(data: Any, model: Autoencoder, usual: Tensor | None) -> Cal
             found[timeline.names[number]] = np.sort(steps[normal])
     if not found:
         raise UserError("no validation time step is normal (label 0), and the threshold comes from them")
-    return Calibration(np.sort(np.concatenate(list(found.values()))), usual, found)
+    return Calibration(np.sort(np.concatenate(list(found.values()))), usual, score, found)
 
 
-def _judge(model: Autoencoder, batch: Batch, usual: Tensor | None) -> tuple[Tensor, Scores]:
+def _judge(model: Autoencoder, batch: Batch, usual: Tensor | None, score: str) -> tuple[Tensor, Scores]:
     x, observed = batch.x.cpu(), None if batch.observed is None else batch.observed.cpu()
-    known = Batch(x, observed=observed, covariates=batch.covariates)
+    known = Batch(x, observed=observed, covariates=batch.covariates, length=batch.length)
+    device = next(model.parameters()).device
     with evaluating(model, 0, "score"):
-        guess = chosen_rows.reconstructed(model, known.to(next(model.parameters()).device))
+        if score == NATS:
+            nats = [_nats(model, part.to(device)) for part in chosen_rows.parts(known)]
+            return x, np.concatenate(nats) if nats else np.zeros(0)
+        guess = chosen_rows.reconstructed(model, known.to(device))
     if usual is None:
         return guess, example_mse(guess, x, observed).numpy()
     return guess, standardised_mse(guess, x, observed, usual).numpy()
+
+
+def _nats(model: Autoencoder, batch: Batch) -> Scores:
+    p_x = model.decode(model.encode(batch).point, batch)
+    nats = example_nats(p_x, batch.truth, batch.judged)
+    return (nats if batch.length is None else nats / batch.length.cpu()).numpy()

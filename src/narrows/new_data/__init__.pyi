@@ -1,0 +1,17 @@
+from .array_files import Rows as Rows
+from .arrays import NewArrays as NewArrays
+from .counts import NewCounts as NewCounts
+from .examples import Chunk as Chunk
+from .examples import Known as Known
+from .examples import NewData as NewData
+from .latents_source import Latents as Latents
+from .loaded import Reader as Reader
+from .music import NewMusic as NewMusic
+from .pictures import NewPictures as NewPictures
+from .signals import Folded as Folded
+from .signals import NewSignals as NewSignals
+from .signals import Table as Table
+from .signals import Windows as Windows
+from .tables import NewTable as NewTable
+from .text_rows import TextRow as TextRow
+from .texts import NewTexts as NewTexts

@@ -1,0 +1,91 @@
+"""Anomaly scores of new examples that are no rows of a table, and error maps of pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from narrows.compare.table_formats import as_cell
+from narrows.errors import require
+from narrows.files import appearing
+from narrows.new_data.apply import followed
+from narrows.new_data.examples import Chunk, NewData
+from narrows.new_data.latent_files import NAME, PROBLEM
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from narrows.models.autoencoder import Autoencoder
+    from narrows.tasks.measures.normal_scores import Calibration
+
+SCORE, FLAG = "score", "anomaly"
+log = logging.getLogger(__name__)
+Draw = Callable[[Chunk, Tensor | None], None]
+
+
+def score_examples(
+    model: Autoencoder, data: NewData, calibration: Calibration, quantile: float, out: Path, maps: Path | None
+) -> None:
+    """Write a table of the examples: `name`, `score`, `anomaly` (1 above the threshold) and `problem`.
+
+    Args:
+        quantile: of the normal scores, which is the threshold.
+        maps: a new folder for a picture of each example: input, reconstruction and where they differ.
+
+    Raises:
+        UserError: nothing of the data can be read, `out` has no known ending, or maps of what is no pictures.
+    """
+    from narrows.new_data.tables import writing_rows  # pandas is slow to import
+
+    threshold = calibration.threshold(quantile)
+    log.info("threshold %.6g, the %g quantile of the scores of the run's validation normals", threshold, quantile)
+    flagged = 0
+    with writing_rows(out) as write, _drawing(data, maps, calibration) as draw:
+        for chunk in followed(data):
+            rebuilt, scores = None, np.zeros(0)
+            if chunk.batch is not None:
+                rebuilt, scores = calibration.judge(model, chunk.batch)
+            flagged += int((scores > threshold).sum())
+            write(_rows(chunk, scores, threshold))
+            draw(chunk, rebuilt)
+    log.info("%d flagged as anomalies", flagged)
+
+
+def _rows(chunk: Chunk, scores: Any, threshold: float) -> pd.DataFrame:
+    import pandas as pd
+
+    every = chunk.spread(scores, np.nan) if len(scores) else np.full(len(chunk), np.nan)
+    flags = pd.array([None if np.isnan(one) else int(one > threshold) for one in every], dtype="Int64")
+    names = [as_cell(name) for name in chunk.names]  # of files, which may be a stranger's
+    problems = pd.Series(chunk.problems, dtype="str")
+    return pd.DataFrame({NAME: pd.Series(names, dtype="str"), SCORE: every, FLAG: flags, PROBLEM: problems})
+
+
+@contextlib.contextmanager
+def _drawing(data: NewData, maps: Path | None, calibration: Calibration) -> Iterator[Draw]:
+    """What draws a picture of every readable example of a chunk, beside its reconstruction; nothing without `maps`."""
+    if maps is None:
+        yield lambda chunk, rebuilt: None
+        return
+    from narrows.new_data.error_maps import brightest, save_map
+    from narrows.new_data.pictures import NewPictures
+
+    if not isinstance(data, NewPictures):
+        require(False, f"--maps draws where pictures are odd, and {data.path} holds {data.form}")
+        return
+    pictures, limit = data, brightest(calibration)
+    with appearing(maps) as folder:
+
+        def draw(chunk: Chunk, rebuilt: Tensor | None) -> None:
+            if rebuilt is None or chunk.batch is None:
+                return
+            for row, x, guess in zip(chunk.rows.tolist(), chunk.batch.x, rebuilt, strict=True):
+                save_map(x, guess, limit, folder / pictures.target_name(chunk.names[row]))
+
+        yield draw
