@@ -44,8 +44,8 @@ def test_help_is_there_without_torch() -> None:
 
 
 VALID = (
-    "valid: compare, completion, compress, decompress, diff, evaluate, pack, recommend, reproduce, sample, score, "
-    "summarise, tensorboard, train"
+    "valid: compare, completion, compress, decompress, diff, evaluate, export, pack, recommend, reproduce, sample, "
+    "score, summarise, tensorboard, train"
 )
 
 
