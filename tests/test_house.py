@@ -29,7 +29,7 @@ FLOORS = (
     {"runs"},
     {"compare"},
     {"drawing", "coding", "loading"},
-    {"tasks"},
+    {"tasks", "exporting"},
     {"sweeps", "new_data"},
     {"training"},
     {"commands"},

@@ -169,9 +169,9 @@ def _joined(name: str, parts: Sequence[Batch]) -> Tensor | None:
 def within(length: Tensor, x: Tensor) -> Tensor:
     """bool, the shape of `x [B, *any, T]`: True at the first `length [B]` steps of each example."""
     steps = torch.arange(x.shape[-1], device=x.device) < length.to(x.device)[:, None]
-    return steps.reshape(len(x), *[1] * (x.ndim - 2), -1).expand_as(x)
+    return steps.reshape(x.shape[0], *[1] * (x.ndim - 2), -1).expand_as(x)
 
 
 def row_sums(values: Tensor) -> Tensor:
     """The sum over everything but the examples, `[B, *any] -> [B]`."""
-    return values.reshape(len(values), -1).sum(1)
+    return values.reshape(values.shape[0], -1).sum(1)

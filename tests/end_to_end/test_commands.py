@@ -44,8 +44,8 @@ def test_help_is_there_without_torch() -> None:
 
 
 VALID = (
-    "valid: compare, completion, compress, decompress, diff, embed, evaluate, pack, recommend, reconstruct, reproduce, "
-    "sample, score, summarise, tensorboard, train"
+    "valid: compare, completion, compress, decompress, diff, embed, evaluate, export, pack, recommend, reconstruct, "
+    "reproduce, sample, score, summarise, tensorboard, train"
 )
 
 

@@ -77,7 +77,7 @@ class Codebook(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `[B, *positions]` and their vectors, `h`'s shape."""
-        codes = self.nearest(as_rows(h)).unflatten(0, (len(h), *h.shape[2:]))
+        codes = self.nearest(as_rows(h)).unflatten(0, (h.shape[0], *h.shape[2:]))
         return codes, self.lookup(codes)
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class Codebook(nn.Module):
         self.counts.copy_(self._statistics(rows, self.nearest(rows))[0].clamp_min(1))
         self.idle.zero_()
         self.started.fill_(True)
-        return self.lookup(self.nearest(rows).unflatten(0, (len(h), *h.shape[2:])))
+        return self.lookup(self.nearest(rows).unflatten(0, (h.shape[0], *h.shape[2:])))
 
     @torch.no_grad()
     def learn(self, h: Tensor, codes: Tensor) -> None:

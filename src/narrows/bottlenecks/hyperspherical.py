@@ -47,7 +47,9 @@ class Hyperspherical(Bottleneck):
         vmf, uniform = VonMisesFisher(direction, concentration), HypersphericalUniform(direction)
         posterior, prior = (AtPositions(vectors, h.ndim - 2) for vectors in (vmf, uniform))
         point = posterior.laid_out(direction)
-        return ReparameterisedLatent(z=posterior.rsample(), point=point, posterior=posterior, prior=prior)
+        # An exported graph has no loop that rejects draws, and gives the point alone.
+        z = point if torch.compiler.is_exporting() else posterior.rsample()
+        return ReparameterisedLatent(z=z, point=point, posterior=posterior, prior=prior)
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from the uniform distribution, `[n, *out_shape]`, on this module's device."""

@@ -16,5 +16,6 @@ COMMANDS = {
     "compress": "pictures or arrays to one small file, by a run's model",
     "decompress": "what compress wrote, back to pictures or arrays",
     "pack": "a trained run in one file that every command takes for a run, with a model card",
+    "export": "a trained model as ONNX, torch.export or safetensors, compared with the model",
     "completion": 'print the tab completion of a shell: eval "$(narrows completion bash)"',
 }

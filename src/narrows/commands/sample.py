@@ -92,9 +92,10 @@ def sample(options: argparse.Namespace) -> list[Path]:
     )
     run, overrides = _open_run(options)
     require(
-        run.packed is None or options.out is not None, f"{run.packed} is a packed run: say where samples go with --out"
+        run.packed is None or run.fetched is not None or options.out is not None,
+        f"{run.packed} is a packed run: say where samples go with --out",
     )
-    out = options.out or run.path / SAMPLES
+    out = options.out or (Path(f"{run.fetched}-{SAMPLES}") if run.fetched else run.path / SAMPLES)
     for name in ("samples.npy", "samples.png", "samples.txt"):
         require_not_recorded(out / name, run.path)
     with as_recorded(run.path):

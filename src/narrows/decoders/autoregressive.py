@@ -137,7 +137,7 @@ class AutoregressiveDecoder(Decoder):
         """Parameters and values, step by step in the order of writing."""
         z = z.flatten(1)
         state, fed = self.begin(z, running=True), self._before_first(z)
-        ended = torch.zeros(len(z), dtype=torch.bool, device=z.device)
+        ended = torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
         for _ in range(self.out_shape[1] if steps is None else steps):
             params, state = self.unroll(fed, state)
             if self.end is not None:
@@ -170,7 +170,7 @@ class AutoregressiveDecoder(Decoder):
 
     def _before_first(self, z: Tensor) -> Tensor:
         first = self.embedding.weight[-1:] if self.tokens else self.first.transpose(0, 1)
-        return first.expand(len(z), 1, -1)
+        return first.expand(z.shape[0], 1, -1)
 
     def _drop(self, values: Tensor) -> Tensor:
         if not self.training or self.input_dropout == 0:

@@ -77,7 +77,7 @@ class RecurrentDecoder(Decoder):
     def forward(self, z: Tensor) -> Tensor:
         z = z.flatten(1)
         constant = z[:, None].expand(-1, self.taken, -1)
-        time = self.time.to(z.dtype).expand(len(z), -1, -1)
+        time = self.time.to(z.dtype).expand(z.shape[0], -1, -1)
         params, _ = self.recurrence(torch.cat([constant, time], 2), self.recurrence.state(z))
         return from_frames(params.flip(2) if self.reverse else params, self.frame, self.out_shape[1])
 

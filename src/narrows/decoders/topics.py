@@ -134,7 +134,7 @@ class EmbeddedTopicDecoder(Decoder):
         if self.share is None:
             shares = z.softmax(-1) @ self._beta()
         else:
-            theta = torch.cat([z, self.share.expand(len(z), 1)], 1).softmax(-1)
+            theta = torch.cat([z, self.share.expand(z.shape[0], 1)], 1).softmax(-1)
             shares = theta[:, :-1] @ self._beta() + theta[:, -1:] * self.frequencies
         return (at_least_single(shares) + LEAST).log()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -62,6 +63,8 @@ class RecurrentEncoder(Encoder):
             # The last frame may hold some of the padding.
             x = x.masked_fill(~within(length, x), 0)
         frames = to_frames(x, self.frame).transpose(1, 2)
+        if length is not None and torch.compiler.is_exporting() and self.directions == 1:
+            return self._state_at(frames, (length + self.frame - 1) // self.frame)
         steps: Tensor | PackedSequence = frames
         if length is not None:
             # Lengths must be on the CPU: on a GPU this waits for it.
@@ -71,6 +74,12 @@ class RecurrentEncoder(Encoder):
         _, last = getattr(self, self.cell)(steps)
         hidden: Tensor = last[0] if isinstance(last, tuple) else last
         return hidden[-self.directions :].transpose(0, 1).flatten(1)
+
+    def _state_at(self, frames: Tensor, step: Tensor) -> Tensor:
+        """The top layer's state after so many steps, `[B, hidden]`, without packing, which no exported graph has."""
+        states, _ = getattr(self, self.cell)(frames)
+        last: Tensor = states.gather(1, (step - 1)[:, None, None].expand(-1, 1, states.shape[2]))
+        return last.squeeze(1)
 
 
 def require_series(shape: Shape, part: str) -> None:

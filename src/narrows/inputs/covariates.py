@@ -39,5 +39,5 @@ class Covariates(Input):
         return torch.cat([batch.x, batch.covariates.to(batch.x.dtype)], 1)
 
     def mask(self, unseen: Tensor) -> Tensor:
-        shape = (len(unseen), len(self.names), *unseen.shape[2:])
+        shape = (unseen.shape[0], len(self.names), *unseen.shape[2:])
         return torch.cat([unseen, unseen.new_zeros(shape)], 1) if self.names else unseen

@@ -59,4 +59,4 @@ class Clock(nn.Module):
         values = self.values
         if steps > values.shape[1]:
             values = time_encoding(steps, self.features, self.usual).T
-        return values[:, :steps].to(x).expand(len(x), -1, -1)
+        return values[:, :steps].to(x).expand(x.shape[0], -1, -1)

@@ -41,12 +41,12 @@ def to_patches(x: Tensor, grid: Shape) -> Tensor:
     sides = [length // count for length, count in zip(x.shape[2:], grid, strict=True)]
     split = x.reshape(*x.shape[:2], *itertools.chain.from_iterable(zip(grid, sides, strict=True)))
     counts = range(2, 2 + 2 * len(grid), 2)
-    return split.permute(0, *counts, 1, *[axis + 1 for axis in counts]).reshape(len(x), math.prod(grid), -1)
+    return split.permute(0, *counts, 1, *[axis + 1 for axis in counts]).reshape(x.shape[0], math.prod(grid), -1)
 
 
 def from_patches(patches: Tensor, grid: Shape, shape: Shape) -> Tensor:
     """`[B, N, C * patch] -> [B, *shape]`, the inverse of `to_patches`."""
     sides = [length // count for length, count in zip(shape[1:], grid, strict=True)]
-    split = patches.reshape(len(patches), *grid, shape[0], *sides)
+    split = patches.reshape(patches.shape[0], *grid, shape[0], *sides)
     axes = itertools.chain.from_iterable((1 + i, 2 + len(grid) + i) for i in range(len(grid)))
-    return split.permute(0, 1 + len(grid), *axes).reshape(len(patches), *shape)
+    return split.permute(0, 1 + len(grid), *axes).reshape(patches.shape[0], *shape)

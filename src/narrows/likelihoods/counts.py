@@ -72,7 +72,7 @@ class CountLikelihood(Likelihood):
                 f"likelihood {self.name} needs the library size of every example: decode(z, Given(total=...))",
             )
             assert self.usual is not None
-            total = logits.new_full((len(logits),), self.usual)
+            total = logits.new_full((logits.shape[0],), self.usual)
         judged = None if given is None else given.judged
         log_n = at_least_single(total).clamp_min(SMALLEST).log()[:, None]
         return (log_n + logits - log_total(logits, judged)).clamp_max(HIGHEST)

@@ -31,13 +31,16 @@ model.decode(z).mean, model.reconstruct(x)
 """
 
 
-def model_card(name: str, manifest: Mapping[str, Any], figures: Mapping[str, float], spec: DataSpec) -> str:
+def model_card(
+    name: str, manifest: Mapping[str, Any], figures: Mapping[str, float], spec: DataSpec, notes: str | None = None
+) -> str:
     """The card as Markdown, with the front matter that the Hugging Face hub reads.
 
     Args:
         name: of the packed file, without its ending.
         manifest, figures: of the run.
         spec: of its data.
+        notes: the run's own.
     """
     choices = manifest.get("choices") or {}
     variant, data = str(title(choices)), str(choices.get("datamodule", spec.kind))
@@ -47,6 +50,7 @@ def model_card(name: str, manifest: Mapping[str, Any], figures: Mapping[str, flo
         f"---\n{front}\n---",
         f"# {name}",
         f"An autoencoder, `{variant}` on `{data}`, trained with [narrows](https://pypi.org/project/narrows).",
+        *([" ".join(notes.split())] if notes else []),
         _table("Data", _data(spec)),
         _table("Figures", {ROWS.get(key, key): number(value) for key, value in shown.items()}),
         USAGE.format(file=f"{name}.narrows", axes=", ".join(map(str, spec.shape))).strip(),

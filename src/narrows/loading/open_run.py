@@ -19,6 +19,7 @@ from narrows.errors import UserError, first_line, nearest, require
 from narrows.loading import fitted_density, permitted_classes
 from narrows.loading.adapt_config import adapt
 from narrows.loading.model_from_config import build_model, checkpoint_path, read_config, read_weights, without_start
+from narrows.loading.run_places import find_run, known_names
 from narrows.loading.unpacked_run import Unpacked
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
@@ -51,7 +52,8 @@ class OpenRun:
     """A finished run whose config, model and data are each read when first used.
 
     Args:
-        path: the run's directory, or the file into which `narrows pack` has written it.
+        path: the run's directory, the file into which `narrows pack` has written it, a model that ships with narrows
+            (`digits-vae`), or one of the Hugging Face hub (`hf://OWNER/NAME`, see `narrows.loading.hub`).
         allow: packages that its config may name.
         checkpoint: `best` or `last`; by default the one that the run's figures belong to.
 
@@ -60,13 +62,15 @@ class OpenRun:
     """
 
     def __init__(self, path: str | Path, allow: Sequence[str] = (), checkpoint: str | None = None) -> None:
-        self.path, self.allow = Path(path), allow
-        self.packed = Path(path) if self.path.is_file() else None
+        self.path, self.allow = find_run(path), allow
+        self.fetched = None if self.path == Path(path) else self.path.stem
+        """The run's name, where it is no file or directory of the user."""
+        self.packed = self.path if self.path.is_file() or self.fetched else None
         """The file, where the run is packed: nothing that is written to its directory lasts."""
         if self.packed is not None:
             self._unpacked = Unpacked(self.packed)
             self.path = self._unpacked.path
-        require(self.path.is_dir(), f"there is no run directory {self.path}")
+        require(self.path.is_dir(), f"there is no run directory {self.path}; {known_names()}")
         require_plain_entries(self.path)
         self._recorded = read_config(self.path)
         self.config = self._recorded.copy()

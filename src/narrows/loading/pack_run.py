@@ -50,7 +50,8 @@ def pack(run: OpenRun, name: str, file: BinaryIO, pictures: bool = True) -> None
 
 def _entries(run: OpenRun, name: str, pictures: bool) -> Iterator[tuple[str, bytes]]:
     figures = read_metrics(run.path)
-    yield CARD, model_card(name, run.manifest, figures, run.model.spec).encode()
+    notes = run.config.get("notes")
+    yield CARD, model_card(name, run.manifest, figures, run.model.spec, None if notes is None else str(notes)).encode()
     yield CONFIG, (run.path / CONFIG).read_bytes()
     manifest = {key: value for key, value in run.manifest.items() if key not in PRIVATE}
     yield MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()

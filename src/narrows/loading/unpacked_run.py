@@ -1,4 +1,5 @@
-"""Opening a run that `narrows pack` has written into one file, `NAME.narrows`: a zip with a run directory in it.
+"""Opening a run that `narrows pack` has written into one file, `NAME.narrows`: a zip with a run directory in it; or one
+that the hub has given as a folder of links into its cache.
 
 It may come from a stranger: only entries of the names that `pack` writes are taken out, into a folder of this process
 alone, and none that would be larger than it says.
@@ -20,6 +21,8 @@ ENTRIES = re.compile(
     r"[\w-]+\.(json|yaml|md)|checkpoints/(best|last|density)\.safetensors|coding/[\w.-]+\.json|figures/[\w.-]+\.png"
 )
 """What a packed run may hold."""
+CHECKPOINT = re.compile(r"checkpoints/(best|last|density)\.ckpt")
+"""What the folder of a run holds in place of packed weights."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What reading a zip raises."""
 MOST_TEXT = 2**28
@@ -37,6 +40,9 @@ class Unpacked:
         folder = tempfile.mkdtemp(prefix="narrows-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.path = Path(folder) / packed.stem
+        if packed.is_dir():
+            _copy(packed, self.path)
+            return
         try:
             with zipfile.ZipFile(packed) as archive:
                 for entry in archive.infolist():
@@ -47,6 +53,15 @@ class Unpacked:
                 f"{packed} is neither a run directory nor a run that narrows pack has written, or is damaged "
                 f"({first_line(error)})"
             ) from error
+
+
+def _copy(run: Path, target: Path) -> None:
+    """Copy what a packed run may hold, and checkpoints as training writes them."""
+    for path in run.rglob("*"):
+        name = path.relative_to(run).as_posix()
+        if path.is_file() and (ENTRIES.fullmatch(name) or CHECKPOINT.fullmatch(name)):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
 
 
 def _require_permitted(entry: zipfile.ZipInfo, packed: Path) -> None:

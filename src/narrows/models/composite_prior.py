@@ -110,7 +110,7 @@ class CompositePriorAutoencoder(Autoencoder):
         wide = torch.full_like(old.mean, 0.5 * self.log_variance).exp()
         scale = torch.stack([torch.ones_like(old.mean), old.stddev, wide], 1)
         parts = Independent(Normal(mean, scale, validate_args=False), old.mean.ndim - 1, validate_args=False)
-        chosen = Categorical(probs=self.shares.to(mean).expand(len(mean), 3), validate_args=False)
+        chosen = Categorical(probs=self.shares.to(mean).expand(mean.shape[0], 3), validate_args=False)
         return MixtureSameFamily(chosen, parts, validate_args=False)
 
     def forward(self, batch: Batch) -> Output:

@@ -82,7 +82,7 @@ class ConditionalAutoencoder(Autoencoder):
         require(label is not None, "model conditional needs a label for every example; these have none")
         assert label is not None
         hot = F.one_hot(label.long(), classes).to(values.dtype)
-        hot = hot.reshape(len(hot), classes, *[1] * (values.ndim - 2))
+        hot = hot.reshape(hot.shape[0], classes, *[1] * (values.ndim - 2))
         return torch.cat([values, hot.expand(-1, -1, *values.shape[2:])], 1)
 
     def classes(self, n: int) -> Tensor:

@@ -200,7 +200,7 @@ class _Leapfrog:
 
     def _log_likelihood(self, z: Tensor) -> Tensor:
         """`log p(x|z)` of what the encoder saw, `[S B]`."""
-        model, draws = self.model, len(z) // len(self.seen)
+        model, draws = self.model, z.shape[0] // self.seen.x.shape[0]
         seen = self.seen.repeat(draws)
         # Only teacher forcing reads x here; what p(x|z) is told of an example is of its truth.
         given = seen if model.decoder.autoregressive else self.batch.repeat(draws)

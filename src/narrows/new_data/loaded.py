@@ -30,7 +30,7 @@ def load(run_dir: str | Path, checkpoint: str | None = None, allow: Sequence[str
     and what is rebuilt comes back in its units: `narrows.load(RUN).reconstruct("new.csv")` is a frame.
 
     Args:
-        run_dir: what `narrows train` printed.
+        run_dir: what `narrows train` printed; or a packed run, `digits-vae`, or `hf://OWNER/NAME`: see `OpenRun`.
         checkpoint: `best` or `last`; by default the one that the run's figures belong to.
         allow: packages of your own that the config may name too, such as `["mylab"]`.
 

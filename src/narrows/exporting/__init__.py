@@ -1,0 +1,5 @@
+"""Exporting: a trained model as files that other programs run."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
