@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rich.table import Table as RichTable
@@ -169,6 +170,7 @@ def _correct(tests: Sequence[Difference]) -> None:
         test.detectable = detectable_effect(test.pairs, len(tested)) * test.deviation
 
 
+@cache
 def detectable_effect(pairs: int, comparisons: int = 1) -> float:
     """The mean difference, in its standard deviations, that a two-sided paired t-test finds with a probability of 0.8
     at the level of 0.05 divided by the number of comparisons."""
