@@ -16,7 +16,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""By stage its blocks, kernel, stride, expansion and channels ("EfficientNet", Tan and Le, 2019, table 1)."""
+"""By stage its blocks, kernel, stride, expansion and channels: table 1 of the paper below."""
 STEM, HEAD = 32, 1280
 
 

@@ -114,6 +114,11 @@ class FeatureNetwork(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
+    @property
+    def label(self) -> str:
+        """Its name in figures, with the size to which pictures are brought, if they are."""
+        return self.name if self.size is None else f"{self.name}_{self.size}"
+
     @staticmethod
     def usual_layers(name: str) -> tuple[str, ...]:
         """The layers of that network that are taken where none are named."""

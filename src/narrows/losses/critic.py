@@ -123,7 +123,8 @@ class Critic(nn.Module):
     def _follow(self, of_real: Tensor, of_fake: Tensor) -> None:
         """Let the running means follow the logits of a training batch, of all processes alike."""
         if self.training and of_real.requires_grad:
-            sums = sum_over_processes(torch.stack([of_real.mean(), of_fake.mean(), of_real.new_ones(())]))
+            rows = torch.tensor(float(of_real.numel()), device=of_real.device)
+            sums = sum_over_processes(torch.stack([of_real.sum(), of_fake.sum(), rows]))
             self.means.lerp_((sums[:2] / sums[2]).to(self.means), 1 - DECAY)
 
     def _gradient_norm(self, x: Tensor) -> Tensor:
