@@ -114,8 +114,8 @@ class Anomaly(Task):
         require(score in known, f"task anomaly: no score '{score}': {nearest(score, known)}")
         for name in classics:
             require(name in NAMES, f"task anomaly: no classic '{name}': {nearest(name, NAMES)}")
-        known = normal_labels is None or isinstance(normal_labels, str)
-        self.normal_labels: Any = normal_labels if known else list(normal_labels or ())
+        plain = normal_labels is None or isinstance(normal_labels, str)
+        self.normal_labels: Any = normal_labels if plain else list(normal_labels or ())
         self.quantile, self.false_alarms, self.score, self.outliers = quantile, false_alarms, score, outliers
         self.classics, self.max_rows, self.pair_rows = [*GUESSED, *classics], max_rows, pair_rows
         self.points, self.maps = points, maps
