@@ -40,6 +40,7 @@ from narrows.densities.gaussians import GaussianDensity, MixtureDensity
 from narrows.densities.pseudo_inputs import VampDensity
 from narrows.densities.second_stage import SecondStage
 from narrows.encoders.mlp import MLPEncoder
+from narrows.layers.feature_networks import FeatureNetwork
 from narrows.likelihoods import counts, elementwise, normal
 from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.losses import Objective, Term
@@ -51,6 +52,7 @@ from narrows.losses.divergence import KL, Capacity
 from narrows.losses.geometry import Contraction, DecoderContraction
 from narrows.losses.importance import ImportanceWeighted
 from narrows.losses.norms import DecoderNorm, LatentNorm
+from narrows.losses.perceptual import Perceptual
 from narrows.losses.quantisation import CodebookDistance, CodeKL, Commitment, LookupFreeEntropy
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
 from narrows.losses.similarity import MultiScaleSSIM
@@ -221,6 +223,7 @@ TERMS: dict[str, Callable[[], Term]] = {
     "dip_i": DIP,
     "dip_ii": partial(DIP, moment="aggregate", ratio=1.0),
     "msssim": MultiScaleSSIM,
+    "perceptual": partial(Perceptual, features=partial(FeatureNetwork, layers=["stem", "stage1"])),
     "mmd": MMD,
     "mmd_rbf": partial(MMD, kernel="rbf", scales=[1.0]),
 }

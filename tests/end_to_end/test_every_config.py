@@ -51,6 +51,7 @@ NEEDS_PATH += ("molecules", "music")
 PLACES = {
     "critic": "critic@loss.adversary.critic",
     "feature_map": "feature_map@datamodule.features",
+    "features": "features@loss.perceptual.features",
     "task": "+task@tasks.mine",
     "term": "+term@loss.mine",
     "schedule": "+schedule@loss.reconstruction.weight",
@@ -132,6 +133,16 @@ RUNS: dict[str, tuple[str, ...]] = {
     "vae_gan": (
         *("variant=vae_gan", *NARROW, "critic@loss.adversary.critic=conv"),
         "loss.adversary.critic.encoder.channels=[4,4]",
+    ),
+    "vqgan": (
+        *("variant=vqgan", "encoder.channels=[4,4]", "encoder.blocks=1", "decoder.channels=[4,4]", "decoder.blocks=1"),
+        *("bottleneck.dim=4", "bottleneck.codes=8", "loss.perceptual.features.layers=[stage1]"),
+        *("loss.adversary.critic.encoder.channels=[4,4]", "loss.adversary.critic.lecam=0.1", "callbacks=ema"),
+        *("callbacks.progress.enable=false", "module.accumulate=2"),
+    ),
+    "kl_vae": (
+        *("variant=kl_vae", "encoder=conv", "encoder.flatten=false", "decoder=conv", *CONVOLUTIONS),
+        *("loss.perceptual.features.layers=[stem]", "loss.adversary.critic.encoder.channels=[4,4]"),
     ),
     "denoising": ("variant=denoising", *NARROW, "likelihood=gaussian", "likelihood.scope=value"),
     "masking": ("variant=undercomplete", "loss=masked", "corruption=masking", *NARROW, "trainer.precision=bf16-mixed"),

@@ -50,7 +50,8 @@ COUPLED: dict[type[Term], str] = {
     LookupFreeEntropy: "the entropy of the codes that the batch uses",
     SparseKL: "the target is for a latent's mean over the batch",
 }
-"""Terms whose value for a batch is not the mean of its examples' values, and why; so are a KL's free bits."""
+"""Terms whose value for a batch is not the mean of its examples' values, and why; so are a KL's free bits, and
+adaptive weights."""
 UNCOMPILED: dict[str, str] = {}
 """Variants that `module.compile=true` cannot have, and why."""
 COMPILED_BY_DEFAULT = ("vae", "topk", "vq_vae", "iwae", "sequential")
@@ -146,7 +147,7 @@ def test_every_parameter_gets_a_finite_gradient(variant: str, n: int) -> None:
 
 
 def is_coupled(term: Any) -> bool:
-    return isinstance(term, tuple(COUPLED)) or (isinstance(term, KL) and term.free_bits > 0)
+    return isinstance(term, tuple(COUPLED)) or term.adaptive or (isinstance(term, KL) and term.free_bits > 0)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

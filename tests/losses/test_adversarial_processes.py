@@ -19,7 +19,7 @@ from narrows.losses.critic import Critic
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch
 
-ADVERSARIAL = ("latent_adversarial", "factor", "output_adversarial")
+ADVERSARIAL = ("latent_adversarial", "factor", "output_adversarial", "kl_perceptual")
 SHARES = (6, 2)
 
 
@@ -33,7 +33,8 @@ class Players(nn.Module):
         self.objective: Objective = LOSSES[loss]()
         for term in self.objective.values():
             if hasattr(term, "_make_critic"):
-                term._make_critic = partial(Critic, encoder=partial(MLPEncoder, widths=[8]), r1=2.0)
+                lecam = 0.5 if term.adaptive else 0.0
+                term._make_critic = partial(Critic, encoder=partial(MLPEncoder, widths=[8]), r1=2.0, lecam=lecam)
         self.objective.attach(self.model)
 
     def forward(self, data: Batch) -> Tensor:

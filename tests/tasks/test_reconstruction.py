@@ -15,11 +15,14 @@ from tasks.standins import Always, Rows, Same, context
 
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.corruptions import Block, GaussianNoise
+from narrows.errors import UserError
+from narrows.layers import FeatureNetwork
 from narrows.likelihoods.normal import GaussianLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.stages import Stages
 from narrows.tasks.base import run_tasks
 from narrows.tasks.classics import mean_pca_ridge
+from narrows.tasks.measures.pretrained_figures import SeenByNetwork
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     example_ms_ssim,
@@ -73,6 +76,33 @@ def test_missing_values_do_not_count() -> None:
     sums.add(guess, torch.where(observed, truth, torch.nan), observed)
     assert sums.mse == pytest.approx(float((guess - truth)[observed].square().mean()), rel=1e-5)
     assert sums.examples == int(observed.any(1).sum())
+
+
+def test_a_pretrained_network_judges_reconstructions_under_its_name() -> None:
+    layers = partial(FeatureNetwork, layers=["stem", "stage1"])
+    data = _unit_data()
+    model = _constant_model(data.spec, torch.full((1, 8, 8), 0.5))
+    found = Reconstruction(features=layers).run(context(model, data)).named()
+    name = "efficientnet_lite0"
+    assert 0 < found[f"test/pca/perceptual_{name}"] < found[f"test/perceptual_{name}"] < 4
+    assert found[f"test/perceptual_{name}_stderr"] > 0
+    assert 0 < found[f"test/pca/rfid_{name}"] < found[f"test/rfid_{name}"]
+    assert not any("rfid" in name for name in Reconstruction().run(context(model, data)).named())
+
+    exact, truth = SeenByNetwork(layers(size=16), data.spec, torch.device("cpu")), torch.rand(12, 1, 8, 8)
+    for rows in truth.split(5):
+        exact.add(rows, {"model": rows.clone(), "other": rows.flip(0)})
+    figures = exact.figures()
+    assert figures["model"][f"perceptual_{name}_16"] == pytest.approx(0, abs=1e-5)
+    assert figures["model"][f"rfid_{name}_16"] == pytest.approx(0, abs=1e-4)
+    assert figures["other"][f"perceptual_{name}_16"] > 0.01
+    assert figures["other"][f"rfid_{name}_16"] == pytest.approx(0, abs=1e-4), "the same pictures, in another order"
+
+
+def test_a_pretrained_network_reads_pictures_alone() -> None:
+    for spec in (instances.TABLE, instances.SERIES):
+        with pytest.raises(UserError, match="task reconstruction: features compares images"):
+            Reconstruction(features=FeatureNetwork).fits(spec, instances.model())
 
 
 def test_an_exact_reconstruction_has_a_finite_psnr() -> None:

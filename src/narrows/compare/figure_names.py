@@ -21,6 +21,8 @@ ROWS = {
     "test/teacher_forced/variance_unexplained": "teacher forced: variance unexplained",
     "test/ssim": "SSIM",
     "test/ms_ssim": "MS-SSIM",
+    "test/perceptual_efficientnet_lite0": "perceptual distance, EfficientNet-Lite0",
+    "test/rfid_efficientnet_lite0": "reconstructions: Fréchet distance, EfficientNet-Lite0",
     "test/nll_at_point": "-log p(x|z) at the point (nats)",
     "test/bits_per_dim": "bits per dimension of x given z",
     "test/density_bits_per_dim": "bits per dimension of x given z, density",

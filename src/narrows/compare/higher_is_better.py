@@ -23,7 +23,7 @@ LOWER = {
     *("loss", "reconstruction", "kl", "nll", "mse", "rmse", "mae", "bce", "bpd", "fid", "kid", "lpips", "perplexity"),
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
     *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "bits_per_dim"),
-    *("nrmse", "fcd", "delay", "nats_per_token", "bits_per_character"),
+    *("perceptual", "rfid", "nrmse", "fcd", "delay", "nats_per_token", "bits_per_character"),
 }
 REBUILT = "test/molecules/"
 """Under which a reconstruction is the share of examples that were rebuilt, not what they cost."""

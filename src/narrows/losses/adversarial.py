@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.errors import require
@@ -18,8 +17,30 @@ from narrows.losses.critic import Critic
 from narrows.losses.isolation import frozen
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
-from narrows.schedules import Schedule
-from narrows.types import Output, Shape, VariationalLatent
+from narrows.schedules import Schedule, Timed, as_schedule
+from narrows.types import FINAL_STEP, Output, Shape, VariationalLatent
+
+
+class _Delayed(Timed):
+    """0 before `start`, a number of optimiser steps or a share of the run; then what `weight` is at that step."""
+
+    name = "of an adversary's start"
+
+    def __init__(self, weight: Schedule, start: int | float) -> None:
+        super().__init__(delay=start)
+        self.weight = weight
+
+    def span(self, run: int | None) -> None:
+        super().span(run)
+        if isinstance(self.weight, Timed):
+            self.weight.span(run)
+
+    def begun(self, step: int) -> bool:
+        # At step 0 the run's length may not be known yet.
+        return step == FINAL_STEP or (step > 0 and step >= self.steps_of("delay"))
+
+    def __call__(self, step: int) -> float:
+        return self.weight(step) if self.begun(step) else 0.0
 
 
 class _Adversary(Term):
@@ -31,12 +52,27 @@ class _Adversary(Term):
     monitored = False
     critic: Critic
 
-    def __init__(self, weight: float | Schedule, critic: Callable[[Shape], Critic]) -> None:
+    def __init__(self, weight: float | Schedule, critic: Callable[[Shape], Critic], start: int | float = 0) -> None:
         super().__init__(weight)
+        require(
+            start >= 0 and (isinstance(start, int) or start <= 1),
+            f"an adversary's start must be a whole number of steps, or a share of the run of at most 1.0, not {start}",
+        )
         self._make_critic = critic
+        if start > 0:
+            self.weight = _Delayed(as_schedule(weight, "the weight of an adversary"), start)
 
     def attach(self, model: Autoencoder) -> None:
         self.critic = self._make_critic(self.judges(model))
+
+    def begun(self, step: int) -> bool:
+        """Whether the players play in this optimiser step."""
+        return not isinstance(self.weight, _Delayed) or self.weight.begun(step)
+
+    def hold(self, step: int) -> None:
+        if not self.begun(step):
+            for parameter in self.critic.parameters():
+                parameter.grad = None
 
     def judges(self, model: Autoencoder) -> Shape:
         """The shape of what the critic reads."""
@@ -75,7 +111,7 @@ class LatentAdversary(_Adversary):
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         with frozen(self.critic):
-            return F.softplus(-self.critic(out.latent.z))
+            return self.critic.model_loss(out.latent.z)
 
     def opponent(self, out: Output, model: Autoencoder) -> Tensor:
         return self.critic.loss(real=_prior_draws(out, model), fake=out.latent.z)
@@ -95,7 +131,7 @@ class TotalCorrelationCritic(_Adversary):
         critic: `critic(in_shape)`, over one latent.
 
     Raises:
-        UserError: a negative weight.
+        UserError: a negative weight, or a critic that gives no density ratio (`hinge`, `patches`).
 
     Example:
         >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
@@ -112,6 +148,13 @@ class TotalCorrelationCritic(_Adversary):
     def __init__(self, weight: float | Schedule = 10.0, critic: Callable[[Shape], Critic] = Critic) -> None:
         super().__init__(weight, critic)
 
+    def attach(self, model: Autoencoder) -> None:
+        super().attach(model)
+        require(
+            not self.critic.hinge and not self.critic.patches,
+            "term tc_critic reads its critic as a density ratio of whole latents: use hinge=false and patches=false",
+        )
+
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         with frozen(self.critic):
             return self.critic(out.latent.z)
@@ -126,18 +169,24 @@ class OutputAdversary(_Adversary):
 
     Fake are reconstructions and, where the bottleneck has a prior, decoded draws of it, half each. Their gradient
     moves the decoder alone: the encoder sees only the second part, where f is what D's last layer reads and x' the
-    reconstruction (a Gaussian likelihood of unit variance over the critic's features).
+    reconstruction (a Gaussian likelihood of unit variance over the critic's features). With `reconstructions`, fake
+    are the batch's reconstructions alone, and their gradient moves the encoder too.
 
     "Autoencoding beyond pixels using a learned similarity metric" (Larsen et al., 2016,
-    https://arxiv.org/abs/1512.09300), algorithm 1.
+    https://arxiv.org/abs/1512.09300), algorithm 1; `reconstructions` and `adaptive` as in "Taming Transformers for
+    High-Resolution Image Synthesis" (Esser et al., 2021, https://arxiv.org/abs/2012.09841), equations 5 to 7.
 
     Args:
         weight: of the model's part; the critic's own loss has weight 1.
         critic: `critic(in_shape)`, over one example.
         match: weight of the features' distance beside the adversarial loss.
+        reconstructions: whether reconstructions are judged, and nothing else.
+        adaptive: whether the weight is multiplied by how much larger the gradient of the monitored terms is than this
+            one's, at the decoder's last layer (`Objective`).
+        start: optimiser step, or share of the run, from which critic and model play; before it neither learns from it.
 
     Raises:
-        UserError: a negative weight or `match`.
+        UserError: a negative weight, `match` or `start`, or a share above 1.0.
 
     Example:
         >>> spec = DataSpec((4,), "vector", 10, value_range=(0.0, 1.0))
@@ -152,20 +201,29 @@ class OutputAdversary(_Adversary):
     needs_mean = True
 
     def __init__(
-        self, weight: float | Schedule = 1.0, critic: Callable[[Shape], Critic] = Critic, match: float = 1.0
+        self,
+        weight: float | Schedule = 1.0,
+        critic: Callable[[Shape], Critic] = Critic,
+        match: float = 1.0,
+        reconstructions: bool = False,
+        adaptive: bool = False,
+        start: int | float = 0,
     ) -> None:
-        super().__init__(weight, critic)
+        super().__init__(weight, critic, start)
         require(match >= 0, f"term output_adversary: match must be at least 0, not {match}")
-        self.match = match
+        self.match, self.reconstructions, self.adaptive = match, reconstructions, adaptive
         self._fakes: list[Tensor] = []
 
     def judges(self, model: Autoencoder) -> Shape:
         return model.spec.shape
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        self._fakes = fakes = [_seen(image, out) for image in _decoded(out, model)]
+        if not self.begun(out.step):
+            return out.latent.z.new_zeros(len(out.batch))
+        fakes = [out.p_x.mean] if self.reconstructions else _decoded(out, model)
+        self._fakes = fakes = [_seen(image, out) for image in fakes]
         with frozen(self.critic):
-            nats = torch.stack([F.softplus(-self.critic(fake)) for fake in fakes]).mean(0)
+            nats = torch.stack([self.critic.model_loss(fake) for fake in fakes]).mean(0)
             if self.match == 0:
                 return nats
             gap = self.critic.features(_seen(out.batch.truth, out)) - self.critic.features(_seen(out.p_x.mean, out))
@@ -174,6 +232,9 @@ class OutputAdversary(_Adversary):
     def opponent(self, out: Output, model: Autoencoder) -> Tensor:
         # What the model's part has decoded, once; not kept, because it holds the step's graph.
         fakes, self._fakes = self._fakes, []
+        if not self.begun(out.step):
+            # In the graph, because every process of several must have a gradient of every parameter.
+            return 0.0 * torch.stack([parameter.sum() for parameter in self.critic.parameters()]).sum()
         real = _seen(out.batch.truth, out)
         return torch.stack([self.critic.loss(real, fake) for fake in fakes]).mean(0)
 

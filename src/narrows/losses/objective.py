@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
+from narrows.distributed import sum_over_processes
 from narrows.errors import UserError, require
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule, Timed, as_schedule
 from narrows.types import Latent, Output
+
+LARGEST = 1e4
+"""Of the factor of an adaptive weight, for each value of an example."""
 
 
 class Term(nn.Module):
@@ -46,6 +50,8 @@ class Term(nn.Module):
     training."""
     needs_mean: ClassVar[bool] = False
     """Whether it reads `p_x.mean`, and so needs a likelihood whose mean is a value of the data."""
+    adaptive: bool = False
+    """Whether its weight is multiplied by the ratio of gradients that `Objective` describes."""
     trains: ClassVar[str] = ""
     """The part of a bottleneck that gets a gradient from this term alone (`Latent.needs`)."""
 
@@ -63,6 +69,10 @@ class Term(nn.Module):
         """Loss of the other player (a critic), which trains this term's own parameters and not the model; None: no
         player."""
         return None
+
+    def hold(self, step: int) -> None:
+        """Take its gradients from another player that does not learn in this optimiser step, so that the optimiser
+        passes it over."""
 
 
 @dataclass
@@ -83,11 +93,17 @@ class Losses:
     monitored: Tensor
     """The total of the terms that are `monitored`: what validation and test report as `loss`."""
     terms: dict[str, Tensor]
-    """Unweighted, under the config's own names; an opponent's loss is `<name>_critic`."""
+    """Unweighted, under the config's own names; an opponent's loss is `<name>_critic`, and the factor of an adaptive
+    weight, in training, `<name>_factor`."""
 
 
 class Objective(nn.ModuleDict):
     """Named, weighted terms: `total = sum_i weight_i(step) * mean(term_i)`.
+
+    In training the weight of an `adaptive` term is multiplied by `|grad M| / (|grad T| + 1e-4)`, where T is the term, M
+    the sum of all that are monitored, and the gradients are those of the weights of the decoder's last layer. It is at
+    most 1e4 for each value of an example, because terms are sums over them ("Taming Transformers for High-Resolution
+    Image Synthesis", Esser et al., 2021, https://arxiv.org/abs/2012.09841, equation 7; the numbers are their code's).
 
     Raises:
         UserError: no term at all.
@@ -169,8 +185,17 @@ class Objective(nn.ModuleDict):
 
     def forward(self, out: Output, model: Autoencoder) -> Losses:
         terms = {name: term(out, model).mean() for name, term in self._terms()}
-        weighted = [(term.weight(out.step) * terms[name], term.monitored) for name, term in self._terms()]
-        total, monitored = _sum(value for value, _ in weighted), _sum(value for value, kept in weighted if kept)
+        weighted = {name: term.weight(out.step) * terms[name] for name, term in self._terms()}
+        monitored = _sum(weighted[name] for name, term in self._terms() if term.monitored)
+        for name, term in self._terms():
+            if term.adaptive and torch.is_grad_enabled():
+                factor = (
+                    balance(monitored, terms[name], out, model)
+                    if term.weight(out.step) > 0
+                    else monitored.new_zeros(())
+                )
+                weighted[name], terms[f"{name}_factor"] = factor * weighted[name], factor
+        total = _sum(weighted.values())
         for name, term in self._terms():
             loss = term.opponent(out, model)
             if loss is not None:
@@ -182,9 +207,38 @@ class Objective(nn.ModuleDict):
     def _terms(self) -> list[tuple[str, Term]]:
         return cast(list[tuple[str, Term]], list(self.items()))
 
+    def hold(self, step: int) -> None:
+        """Let every term take the gradients from players that do not learn in this optimiser step."""
+        for _, term in self._terms():
+            term.hold(step)
+
     def weights(self, step: int) -> dict[str, float]:
         """Every term's weight at `step`."""
         return {name: term.weight(step) for name, term in self._terms()}
+
+
+def balance(monitored: Tensor, term: Tensor, out: Output, model: Autoencoder) -> Tensor:
+    """How much larger the gradient of `monitored` is than that of `term`, at the weights of the decoder's last layer; a
+    scalar without a gradient, the same in every process.
+
+    Raises:
+        UserError: the decoder has no weights that learn.
+    """
+    layers = (getattr(layer, "weight", None) for layer in model.decoder.modules())
+    learning = [weight for weight in layers if isinstance(weight, nn.Parameter) and weight.requires_grad]
+    last = next((weight for weight in reversed(learning) if weight.ndim > 1), None)
+    if last is None:
+        raise UserError(
+            "an adaptive weight compares gradients at the decoder's last layer, but the decoder has no weights of its "
+            "own that learn; use adaptive=false"
+        )
+    found = [torch.autograd.grad(value, last, retain_graph=True, allow_unused=True)[0] for value in (monitored, term)]
+    gradients = torch.stack([torch.zeros_like(last) if gradient is None else gradient for gradient in found])
+    # Of the whole batch, if several processes share it.
+    together = sum_over_processes(gradients * out.batch.share) / sum_over_processes(last.new_ones(()))
+    wanted, own = torch.linalg.vector_norm(together.flatten(1), dim=1)
+    factor: Tensor = (wanted / (own + 1e-4)).clamp_max(LARGEST * out.batch.truth[0].numel())
+    return factor.detach()
 
 
 def _sum(values: Iterable[Tensor]) -> Tensor:

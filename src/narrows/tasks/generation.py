@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch import Tensor
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from narrows.drawing import canvas
@@ -18,7 +17,8 @@ from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.samplers import classic_samplers
 from narrows.tasks.figure_table import FigureTable, declared
-from narrows.tasks.measures.feature_extractor import FEATURES, Extractor, feature_extractor, is_binary, name_of
+from narrows.tasks.measures.feature_extractor import Extractor, feature_extractor, is_binary, name_of
+from narrows.tasks.measures.frechet_distance import Given, frechet
 from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
@@ -161,30 +161,13 @@ def features(extractor: Extractor, rows: Tensor) -> Tensor:
     return torch.cat([extractor(part.to(device)).cpu() for part in rows.split(CHUNK)])
 
 
-class _Given(nn.Module):
-    """Passes features through unchanged, so that torchmetrics takes features in place of images."""
-
-    num_features = FEATURES
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-def frechet(real: Tensor, fake: Tensor) -> float:
-    """The squared Fréchet distance of two sets of features, `[N, 128]` each."""
-    metric = FrechetInceptionDistance(feature=_Given()).set_dtype(torch.float64)
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
-    return float(metric.compute())
-
-
 def kernel(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the squared kernel distance over random subsets."""
     # Subsets must be smaller than the whole to vary, and the estimate needs two rows of each.
     size = min(KID_SIZE, max(min(len(real), len(fake)) // 2, 2))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
-        metric = KernelInceptionDistance(feature=_Given(), subsets=KID_SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(feature=Given(real.shape[1]), subsets=KID_SUBSETS, subset_size=size)
     metric.update(real, real=True)
     metric.update(fake, real=False)
     mean, deviation = metric.compute()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -13,11 +13,14 @@ from torch.distributions import Distribution
 from narrows.compare.figure_names import MODEL, figure_name
 from narrows.errors import require, require_at_least
 from narrows.evaluation import subset
+from narrows.layers.feature_networks import FeatureNetwork
 from narrows.likelihoods.elementwise import Likelihood
+from narrows.losses.perceptual import require_pictures
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
 from narrows.tasks.classics.mean_pca_ridge import PCA_90, Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
+from narrows.tasks.measures.pretrained_figures import SeenByNetwork
 from narrows.tasks.measures.reconstruction_errors import (
     ErrorSums,
     example_ms_ssim,
@@ -56,7 +59,9 @@ class Reconstruction(Task):
 
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
-    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). Standard errors are over examples.
+    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). With `features` pictures have the
+    perceptual distance and the Fréchet distance of reconstructions in that network's features, under its name
+    (`perceptual_NAME`, `rfid_NAME`: `SeenByNetwork`). Standard errors are over examples.
 
     Where only some labels were trained on, all of this is of their test examples; those of other labels, PCA and the
     training mean on the same stand apart (`test/other_labels/...`). Counts have no PSNR, and their PCA reads sparse
@@ -66,9 +71,10 @@ class Reconstruction(Task):
         max_rows: training rows that PCA and ridge may read; null for all.
         at_draw: whether the model is judged at a draw of z too.
         pca_90: whether a PCA that leaves no error has one of 90% of the variance beside it.
+        features: `features()`, a pretrained network; None has no such figures.
 
     Raises:
-        UserError: `max_rows` below 1.
+        UserError: `max_rows` below 1, or `features` of data that are no pictures.
     """
 
     name = "reconstruction"
@@ -78,11 +84,20 @@ class Reconstruction(Task):
         *declared(("mse", "psnr"), ("mean",)),
     )
 
-    def __init__(self, *, max_rows: int | None = None, at_draw: bool = True, pca_90: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        max_rows: int | None = None,
+        at_draw: bool = True,
+        pca_90: bool = True,
+        features: Callable[[], FeatureNetwork] | None = None,
+    ) -> None:
         require_at_least(1, "task reconstruction:", max_rows=max_rows)
-        self.max_rows, self.at_draw, self.pca_90 = max_rows, at_draw, pca_90
+        self.max_rows, self.at_draw, self.pca_90, self.features = max_rows, at_draw, pca_90, features
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if self.features is not None:
+            require_pictures(spec, "task reconstruction: features")
         if spec.kind == "interactions":
             # PCA rebuilds what went in, and what was held out is judged.
             return "what is held out of interactions is judged by its rank: +task@tasks.recommendation=recommendation"
@@ -121,7 +136,7 @@ class Reconstruction(Task):
         bounds = context.spec.bounds
         unit = bounds is not None and bounds[0] >= 0 and bounds[1] <= 1
         sums: dict[Row, ErrorSums] = {}
-        closer = _Closer(context.spec, classics.span, context.model.likelihood)
+        closer = _Closer(context, classics.span, self.features)
         for batch in batches:
             p_x, own = _decoded(context.model, batch)
             if not self.at_draw:
@@ -169,10 +184,13 @@ def _decoded(model: Autoencoder, batch: Batch) -> tuple[Distribution, dict[str, 
 
 
 class _Closer:
-    """Accumulates figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM."""
+    """Accumulates figures that only some data and likelihoods have: nats, bits per dimension, SSIM and MS-SSIM, and
+    what a pretrained network sees."""
 
-    def __init__(self, spec: DataSpec, span: float, likelihood: Likelihood) -> None:
-        self.likelihood = likelihood
+    def __init__(self, context: TaskContext, span: float, features: Callable[[], FeatureNetwork] | None) -> None:
+        spec = context.spec
+        self.likelihood: Likelihood = context.model.likelihood
+        self.seen = None if features is None else SeenByNetwork(features(), spec, context.device)
         self.span, self.ssim, self.ms_ssim = span, has_ssim(spec), has_ms_ssim(spec)
         self.rows: dict[str, dict[str, list[Tensor]]] = {}
         self.values = 0.0
@@ -182,6 +200,8 @@ class _Closer:
         self._keep(MODEL, "nll_at_point", example_nats(p_x, batch.truth, batch.judged))
         self.values += float(value_counts(batch.truth, batch.judged).sum())
         self.bits.add(self.likelihood.bits_name(batch.truth))
+        if self.seen is not None and batch.observed is None:
+            self.seen.add(batch.truth, guesses)
         if not self.ssim or batch.observed is not None:
             return
         for method, guess in guesses.items():
@@ -194,7 +214,7 @@ class _Closer:
 
     def figures(self) -> dict[str, dict[str, float]]:
         """By method, means over examples with their standard errors; bits over all observed values."""
-        found: dict[str, dict[str, float]] = {}
+        found = {} if self.seen is None else self.seen.figures()
         for method, figures in self.rows.items():
             for figure, parts in figures.items():
                 found.setdefault(method, {}).update(with_error(figure, torch.cat(parts)))

@@ -219,6 +219,7 @@ class AutoencoderModule(L.LightningModule):
         optimizer, weight = self._optimizer, self._weight
         self._weight = 0.0
         self._alternation.hold(self.current_epoch, self.global_step)
+        self.objective.hold(self.global_step)
         if weight != 1.0:
             torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], weight)
         if self.clip_norm is not None:

@@ -2,9 +2,11 @@ from .auroc_and_thresholds import Ranking as Ranking
 from .disentanglement_scores import Table as Table
 from .embeddings import LinearProbe as LinearProbe
 from .feature_extractor import Extractor as Extractor
+from .frechet_distance import Given as Given
 from .imputation_cases import Case as Case
 from .normal_scores import Calibration as Calibration
 from .observed_values import Statistics as Statistics
+from .pretrained_figures import SeenByNetwork as SeenByNetwork
 from .property_walk import Direction as Direction
 from .reconstruction_errors import ErrorSums as ErrorSums
 from .scored_series import Judged as Judged
