@@ -28,6 +28,7 @@ from command import (
     run_directories,
     run_in_process,
 )
+from defect_pictures import write_defects
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -58,6 +59,7 @@ def section(title: str) -> str:
 
 DAY = section("Sweep, compare, reproduce")
 PICTURES = section("A day with your own pictures")
+DEFECTS = section("Defects on pictures")
 
 
 def test_the_readme_has_commands() -> None:
@@ -65,7 +67,7 @@ def test_the_readme_has_commands() -> None:
     assert len(commands(DAY, "narrows")) >= 7
 
 
-@pytest.mark.parametrize("line", commands(README.replace(DAY, "").replace(PICTURES, "")))
+@pytest.mark.parametrize("line", commands(README.replace(DAY, "").replace(PICTURES, "").replace(DEFECTS, "")))
 def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     _, _, *arguments = shlex.split(line)
     small = () if {"--help", "--cfg"} & set(arguments) else SMALL
@@ -73,6 +75,19 @@ def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     assert finished.code == 0, finished.err
     if small:
         assert list(tmp_path.rglob("metrics.json"))
+
+
+@pytest.mark.parametrize("line", commands(DEFECTS))
+def test_a_folder_of_defects_is_judged_by_pixels(line: str, tmp_path: Path) -> None:
+    write_defects(tmp_path / "mvtec" / "carpet", good=24, test=2)
+    _, _, *arguments = shlex.split(line)
+    smaller = ["datamodule.source.size=32", "tasks.anomaly.classics=[]"]
+    smaller += ["datamodule.features.network.size=64"] * ("feature_map" in line)
+    finished = run_in_process(*arguments, *SMALL, *smaller, cwd=tmp_path)
+    assert finished.code == 0, finished.err
+    (figures,) = tmp_path.rglob("metrics.json")
+    assert "test/anomaly/aupro" in figures.read_text()
+    assert ("test/anomaly/patchcore/aupro" in figures.read_text()) == ("feature_map" in line)
 
 
 def test_a_newcomer_s_folder_of_texts_trains_with_the_command_of_the_readme(tmp_path: Path) -> None:

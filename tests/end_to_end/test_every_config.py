@@ -220,6 +220,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "frozen": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
         *("feature_map@datamodule.features=frozen", "datamodule.features.network.size=32", "corruption=gaussian"),
+        *("callbacks=probe", "callbacks.progress.enable=false"),
     ),
     "counts": (
         *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label.key=kind", *NARROW),

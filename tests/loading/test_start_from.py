@@ -63,6 +63,8 @@ COMMANDS = (
     ("variant=info_vae", "likelihood=laplace", "trainer.max_epochs=3", "callbacks=[resample,start_at_mean]"),
     ("+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=500", "+task@tasks.odd=anomaly", "~tasks.latent"),
     ("experiment=keras/conv",),
+    # By mail nobody knows where the values come from, a record knows the choice within the choice.
+    *[("feature_map@datamodule.features=frozen", "datamodule.features.network.size=32")] * 2,
 )
 
 

@@ -95,8 +95,10 @@ def _recorded_choices(
     asked = manifest.get("overrides")
     told = {text for text in asked if isinstance(text, str)} if isinstance(asked, list) else set()
     found: dict[str, str] = {}
-    plain = tuple(key for key in known if "@" not in key)
-    for stage in (("experiment",), ("variant",), ("datamodule",), plain, tuple(known)):
+    stages: dict[int, list[str]] = {}  # a choice may bring others, whose place lies within its own
+    for key in known:
+        stages.setdefault(key.partition("@")[2].count(".") + 1 if "@" in key else 0, []).append(key)
+    for stage in (("experiment",), ("variant",), ("datamodule",), *(stages[depth] for depth in sorted(stages))):
         brought = composed("train", (*search, *found.values())).choices
         for group in stage:
             choice = known.get(group)

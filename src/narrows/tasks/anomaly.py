@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +114,8 @@ class Anomaly(Task):
         require(score in known, f"task anomaly: no score '{score}': {nearest(score, known)}")
         for name in classics:
             require(name in NAMES, f"task anomaly: no classic '{name}': {nearest(name, NAMES)}")
-        self.normal_labels = list(normal_labels) if normal_labels not in (None, "auto") else normal_labels
+        plain = normal_labels is None or isinstance(normal_labels, str)
+        self.normal_labels: Any = normal_labels if plain else list(normal_labels or ())
         self.quantile, self.false_alarms, self.score, self.outliers = quantile, false_alarms, score, outliers
         self.classics, self.max_rows, self.pair_rows = [*GUESSED, *classics], max_rows, pair_rows
         self.points, self.maps = points, maps
@@ -140,7 +141,8 @@ class Anomaly(Task):
         """The normal labels; None where no label is."""
         if isinstance(self.normal_labels, str):
             return [1] if spec.trained_labels is None else list(spec.trained_labels)
-        return self.normal_labels
+        labels: list[int] | None = self.normal_labels
+        return labels
 
     def run(self, context: TaskContext) -> FigureTable:
         self._normal = self._labels(context.spec)

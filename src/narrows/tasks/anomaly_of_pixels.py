@@ -78,7 +78,7 @@ def judge_pixels(
     context: TaskContext,
     how: PixelMaps,
     score: str,
-    normal: Callable[[Tensor], Flags],
+    normal: Callable[[NDArray[np.integer]], Flags],
     threshold: Callable[[Scores], float],
     found: FigureTable,
 ) -> Pixels | None:
@@ -149,7 +149,7 @@ def _methods(context: TaskContext, how: PixelMaps, score: str) -> dict[str, MapO
 
 def _maps(
     batches: Iterable[Batch], methods: dict[str, MapOf], context: TaskContext
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], NDArray[np.integer]]:
     """The maps of every method, `[N, h, w]`, and the labels, both on the CPU."""
     parts: dict[str, list[Tensor]] = {name: [] for name in methods}
     labels = []
@@ -158,7 +158,7 @@ def _maps(
         for name, map_of in methods.items():
             parts[name].append(map_of(batch).float().cpu())
         labels.append(torch.zeros(len(batch)).long() if batch.label is None else batch.label.cpu())
-    return {name: torch.cat(several) for name, several in parts.items()}, torch.cat(labels)
+    return {name: torch.cat(several) for name, several in parts.items()}, torch.cat(labels).numpy()
 
 
 def _tell(methods: Iterable[str], found: FigureTable, *, masked: bool) -> None:

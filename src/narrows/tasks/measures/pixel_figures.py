@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,7 +135,7 @@ class _Binned:
         cells[order] = np.arange(len(order)) * bins // len(order)
         cells += np.arange(pictures).repeat(each) * bins
 
-        def counted(weights: Scores) -> Scores:
+        def counted(weights: NDArray[Any]) -> NDArray[Any]:
             return np.bincount(cells, weights.ravel(), pictures * bins).reshape(pictures, bins)
 
         self._hits, self._all, self._overlap = counted(masks), counted(np.ones(masks.shape)), counted(shares)

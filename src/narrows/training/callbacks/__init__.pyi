@@ -1,5 +1,6 @@
 from .averaged_weights import AveragedWeights as AveragedWeights
 from .early_stopping import EarlyStopping as EarlyStopping
+from .latent_probe import LatentProbe as LatentProbe
 from .pictures import Pictures as Pictures
 from .progress import Progress as Progress
 from .resample_dead import ResampleDead as ResampleDead
