@@ -81,11 +81,16 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path) -> None:
     assert Path(os.devnull).is_char_device()
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "new"
-    with pytest.raises(Full), appearing(target) as folder:
+def write_half_a_folder(target: Path) -> None:
+    with appearing(target) as folder:
         (folder / "one.png").write_text("half")
         raise Full
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    with pytest.raises(Full):
+        write_half_a_folder(target)
     assert list(tmp_path.iterdir()) == []
     target.mkdir()
     with appearing(target) as folder:
