@@ -194,6 +194,9 @@ def test_the_readme_s_python_runs(tmp_path: Path) -> None:
     assert shown
     text = text.replace(shown[1], str(run_directories(tmp_path)[0])).replace("max_epochs=50", "max_epochs=1")
     text = text.replace("AutoencoderDetector()", "AutoencoderDetector(max_epochs=1)")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "photos" / "one.png")
+    text = text.replace("photos/", str(tmp_path / "photos"))
     table = np.random.default_rng(0).normal(size=(40, 6))
     names = {"images": torch.rand(3, 1, 8, 8), "table": table, "normals": table}
     exec(text, names)

@@ -139,8 +139,11 @@ def test_a_folder_of_pictures_comes_back_as_one_and_bad_ones_are_told(
     assert "8 examples, 1 with problems, 1 of them left empty" in caplog.text
     reconstruct.main(["run", "test", "-o", "again"])
     twins = {names[0] + ".png", names[0].replace(".png", ".bmp") + ".png"}
-    back = {path.relative_to("again").as_posix() for path in Path("again").rglob("*.*")}
+    back = {path.relative_to("again").as_posix() for path in Path("again").rglob("*.png")}
     assert len(back) == 7
+    listed = pd.read_csv("again/problems.csv")
+    assert listed["name"].tolist() == [names[2]]
+    assert "is no image that can be read" in listed["problem"][0]
     assert twins < back
 
 
@@ -296,7 +299,8 @@ def test_signals_come_back_step_by_step(place: Callable[[str], Path], monkeypatc
     Path("many/b.csv").write_text("when,flow\n2026-01-01,1\n")
     runs.signal(6, 5).to_csv("many/c.csv", index=False)
     reconstruct.main(["run", "many"])
-    assert [path.name for path in sorted(Path("many.reconstructed").iterdir())] == ["a.csv", "c.csv"]
+    assert [path.name for path in sorted(Path("many.reconstructed").iterdir())] == ["a.csv", "c.csv", "problems.csv"]
+    assert pd.read_csv("many.reconstructed/problems.csv")["name"].tolist() == ["b.csv", "c.csv"]
     np.testing.assert_allclose(pd.read_csv("many.reconstructed/a.csv")["flow"], found["flow"], rtol=1e-5)
     assert pd.read_csv("many.reconstructed/c.csv")["flow"].isna().all()
     embed.main(["run", "many", "-o", "many.csv"])

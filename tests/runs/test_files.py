@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from narrows.errors import UserError, explained
-from narrows.files import replacing, write_atomically
+from narrows.files import appearing, replacing, write_atomically
+from narrows.runs.overwriting import require_outside_runs
 from narrows.runs.run_directory import RunDirectory
 
 
@@ -78,6 +79,40 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
     write_atomically(Path(os.devnull), "x")
     assert Path(os.devnull).is_char_device()
+
+
+def write_half_a_folder(target: Path) -> None:
+    with appearing(target) as folder:
+        (folder / "one.png").write_text("half")
+        raise Full
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    with pytest.raises(Full):
+        write_half_a_folder(target)
+    assert list(tmp_path.iterdir()) == []
+    target.mkdir()
+    with appearing(target) as folder:
+        (folder / "one.png").write_text("whole")
+        assert list(target.iterdir()) == []
+    assert (target / "one.png").read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(UserError, match="is there already"), appearing(target):
+        pass
+    assert (target / "one.png").read_text() == "whole"
+
+
+def test_nothing_is_written_into_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "tasks").mkdir(parents=True)
+    require_outside_runs(run / "z.npz")
+    for name in ("manifest.json", "config.yaml"):
+        (run / name).write_text("{}")
+    for place in (run, run / "z.npz", run / "tasks" / "new" / "z.npz"):
+        with pytest.raises(UserError, match="to which nothing is added"):
+            require_outside_runs(place)
+    require_outside_runs(tmp_path / "z.npz")
 
 
 def test_a_run_directory_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from .latents_source import Latents as Latents
 from .loaded import Reader as Reader
 from .music import NewMusic as NewMusic
 from .pictures import NewPictures as NewPictures
+from .problem_file import Problems as Problems
 from .signals import Folded as Folded
 from .signals import NewSignals as NewSignals
 from .signals import Table as Table

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -33,10 +34,12 @@ def problem_texts(problems: Sequence[str | None]) -> NDArray[np.str_]:
 
 
 class Rows:
-    """An array `[N, *shape]` of float32 whose number of rows is known at the end: until then it lies in a file."""
+    """An array `[N, *shape]` of float32 whose number of rows is known at the end: until then it lies in a file without
+    a name on the disk of `out`."""
 
-    def __init__(self) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+    def __init__(self, out: Path) -> None:
+        folder = out.parent if out.is_file() or not out.exists() else None  # nothing is written beside a device
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed by `close`)
         self._count = 0
         self._shape: tuple[int, ...] | None = None
 

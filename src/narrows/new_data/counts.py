@@ -129,7 +129,7 @@ class NewCounts(NewData):
         require(out.suffix.lower() == ".npz", f"counts are written as .npz, which {out} is not by its name")
         names: list[str] = []
         problems: list[str | None] = []
-        with replacing(out) as file, closing(Rows()) as rows:
+        with replacing(out) as file, closing(Rows(out)) as rows:
 
             def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
                 names.extend(chunk.names)

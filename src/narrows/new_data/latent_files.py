@@ -36,7 +36,7 @@ def writing_latents(out: Path, shape: Sequence[int]) -> Iterator[WriteLatents]:
     makers = {".npz": _arrays, ".csv": _csv, ".parquet": _parquet}
     suffix = out.suffix.lower()
     require(suffix in makers, f"latents are written as .npz, .csv or .parquet, which {out} is not by its name")
-    with replacing(out) as file, makers[suffix](file, tuple(shape)) as write:
+    with replacing(out) as file, makers[suffix](file, tuple(shape), out) as write:
         yield write
 
 
@@ -48,10 +48,10 @@ def _whole(chunk: Chunk, latents: NDArray[np.float32] | None, shape: tuple[int, 
 
 
 @contextmanager
-def _arrays(file: Any, shape: tuple[int, ...]) -> Iterator[WriteLatents]:
+def _arrays(file: Any, shape: tuple[int, ...], out: Path) -> Iterator[WriteLatents]:
     names: list[str] = []
     problems: list[str | None] = []
-    with closing(Rows()) as rows:
+    with closing(Rows(out)) as rows:
 
         def write(chunk: Chunk, latents: NDArray[np.float32] | None) -> None:
             names.extend(chunk.names)
@@ -75,7 +75,7 @@ def _frame(chunk: Chunk, latents: NDArray[np.float32] | None, shape: tuple[int, 
 
 
 @contextmanager
-def _csv(file: Any, shape: tuple[int, ...]) -> Iterator[WriteLatents]:
+def _csv(file: Any, shape: tuple[int, ...], out: Path) -> Iterator[WriteLatents]:
     first = True
 
     def write(chunk: Chunk, latents: NDArray[np.float32] | None) -> None:
@@ -90,7 +90,7 @@ def _csv(file: Any, shape: tuple[int, ...]) -> Iterator[WriteLatents]:
 
 
 @contextmanager
-def _parquet(file: Any, shape: tuple[int, ...]) -> Iterator[WriteLatents]:
+def _parquet(file: Any, shape: tuple[int, ...], out: Path) -> Iterator[WriteLatents]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

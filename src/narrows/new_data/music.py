@@ -20,6 +20,7 @@ from narrows.errors import UserError, require
 from narrows.files import appearing, replacing
 from narrows.new_data.array_files import write_array
 from narrows.new_data.examples import Chunk, NewData, Write
+from narrows.new_data.problem_file import Problems, listing_problems
 from narrows.types import Batch
 
 Piece = tuple[str, NDArray[np.uint8] | None, str | None, float]
@@ -94,8 +95,10 @@ class NewMusic(NewData):
         )
         with ExitStack() as stack:
             keep: Callable[[str, NDArray[np.uint8]], None]
+            problems = Problems()
             if self.path.is_dir():
                 folder = stack.enter_context(appearing(out))
+                problems = stack.enter_context(listing_problems(folder))
                 keep = lambda name, roll: self._save_midi(roll, (folder / name).with_suffix(".mid"))  # noqa: E731
             elif self.is_midi:
                 keep = lambda name, roll: self._save_midi(roll, out)  # noqa: E731
@@ -104,7 +107,12 @@ class NewMusic(NewData):
                 archive = stack.enter_context(zipfile.ZipFile(file, "w"))
                 keep = lambda name, roll: write_array(archive, name, roll)  # noqa: E731
             pieces = _Joined(keep)
-            yield lambda chunk, rebuilt: pieces.add(chunk, None if rebuilt is None else self.own_form(rebuilt, chunk))
+
+            def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
+                problems.add(chunk)
+                pieces.add(chunk, None if rebuilt is None else self.own_form(rebuilt, chunk))
+
+            yield write
             pieces.end()
 
     def _save_midi(self, roll: NDArray[np.uint8], path: Path) -> None:

@@ -84,7 +84,7 @@ def _require_of_model(known: Known, place: Path) -> None:
     """
     spec, signals = known.spec, known.signals
     right = {
-        ENCODING: known.encoding is None or known.encoding.feature_names == spec.feature_names,
+        ENCODING: known.encoding is None or (len(known.encoding.feature_names),) == tuple(spec.shape),
         VOCABULARY: known.vocabulary is None or known.vocabulary.words == spec.feature_names,
         TOKENISER: known.tokeniser is None or known.tokeniser.vocabulary == spec.vocabulary,
         SIGNALS: signals is None or (len(signals.channels), signals.window) == tuple(spec.shape),

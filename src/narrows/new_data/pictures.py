@@ -24,6 +24,7 @@ from narrows.data.image_tree import find_images
 from narrows.errors import UserError, require
 from narrows.files import appearing, replacing, require_file
 from narrows.new_data.examples import Chunk, Known, NewData, Write
+from narrows.new_data.problem_file import listing_problems
 from narrows.random import generator
 
 PNG = ".png"
@@ -101,9 +102,15 @@ class NewPictures(NewData):
 
     @contextmanager
     def rebuilding(self, out: Path) -> Iterator[Write]:
+        """A PNG, or a folder of them; in it `problems.csv` lists the pictures that could not be read."""
         if self.path.is_dir():
-            with appearing(out) as folder:
-                yield lambda chunk, rebuilt: self.write_into(folder, chunk, rebuilt)
+            with appearing(out) as folder, listing_problems(folder) as problems:
+
+                def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
+                    problems.add(chunk)
+                    self.write_into(folder, chunk, rebuilt)
+
+                yield write
             return
         require(
             out.suffix.lower() == PNG and self.how.frames != "each",

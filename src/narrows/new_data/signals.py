@@ -20,6 +20,7 @@ from narrows.errors import UserError, require
 from narrows.files import appearing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
 from narrows.new_data.latent_files import PROBLEM
+from narrows.new_data.problem_file import listing_problems
 from narrows.new_data.tables import writing_rows
 from narrows.types import Batch
 
@@ -116,9 +117,12 @@ class NewSignals(NewData):
         open_tables: dict[int, Folded] = {}
         with ExitStack() as stack:
             folder = stack.enter_context(appearing(out)) if self.path.is_dir() else None
+            problems = None if folder is None else stack.enter_context(listing_problems(folder))
             write_one = None if folder is not None else stack.enter_context(writing_rows(out))
 
             def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
+                if problems is not None:
+                    problems.add(chunk)
                 where: Windows | None = chunk.beside
                 if where is None:
                     return
