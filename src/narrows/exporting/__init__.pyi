@@ -1,3 +1,4 @@
+from .export_run import Exported as Exported
 from .formats import Onnx as Onnx
 from .formats import Safetensors as Safetensors
 from .formats import TorchExport as TorchExport
