@@ -35,6 +35,7 @@ from narrows.types import DataSpec, Shape
 
 Build = Callable[..., Any]
 IMAGE: Shape = (1, 9, 12)
+EVEN: Shape = (2, 8, 12)
 SERIES: Shape = (2, 13)
 SHORT: Shape = (2, 6)
 SMALL = {"width": 8, "heads": 2, "depth": 1}
@@ -66,6 +67,7 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "conv_pool": (partial(ConvEncoder, channels=[6, 8], downsample="maxpool", flatten=False), IMAGE),
     "conv_group": (partial(ConvEncoder, channels=[8, 8], norm="group", downsample="maxpool"), SERIES),
     "resnet": (partial(ResNetEncoder, channels=[8, 12], blocks=1), IMAGE),
+    "resnet_past": (partial(ResNetEncoder, channels=[4, 8], blocks=1, space_to_channel=True), EVEN),
     "resnet_batch": (partial(ResNetEncoder, channels=[6, 8], blocks=2, norm="batch", flatten=False), SERIES),
     "resnet_plain": (partial(ResNetEncoder, channels=[6], blocks=1, norm=None, activation="silu"), SERIES),
     "lstm": (partial(LSTMEncoder, hidden=6), SERIES),
@@ -110,6 +112,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "conv_map": (partial(ConvDecoder, channels=[8, 6], upsample="nearest"), (4, 3, 3), IMAGE, {}),
     "conv_group": (partial(ConvDecoder, channels=[8, 8], norm="group"), (4, 4), SERIES, {}),
     "resnet": (partial(ResNetDecoder, channels=[12, 8], blocks=1), (5,), IMAGE, {}),
+    "resnet_past": (partial(ResNetDecoder, channels=[8, 4], blocks=1, channel_to_space=True), (5,), EVEN, {}),
     "resnet_batch": (
         partial(ResNetDecoder, channels=[8, 6], blocks=2, norm="batch", upsample="nearest"),
         (3, 4),

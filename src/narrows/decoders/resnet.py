@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from narrows.layers.blocks import ResidualBlock, counts, doubling, first_map, halvings, norm_activation
+from narrows.layers.space_to_channel import ChannelToSpace
 from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
@@ -28,6 +29,7 @@ class ResNetDecoder(Decoder):
         activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
+        channel_to_space: whether the values of an image go past each doubling but the last (`ChannelToSpace`).
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
@@ -46,6 +48,7 @@ class ResNetDecoder(Decoder):
         activation: str = "relu",
         norm: str | None = "group",
         upsample: str = "transposed",
+        channel_to_space: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -60,7 +63,8 @@ class ResNetDecoder(Decoder):
         layers = [first_map(self.in_shape, widths[0], sizes, norm, PART)]
         for inputs, outputs, size in zip(widths, widths[1:], sizes[-2:0:-1], strict=False):
             layers += stage(inputs)
-            layers.append(doubling(upsample, inputs, outputs, size, PART, bias=norm != "batch"))
+            up = doubling(upsample, inputs, outputs, size, PART, bias=norm != "batch")
+            layers.append(ChannelToSpace(up, inputs, outputs, size, PART) if channel_to_space else up)
         layers += [*stage(widths[-1]), *norm_activation(norm, widths[-1], activation, PART)]
         layers.append(doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART))
         self.layers = nn.Sequential(*layers)

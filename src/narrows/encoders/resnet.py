@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from narrows.layers.blocks import ResidualBlock, convolution, counts, halvings, map_or_vector, norm_activation
+from narrows.layers.blocks import (
+    ResidualBlock,
+    convolution,
+    counts,
+    halvings,
+    map_or_vector,
+    norm_activation,
+)
+from narrows.layers.space_to_channel import SpaceToChannel
 from narrows.layers.stages import Encoder
 from narrows.types import Shape
 
@@ -28,6 +36,7 @@ class ResNetEncoder(Encoder):
         activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         flatten: whether the map leaves as a vector.
+        space_to_channel: whether the values of an image go past each halving but the first (`SpaceToChannel`).
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
@@ -44,16 +53,19 @@ class ResNetEncoder(Encoder):
         activation: str = "relu",
         norm: str | None = "group",
         flatten: bool = True,
+        space_to_channel: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = tuple(in_shape)
         widths = [self.in_shape[0], *counts(channels, "channels", PART)]
         counts([blocks], "blocks", PART)
-        size = halvings(self.in_shape, len(widths) - 1, PART)[-1]
-        dims = len(size)
+        sizes = halvings(self.in_shape, len(widths) - 1, PART)
+        size, dims = sizes[-1], len(sizes[-1])
         layers: list[nn.Module] = []
-        for inputs, outputs in itertools.pairwise(widths):
-            layers.append(convolution(dims, inputs, outputs, stride=2, bias=norm != "batch"))
+        for stage, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+            halving = convolution(dims, inputs, outputs, stride=2, bias=norm != "batch")
+            past = space_to_channel and stage > 0
+            layers.append(SpaceToChannel(halving, inputs, outputs, sizes[stage], PART) if past else halving)
             layers += [ResidualBlock(dims, outputs, norm, activation, PART) for _ in range(blocks)]
         layers += norm_activation(norm, widths[-1], activation, PART)
         self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)

@@ -15,6 +15,8 @@ from .feature_maps import FeatureMap as FeatureMap
 from .feature_networks import FeatureNetwork as FeatureNetwork
 from .pooling import Pooling as Pooling
 from .recurrence import Recurrence as Recurrence
+from .space_to_channel import ChannelToSpace as ChannelToSpace
+from .space_to_channel import SpaceToChannel as SpaceToChannel
 from .stages import AxisLinear as AxisLinear
 from .stages import Decoder as Decoder
 from .stages import Encoder as Encoder
