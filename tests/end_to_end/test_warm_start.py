@@ -76,7 +76,9 @@ def test_it_is_repeated_to_the_bit_from_elsewhere_and_not_from_other_weights(pla
 
 
 def test_chosen_parts_alone_are_loaded_and_start_there(place: Path) -> None:
-    options = ("optimizer.lr=0", "callbacks.start_at_pca.when=never", "init_from=source")
+    # As runs of a sweep are called, whose names Hydra would read as pairs.
+    shutil.copytree(place / "source", place / "dim=4,seed=1")
+    options = ("optimizer.lr=0", "callbacks.start_at_pca.when=never", "init_from=dim=4,seed=1")
     train(place, *QUICK, "hydra.run.dir=some", *options, "init_parts=[decoder]")
     train(place, *QUICK, "hydra.run.dir=all", *options)
     source, some, whole = (weights(place / name, "best") for name in ("source", "some", "all"))

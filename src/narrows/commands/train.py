@@ -21,6 +21,7 @@ from narrows.config.leftovers import clear
 from narrows.config.option_types import require_hinted
 from narrows.config.origin import split_origin
 from narrows.config.overrides import check_overrides
+from narrows.config.quoting import quoted_paths
 from narrows.config.written_hints import written_hints
 from narrows.errors import explained, printable, require
 from narrows.loading.start_from import expand, require_permitted, starts_from
@@ -191,7 +192,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Spinning threads make a small network ten times slower as soon as anything else uses the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.argv[1:] = options_first(sys.argv[1:])
+    sys.argv[1:] = quoted_paths(options_first(sys.argv[1:]))
     register_resolvers()
     quieten()
     with explained():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from narrows.errors import require
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+READ_BY_US = ("from", "resume")
+"""Keys whose values never come to Hydra."""
 WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.]*", re.ASCII | re.IGNORECASE)
 """What the grammar reads as a text also without quotes."""
 
@@ -36,6 +40,18 @@ def quoted(value: Any, bare: bool = False) -> str:
     # Backslashes are special only before a quote and at the end.
     text = re.sub(r"(\\*)('|$)", _escaped, str(value))
     return f"'{text}'"
+
+
+def quoted_paths(arguments: Iterable[str]) -> list[str]:
+    """A command line in whose overrides paths that exist are texts: a run of a sweep is called `dim=16,seed=0`, which
+    the grammar would read as a list of pairs."""
+    return [_quoted_path(argument) for argument in arguments]
+
+
+def _quoted_path(argument: str) -> str:
+    key, given, value = argument.partition("=")
+    odd = given and not key.startswith("-") and key not in READ_BY_US and re.search(r"[^\w./~-]", value)
+    return f"{key}={quoted(value)}" if odd and os.path.exists(value) else argument
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from narrows.config.composition import run_dir
+from narrows.config.quoting import quoted_paths
 from narrows.errors import PrintableFormatter, require
 from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
@@ -63,7 +64,7 @@ def train(overrides: Iterable[str] = (), directory: str | Path | None = None) ->
         run.figures["test/elbo"], run.model.sample(2).shape
     """
     require(not isinstance(overrides, str), f"give a list of overrides, such as ['{overrides}']")
-    asked = tuple(map(str, overrides))
+    asked = tuple(quoted_paths(map(str, overrides)))
     for text in asked:
         key = text.partition("=")[0]
         require(key not in ELSEWHERE, f"'{text}' is of the command line: narrows train {text}")
