@@ -38,6 +38,11 @@ def open_new(run: OpenRun, given: Any, overrides: Sequence[str] = ()) -> NewData
     require(
         model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new examples lack"
     )
+    require(
+        model.spec.kind != "features",
+        f"{run.path} was trained on features of a frozen network (datamodule.features), which are not computed of new "
+        "data: narrows evaluate judges its own test pictures",
+    )
     run.find_data(overrides, needed=False)
     source = build(run.config.datamodule.source, "datamodule.source")
     source = source.source if isinstance(source, Missing) else source
