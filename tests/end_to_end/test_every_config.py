@@ -76,6 +76,7 @@ def test_a_choice_that_is_not_fitted_composes(group: str) -> None:
     for choice in NOT_FITTED.get(group) or choices(group):
         needed = ["datamodule.source.path=here"] if choice in NEEDS_PATH and group != "task" else []
         needed += ["datamodule.source.run=here"] if choice == "latents" else []
+        needed += ["variant=vqgan"] if group == "features" else []
         check_keys(composed(chosen(group, choice), *needed))
 
 

@@ -91,7 +91,11 @@ def refused(main: Callable[..., None], *arguments: str, capsys: pytest.CaptureFi
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", MADE)
+SELDOM = ("documents", "molecules", "music", "signals")
+"""Forms that share their reader with another, compared in the slow suite."""
+
+
+@pytest.mark.parametrize("form", [pytest.param(form, marks=[pytest.mark.slow] * (form in SELDOM)) for form in MADE])
 def test_latents_are_those_of_the_runs_own_batches_whatever_is_read_at_once(
     form: str, place: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

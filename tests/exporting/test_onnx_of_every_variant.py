@@ -23,7 +23,7 @@ UNEXPORTED = {
     "hamiltonian_vae": "its encoder follows gradients of the decoder",
 }
 """Variants whose reconstruction has no ONNX graph, and why; README's table in configs/ says the same."""
-FAST = ("vae", "topk", "vq_vae", "conditional_vae", "nb_vae", "hyperspherical_vae")
+FAST = ("vae", "vq_vae")
 """The others are exported in the slow suite: each takes seconds."""
 CONFIGS = Path(__file__).parents[2] / "configs" / "README.md"
 
@@ -49,6 +49,7 @@ def test_onnx_gives_the_model_s_reconstruction(variant: str) -> None:
     assert made.relative <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", UNEXPORTED)
 def test_a_variant_that_has_a_graph_stands_in_no_table(variant: str) -> None:
     one = trained(variant)
