@@ -26,6 +26,7 @@ def test_all_else_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "-m",
         "--config-dir=dim=4",
         "resume=dim=4",
+        "replay=dim=4",
         "from=dim=4",
         "init_from=plain-1.0",
         "x=a,b",

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def started(*arguments: str, cwd: Path, command: str = "reproduce", **env: str) -> Finished:
     """`narrows COMMAND ARGUMENTS` in processes of their own."""
     done = subprocess.run(
-        [sys.executable, "-m", f"narrows.{command}", *arguments],
+        [sys.executable, "-m", f"narrows.commands.{command}", *arguments],
         **{"cwd": cwd, "env": os.environ | env, "capture_output": True, "text": True, "timeout": 600},
     )
     return Finished(done.returncode, done.stdout, done.stderr)

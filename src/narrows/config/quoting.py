@@ -10,7 +10,7 @@ from typing import Any
 from narrows.errors import require
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
-READ_BY_US = ("from", "resume")
+READ_BY_US = ("from", "resume", "replay", "into")
 """Keys whose values never come to Hydra."""
 WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.]*", re.ASCII | re.IGNORECASE)
 """What the grammar reads as a text also without quotes."""
