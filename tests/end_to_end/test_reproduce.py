@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import NARROW, NO_TASKS, TINY, Finished, manifest, only_run, replayed, run_in_process
-from count_source import is_of_series
+from command import NARROW, NO_TASKS, TINY, Finished, composed, manifest, only_run, replayed, run_in_process
+from count_source import COUNTS, is_of_counts, is_of_series
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from narrows.commands import reproduce
@@ -447,10 +447,12 @@ SMALL = ("trainer.max_epochs=2", "trainer.limit_train_batches=5")
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_reproduced_to_the_bit(variant: str, tmp_path: Path) -> None:
-    data = ("datamodule=series",) if is_of_series(variant) else ()
-    done = started(f"variant={variant}", *data, *SMALL, cwd=tmp_path, command="train")
+    counts = is_of_counts(composed(f"variant={variant}"))
+    data = (COUNTS,) if counts else ("datamodule=series",) if is_of_series(variant) else ()
+    here = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = started(f"variant={variant}", *data, *SMALL, cwd=tmp_path, command="train", **here)
     assert done.code == 0, done.err
-    done = started(str(only_run(tmp_path)), cwd=tmp_path)
+    done = started(str(only_run(tmp_path)), *(["--allow", "count_source"] * counts), cwd=tmp_path, **here)
     assert done.code == 0, done.out + done.err
     found = verdict(tmp_path)["differences"]
     assert not {name for name, pairs in found.items() if pairs} - {"code"}, "the source may be edited meanwhile"
