@@ -123,6 +123,15 @@ def test_the_command_shows_tests_and_says_that_few_pairs_find_little(
     assert {"setting", "against", "holm", "detectable", "verdict"} <= set(paired[0])
 
 
+def test_a_key_that_only_all_keys_show_may_tell_pairs_apart(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, dim in enumerate((2, 2, 4, 4)):
+        make_run(tmp_path / str(number), {"bottleneck.dim": dim, "notes": number % 2}, {"val/loss": float(number)})
+    main([str(tmp_path), "--all", "--group-by", "notes", "--paired", "val/loss"])
+    assert "dim=2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -23,7 +23,7 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 import narrows
 from narrows.commands import export as command
 from narrows.errors import UserError
-from narrows.exporting.export_run import TOLERANCE, Exported, tried
+from narrows.exporting.export_run import Exported, tried
 from narrows.exporting.formats import TorchExport
 from narrows.exporting.model_parts import DecoderPart, EncoderPart, ReconstructionPart
 from narrows.exporting.tried_examples import drawn
@@ -171,4 +171,4 @@ def test_a_loop_that_the_data_end_is_named_and_the_encoder_is_written(of_texts: 
         assert "until the end mark" in str(part(of_texts).obstacle())
     made = tried(EncoderPart(of_texts), TorchExport(), drawn(of_texts.spec), {})
     assert isinstance(made, Exported), made
-    assert made.relative <= TOLERANCE
+    assert made.relative <= command.TOLERANCE

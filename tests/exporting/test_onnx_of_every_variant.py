@@ -13,7 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from small_variants import VARIANTS, trained
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-from narrows.exporting.export_run import TOLERANCE, Exported, tried
+from narrows.commands.export import TOLERANCE
+from narrows.exporting.export_run import Exported, tried
 from narrows.exporting.formats import Onnx
 from narrows.exporting.model_parts import PARTS
 

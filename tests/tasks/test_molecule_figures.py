@@ -14,6 +14,7 @@ from narrows.data.molecule_notation import split_tokens, to_selfies, to_smiles
 from narrows.errors import UserError
 from narrows.tasks.classics.ngrams import NGramSampler
 from narrows.tasks.measures.molecule_figures import (
+    activations,
     canonical,
     chemnet_distance,
     fingerprints,
@@ -63,13 +64,13 @@ def test_diversity_is_that_of_the_similarities() -> None:
 def test_the_chemnet_distance_is_0_of_the_same_set_and_grows_with_what_differs() -> None:
     fcd = pytest.importorskip("fcd")
     alcohols, chlorides = [f"{'C' * n}O" for n in range(1, 9)], [f"{'C' * n}(Cl)(Cl)Cl" for n in range(1, 9)]
-    assert chemnet_distance(alcohols, alcohols[::-1]) == pytest.approx(0, abs=1e-3)
-    near = chemnet_distance(alcohols[:7], alcohols)
+    assert chemnet_distance(alcohols, activations(alcohols[::-1])) == pytest.approx(0, abs=1e-3)
+    near = chemnet_distance(alcohols[:7], activations(alcohols))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert near == pytest.approx(fcd.get_fcd(alcohols[:7], alcohols), rel=1e-2, abs=1e-3)
-    assert 0 < near < chemnet_distance(chlorides, alcohols) / 4
-    assert math.isnan(chemnet_distance(["C"], alcohols))
+    assert 0 < near < chemnet_distance(chlorides, activations(alcohols)) / 4
+    assert math.isnan(chemnet_distance(["C"], activations(alcohols)))
 
 
 def test_tokens_joined_are_the_molecule() -> None:

@@ -113,19 +113,22 @@ def _draw_alike(options: argparse.Namespace, records: Sequence[Record]) -> None:
     from narrows.commands.latents_alike import draw_alike
 
     target = Path(options.cka)
-    require(target.suffix.lower() == ".png", f"--cka draws a picture: give it a name that ends in .png, not {target}")
     for line in [*draw_alike(records, target, packages(options.allow)), f"picture  {target}"]:
         print(printable(line), file=sys.stderr)
 
 
 def _check_targets(options: argparse.Namespace, runs: Sequence[Path]) -> None:
-    """Refuse two results in one file, and a result in the place of a file of a run.
+    """Refuse two results in one file, a result in the place of a file of a run, and a picture that is no PNG.
 
     Raises:
         UserError: names the file.
     """
     named = (options.csv, options.json, options.markdown, options.latex, options.html, options.cka)
     targets = [target for target in named if target is not None]
+    require(
+        options.cka is None or options.cka.lower().endswith(".png"),
+        f"--cka draws a picture: give it a name that ends in .png, not {options.cka}",
+    )
     places = [target if target == "-" else Path(target).resolve() for target in targets]
     for target, place in zip(targets, places, strict=True):
         require(places.count(place) == 1, f"{target} is named for more than one result: name a file for each")
@@ -160,7 +163,7 @@ def _tests(options: argparse.Namespace, records: Sequence[Record]) -> list[Diffe
         return []
     against = None if options.against is None else [run.name for run in choose(records, options.against, "--against")]
     metrics = choose_metrics(options.paired, records)
-    return paired_tests(compare(records, metrics), options.group_by, metrics, against)
+    return paired_tests(compare(records, metrics, everything=options.all), options.group_by, metrics, against)
 
 
 def _write_files(options: argparse.Namespace, table: Table, tests: Sequence[Difference], notes: Sequence[str]) -> bool:

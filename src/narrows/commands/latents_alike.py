@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,23 +36,30 @@ def draw_alike(records: Sequence[Record], target: Path, allow: Sequence[str] = (
     """
     completed = [record for record in records if record.status == "completed"]
     require(1 < len(completed) <= MOST, f"--cka draws 2 to {MOST} completed runs, and here are {len(completed)}")
-    found: list[tuple[Tensor, Tensor]] = []
+    found: list[_Latents] = []
     for record in completed:
         found.append(_latents(record, allow))
         require(
-            torch.equal(found[0][0], found[-1][0]),
+            found[0].of == found[-1].of,
             f"--cka compares latents of the same test examples, but {completed[0].name} and {record.name} hold out "
             "different ones",
         )
-    codes = [values for _, values in found]
+    codes = [one.codes for one in found]
     values = np.array([[linear_cka(first, second) for second in codes] for first in codes])
     names = [record.name for record in completed]
     save(matrix(values, names, f"Linear CKA of the latents of {len(codes[0]):,} test examples", (0.0, 1.0)), target)
     return _extremes(values, names)
 
 
-def _latents(record: Record, allow: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The fingerprint and rows of the test examples chosen, and their latents `[N, K]`."""
+@dataclass
+class _Latents:
+    """Latents `[N, K]`, and what they are of: the fingerprint of the data, and the rows chosen."""
+
+    codes: Tensor
+    of: tuple[str, list[int]]
+
+
+def _latents(record: Record, allow: Sequence[str]) -> _Latents:
     run = OpenRun(record.path, allow)
     model = run.model
     run.find_data()
@@ -59,13 +67,13 @@ def _latents(record: Record, allow: Sequence[str]) -> tuple[Tensor, Tensor]:
     require(data.has("test"), f"--cka embeds the test split, and the data of {record.path} have none")
     loader = data.ordered_loader("test")
     rows = drawn(sum(len(batch) for batch in loader), ROWS, 0, "alike")
-    parts, places = [], []
+    parts: list[Tensor] = []
+    places: list[int] = []
     with evaluating(model, 0, "alike"):
         for batch in subset(data.ordered_loader("test"), rows):
             parts.append(model.embed(batch))
-            places.append(batch.index if batch.index is not None else torch.arange(len(batch)))
-    fingerprint = int(data.spec.fingerprint[:15], 16) if data.spec.fingerprint else 0
-    return torch.cat([torch.tensor([fingerprint]), *places]), torch.cat(parts)
+            places += range(len(batch)) if batch.index is None else batch.index.tolist()
+    return _Latents(torch.cat(parts), (data.spec.fingerprint, places))
 
 
 def _extremes(values: np.ndarray, names: Sequence[str]) -> list[str]:

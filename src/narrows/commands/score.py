@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from narrows.commands import command_line
-from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.commands.command_line import (
     STANDARD_INPUT,
     add_allow,
@@ -47,6 +46,7 @@ from narrows.commands.on_new_data import ending_of, open_given, require_place
 from narrows.commands.standard_input import piped
 from narrows.errors import printable, require
 from narrows.files import replacing, require_file, require_other
+from narrows.new_data.result_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.runs.file_names import ENCODING, SIGNALS
 from narrows.runs.overwriting import require_not_recorded
 
@@ -72,8 +72,6 @@ examples
   narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
   narrows score RUN new.csv "datamodule.source.format.separator=';'"   a file that is written in another way
 """
-SHOWN = 20
-"""Problems that are logged one by one."""
 log = logging.getLogger(__name__)
 
 
@@ -233,10 +231,10 @@ def _stream(scorer: Scorer, path: Path, file: IO[bytes]) -> str:
     from tqdm import tqdm
 
     from narrows.data.table_files import read_chunks
+    from narrows.new_data.apply import BAR, SHOWN
 
     rows = flags = troubled = empty = 0
-    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=printable(path.name), bar_format=form, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=1.0, desc=printable(path.name), bar_format=BAR, disable=not sys.stderr.isatty()) as bar:
         for chunk in read_chunks(path, scorer.table.format):
             if rows == 0:
                 scorer.check(chunk.frame)

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from narrows.commands.appended_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.config.building import build
 from narrows.data.signal_scaling import SignalScaling
 from narrows.data.signal_table import read_rows
@@ -33,6 +32,7 @@ from narrows.files import replacing
 from narrows.loading import recorded_by_the_data
 from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
+from narrows.new_data.result_columns import FLAG, PROBLEM, REBUILT, SCORE
 from narrows.new_data.signals import cut
 from narrows.tasks.measures.normal_scores import Calibration, calibrate
 from narrows.tasks.measures.time_steps import fold

@@ -71,14 +71,20 @@ def grouped(table: Table, keys: Sequence[str], differing: Mapping[str, Any]) -> 
             known = "the runs do not differ in it" if key not in differing else "it follows from another key"
             raise UserError(f"cannot group by '{key}': {known}; {nearest(key, table.keys)}")
     rest = [key for key in table.keys if key not in keys]
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in table.rows:
-        if row.counted:
-            groups.setdefault(tuple(key_of(row.keys[key]) for key in rest), []).append(row)
+    groups = settings_of(table.rows, rest)
     if not groups:
         raise UserError("no run is completed: there is nothing to average")
-    rows = [_mean(members, rest, table.every) for members in groups.values()]
+    rows = [_mean(members, rest, table.every) for members in groups]
     return Table(rows, rest, table.metrics, table.every, tuple(keys), table.directions)
+
+
+def settings_of(rows: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
+    """The completed runs of each setting, which are equal in `keys`; the settings in the order of their first runs."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if row.counted:
+            groups.setdefault(tuple(key_of(row.keys[key]) for key in keys), []).append(row)
+    return list(groups.values())
 
 
 def _mean(members: Sequence[Row], keys: Sequence[str], metrics: Sequence[str]) -> Row:

@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
+from narrows.compare.comparison_table import settings_of
 from narrows.compare.run_records import finite
-from narrows.compare.table_formats import Row, Table, number, plain, shown
+from narrows.compare.table_formats import Row, Table, number, plain, plain_keys, shown
 from narrows.compare.two_runs import MISSING
 from narrows.compare.varied_keys import key_of
 from narrows.errors import UserError, printable, require
@@ -105,21 +106,24 @@ class _Group:
 
 def _settings(table: Table, keys: Sequence[str], rest: Sequence[str]) -> list[_Group]:
     """The settings in the order of the table, each with its completed runs by the values of `keys`."""
-    groups: dict[tuple[Any, ...], _Group] = {}
-    for row in table.rows:
-        if not row.counted:
-            continue
-        name = tuple(key_of(row.keys[key]) for key in rest)
-        group = groups.setdefault(name, _Group({key: row.keys[key] for key in rest}, {}))
+    return [
+        _Group({key: rows[0].keys[key] for key in rest}, _by_pair(rows, keys)) for rows in settings_of(table.rows, rest)
+    ]
+
+
+def _by_pair(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[Any, ...], Row]:
+    """The runs of one setting by the values of `keys`."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
         pair = tuple(key_of(row.keys[key]) for key in keys)
-        if pair in group.runs:
+        if pair in found:
             same = ", ".join(f"{key}={shown(row.keys[key])}" for key in keys)
             raise UserError(
-                f"--paired: {row.name} and {group.runs[pair].name} are one setting with the same {same}: "
+                f"--paired: {row.name} and {found[pair].name} are one setting with the same {same}: "
                 "leave one out with --where"
             )
-        group.runs[pair] = row
-    return list(groups.values())
+        found[pair] = row
+    return found
 
 
 def _named(settings: Sequence[_Group], names: Sequence[str]) -> _Group:
@@ -256,8 +260,8 @@ def plain_tests(tests: Sequence[Difference], table: Table) -> list[dict[str, Any
     return [
         {
             "metric": test.metric,
-            "setting": _plain(test.first),
-            "against": _plain(test.second),
+            "setting": plain_keys(test.first),
+            "against": plain_keys(test.second),
             "pairs": test.pairs,
             "left_out": test.left_out,
             **{name: plain(getattr(test, name)) for name in ("mean", "deviation", "p", "holm", "detectable")},
@@ -265,7 +269,3 @@ def plain_tests(tests: Sequence[Difference], table: Table) -> list[dict[str, Any
         }
         for test in tests
     ]
-
-
-def _plain(setting: Setting) -> Setting:
-    return {key: plain(value) for key, value in setting.items() if value is not MISSING}

@@ -263,7 +263,7 @@ def _row(table: Table, position: int, metrics: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {
         "name": row.name,
         "status": row.status,
-        "config": {key: plain(value) for key, value in row.keys.items() if value is not MISSING},
+        "config": plain_keys(row.keys),
         "metrics": _chosen(row.metrics, metrics),
         "best": [metric for metric in metrics if position in table.best.get(metric, ())],
     }
@@ -285,6 +285,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
+
+
+def plain_keys(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The config keys that a run has, with their values as JSON can hold them."""
+    return {key: plain(value) for key, value in keys.items() if value is not MISSING}
 
 
 def as_markdown(table: Table) -> str:

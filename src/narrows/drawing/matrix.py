@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from narrows.drawing.canvas import DPI, HEAT, Array, Picture, _layout, _quiet, _render
+from narrows.drawing.canvas import HEAT, Array, Picture, _render, _single
 from narrows.errors import printable
 
 SHORT = 32
@@ -20,10 +19,7 @@ def matrix(values: Array, names: Sequence[str], title: str, span: tuple[float, f
     """`[N, N]` values between `names`, coloured over `span`; NaN stays white."""
     count = len(names)
     side = max(3.2, 0.42 * count + 2.2)
-    figure = Figure(figsize=(side + 1, side), dpi=DPI, layout=_layout())
-    figure.suptitle(title, x=0.015, ha="left", fontsize=10)
-    axis = figure.subplots()
-    _quiet(axis)
+    figure, axis = _single((side + 1, side), title, ("", ""), "")
     drawn = axis.imshow(values, vmin=span[0], vmax=span[1], cmap=HEAT)
     short = [name if len(name) <= SHORT else f"…{name[1 - SHORT :]}" for name in map(printable, names)]
     texts = [name.replace("$", r"\$") for name in short]

@@ -16,7 +16,6 @@ from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch
 
-TOLERANCE = 1e-4
 log = logging.getLogger(__name__)
 
 
@@ -32,7 +31,7 @@ class Exported:
     """That by the largest of these values."""
 
 
-def export(run: OpenRun, form: Format, names: Sequence[str], tolerance: float = TOLERANCE) -> list[Exported]:
+def export(run: OpenRun, form: Format, names: Sequence[str], tolerance: float) -> list[Exported]:
     """The parts of these names; those that cannot be exported are named with the reason, and left out.
 
     Raises:

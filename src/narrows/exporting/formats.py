@@ -28,7 +28,6 @@ Tensors = Mapping[str, Tensor]
 class Safetensors:
     """The weights alone, by the names of the model's `state_dict`."""
 
-    suffix = ".safetensors"
     graph: ClassVar[bool] = False
     kept: ClassVar[dict[str, tuple[str, ...]]] = {
         "encoder": ("input.", "encoder.", "bottleneck."),
@@ -59,7 +58,6 @@ class TorchExport:
     Further inputs follow x in the order in which the metadata name them.
     """
 
-    suffix = ".pt2"
     graph: ClassVar[bool] = True
 
     def write(self, part: Part, inputs: Tensors, metadata: dict[str, str]) -> bytes:
@@ -81,7 +79,6 @@ class Onnx:
         UserError: the packages of the extra `export` are not installed.
     """
 
-    suffix = ".onnx"
     graph: ClassVar[bool] = True
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ Legend for shapes: B examples, T steps; `*shape` is the shape of one example, wi
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ MEANINGS = {
 
 
 class Part(nn.Module):
-    """A part of a model. What `inputs` does not name, it does not read.
+    """A part of a model, called with what `examples` gives of a batch, by name.
 
     Args:
         model: in evaluation mode.
@@ -95,16 +95,8 @@ class EncoderPart(Part):
     name = "encoder"
     outputs = ("z",)
 
-    def forward(
-        self,
-        x: Tensor,
-        label: Tensor | None = None,
-        length: Tensor | None = None,
-        covariates: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Tensor:
-        batch = Batch(x, label=label, length=length, covariates=covariates, observed=observed)
-        return self.model.encode(batch).point
+    def forward(self, x: Tensor, **told: Any) -> Tensor:
+        return self.model.encode(Batch(x, **told)).point
 
     def expected(self, batch: Batch) -> dict[str, Tensor]:
         return {"z": self.model.encode(batch).point}
@@ -120,10 +112,8 @@ class DecoderPart(Part):
         super().__init__(model)
         self.outputs = ("point",) if model.decoder.autoregressive else ("point", "parameters")
 
-    def forward(
-        self, z: Tensor, label: Tensor | None = None, length: Tensor | None = None, total: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        given = Given(label, length, total)
+    def forward(self, z: Tensor, **told: Any) -> Tensor | tuple[Tensor, Tensor]:
+        given = Given(**told)
         if self.model.decoder.autoregressive:
             return self.model.point_at(z, given)
         parameters = self.model.params(z, given)
@@ -145,15 +135,8 @@ class ReconstructionPart(Part):
     name = "reconstruction"
     outputs = ("point",)
 
-    def forward(
-        self,
-        x: Tensor,
-        label: Tensor | None = None,
-        length: Tensor | None = None,
-        covariates: Tensor | None = None,
-        observed: Tensor | None = None,
-    ) -> Tensor:
-        batch = Batch(x, label=label, length=length, covariates=covariates, observed=observed)
+    def forward(self, x: Tensor, **told: Any) -> Tensor:
+        batch = Batch(x, **told)
         return self.model.point_at(self.model.encode(batch).point, batch.given)
 
     def expected(self, batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from narrows.errors import printable, require
+from narrows.errors import UserError, printable, require
 from narrows.evaluation import evaluating
 from narrows.new_data.examples import Chunk, NewData
 from narrows.new_data.latent_files import writing_latents
@@ -94,7 +94,7 @@ def to_memory(model: Autoencoder, data: NewData, what: Callable[[Batch], Any]) -
     found = []
     for chunk in data.chunks():
         for row in set(range(len(chunk))) - set(chunk.rows.tolist()):
-            require(False, f"{chunk.names[row]}: {chunk.problems[row]}")
+            raise UserError(f"{chunk.names[row]}: {chunk.problems[row]}")
         values = made(model, chunk, what)
         assert values is not None
         found.append((chunk, values))

@@ -21,7 +21,7 @@ from narrows.errors import UserError, require
 from narrows.files import replacing
 from narrows.new_data.array_files import Rows, problem_texts, write_array
 from narrows.new_data.examples import Chunk, NewData, Write
-from narrows.new_data.latent_files import PROBLEM
+from narrows.new_data.result_columns import PROBLEM
 from narrows.new_data.text_rows import text_rows
 from narrows.types import Batch
 

@@ -17,8 +17,8 @@ from narrows.errors import UserError, require
 from narrows.files import replacing
 from narrows.new_data.array_files import Rows, problem_texts, write_array
 from narrows.new_data.examples import Chunk
+from narrows.new_data.result_columns import NAME, PROBLEM
 
-NAME, PROBLEM = "name", "problem"
 WriteLatents = Callable[[Chunk, NDArray[np.float32] | None], None]
 """Writes the latents `[M, *latent_shape]` of a chunk's readable examples; None where there are none."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from narrows.compare.table_formats import csv_text
 from narrows.new_data.examples import Chunk
-from narrows.new_data.latent_files import NAME, PROBLEM
+from narrows.new_data.result_columns import NAME, PROBLEM
 
 FILE = "problems.csv"
 

@@ -12,11 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from narrows.compare.table_formats import as_cell
-from narrows.errors import require
+from narrows.errors import UserError
 from narrows.files import appearing
 from narrows.new_data.apply import followed
 from narrows.new_data.examples import Chunk, NewData
-from narrows.new_data.latent_files import NAME, PROBLEM
+from narrows.new_data.result_columns import FLAG, NAME, PROBLEM, SCORE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from narrows.models.autoencoder import Autoencoder
     from narrows.tasks.measures.normal_scores import Calibration
 
-SCORE, FLAG = "score", "anomaly"
 log = logging.getLogger(__name__)
 Draw = Callable[[Chunk, Tensor | None], None]
 
@@ -77,8 +76,7 @@ def _drawing(data: NewData, maps: Path | None, calibration: Calibration) -> Iter
     from narrows.new_data.pictures import NewPictures
 
     if not isinstance(data, NewPictures):
-        require(False, f"--maps draws where pictures are odd, and {data.path} holds {data.form}")
-        return
+        raise UserError(f"--maps draws where pictures are odd, and {data.path} holds {data.form}")
     pictures, limit = data, brightest(calibration)
     with appearing(maps) as folder:
 

@@ -19,8 +19,8 @@ from narrows.data.signal_table import TABLES, read_rows
 from narrows.errors import UserError, require
 from narrows.files import appearing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
-from narrows.new_data.latent_files import PROBLEM
 from narrows.new_data.problem_file import listing_problems
+from narrows.new_data.result_columns import PROBLEM
 from narrows.new_data.tables import writing_rows
 from narrows.types import Batch
 

@@ -20,7 +20,7 @@ from narrows.data.table_files import read_chunks
 from narrows.errors import UserError, nearest, require
 from narrows.files import replacing, require_file
 from narrows.new_data.examples import Chunk, Known, NewData, Write
-from narrows.new_data.latent_files import PROBLEM
+from narrows.new_data.result_columns import PROBLEM
 from narrows.types import Batch
 
 PARQUET = (".parquet", ".pq")

@@ -24,7 +24,13 @@ from narrows.tasks.classics.plain_language_model import PlainLanguageModel
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.likelihood import Likelihood
 from narrows.tasks.measures import chosen_rows
-from narrows.tasks.measures.molecule_figures import activations, canonical, frechet, generated_figures, require_packages
+from narrows.tasks.measures.molecule_figures import (
+    activations,
+    canonical,
+    chemnet_distance,
+    generated_figures,
+    require_packages,
+)
 from narrows.tasks.measures.property_walk import Direction, properties
 from narrows.tasks.measures.standard_errors import with_error
 from narrows.types import Batch, DataSpec
@@ -185,7 +191,7 @@ class Molecules(Task):
         smiles = [data.smiles(text) for text in texts]
         found = generated_figures(smiles, data.known)
         valid = [molecule for molecule in map(canonical, smiles) if molecule is not None]
-        found["fcd"] = frechet(activations(valid), data.reference) if len(valid) > 1 else float("nan")
+        found["fcd"] = chemnet_distance(valid, data.reference)
         return found
 
     def _alone_nats(self, context: TaskContext) -> dict[str, float]:

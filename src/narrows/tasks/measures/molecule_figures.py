@@ -9,10 +9,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from narrows.data.molecule_notation import EXTRA
 from narrows.errors import UserError
+from narrows.tasks.measures.frechet_distance import frechet
 
 RADIUS, BITS = 2, 1024
 """Of Morgan fingerprints, as MOSES has them."""
@@ -120,9 +122,9 @@ def fingerprints(molecules: Sequence[str]) -> NDArray[np.float32]:
     return np.array(rows, np.float32).reshape(len(rows), BITS)
 
 
-def chemnet_distance(samples: Sequence[str], reference: Sequence[str]) -> float:
-    """Squared Fréchet distance of two Gaussians fitted to ChemNet's activations of two sets of valid molecules; NaN
-    where one has fewer than two. It falls with the number of molecules, so compare at equal numbers only.
+def chemnet_distance(samples: Sequence[str], reference: NDArray[np.float64]) -> float:
+    """Squared Fréchet distance of Gaussians fitted to ChemNet's activations of valid molecules and to others
+    `[M, 512]`; NaN where one has fewer than two. It falls with their number, so compare at equal numbers only.
 
     "Fréchet ChemNet Distance" (Preuer et al., 2018, https://arxiv.org/abs/1803.09518), by the package fcd, which brings
     the network.
@@ -132,18 +134,8 @@ def chemnet_distance(samples: Sequence[str], reference: Sequence[str]) -> float:
     """
     if min(len(samples), len(reference)) < LEAST:
         return float("nan")
-    return frechet(activations(samples), activations(reference))
-
-
-def frechet(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """The squared Fréchet distance of Gaussians fitted to two sets of rows, `[N, D]` and `[M, D]`:
-    `|m - n|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2)`, of means m, n and covariances A, B."""
-    (mean, covariance), (other, others) = ((rows.mean(0), np.cov(rows.T)) for rows in (first, second))
-    values, axes = np.linalg.eigh(covariance)
-    root = axes * np.sqrt(values.clip(0))  # A^1/2 up to a rotation, which changes no eigenvalue
-    shared = np.sqrt(np.linalg.eigvalsh(root.T @ others @ root).clip(0)).sum()
-    distance = np.square(mean - other).sum() + np.trace(covariance) + np.trace(others) - 2 * shared
-    return max(0.0, float(distance))
+    # Rounding may take the distance of few molecules below 0.
+    return max(0.0, frechet(torch.from_numpy(activations(samples)), torch.from_numpy(reference)))
 
 
 def activations(molecules: Sequence[str]) -> NDArray[np.float64]:
