@@ -167,7 +167,7 @@ def test_a_terminal_is_told_nothing_by_a_run(tmp_path: Path, make_run: MakeRun) 
 def test_a_narrow_terminal_shows_fewer_figures_and_breaks_none(
     tmp_path: Path, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names, shown = [f"test/{name}" for name in ("elbo", "reconstruction", "kl", "mse", "bce")], {}
+    names, shown = [f"test/{name}" for name in ("elbo", "reconstruction", "psnr", "mse", "bce")], {}
     for i in range(2):
         figures = {name: 1234.5 + 10 * place + i for place, name in enumerate(names)}
         make_run(tmp_path / f"a_run_whose_name_is_longer_than_a_line_of_a_table_{i}", {"seed": i}, figures)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from narrows.sweeps import sweep_directory as directories
+from narrows.sweeps.forked_jobs import ForkServer
 from narrows.sweeps.local_workers import Local
 from narrows.sweeps.proposals import Proposal
 from narrows.sweeps.search_space import parameter, parse
 from narrows.sweeps.sweep_command import conduct
 from narrows.sweeps.sweep_plan import Plan
 
-FAKE = Path(__file__).with_name("fake_run.py")
+FAKE = "fake_run"
 
 
 def make_plan(spec: dict[str, Any]) -> Plan:
@@ -31,8 +33,15 @@ def make_plan(spec: dict[str, Any]) -> Plan:
 
 def command(proposal: Proposal, directory: Path, resume: bool) -> tuple[str, ...]:
     if resume:
-        return (sys.executable, str(FAKE), f"resume={directory}")
-    return (sys.executable, str(FAKE), *proposal.overrides, f"hydra.run.dir='{directory}'")
+        return (sys.executable, "-m", FAKE, f"resume={directory}")
+    return (sys.executable, "-m", FAKE, *proposal.overrides, f"hydra.run.dir='{directory}'")
+
+
+def workers(spec: dict[str, Any]) -> Local:
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    found = Local(spec.get("jobs", 1), spec.get("fork", True))
+    found.server = ForkServer({}, module=FAKE, imported=())
+    return found
 
 
 def main() -> None:
@@ -44,9 +53,7 @@ def main() -> None:
     else:
         held = directories.create(path)
         held.write(plan, spec["params"], [])
-    raise SystemExit(
-        conduct(plan, held.path, Local(spec.get("jobs", 1)), command, retry_failed=spec.get("retry_failed", False))
-    )
+    raise SystemExit(conduct(plan, held.path, workers(spec), command, retry_failed=spec.get("retry_failed", False)))
 
 
 if __name__ == "__main__":

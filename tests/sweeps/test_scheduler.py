@@ -50,13 +50,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "seed", "kills"),
-    [(1, 0, 3), (3, 1, 3), *(pytest.param(2, s, 12, marks=pytest.mark.slow) for s in range(4))],
+    ("jobs", "fork", "seed", "kills"),
+    [
+        (1, False, 0, 3),
+        (3, True, 1, 3),
+        *(pytest.param(2, bool(s % 2), s, 12, marks=pytest.mark.slow) for s in range(4)),
+    ],
 )
 def test_a_grid_killed_at_random_moments_ends_complete(
-    jobs: int, seed: int, kills: int, undisturbed: Any, tmp_path: Path
+    jobs: int, fork: bool, seed: int, kills: int, undisturbed: Any, tmp_path: Path
 ) -> None:
-    spec = GRID | {"jobs": jobs}
+    spec = GRID | {"jobs": jobs, "fork": fork}
     code, said = kill_and_resume(tmp_path / "b", spec, QUICK, kills=kills, within=(0.5, 2.0), seed=seed)
     assert code == 0, said
     assert states(tmp_path / "b") == ["completed"] * 6
@@ -124,6 +128,23 @@ def test_a_signal_lets_the_jobs_save_and_says_so(number: signal.Signals, tmp_pat
     assert all(words[-1] == "interrupted" for words in journals(tmp_path / "s").values())
     assert finish(tmp_path / "s", spec, QUICK)[0] == 0
     assert states(tmp_path / "s") == ["completed"] * 6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="jobs are forks on Linux alone")
+def test_jobs_whose_server_is_killed_save_themselves_and_the_next_ones_get_another(tmp_path: Path) -> None:
+    process = start(tmp_path / "s", GRID | {"jobs": 2}, {"epochs": 4, "seconds": 1.5})
+    wait_for(lambda: len(journals(tmp_path / "s")) == 2)
+    job = int(next((tmp_path / "s").glob("*/journal.txt")).read_text().split()[1])
+    server = int(Path(f"/proc/{job}/stat").read_text().rpartition(")")[2].split()[1])
+    assert server != process.pid
+    os.kill(server, signal.SIGKILL)
+    wait_for(lambda: len(journals(tmp_path / "s")) == 4)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert states(tmp_path / "s") == ["interrupted"] * 4 + ["queued"] * 2, out + err
+    assert finish(tmp_path / "s", GRID, QUICK)[0] == 0
+    assert states(tmp_path / "s") == ["completed"] * 6
+    ran_once(tmp_path / "s")
 
 
 def test_an_objective_that_no_run_has_is_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 ROWS = {
     "test/elbo": "ELBO (nats)",
     "test/reconstruction": "reconstruction, -log p(x|z) (nats)",
-    "test/kl": "KL(q(z|x) || p(z)) (nats)",
+    "test/latent/kl": "KL(q(z|x) || p(z)) (nats)",
     "test/nll": "-log p(x), importance sampled (nats)",
     "density/log_prob_val": "fitted density: log p(z), validation (nats)",
     "density/log_prob_bound_val": "fitted density: bound on log p(z), validation (nats)",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from narrows.errors import require
+from narrows.runs.file_names import LOGS
+from narrows.sweeps.forked_jobs import ForkServer
 from narrows.sweeps.workers import Handle, Task, Watched, end, lives, spawn
 
 
@@ -17,20 +19,32 @@ class Local:
 
     Each gets an equal share of the cores as threads, unless OMP_NUM_THREADS is set, and the least used GPUs, by
     CUDA_VISIBLE_DEVICES.
+
+    Args:
+        jobs: most of them at once.
+        fork: whether jobs are forks of one process that has imported the libraries, where that can be, instead of
+            importing them anew.
+
+    Raises:
+        UserError: an argument out of its range.
     """
 
     shared = False
 
-    def __init__(self, jobs: int = 1) -> None:
+    def __init__(self, jobs: int = 1, fork: bool = True) -> None:
         require(jobs >= 1, f"sweep.workers.jobs must be at least 1, not {jobs}")
-        self.jobs = jobs
+        self.jobs, self.fork = jobs, fork
         self._gpus = Deal(visible_gpus())
+        self.server = ForkServer(threads(jobs))
 
     def prepare(self, sweep: Path) -> None:
-        """Do nothing: no preparation is needed."""
+        self.server.log = sweep / LOGS / "fork_server.log"
 
     def start(self, task: Task) -> Handle:
         environment = {**task.environment, **threads(self.jobs)}
+        task = task if self._gpus.users else replace(task, devices=0)
+        if self.fork and self.server.can_run(task):
+            return self.server.start(replace(task, environment=environment))
         gpus = self._gpus.take(task.devices, self.jobs)
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)

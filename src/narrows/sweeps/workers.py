@@ -8,9 +8,10 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from narrows.errors import UserError
 from narrows.files import POSIX
@@ -102,27 +103,45 @@ def spawn(task: Task) -> subprocess.Popen[bytes]:
     Raises:
         UserError: a process of this job is already running.
     """
+    with taken(task) as lock, opened_log(task) as log:
+        return subprocess.Popen(
+            [*(guard() if POSIX else ()), *task.command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | task.environment,
+            start_new_session=True,
+            pass_fds=[lock] if POSIX else (),
+        )
+
+
+@contextlib.contextmanager
+def taken(task: Task) -> Iterator[int]:
+    """The task's lock, for a process to inherit.
+
+    Raises:
+        UserError: a process of this job is already running.
+    """
     lock = take(task.lock)
     if lock is None:
         raise UserError(f"job {task.number} of the sweep runs already: {task.lock} is locked")
     try:
-        with open(task.log, "ab") as log:
-            log.write(f"$ {shlex.join(task.command)}\n".encode())
-            log.flush()
-            return subprocess.Popen(
-                [*(_guard() if POSIX else ()), *task.command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | task.environment,
-                start_new_session=True,
-                pass_fds=[lock] if POSIX else (),
-            )
+        yield lock
     finally:
         os.close(lock)
 
 
-def _guard() -> list[str]:
+@contextlib.contextmanager
+def opened_log(task: Task) -> Iterator[IO[bytes]]:
+    """The task's log, for a process to append to, behind the command that it runs."""
+    with open(task.log, "ab") as log:
+        log.write(f"$ {shlex.join(task.command)}\n".encode())
+        log.flush()
+        yield log
+
+
+def guard() -> list[str]:
+    """What stands before a command that is to end when this process ends."""
     return [sys.executable, "-I", "-S", str(GUARD), str(os.getpid())]
 
 
