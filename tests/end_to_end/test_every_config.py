@@ -50,6 +50,7 @@ NOT_FITTED = {
 NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
 NEEDS_PATH += ("molecules", "music")
 PLACES = {
+    "augmentation": "augmentation@datamodule.augment",
     "critic": "critic@loss.adversary.critic",
     "feature_map": "feature_map@datamodule.features",
     "features": "features@loss.perceptual.features",
@@ -217,6 +218,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     "image_folder": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
+    ),
+    "augmented": (
+        *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
+        *("augmentation@datamodule.augment=pictures", "datamodule.augment.hue=0.1", "datamodule.augment.contrast=0.2"),
     ),
     "frozen": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
