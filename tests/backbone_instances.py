@@ -22,6 +22,7 @@ from narrows.decoders.transformer import AutoregressiveTransformerDecoder, Trans
 from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.features import FeatureEncoder
 from narrows.encoders.gru import GRUEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
@@ -31,6 +32,7 @@ from narrows.encoders.torchvision import TorchvisionEncoder
 from narrows.encoders.transformer import TransformerEncoder
 from narrows.encoders.unet import UNetEncoder
 from narrows.encoders.vit import ViTEncoder
+from narrows.layers.feature_networks import FeatureNetwork
 from narrows.types import DataSpec, Shape
 
 Build = Callable[..., Any]
@@ -90,8 +92,10 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "unet_batch": (partial(UNetEncoder, channels=[6, 4], norm="batch", activation="relu", attention=True), IMAGE),
     "vit": (partial(ViTEncoder, patch=3, **SMALL), IMAGE),
     "vit_pooled": (partial(ViTEncoder, patch=3, **SMALL, dropout=0.2, positions="learnt", pool="mean"), IMAGE),
+    "vit_latents": (partial(ViTEncoder, patch=3, **SMALL, latents=5), IMAGE),
     "vit_series": (partial(ViTEncoder, patch=2, width=4, heads=1, depth=2), SHORT),
     "torchvision": (partial(TorchvisionEncoder), (1, 9, 12)),
+    "features": (partial(FeatureEncoder, network=partial(FeatureNetwork, layers=["stem"]), halvings=1), IMAGE),
     "torchvision_frozen": (partial(TorchvisionEncoder, freeze=True, normalise=True), (3, 9, 12)),
 }
 
@@ -135,6 +139,7 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     ),
     "vit": (partial(ViTDecoder, patch=3, **SMALL), (5, 3, 4), IMAGE, {}),
     "vit_vector": (partial(ViTDecoder, patch=3, **SMALL, dropout=0.2, positions="learnt"), (5,), (2, 9, 12), {}),
+    "vit_masked": (partial(ViTDecoder, patch=3, **SMALL, masked=True), (5, 7), IMAGE, {}),
     "vit_series": (partial(ViTDecoder, patch=2, width=4, heads=1, depth=2), (5, 3), SHORT, {}),
     "lstm": (partial(LSTMDecoder, hidden=6), (5,), (4, 6), {}),
     "lstm_deep": (partial(LSTMDecoder, hidden=4, layers=2, dropout=0.3, reverse=True), (2, 3), SHORT, {}),

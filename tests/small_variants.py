@@ -24,7 +24,15 @@ IMAGE = DataSpec(shape=(1, 8, 8), kind="image", size=100, num_classes=3, value_r
 SERIES = DataSpec(shape=(2, 12), kind="series", size=100, num_classes=3)
 COUNTS = DataSpec((20,), "counts", 100, num_classes=3, value_range=(0.0, float("inf")), totals=(3.0, 0.3))
 # Small networks, where the choice has such an option.
-SMALL: dict[str, Any] = {"widths": [12], "channels": [4], "hidden": 6, "blocks": 1, "pseudo_inputs": 7}
+SMALL: dict[str, Any] = {
+    "widths": [12],
+    "channels": [4],
+    "hidden": 6,
+    "blocks": 1,
+    "pseudo_inputs": 7,
+    "halvings": 1,
+    "latents": 3,
+}
 
 
 @dataclass

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from narrows import corruptions
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.vit import ViTEncoder
+from narrows.errors import UserError
 from narrows.layers.attention import Block, SelfAttention, Transformer, sines_and_cosines
 from narrows.layers.patches import from_patches, patch_grid, to_patches
 from narrows.models.autoencoder import Autoencoder
@@ -183,3 +184,48 @@ def test_a_grid_of_latents_may_come_flat() -> None:
     flat = ViTDecoder((5, 6), SHAPE, patch=3, **SMALL)
     z = torch.randn(2, 5, 2, 3)
     assert torch.equal(grid(z), flat(z.flatten(2)))
+
+
+# ── learnt latents beside the patches ───────────────────────────────────────────────────────────────────
+
+
+def test_latents_are_what_learnt_tokens_read_of_all_patches() -> None:
+    network = encoder(latents=4)
+    assert network.out_shape == (8, 4)
+    x = torch.randn(3, *SHAPE).double()
+    tokens = network.positions(network.embedding(to_patches(x, network.grid)))
+    assert network.latents is not None
+    both = torch.cat([tokens, network.latents.expand(3, -1, -1)], 1)
+    torch.testing.assert_close(network(x), network.transformer(both)[:, 6:].transpose(1, 2))
+    x.requires_grad_()
+    for latent in network(x).unbind(2):
+        (slope,) = torch.autograd.grad(latent[:, 0].sum(), x, retain_graph=True)
+        assert to_patches(slope, network.grid).abs().sum(2).gt(0).all(), "each is of every patch"
+
+
+def test_latents_read_visible_patches_alone() -> None:
+    network = encoder(latents=2)
+    away = torch.tensor([[True, False, False], [False, True, False]]).expand(3, -1, -1).clone()
+    away[1] = ~away[1]  # another number of visible patches: padding
+    x = torch.randn(3, *SHAPE).double()
+    hidden = patch_mask(away)
+    found = network(x, hidden=hidden)
+    torch.testing.assert_close(network(x.masked_fill(hidden, 7.0), hidden=hidden), found)
+    torch.testing.assert_close(network(x[1:2], hidden=hidden[1:2]), found[1:2])
+
+
+def test_masks_become_patches_by_what_they_read() -> None:
+    decoder = ViTDecoder((5, 4), SHAPE, patch=3, masked=True, **SMALL).double().eval()
+    z = torch.randn(3, 5, 4).double().requires_grad_()
+    rebuilt = decoder(z)
+    assert rebuilt.shape == (3, *SHAPE)
+    (slope,) = torch.autograd.grad(rebuilt[:, :, :3, :3].sum(), z)
+    assert slope.abs().sum(1).gt(0).all(), "every latent is read by the first patch"
+    swapped = decoder(z[..., [1, 0, 2, 3]])
+    assert (swapped - rebuilt).abs().max() > 1e-6, "a latent is told by its place"
+    with pytest.raises(UserError, match="masked=true reads latents beside the patches"):
+        ViTDecoder((5,), SHAPE, patch=3, masked=True, **SMALL)
+    with pytest.raises(UserError, match="latents as a list of whole positive numbers"):
+        encoder(latents=0)
+    with pytest.raises(UserError, match="keeps its 3 latents as they are: set pool=null"):
+        encoder(latents=3, pool="mean")

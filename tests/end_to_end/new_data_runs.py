@@ -42,6 +42,16 @@ def picture_run(folder: Path) -> None:
     train(folder, "datamodule=image_folder", *where)
 
 
+def feature_run(folder: Path) -> None:
+    """A run on what a frozen network sees in pictures, whose test split is the folder `test`."""
+    pictures(folder / "pics")
+    pictures(folder / "test", 7)
+    where = ("datamodule.source.path=pics", "datamodule.source.test_path=test", "datamodule.source.size=[8,10]")
+    seen = ("feature_map@datamodule.features=frozen", *(f"datamodule.features.{one}" for one in ("side=4", "patch=1")))
+    network = ("datamodule.features.network.size=16", "datamodule.features.network.layers=[stem]")
+    train(folder, "datamodule=image_folder", *where, *seen, *network, "variant=undercomplete")
+
+
 def array_run(folder: Path) -> None:
     """A run of series of two channels, channels last, standardised, whose test rows are `x_test`."""
     random = np.random.default_rng(0)

@@ -12,10 +12,11 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from narrows.runs import checkpoint_files
 
-# Everything that a run carries with it: noise, momenta, gradients that wait, a schedule, pictures, a callback that
-# counts, averaged weights, an end that comes early, checkpoints within an epoch.
+# Everything that a run carries with it: noise, changed pictures, momenta, gradients that wait, a schedule, drawings, a
+# callback that counts, averaged weights, an end that comes early, checkpoints within an epoch.
 SETTINGS = (
     *("encoder.widths=[16]", "decoder.widths=[16]", "~tasks.latent", "~tasks.reconstruction"),
+    *("augmentation@datamodule.augment=pictures", "datamodule.augment.crop=1", "datamodule.augment.contrast=0.2"),
     *("datamodule.batch_size=128", "module.accumulate=3", "module.clip_norm=1", "scheduler=cosine"),
     *(
         "callbacks=[early_stopping,ema]",

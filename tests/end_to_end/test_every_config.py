@@ -50,6 +50,7 @@ NOT_FITTED = {
 NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
 NEEDS_PATH += ("molecules", "music")
 PLACES = {
+    "augmentation": "augmentation@datamodule.augment",
     "critic": "critic@loss.adversary.critic",
     "feature_map": "feature_map@datamodule.features",
     "features": "features@loss.perceptual.features",
@@ -143,6 +144,11 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("loss.adversary.critic.encoder.channels=[4,4]", "loss.adversary.critic.lecam=0.1", "callbacks=ema"),
         *("callbacks.progress.enable=false", "module.accumulate=2"),
     ),
+    "frozen_encoder": (
+        *("variant=frozen_encoder", "encoder.network.layers=[stem]", "encoder.network.size=16", "bottleneck.noise=0.5"),
+        *("decoder.channels=[4,4]", "decoder.blocks=1"),
+    ),
+    "titok": ("variant=titok", *TOKENS, "encoder.latents=3", "bottleneck.codes=8", "bottleneck.dim=4"),
     "kl_vae": (
         *("variant=kl_vae", "encoder=conv", "encoder.flatten=false", "decoder=conv", *CONVOLUTIONS),
         *("loss.perceptual.features.layers=[stem]", "loss.adversary.critic.encoder.channels=[4,4]"),
@@ -217,6 +223,10 @@ RUNS: dict[str, tuple[str, ...]] = {
     "image_folder": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
+    ),
+    "augmented": (
+        *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
+        *("augmentation@datamodule.augment=pictures", "datamodule.augment.hue=0.1", "datamodule.augment.contrast=0.2"),
     ),
     "frozen": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
@@ -402,16 +412,18 @@ OPTIONS = {
     "unet": "channels=[4,4]",
     "vit": "patch=4",  # its 2 x 2 latents are what two doublings start from
     "torchvision": "name=shufflenet_v2_x0_5",
+    "features": "network.size=16",
 }
 OF_IMAGES = ("mlp", "conv", "resnet", "unet", "vit")
-IMAGE_PAIRS = [(e, d) for e in (*OF_IMAGES, "torchvision") for d in OF_IMAGES]
+READERS = ("torchvision", "features")
+IMAGE_PAIRS = [(e, d) for e in (*OF_IMAGES, *READERS) for d in OF_IMAGES]
 # Series are for all others; these are the pairs that images do not have.
 RECURRENT, TEMPORAL = ("lstm", "gru"), ("tcn", "transformer")
 OF_SERIES = tuple(name + half for name in (*RECURRENT, *TEMPORAL) for half in ("", "_ar"))
 SERIES_PAIRS = [(e, d) for e in choices("encoder") for d in choices("decoder") if e in OF_SERIES or d in OF_SERIES]
-SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e != "torchvision"]
-# One reads images alone, the other writes series alone; topics are of counts, which an MLP reads.
-IMPOSSIBLE = {("torchvision", d) for d in choices("decoder") if d in OF_SERIES}
+SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e not in READERS]
+# Two read images alone, others write series alone; topics are of counts, which an MLP reads.
+IMPOSSIBLE = {(e, d) for e in READERS for d in choices("decoder") if d in OF_SERIES}
 IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "topics" in d}
 SERIES_PAIRS = [pair for pair in SERIES_PAIRS if pair not in IMPOSSIBLE]
 PAIRS = IMAGE_PAIRS + SERIES_PAIRS

@@ -31,6 +31,7 @@ from narrows.types import Batch, log_prob_of, row_sums
 
 MADE: dict[str, Callable[[Path], None]] = {
     "pictures": runs.picture_run,
+    "features": runs.feature_run,
     "arrays": runs.array_run,
     "table": runs.table_run,
     "texts": runs.text_run,
@@ -43,6 +44,7 @@ MADE: dict[str, Callable[[Path], None]] = {
 }
 OWN_TEST = {
     "pictures": ("test",),
+    "features": ("test",),
     "arrays": ("own.npz", "datamodule.source.x_key=x_test"),
     "table": ("test.csv",),
     "texts": ("test.txt",),
@@ -259,6 +261,45 @@ def test_texts_come_back_as_lines(place: Callable[[str], Path], caplog: pytest.L
     p_x = opened.model.decode(opened.model.encode(batch).point, batch)
     nats = -row_sums(log_prob_of(p_x, batch.truth, batch.judged)) / batch.length
     np.testing.assert_allclose(scored["score"][[0, 4]], nats[:2].detach().numpy(), rtol=1e-3)
+
+
+def test_features_of_new_pictures_are_those_of_training(
+    place: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = place("features")
+    own = runs.own_reconstructions(folder / "run").numpy()
+    shutil.copytree("test", "new")
+    Path("new/broken.png").write_bytes(b"no picture")
+    reconstruct.main(["run", "new"])
+    with np.load("new.reconstructed.npz") as found:
+        assert found["names"].tolist()[-1] == "broken.png"
+        np.testing.assert_allclose(found["x"][:-1], own, rtol=1e-3, atol=1e-4)
+        assert np.isnan(found["x"][-1]).all()
+    score.main(["run", "new", "--maps", "odd"])
+    scored = pd.read_csv("new.scored.csv")
+    x = torch.cat([batch.x for batch in OpenRun(folder / "run").data.ordered_loader("test")]).numpy()
+    np.testing.assert_allclose(scored["score"][:-1], np.square(own - x).mean((1, 2, 3)), rtol=1e-3)
+    assert np.isnan(scored["score"].iloc[-1])
+    assert len(list(Path("odd").rglob("*.png"))) == len(own)
+    assert pixels_of(next(Path("odd").rglob("*.png"))).shape == (128, 2 * 160 + 4, 3)
+    model = narrows.load("run")
+    assert model.embed("pics").shape == (30, 32)
+    assert "written as .npz" in refused(reconstruct.main, "run", "test", "-o", "out.png", capsys=capsys)
+    kept = Path("run/features.json").read_text()
+    for key, value, words in (
+        ("fingerprint", "0" * 64, "are of other weights, layers or sizes"),
+        ("scale", [1.0], "features.json is damaged: shift and scale must hold 32 numbers each"),
+        ("shape", [3, 0, 9], "features.json is damaged: shape must be"),
+    ):
+        Path("run/features.json").write_text(json.dumps(json.loads(kept) | {key: value}))
+        assert words in refused(embed.main, "run", "test", capsys=capsys)
+    # A run that did not record it is read by its own pictures, where they are at hand.
+    Path("run/features.json").unlink()
+    embed.main(["run", "test", "-o", "z.npz"])
+    with np.load("z.npz") as found:
+        np.testing.assert_allclose(found["latents"], runs.own_latents(folder / "run"), rtol=1e-4, atol=1e-5)
+    gone = ("run", "test", "datamodule.source.path=nowhere")
+    assert "does not say how its features were scaled" in refused(embed.main, *gone, capsys=capsys)
 
 
 def test_counts_and_documents_come_back_with_the_names_of_their_features(place: Callable[[str], Path]) -> None:

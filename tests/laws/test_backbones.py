@@ -23,7 +23,7 @@ def over(cases: list[tuple[str, str]]) -> pytest.MarkDecorator:
 
 every = over(CASES)
 # Without widths, the MLP encoder only flattens; a frozen network has nothing to learn.
-STILL = [("encoder", "mlp_flat"), ("encoder", "torchvision_frozen")]
+STILL = [("encoder", name) for name in ("mlp_flat", "torchvision_frozen", "features")]
 # Among the millions of ReLUs of a whole ResNet some bend within any finite difference.
 SMOOTH = over([case for case in CASES if case not in [*STILL, ("encoder", "torchvision")]])
 every_with_parameters = over([case for case in CASES if case not in STILL])
@@ -190,7 +190,7 @@ def test_the_state_survives_a_file(side: str, name: str, tmp_path: Path) -> None
     torch.testing.assert_close(other.eval()(*inputs), module.eval()(*inputs), rtol=0, atol=0)
 
 
-UNLISTED = ("lstm", "gru", "vit", "transformer", "torchvision", "topics", "embedded")
+UNLISTED = ("lstm", "gru", "vit", "transformer", "torchvision", "topics", "embedded", "features")
 LISTS = [case for case in CASES if not case[1].startswith(UNLISTED)]
 
 

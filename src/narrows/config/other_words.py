@@ -98,6 +98,10 @@ ANSWERS = {
     SHAPE: "input_dim input_shape input_size in_channels num_channels image_size img_size n_features input_channels "
     "resize",
     CODES: "num_embeddings codebook_size n_embed num_codes n_codes",
+    "augmentation@datamodule.augment=pictures flips and shifts training pictures, targets and all": "augment "
+    "augmentation augmentations data_augmentation transform transforms random_flip random_crop color_jitter",
+    "encoder.checkpointing=true computes activations again to save memory, and so does the decoder's": "use_checkpoint "
+    "grad_checkpoint gradient_checkpointing activation_checkpointing checkpointing",
     "datamodule.validation= is the share that is held out for validation": "val_split val_size valid_size "
     "validation_split val_fraction validation_fraction",
     "module.compile=true runs the model through torch.compile": "compile torch_compile",

@@ -1,6 +1,8 @@
 from .array_keys import Keys as Keys
 from .array_reading import Read as Read
 from .array_scaling import ArrayScaling as ArrayScaling
+from .augmentation import Augmentation as Augmentation
+from .augmentation import Augmented as Augmented
 from .batch_loader import Loader as Loader
 from .batch_plans import Ordered as Ordered
 from .batch_plans import Process as Process
@@ -16,6 +18,7 @@ from .count_tables import Names as Names
 from .counting import Counting as Counting
 from .datamodule import DataModule as DataModule
 from .dataset_files import ArrayFile as ArrayFile
+from .feature_splits import Seen as Seen
 from .feature_splits import Standardised as Standardised
 from .features import Features as Features
 from .float_precision import Blurred as Blurred

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from narrows.data.augmentation import Augmented
 from narrows.data.batch_plans import Ordered, Process, Shuffled, Step
 from narrows.data.splits import Split
 from narrows.data.stores import Store
@@ -111,6 +112,7 @@ class Loader:
     Args:
         revealed: also serve the values that were hidden on purpose.
         binarise_seed: if set, grey values are drawn anew in every batch, seeded by (this, "binarise", epoch, batch).
+        augment: if set, changes pictures and their masks before anything else.
         device: the device of the batches.
         num_workers: processes that read files; data in memory need none.
     """
@@ -123,6 +125,7 @@ class Loader:
         *,
         revealed: bool = False,
         binarise_seed: int | None = None,
+        augment: Augmented | None = None,
         device: torch.device | str = "cpu",
         num_workers: int = 0,
         persistent: bool = False,
@@ -132,6 +135,7 @@ class Loader:
         self.process = process
         self.revealed = revealed
         self.binarise_seed = binarise_seed
+        self.augment = augment
         self.device = torch.device(device)
         pin = self.device.type == "cuda"
         self._readers = [
@@ -159,12 +163,16 @@ class Loader:
         return (store.take(step.rows) for step in steps) if reader is None else reader.read(steps)
 
     def _batch(self, step: Step, raw: Tensor, target: Tensor | None = None) -> Batch:
-        x = self._scaled(raw)
-        if self.binarise_seed is not None:
-            x = self._binarise(x, self.binarise_seed, step)
         label, observed, concealed = (
             None if values is None else _take(values, step.rows) for values in self.split.part.rest
         )
+        x, target = self._scaled(raw), None if target is None else self._scaled(target)
+        if self.augment is not None:
+            x, target, observed, concealed = self.augment(step, x, target, observed, concealed)
+        if self.split.features is not None and self.split.held is None:
+            x = self.split.features(x)
+        if self.binarise_seed is not None:
+            x = self._binarise(x, self.binarise_seed, step)
         length = self.split.part.x.lengths(step.rows)
         if length is not None:  # masks are as long as the longest row of all
             observed, concealed = (None if mask is None else mask[..., : x.shape[-1]] for mask in (observed, concealed))
@@ -176,7 +184,7 @@ class Loader:
                 x = x.masked_fill(concealed.to(self.device), 0.0)
         batch = Batch(
             x=x,
-            target=None if target is None else self._scaled(target),
+            target=target,
             label=label,
             observed=observed,
             length=length,
@@ -187,8 +195,7 @@ class Loader:
         return batch.to(self.device)
 
     def _scaled(self, raw: Tensor) -> Tensor:
-        x = scaled(raw.to(self.device, non_blocking=True), self.split.kind)
-        return x if self.split.features is None or self.split.held is not None else self.split.features(x)
+        return scaled(raw.to(self.device, non_blocking=True), self.split.kind)
 
     def _binarise(self, x: Tensor, seed: int, step: Step) -> Tensor:
         # Draw for the global batch and then slice, so that the result does not depend on the number of processes.

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from narrows.data import array_scaling, counted, duplicates, feature_splits, signal_scaling, tokenised
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import ArrayScaling, Binarise
+from narrows.data.augmentation import Augmentation, augmented
 from narrows.data.batch_loader import Loader
 from narrows.data.batch_plans import Ordered, Process, Shuffled
 from narrows.data.checks import check, count_classes, count_values, fingerprint, name_factors
@@ -53,6 +54,7 @@ class DataModule(LightningDataModule):
             deep belief networks", Salakhutdinov and Murray, 2008).
         features: makes features of pictures, which are then the data in their place, such as
             `narrows.layers.FeatureMap`; `part(split).x` keeps the pictures.
+        augment: how training pictures change from epoch to epoch, with their targets and masks; no other loader's do.
 
     Raises:
         UserError: settings that do not exist or do not fit the data; data that `checks.check` refuses.
@@ -71,6 +73,7 @@ class DataModule(LightningDataModule):
         binarise: Binarise = "none",
         loading: Loading | None = None,
         features: Features | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         choices = ("none", "static", "dynamic")
@@ -88,6 +91,7 @@ class DataModule(LightningDataModule):
         self.binarise = binarise
         self.loading = loading or Loading()
         self.features = features
+        self.augment = augment
         self.encoding: Encoding | None = None
         """The encoding of a table, which `setup` fits on its training rows and new rows must go through; else None."""
         self.vocabulary: Vocabulary | None = None
@@ -150,6 +154,8 @@ class DataModule(LightningDataModule):
             self.loading.by_length is not True or self.spec.variable,
             "loading.by_length=true puts near-equal lengths together, but these examples all have one length: set auto",
         )
+        if self.augment is not None:
+            self.augment.check(self.spec, self.binarise)
         if self.features is not None:
             self.spec = feature_splits.describe(self.spec, self.features, self.binarise)
             splits = feature_splits.viewed(splits, self.features)
@@ -195,7 +201,10 @@ class DataModule(LightningDataModule):
             lengths=split.part.x.lengths(slice(None)) if self._sorts else None,
         )
         seed = self.loading.seed if self.binarise == "dynamic" else None
-        return self._loader(split, plan, process, binarise_seed=seed, persistent=True)
+        augment = augmented(split.part, self.augment, self.loading.seed)
+        # Features that are held are those of pictures as they are.
+        split = split if augment is None else replace(split, held=None)
+        return self._loader(split, plan, process, binarise_seed=seed, augment=augment, persistent=True)
 
     def val_dataloader(self) -> Loader:
         """The validation split, in order, shared out among the processes."""
@@ -228,6 +237,13 @@ class DataModule(LightningDataModule):
     def part(self, split: SplitName) -> Part:
         """The examples of a split as they are held: counts as sparse rows (`part.x.matrix`), with names and labels."""
         return self._split(split).part
+
+    @property
+    def seen(self) -> feature_splits.Seen | None:
+        """What new pictures need to be seen as these were, where the data are features of pictures."""
+        self.setup()
+        assert self._splits is not None
+        return feature_splits.seen(self._splits)
 
     @property
     def reads_files(self) -> bool:

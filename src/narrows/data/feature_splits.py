@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,52 @@ def viewed(splits: dict[str, Split], features: Features) -> dict[str, Split]:
     return {name: replace(split, features=features) for name, split in splits.items()}
 
 
+@dataclass
+class Seen:
+    """Which features of which pictures a run's data were, by which those of new pictures are computed; kept with the
+    run."""
+
+    shape: list[int]
+    """Of a picture, `[C, H, W]`."""
+    fingerprint: str
+    """The name of all that changes a feature but its scale."""
+    shift: list[float] | None = None
+    """Of every feature, `(feature - shift) / scale`; None where they are not standardised."""
+    scale: list[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def of(self, features: Features) -> Features:
+        """The features, scaled as the run's were.
+
+        Raises:
+            UserError: features of other weights or options.
+        """
+        require(
+            features.fingerprint == self.fingerprint,
+            "datamodule.features are of other weights, layers or sizes than those of the run: name the file of its "
+            "weights by datamodule.features.network.weights",
+        )
+        if self.shift is None or self.scale is None:
+            return features
+        shift, scale = (torch.tensor(values)[:, None, None] for values in (self.shift, self.scale))
+        return Standardised(features, None, (shift, scale))
+
+
+def seen(splits: dict[str, Split]) -> Seen | None:
+    """What new pictures need to be seen as these were; None of data that are no features."""
+    split = splits["train"]
+    features = split.features
+    if features is None:
+        return None
+    shape = list(split.part.x.shape[1:])
+    if not isinstance(features, Standardised):
+        return Seen(shape, features.fingerprint)
+    shift, scale = (values.flatten().tolist() for values in features.fitted(split.part.x.device))
+    return Seen(shape, features.fingerprint, shift, scale)
+
+
 class Standardised:
     """Features `[B, C, h, w]` brought to mean 0 and deviation 1 in every channel, over `MOST` training pictures, evenly
     chosen, and all positions; a channel that does not vary is only shifted.
@@ -69,25 +116,31 @@ class Standardised:
     Args:
         features: of pictures.
         train: the training pictures, which are looked at when the first features are asked for.
+        known: shift and scale `[C, 1, 1]`, where those were looked at before.
     """
 
     standardise = True
 
-    def __init__(self, features: Features, train: Store) -> None:
+    def __init__(self, features: Features, train: Store | None, known: tuple[Tensor, Tensor] | None = None) -> None:
         self.features, self.train = features, train
         self.memory_limit_mb, self.fingerprint = features.memory_limit_mb, features.fingerprint
-        self._fitted: tuple[Tensor, Tensor] | None = None
+        self._fitted = known
 
     def out_shape(self, shape: Shape) -> Shape:
         return self.features.out_shape(shape)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._fitted is None:
-            self._fitted = self._fit(x.device)
-        shift, scale = (values.to(x.device) for values in self._fitted)
+        shift, scale = (values.to(x.device) for values in self.fitted(x.device))
         return (self.features(x) - shift) / scale
 
+    def fitted(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Shift and scale, `[C, 1, 1]`, found on this device if they are not known yet."""
+        if self._fitted is None:
+            self._fitted = self._fit(device)
+        return self._fitted
+
     def _fit(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        assert self.train is not None
         rows = torch.linspace(0, len(self.train) - 1, min(MOST, len(self.train))).round().long()
         count, total, squares = 0, torch.zeros(()).double(), torch.zeros(()).double()
         for _, pictures in _pictures(self.train.select(rows.to(self.train.device)), device):

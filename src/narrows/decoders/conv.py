@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from narrows.layers.blocks import counts, doubling, first_map, halving_kernel, halvings, norm_activation
+from narrows.layers.recomputing import Staged
 from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
@@ -29,6 +30,7 @@ class ConvDecoder(Decoder):
         activation: a name in `narrows.layers.stages.ACTIVATIONS`.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
+        checkpointing: whether backward computes each doubling again, which saves memory and costs time.
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
@@ -49,6 +51,7 @@ class ConvDecoder(Decoder):
         activation: str = "relu",
         norm: str | None = None,
         upsample: str = "transposed",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -56,12 +59,12 @@ class ConvDecoder(Decoder):
         sizes = halvings(self.out_shape, len(widths), PART)
         strided = upsample == "transposed" and len(self.in_shape) == 1
         kernel = halving_kernel(kernel_size, sizes, PART, strided=strided)
-        layers = [first_map(self.in_shape, widths[0], sizes, norm, PART, kernel=kernel)]
+        stages = [[first_map(self.in_shape, widths[0], sizes, norm, PART, kernel=kernel)]]
         for inputs, outputs, size in zip(widths, [*widths[1:], self.out_shape[0]], sizes[-2::-1], strict=True):
-            layers += norm_activation(norm, inputs, activation, PART)
             bias = norm != "batch" or size == sizes[0]
-            layers.append(doubling(upsample, inputs, outputs, size, PART, kernel=kernel, bias=bias))
-        self.layers = nn.Sequential(*layers)
+            before = norm_activation(norm, inputs, activation, PART)
+            stages.append([*before, doubling(upsample, inputs, outputs, size, PART, kernel=kernel, bias=bias)])
+        self.layers = Staged(stages, checkpointing=checkpointing)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from narrows.layers.blocks import ResidualBlock, counts, doubling, first_map, halvings, norm_activation
+from narrows.layers.recomputing import Staged
 from narrows.layers.space_to_channel import ChannelToSpace
 from narrows.layers.stages import Decoder
 from narrows.types import Shape
@@ -30,6 +31,7 @@ class ResNetDecoder(Decoder):
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
         channel_to_space: whether the values of an image go past each doubling but the last (`ChannelToSpace`).
+        checkpointing: whether backward computes each block and doubling again, which saves memory and costs time.
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
@@ -49,6 +51,7 @@ class ResNetDecoder(Decoder):
         norm: str | None = "group",
         upsample: str = "transposed",
         channel_to_space: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
@@ -57,17 +60,17 @@ class ResNetDecoder(Decoder):
         sizes = halvings(self.out_shape, len(widths), PART)
         dims = len(sizes[0])
 
-        def stage(width: int) -> list[nn.Module]:
-            return [ResidualBlock(dims, width, norm, activation, PART) for _ in range(blocks)]
+        def residual(width: int) -> list[list[nn.Module]]:
+            return [[ResidualBlock(dims, width, norm, activation, PART)] for _ in range(blocks)]
 
-        layers = [first_map(self.in_shape, widths[0], sizes, norm, PART)]
+        stages = [[first_map(self.in_shape, widths[0], sizes, norm, PART)]]
         for inputs, outputs, size in zip(widths, widths[1:], sizes[-2:0:-1], strict=False):
-            layers += stage(inputs)
+            stages += residual(inputs)
             up = doubling(upsample, inputs, outputs, size, PART, bias=norm != "batch")
-            layers.append(ChannelToSpace(up, inputs, outputs, size, PART) if channel_to_space else up)
-        layers += [*stage(widths[-1]), *norm_activation(norm, widths[-1], activation, PART)]
-        layers.append(doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART))
-        self.layers = nn.Sequential(*layers)
+            stages.append([ChannelToSpace(up, inputs, outputs, size, PART) if channel_to_space else up])
+        last = doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART)
+        stages += [*residual(widths[-1]), [*norm_activation(norm, widths[-1], activation, PART), last]]
+        self.layers = Staged(stages, checkpointing=checkpointing)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)

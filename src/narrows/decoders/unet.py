@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from narrows.layers.blocks import (
     first_map,
     halvings,
 )
+from narrows.layers.recomputing import Staged, recomputed
 from narrows.layers.stages import Decoder
 from narrows.types import Shape
 
@@ -39,6 +41,7 @@ class UNetDecoder(Decoder):
         norm: `batch`, `group` or None.
         attention: whether the positions of the smallest map attend to each other.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
+        checkpointing: whether backward computes each pair of convolutions again, which saves memory and costs time.
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, more doublings than it allows,
@@ -58,16 +61,18 @@ class UNetDecoder(Decoder):
         norm: str | None = "group",
         attention: bool = False,
         upsample: str = "transposed",
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = tuple(in_shape), tuple(out_shape)
         widths = counts(channels, "channels", PART)
         sizes = halvings(self.out_shape, len(widths), PART)
         dims, first = len(sizes[0]), widths[0]
-        lowest: list[nn.Module] = [first_map(self.in_shape, first, sizes, norm, PART)]
+        lowest: list[list[nn.Module]] = [[first_map(self.in_shape, first, sizes, norm, PART)]]
         if attention:
-            lowest.append(MapAttention(first, norm, PART))
-        self.lowest = nn.Sequential(*lowest, *double_convolution(dims, first, first, norm, activation, PART))
+            lowest.append([MapAttention(first, norm, PART)])
+        lowest.append(double_convolution(dims, first, first, norm, activation, PART))
+        self.checkpointing, self.lowest = checkpointing, Staged(lowest, checkpointing=checkpointing)
         self.up, self.skips, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for before, width, size in zip([first, *widths], widths, sizes[-2::-1], strict=False):
             skip = first_map(self.in_shape, width, sizes, norm, PART)
@@ -78,6 +83,13 @@ class UNetDecoder(Decoder):
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.lowest(z)
-        for up, skip, block in zip(self.up, self.skips, self.blocks, strict=True):
-            h = block(torch.cat([up(h), skip(z)], 1))
+        for parts in zip(self.up, self.skips, self.blocks, strict=True):
+            joined = partial(_joined, *parts)
+            h = recomputed(joined, h, z, parts=parts) if self.checkpointing else joined(h, z)
         return self.last(h)
+
+
+def _joined(up: nn.Module, skip: nn.Module, block: nn.Module, h: Tensor, z: Tensor) -> Tensor:
+    """The map at the next size, from the map `h` before and the latent."""
+    made: Tensor = block(torch.cat([up(h), skip(z)], 1))
+    return made

@@ -1,4 +1,5 @@
 from .conv import ConvEncoder as ConvEncoder
+from .features import FeatureEncoder as FeatureEncoder
 from .gru import GRUEncoder as GRUEncoder
 from .lstm import LSTMEncoder as LSTMEncoder
 from .mlp import MLPEncoder as MLPEncoder

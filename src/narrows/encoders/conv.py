@@ -38,6 +38,7 @@ class ConvEncoder(Encoder):
         norm: `batch`, `group` or None.
         downsample: `strided` or `maxpool`.
         flatten: whether the map leaves as a vector.
+        checkpointing: whether backward computes each halving again, which saves memory and costs time.
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
@@ -55,6 +56,7 @@ class ConvEncoder(Encoder):
         norm: str | None = None,
         downsample: str = "strided",
         flatten: bool = True,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = tuple(in_shape)
@@ -63,14 +65,16 @@ class ConvEncoder(Encoder):
         sizes, pooled = halvings(self.in_shape, len(widths) - 1, PART), downsample == "maxpool"
         kernel, size = halving_kernel(kernel_size, sizes, PART, strided=not pooled), sizes[-1]
         dims = len(size)
-        layers: list[nn.Module] = []
+        stages: list[list[nn.Module]] = []
         for inputs, outputs in itertools.pairwise(widths):
             stride, bias = 1 if pooled else 2, norm != "batch"
-            layers.append(convolution(dims, inputs, outputs, kernel, stride=stride, bias=bias))
-            layers += norm_activation(norm, outputs, activation, PART)
+            halving = convolution(dims, inputs, outputs, kernel, stride=stride, bias=bias)
+            stages.append([halving, *norm_activation(norm, outputs, activation, PART)])
             if pooled:
-                layers.append(POOLINGS[dims](2, ceil_mode=True))
-        self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)
+                stages[-1].append(POOLINGS[dims](2, ceil_mode=True))
+        self.layers, self.out_shape = map_or_vector(
+            stages, widths[-1], size, flatten=flatten, checkpointing=checkpointing
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -37,6 +37,7 @@ class ResNetEncoder(Encoder):
         norm: `batch`, `group` or None.
         flatten: whether the map leaves as a vector.
         space_to_channel: whether the values of an image go past each halving but the first (`SpaceToChannel`).
+        checkpointing: whether backward computes each halving and block again, which saves memory and costs time.
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
@@ -54,6 +55,7 @@ class ResNetEncoder(Encoder):
         norm: str | None = "group",
         flatten: bool = True,
         space_to_channel: bool = False,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = tuple(in_shape)
@@ -61,14 +63,16 @@ class ResNetEncoder(Encoder):
         counts([blocks], "blocks", PART)
         sizes = halvings(self.in_shape, len(widths) - 1, PART)
         size, dims = sizes[-1], len(sizes[-1])
-        layers: list[nn.Module] = []
+        stages: list[list[nn.Module]] = []
         for stage, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             halving = convolution(dims, inputs, outputs, stride=2, bias=norm != "batch")
             past = space_to_channel and stage > 0
-            layers.append(SpaceToChannel(halving, inputs, outputs, sizes[stage], PART) if past else halving)
-            layers += [ResidualBlock(dims, outputs, norm, activation, PART) for _ in range(blocks)]
-        layers += norm_activation(norm, widths[-1], activation, PART)
-        self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)
+            stages.append([SpaceToChannel(halving, inputs, outputs, sizes[stage], PART) if past else halving])
+            stages += [[ResidualBlock(dims, outputs, norm, activation, PART)] for _ in range(blocks)]
+        stages.append(norm_activation(norm, widths[-1], activation, PART))
+        self.layers, self.out_shape = map_or_vector(
+            stages, widths[-1], size, flatten=flatten, checkpointing=checkpointing
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -29,6 +29,7 @@ class UNetEncoder(Encoder):
         norm: `batch`, `group` or None.
         attention: whether the positions of the smallest map attend to each other.
         flatten: whether the map leaves as a vector.
+        checkpointing: whether backward computes each pair of convolutions again, which saves memory and costs time.
 
     Raises:
         UserError: an argument out of its range, a shape that is no map, or more halvings than it allows.
@@ -47,19 +48,22 @@ class UNetEncoder(Encoder):
         norm: str | None = "group",
         attention: bool = False,
         flatten: bool = True,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.in_shape = tuple(in_shape)
         widths = [self.in_shape[0], *counts(channels, "channels", PART)]
         size = halvings(self.in_shape, len(widths) - 1, PART)[-1]
-        dims, layers = len(size), list[nn.Module]()
+        dims, stages = len(size), list[list[nn.Module]]()
         for inputs, outputs in itertools.pairwise(widths):
-            layers += double_convolution(dims, inputs, outputs, norm, activation, PART)
-            layers.append(convolution(dims, outputs, outputs, stride=2))
+            stages.append(double_convolution(dims, inputs, outputs, norm, activation, PART))
+            stages[-1].append(convolution(dims, outputs, outputs, stride=2))
         if attention:
-            layers.append(MapAttention(widths[-1], norm, PART))
-        layers += double_convolution(dims, widths[-1], widths[-1], norm, activation, PART)
-        self.layers, self.out_shape = map_or_vector(layers, widths[-1], size, flatten=flatten)
+            stages.append([MapAttention(widths[-1], norm, PART)])
+        stages.append(double_convolution(dims, widths[-1], widths[-1], norm, activation, PART))
+        self.layers, self.out_shape = map_or_vector(
+            stages, widths[-1], size, flatten=flatten, checkpointing=checkpointing
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)

@@ -14,6 +14,7 @@ from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from .feature_maps import FeatureMap as FeatureMap
 from .feature_networks import FeatureNetwork as FeatureNetwork
 from .pooling import Pooling as Pooling
+from .recomputing import Staged as Staged
 from .recurrence import Recurrence as Recurrence
 from .space_to_channel import ChannelToSpace as ChannelToSpace
 from .space_to_channel import SpaceToChannel as SpaceToChannel

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from narrows.errors import UserError, nearest, require
+from narrows.layers.recomputing import Staged
 from narrows.layers.stages import ACTIVATIONS
 from narrows.layers.stages import activation as make_activation
 from narrows.types import Shape
@@ -118,12 +119,14 @@ def halvings(shape: Shape, stages: int, part: str) -> list[Shape]:
     return sizes
 
 
-def map_or_vector(layers: Iterable[nn.Module], width: int, size: Shape, *, flatten: bool) -> tuple[nn.Module, Shape]:
-    """The layers of an encoder whose last map is `[B, width, *size]`, as one module that flattens it or not; and what
+def map_or_vector(
+    stages: Iterable[Sequence[nn.Module]], width: int, size: Shape, *, flatten: bool, checkpointing: bool
+) -> tuple[nn.Module, Shape]:
+    """The stages of an encoder whose last map is `[B, width, *size]`, as one module that flattens it or not; and what
     they leave."""
     if not flatten:
-        return nn.Sequential(*layers), (width, *size)
-    return nn.Sequential(*layers, nn.Flatten()), (width * math.prod(size),)
+        return Staged(stages, checkpointing=checkpointing), (width, *size)
+    return Staged([*stages, [nn.Flatten()]], checkpointing=checkpointing), (width * math.prod(size),)
 
 
 def odd_kernel(kernel_size: int, part: str) -> int:

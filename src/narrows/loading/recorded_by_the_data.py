@@ -1,5 +1,5 @@
 """What a run's data were read with, kept beside it so that new data are read in exactly the same way: the encoding of a
-table, the vocabulary of documents, the tokeniser of texts, the scaling of arrays and of signals."""
+table, the vocabulary of documents, the tokeniser of texts, the scaling of arrays, of signals and of features."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 from narrows.config.plain_schema import require_fits
 from narrows.errors import UserError, first_line, require
 from narrows.files import read_json, write_json
-from narrows.runs.file_names import ENCODING, SCALING, SIGNALS, TOKENISER, VOCABULARY
+from narrows.runs.file_names import ENCODING, SCALING, SEEN, SIGNALS, TOKENISER, VOCABULARY
+
+LARGEST_SIDE = 2**16
+"""Of a picture that a run's features are of."""
 
 if TYPE_CHECKING:
     from narrows.data.array_scaling import ArrayScaling
+    from narrows.data.feature_splits import Seen
     from narrows.data.signal_scaling import SignalScaling
     from narrows.data.table_scaling_and_encoding import Encoding
     from narrows.data.tokenisers import Tokeniser
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 def save(data: Any, run: Path) -> None:
     """Write a datamodule's encoding, scaling, vocabulary and tokeniser, where it has them."""
     kept = {"encoding": ENCODING, "vocabulary": VOCABULARY, "tokeniser": TOKENISER}
-    kept |= {"scaling": SCALING, "signals": SIGNALS}
+    kept |= {"scaling": SCALING, "signals": SIGNALS, "seen": SEEN}
     for attribute, name in kept.items():
         found = getattr(data, attribute, None)
         if found is not None:
@@ -138,6 +142,33 @@ def load_signals(run: Path) -> SignalScaling:
                 f"{path} is damaged: {name} holds a number that nothing is scaled by",
             )
         require(found.window >= 1, f"{path} is damaged: window must be at least 1")
+    return found
+
+
+def load_seen(run: Path, channels: int) -> Seen:
+    """What the features of a run's pictures were computed with.
+
+    Args:
+        channels: features of a position.
+
+    Raises:
+        UserError: the run was not trained on features, or before narrows recorded it, or the file is damaged.
+    """
+    import math
+
+    from narrows.data.feature_splits import Seen
+
+    path = run / SEEN
+    with _read(path, f"{run} does not say how its features were scaled") as values:
+        found = Seen(**values)
+        require_fits(Seen, found, f"{path},")
+        sides = len(found.shape) == 3 and all(1 <= side <= LARGEST_SIDE for side in found.shape)
+        require(sides, f"{path} is damaged: shape must be channels, height and width of a picture")
+        shift, scale = (found.shift or []), (found.scale or [])
+        right = (found.shift is None) == (found.scale is None) and len(shift) == len(scale) in (0, channels)
+        require(right, f"{path} is damaged: shift and scale must hold {channels} numbers each, or be null")
+        usable = all(map(math.isfinite, shift)) and all(math.isfinite(one) and one > 0 for one in scale)
+        require(usable, f"{path} is damaged: it holds a number that nothing is scaled by")
     return found
 
 

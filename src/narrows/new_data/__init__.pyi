@@ -4,6 +4,7 @@ from .counts import NewCounts as NewCounts
 from .examples import Chunk as Chunk
 from .examples import Known as Known
 from .examples import NewData as NewData
+from .features import NewFeatures as NewFeatures
 from .latents_source import Latents as Latents
 from .loaded import Reader as Reader
 from .music import NewMusic as NewMusic

@@ -44,11 +44,14 @@ class Known:
     signals: SignalScaling | None = None
     drawn: int | None = None
     """The seed by which grey values are drawn black or white (`datamodule.binarise`); None where they are not."""
+    most: int = 2**31
+    """Examples of a chunk, where something else is made of them that takes more memory."""
 
     @property
     def rows(self) -> int:
         """Examples of a chunk, which bounds the memory whatever is read."""
-        return max(1, min(MOST_ROWS, MOST_VALUES // prod(self.spec.shape), Loading().rows_at_once(self.spec)))
+        bounds = self.most, MOST_VALUES // prod(self.spec.shape), Loading().rows_at_once(self.spec)
+        return max(1, min(MOST_ROWS, *bounds))
 
 
 @dataclass

@@ -38,16 +38,20 @@ def open_new(run: OpenRun, given: Any, overrides: Sequence[str] = ()) -> NewData
     require(
         model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new examples lack"
     )
-    require(
-        model.spec.kind != "features",
-        f"{run.path} was trained on features of a frozen network (datamodule.features), which are not computed of new "
-        "data: narrows evaluate judges its own test pictures",
-    )
     run.find_data(overrides, needed=False)
     source = build(run.config.datamodule.source, "datamodule.source")
     source = source.source if isinstance(source, Missing) else source
     known = known_of(run, overrides)
     require(not isinstance(given, Path) or given.exists(), f"there is no file {given}")
+    if model.spec.kind != "features":
+        return _opened(source, known, given)
+    from narrows.new_data.features import NewFeatures, features_of, pictures
+
+    seen, features = features_of(run, overrides)
+    return NewFeatures(_opened(source, pictures(seen, known), given), known, features, run.device)
+
+
+def _opened(source: Any, known: Known, given: Any) -> NewData:
     own = getattr(source, "new_data", None)
     if callable(own):
         found = own(known, given)

@@ -35,7 +35,8 @@ def score_examples(
 
     Args:
         quantile: of the normal scores, which is the threshold.
-        maps: a new folder for a picture of each example: input, reconstruction and where they differ.
+        maps: a new folder for a picture of each example: input, reconstruction and where they differ; of features the
+            picture and where they differ.
 
     Raises:
         UserError: nothing of the data can be read, `out` has no known ending, or maps of what is no pictures.
@@ -72,18 +73,22 @@ def _drawing(data: NewData, maps: Path | None, calibration: Calibration) -> Iter
     if maps is None:
         yield lambda chunk, rebuilt: None
         return
-    from narrows.new_data.error_maps import brightest, save_map
+    from narrows.new_data.error_maps import brightest, error_map, heat_map, save_map
+    from narrows.new_data.features import NewFeatures
     from narrows.new_data.pictures import NewPictures
 
-    if not isinstance(data, NewPictures):
-        raise UserError(f"--maps draws where pictures are odd, and {data.path} holds {data.form}")
-    pictures, limit = data, brightest(calibration)
+    pictures = data.pictures if isinstance(data, NewFeatures) else data
+    if not isinstance(pictures, NewPictures):
+        raise UserError(f"--maps draws where pictures are odd, and {data.path} holds {pictures.form}")
+    limit = brightest(calibration)
     with appearing(maps) as folder:
 
         def draw(chunk: Chunk, rebuilt: Tensor | None) -> None:
             if rebuilt is None or chunk.batch is None:
                 return
-            for row, x, guess in zip(chunk.rows.tolist(), chunk.batch.x, rebuilt, strict=True):
-                save_map(x, guess, limit, folder / pictures.target_name(chunk.names[row]))
+            shown = chunk.beside if pictures is not data else [None] * len(rebuilt)
+            for row, x, guess, picture in zip(chunk.rows.tolist(), chunk.batch.x, rebuilt, shown, strict=True):
+                drawn = error_map(x, guess, limit) if picture is None else heat_map(picture, x, guess, limit)
+                save_map(drawn, folder / pictures.target_name(chunk.names[row]))
 
         yield draw

@@ -23,6 +23,8 @@ SCALING = "scaling.json"
 """How arrays were standardised."""
 SIGNALS = "signals.json"
 """How the windows of signals were scaled and cut."""
+SEEN = "features.json"
+"""What the features of pictures were computed with, and how they were scaled."""
 CALIBRATION = "calibration.json"
 """The scores of the normal validation rows."""
 REPRODUCTION = "reproduction.json"
@@ -42,6 +44,7 @@ FOLDERS = (CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, SAMPLES, CODIN
 
 RECORD = (
     *(CONFIG, HYDRA, MANIFEST, METRICS, HISTORY, LOG, LOCK, ENCODING, VOCABULARY, TOKENISER, SCALING, SIGNALS),
+    SEEN,
     *(CALIBRATION, REPRODUCTION),
     *(CHECKPOINTS, FIGURES, TASKS, DENSITIES, OLD_DENSITIES, CODING),
 )

@@ -25,6 +25,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
+from narrows.training import memory_format
 from narrows.training.alternation import Alternation, Unit
 from narrows.training.learning_rate import end_epoch, require_followed
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
@@ -47,12 +48,14 @@ class AutoencoderModule(L.LightningModule):
         clip_norm: largest joint gradient norm of the model's parameters, and of each critic's; None does not clip.
         accumulate: batches per optimiser step.
         compile: run the model through `torch.compile`.
+        channels_last: lay channels last in memory, in pictures and the weights of convolutions; see `memory_format`.
         alternate: turns in which the encoder learns, then the decoder; see `Alternation`.
         alternate_in: `epochs` or `steps`, of which the turns are counted.
         alternate_until: the optimiser step, or share of the run, from which on both learn; None: never.
 
     Raises:
-        UserError: `accumulate` below 1, `clip_norm` not above 0, or turns that are refused.
+        UserError: `accumulate` below 1, `clip_norm` not above 0, turns that are refused, or `channels_last` of a model
+            without convolutions over pictures.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class AutoencoderModule(L.LightningModule):
         alternate: Sequence[int] | None = None,
         alternate_in: Unit = "epochs",
         alternate_until: int | float | None = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         require(accumulate >= 1, f"module.accumulate must be at least 1, not {accumulate}")
@@ -91,6 +95,9 @@ class AutoencoderModule(L.LightningModule):
         self._names: list[str] = []
         seed_default(seed, "init", "terms")
         objective.attach(model)
+        self.channels_last = channels_last
+        if channels_last:
+            memory_format.lay_channels_last(self, model)
         if compile:
             self.model.compile()
 
@@ -156,7 +163,7 @@ class AutoencoderModule(L.LightningModule):
         last = not self._accumulating(batch_idx)
         with nullcontext() if last else self._gradients_kept_local():
             with self._alternation.turn(self.current_epoch, step):
-                out = self.model(batch)
+                out = self.model(self._laid_out(batch))
             out.step = step
             losses = self.objective(out, self.model)
             scale = batch.share * self._weigh(batch)
@@ -167,6 +174,9 @@ class AutoencoderModule(L.LightningModule):
         self._history.record(step, losses, batch.share)
         if self._history.full:
             self.flush()
+
+    def _laid_out(self, batch: Batch) -> Batch:
+        return memory_format.channels_last(batch) if self.channels_last else batch
 
     def _accumulating(self, batch_idx: int) -> bool:
         """Whether the gradient of this batch waits for that of the next one."""
@@ -277,7 +287,7 @@ class AutoencoderModule(L.LightningModule):
         # Use the same noise each time, so that two evaluations differ only by the weights.
         seed_default(self.seed, stage, batch_idx, self.global_rank)
         # Evaluate schedules at their end, so that the monitored figure means the same throughout the run.
-        out = self.model(batch)
+        out = self.model(self._laid_out(batch))
         out.step = FINAL_STEP
         losses = self.objective(out, self.model)
         row, names = as_row(losses.monitored, losses), names_of(losses)

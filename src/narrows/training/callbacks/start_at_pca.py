@@ -98,7 +98,9 @@ def lacking(model: Autoencoder) -> str | None:
     if not (ends and encoder.shortcut is not None and decoder.shortcut is not None):
         return "encoder=mlp and decoder=mlp with encoder.shortcut=true and decoder.shortcut=true"
     plain = type(bottleneck) is Gaussian or (
-        type(bottleneck) is Deterministic and isinstance(bottleneck.activation, nn.Identity)
+        type(bottleneck) is Deterministic
+        and isinstance(bottleneck.activation, nn.Identity)
+        and isinstance(bottleneck.projection, nn.Linear)
     )
     if not plain or model.read_shape != model.latent_shape:
         return "bottleneck=gaussian, or bottleneck=deterministic without an activation, alone before the decoder"
