@@ -17,6 +17,7 @@ from .pooling import Pooling as Pooling
 from .recurrence import Recurrence as Recurrence
 from .space_to_channel import ChannelToSpace as ChannelToSpace
 from .space_to_channel import SpaceToChannel as SpaceToChannel
+from .spectra import ShortTimeFourier as ShortTimeFourier
 from .stages import AxisLinear as AxisLinear
 from .stages import Decoder as Decoder
 from .stages import Encoder as Encoder

@@ -25,6 +25,7 @@ from narrows.evaluation import EvaluationData, evaluating, select, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
+from narrows.training.sounds import reconstructed_sounds, write_sounds
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,11 @@ STEPS = np.linspace(-2.5, 2.5, 9)
 class Pictures(pl.Callback):
     """Draws `reconstruction`, `latent_map` and, for models with a prior, `samples` and `traversal`.
 
-    Each goes to TensorBoard's group `views`, and to `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at
-    the end of fitting, and after validation every `every_n_epochs` epochs; on rank zero only and with their own seeded
-    random numbers, so that training draws the same numbers with and without pictures. The LightningModule must have the
-    autoencoder as `model`, and the datamodule `spec` and `ordered_loader("validation")`.
+    Each goes to TensorBoard's group `views`, where the first examples of sound can be heard too, and to
+    `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at the end of fitting, and after validation every
+    `every_n_epochs` epochs; on rank zero only and with their own seeded random numbers, so that training draws the same
+    numbers with and without pictures. The LightningModule must have the autoencoder as `model`, and the datamodule
+    `spec` and `ordered_loader("validation")`.
 
     Args:
         every_n_epochs: epochs between drawings; null draws at the end only.
@@ -81,6 +83,9 @@ class Pictures(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         pictures = draw(pl_module.model, data, pl_module.device, examples=self.examples, seed=self.seed)
         publish(pictures, Path(trainer.default_root_dir), trainer.loggers, trainer.global_step)
+        sounds = reconstructed_sounds(pl_module.model, data, pl_module.device, self.seed)
+        for logger in trainer.loggers:
+            write_sounds(logger, sounds, trainer.global_step)
 
 
 def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
