@@ -65,10 +65,12 @@ class ShortTimeFourier(nn.Module):
             pad_mode="constant",
             return_complex=True,
         )
-        return found.unflatten(0, x.shape[:-1])
+        spectra: Tensor = found.unflatten(0, x.shape[:-1])
+        return spectra
 
     def inverse(self, spectrum: Tensor, steps: int) -> Tensor:
         """The signal of so many samples, `[B, C, T]`, whose spectra are nearest to these."""
         window = self.hann.to(spectrum.real.dtype)
         found = torch.istft(spectrum.flatten(0, -3), self.width, self.hop, window=window, center=True, length=steps)
-        return found.unflatten(0, spectrum.shape[:-2])
+        signal: Tensor = found.unflatten(0, spectrum.shape[:-2])
+        return signal
