@@ -168,6 +168,8 @@ def test_rates_are_brought_together_and_channels_averaged(tmp_path: Path) -> Non
         Audio(str(tmp_path)).load()
     contents = Audio(str(tmp_path), window=None, rate=4000).load()
     assert contents.rate == 4000
+    assert contents.identity is not None
+    assert contents.identity != Audio(str(tmp_path), window=None, rate=2000).load().identity
     assert contents.train.x.lengths(slice(None)).tolist() == [400, 400]
     half, full = (contents.train.x.take(torch.tensor([row]))[0, 0, 50:350] for row in (0, 1))
     torch.testing.assert_close(half, full / 2, atol=5e-3, rtol=0)

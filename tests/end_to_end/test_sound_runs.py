@@ -90,6 +90,8 @@ def test_windows_are_scored_and_python_gives_them_back(place: Path) -> None:
     found = model.reconstruct("own/test/no_ada_0.wav")
     assert [window.shape[1] for window in found] == [256, 256, 580 - 512]
     assert model.embed("own/test/no_ada_0.wav").shape[0] == 3
+    windows = np.stack([np.pad(window, ((0, 0), (0, 256 - window.shape[1]))) for window in found])
+    assert model.reconstruct(windows).shape == (3, 1, 256)
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,8 @@ class ResidualVQ(CodebookBottleneck):
     again may find others. `h [B, C, *positions]` to z `[B, dim, *positions]` and codes `[B, levels, *positions]`.
 
     With `dropout`, the decoder learns to read the sum of the first levels alone too, so that one model has as many
-    rates as levels: `decode_codes(codes[:, :k])` is the z of k of them. All levels go on learning from what those before
-    them leave.
+    rates as levels: `decode_codes(codes[:, :k])` is the z of k of them. All levels go on learning from what those
+    before them leave.
 
     "SoundStream" (Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312), algorithm 1, and for the dropout section
     III-C, where its probability is 1; "Autoregressive Image

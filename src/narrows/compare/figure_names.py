@@ -195,6 +195,8 @@ CLASSICS = {
     "spectral_subtraction": "spectral subtraction",
     "wiener": "Wiener, decision-directed",
     "spectral_gate": "spectral gate",
+    "mel": "log-mel means",
+    "mfcc": "MFCC means",
     "iterative": "iterative",
     "forest": "forest",
     "biharmonic": "biharmonic",

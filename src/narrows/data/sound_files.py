@@ -7,7 +7,8 @@ import math
 import re
 import struct
 import zipfile
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,22 +48,21 @@ class SoundFile:
     name: str
     """Below the folder or in the archive, with `/`; of a file by itself its name."""
     path: Path
-    member: str | None = None
+    archive: zipfile.ZipFile | None = field(default=None, repr=False)
+    """Open, where the file is in one: reading its directory for every clip costs more than the clip."""
 
     @property
     def where(self) -> str:
-        return str(self.path) if self.member is None else f"{self.member} in {self.path}"
+        return str(self.path) if self.archive is None else f"{self.name} in {self.path}"
 
     def read(self) -> Sound:
         """The file's samples; see `decode`."""
         require_no_pipe(self.path)
         try:
-            if self.member is None:
-                return decode(self.path.read_bytes(), self.where)
-            with zipfile.ZipFile(self.path) as archive:
-                return decode(archive.read(self.member), self.where)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            content = self.path.read_bytes() if self.archive is None else self.archive.read(self.name)
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{self.where} cannot be read ({' '.join(str(error).split())})") from error
+        return decode(content, self.where)
 
 
 def find_sounds(path: Path) -> list[SoundFile]:
@@ -71,19 +71,18 @@ def find_sounds(path: Path) -> list[SoundFile]:
     Raises:
         UserError: there are none, or the archive is broken.
     """
-    named: list[tuple[str, Path, str | None]]
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-        named = [(file.relative_to(path).as_posix(), file, None) for file in files]
+        named = [SoundFile(file.relative_to(path).as_posix(), file) for file in files]
     elif path.suffix.lower() == ".zip":
         try:
-            with zipfile.ZipFile(path) as archive:
-                named = [(name, path, name) for name in sorted(archive.namelist())]
+            archive = zipfile.ZipFile(path)  # open as long as its files are known
         except (OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} cannot be read as a zip archive ({error})") from error
+        named = [SoundFile(name, path, archive) for name in sorted(archive.namelist())]
     else:
         return [SoundFile(path.name, path)]
-    found = [SoundFile(*one) for one in named if _is_sound(one[0])]
+    found = [file for file in named if _is_sound(file.name)]
     require(bool(found), f"{path} holds no sound: files ending in {', '.join(ENDINGS)} are looked for")
     return found
 

@@ -113,10 +113,11 @@ class SpectralDistance(Term):
     def _distance(self, wanted: Tensor, found: Tensor) -> Tensor:
         """Between powers `[B, C, F, K]`."""
         # An offset under the root keeps the derivative finite where spectra are equal.
-        gap = (row_sums((wanted.sqrt() - found.sqrt()).square()) + LEAST_POWER).sqrt() - LEAST_POWER**0.5
+        gap: Tensor = (row_sums((wanted.sqrt() - found.sqrt()).square()) + LEAST_POWER).sqrt() - LEAST_POWER**0.5
         logs = (wanted.log() - found.log()).abs().flatten(1).mean(1) / 2
         return gap / row_sums(wanted).sqrt() + logs
 
 
 def _powers(transform: nn.Module, x: Tensor) -> Tensor:
-    return torch.view_as_real(transform(x)).square().sum(-1) + LEAST_POWER
+    power: Tensor = torch.view_as_real(transform(x)).square().sum(-1) + LEAST_POWER
+    return power

@@ -5,7 +5,7 @@ Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottlenec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,9 @@ class Autoencoder(nn.Module):
         >>> model.sample(2).shape
         torch.Size([2, 4])
     """
+
+    needs_input: ClassVar[bool] = False
+    """Whether p(x|z) depends on the encoder's input besides z, so that no x can be sampled."""
 
     if TYPE_CHECKING:
 
@@ -319,6 +322,7 @@ class Autoencoder(nn.Module):
             UserError: this bottleneck has no prior, and no density was fitted; or `n` is no number of samples.
         """
         require_count(n)
+        require(not self.needs_input, f"{type(self).__name__} answers with a part of its input, and cannot be sampled")
         if not self.generative:
             raise UserError(
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "

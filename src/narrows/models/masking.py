@@ -46,6 +46,7 @@ class MaskingAutoencoder(Autoencoder):
         torch.Size([2, 1, 64])
     """
 
+    needs_input = True
     input: Spectrum
 
     def __init__(self, spec: DataSpec, stages: Stages, *, bounded: bool = True, init: Init = "torch") -> None:
@@ -69,10 +70,6 @@ class MaskingAutoencoder(Autoencoder):
             "likelihood=gaussian_optimal",
         )
         return tuple(self.input.out_shape)
-
-    @property
-    def generative(self) -> bool:
-        return False
 
     def mask(self, z: Tensor) -> Tensor:
         """The masks at `z [B, *latent_shape]`, `[B, C, F, K]`."""

@@ -134,6 +134,8 @@ class Denoising(Task):
         self.max_examples, self.max_rows = max_examples, max_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if spec.kind == "audio" and spec.rate is None:
+            return "these sounds do not say how many samples a second has (DataSpec.rate)"
         return "tokens have no noise of a size" if spec.kind == "tokens" else counts_have_no("decibels", spec)
 
     def run(self, context: TaskContext) -> FigureTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
 from narrows.data.image_tree import PARTS, number_classes
 from narrows.data.ragged_rows import Ragged
-from narrows.data.sound_files import Samples, SoundFile, find_sounds, in_channels, resampled
+from narrows.data.sound_files import Samples, Sound, SoundFile, find_sounds, in_channels, resampled
 from narrows.data.sound_windows import cut_sound
 from narrows.data.time_order import Timeline
 from narrows.errors import require
@@ -75,7 +76,7 @@ class Audio:
     def load(self) -> Contents:
         root = existing(self.path, "source.path")
         files = find_sounds(root)
-        clips, rate = self.read(files)
+        clips, rate, identity = self._read(files)
         parts = self._divided(clips)
         field = self.names.label_field([clip.fields for clip in clips])
         numbers = {} if field is None else number_classes(sorted({clip.fields[field] for clip in clips}))
@@ -90,11 +91,13 @@ class Audio:
             class_names=_in_order(numbers),
             timeline=self._timeline(parts, places),
             rate=rate,
+            identity=identity,
             reading=[self._say(order, rate, made)],
         )
 
-    def read(self, files: Sequence[SoundFile]) -> tuple[list[Clip], int]:
-        """The clips at the source's own rate and with its channels, and that rate."""
+    def _read(self, files: Sequence[SoundFile]) -> tuple[list[Clip], int, str | None]:
+        """The clips at the source's own rate and with its channels, that rate, and what they are told by where some
+        were resampled, because processors differ in the last digits of that."""
         sounds = [file.read() for file in files]
         rates = sorted({sound.rate for sound in sounds})
         require(
@@ -108,7 +111,14 @@ class Audio:
         for file, sound in zip(files, sounds, strict=True):
             samples = in_channels(sound.samples, wanted, file.where)
             found.append(Clip(file.name, resampled(samples, sound.rate, rate), self.names.read(file.name)))
-        return found, rate
+        return found, rate, None if rates == [rate] else self._identity(sounds, rate)
+
+    def _identity(self, sounds: Sequence[Sound], rate: int) -> str:
+        digest = hashlib.sha256(f"{rate} {self.window} {self.stride} {self.mono}".encode())
+        for sound in sounds:
+            digest.update(f"|{sound.rate} {sound.samples.shape}".encode())
+            digest.update(sound.samples.astype("<f4").tobytes())
+        return digest.hexdigest()
 
     def _divided(self, clips: Sequence[Clip]) -> dict[str, list[Clip]]:
         """The clips of each official part, by its name."""

@@ -20,6 +20,7 @@ from narrows.compare.tensorboard_groups import VIEWS
 from narrows.drawing import canvas, class_plots
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, features, layout_of, panels, paths, rolls, sheet
+from narrows.drawing.sounds import spectrograms
 from narrows.errors import require_at_least
 from narrows.evaluation import EvaluationData, evaluating, select, subset
 from narrows.models.autoencoder import Autoencoder
@@ -125,7 +126,7 @@ def draw(
         if scene.spec.kind == "tokens":
             return drawn
         drawn["reconstruction"] = _reconstruction(scene)
-        if model.generative:
+        if model.generative and not model.needs_input:
             drawn["samples"] = _samples(scene)
         traversal = _traversal(scene) if model.variational else None
         if traversal is not None:
@@ -167,6 +168,8 @@ def _reconstruction(scene: _Scene) -> Picture:
         rows.append(("target", array(scene.shown.target)))
     rows.append(("model", array(scene.model.reconstruct(shown))))
     layout = layout_of(scene.spec)
+    if scene.spec.rate is not None:
+        return spectrograms({name: list(values) for name, values in rows}, title, scene.spec.rate)
     if layout == "image":
         return canvas.image_grid(rows, title, scene.spec.bounds)
     if layout == "roll":
@@ -178,8 +181,9 @@ def _reconstruction(scene: _Scene) -> Picture:
 
 
 def density_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
-    """The picture `density_samples` of the fitted density; none for tokens. Random generators are left unchanged."""
-    if model.spec.kind == "tokens":
+    """The picture `density_samples` of the fitted density; none for tokens, and of a model that needs an input. Random
+    generators are left unchanged."""
+    if model.spec.kind == "tokens" or model.needs_input:
         return {}
     with evaluating(model, seed, "prior samples"):
         drawn = array(model.sample(panels(model.spec)))
