@@ -24,7 +24,7 @@ from narrows.errors import UserError
 from narrows.layers import ShortTimeFourier
 from narrows.losses import ImportanceWeighted, SignalToNoise
 from narrows.models import MaskingAutoencoder, Stages
-from narrows.tasks import Generation, Interpretation
+from narrows.tasks import Generation, Interpretation, Likelihood
 from narrows.training.callbacks.pictures import density_samples
 from narrows.types import Batch, DataSpec, Given
 
@@ -236,6 +236,7 @@ def test_pictures_of_a_variational_mask_leave_samples_out() -> None:
     assert density_samples(network, 0) == {}
     assert Generation().fits(SOUND, network) is not None
     assert Interpretation().fits(SOUND, network) is not None
+    assert Likelihood().fits(SOUND, network) is not None
 
 
 @pytest.mark.parametrize("layout", ["channels", "map"])

@@ -194,6 +194,7 @@ CLASSICS = {
     "nlm": "non-local means",
     "spectral_subtraction": "spectral subtraction",
     "wiener": "Wiener, decision-directed",
+    "wiener_blind": "Wiener, told nothing",
     "spectral_gate": "spectral gate",
     "mel": "log-mel means",
     "mfcc": "MFCC means",

@@ -97,8 +97,9 @@ class Denoising(Task):
     (over the noisy input) and `stoi` (of clips of at least 384 ms) stand under `test/denoising/<kind>_<level>/`, their
     means over all of these under `test/denoising/`. Beside the model stand the noisy input, spectral subtraction, a
     decision-directed Wiener filter, a spectral gate and wavelets (`tasks.classics.sound_denoisers`), which are told the
-    mean spectrum of the very noise of each clip, and whose strengths are the best of a few on 30 validation clips;
-    `lead` is the SI-SDR on the best of them. The first clips are written as WAV and drawn as spectrograms.
+    mean spectrum of the very noise of each clip, as the model is not, and `wiener_blind`, which is told nothing; their
+    strengths are the best of a few on 30 validation clips. `lead` is the SI-SDR on the best of them all. The first
+    clips are written as WAV and drawn as spectrograms.
 
     Args:
         noises: levels of each kind: sigma of `gaussian` and `speckle`, p of `salt_and_pepper` and `masking`, the side

@@ -1,9 +1,10 @@
-"""The classic denoisers of sound. Each reads one channel `[T]` and is told the noise's own power at every frequency."""
+"""The classic denoisers of sound. Each reads one channel `[T]`; all but the blind one are told the noise's own power at
+every frequency."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ Array = NDArray[Any]
 WINDOW_SECONDS = 0.032
 LEAST_GAIN = 10 ** (-25 / 20)
 """Of the a-priori ratio in Ephraim and Malah's rule, and of gates that are shut."""
+BLIND_SMOOTHING = 0.95
 REMAINS = 0.01
 """Share of the noise's power that spectral subtraction leaves, against musical tones."""
 
@@ -62,6 +64,14 @@ def wiener(noisy: Noisy, smoothing: float) -> Array:
     return gains
 
 
+def blind_wiener(noisy: Noisy, share: float) -> Array:
+    """`wiener`, told nothing: the noise's power at a frequency is that of the quietest `share` of the frames, as if it
+    were exponentially distributed there ("Quantile based noise estimation for spectral subtraction and Wiener
+    filtering", Stahl, Fischer and Bippus, 2000, https://doi.org/10.1109/ICASSP.2000.862122)."""
+    power = np.quantile(np.square(np.abs(noisy.spectrum)), share, axis=1) / -np.log1p(-share)
+    return wiener(replace(noisy, noise_power=power), BLIND_SMOOTHING)
+
+
 def spectral_gate(noisy: Noisy, deviations: float) -> Array:
     """Gates that open where the level is so many standard deviations above the noise's mean level, smoothed over 3
     frequencies and 3 frames: the noise reduction of Audacity and of `noisereduce` ("Finding, visualizing, and
@@ -84,6 +94,7 @@ def wavelet(noisy: Noisy, factor: float) -> Array:
 GAINS: dict[str, tuple[Callable[[Noisy, float], Array], Sequence[float]]] = {
     "spectral_subtraction": (spectral_subtraction, (1.0, 2.0, 4.0)),
     "wiener": (wiener, (0.9, 0.95, 0.98)),
+    "wiener_blind": (blind_wiener, (0.1, 0.2, 0.35, 0.5)),
     "spectral_gate": (spectral_gate, (0.0, 0.5, 1.0, 1.5)),
 }
 """By name, what gives gains of the spectrum, and the strengths to choose from."""
