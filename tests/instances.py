@@ -56,6 +56,7 @@ from narrows.losses.perceptual import Perceptual
 from narrows.losses.quantisation import CodebookDistance, CodeKL, Commitment, LookupFreeEntropy
 from narrows.losses.reconstruction import HiddenNegativeLogLikelihood, NegativeLogLikelihood
 from narrows.losses.similarity import MultiScaleSSIM
+from narrows.losses.sound import SignalToNoise, SpectralDistance
 from narrows.losses.sparsity import (
     L0,
     L1,
@@ -90,6 +91,8 @@ COUNTS = DataSpec(
 )
 
 TOKENS = DataSpec(shape=(9,), kind="tokens", size=100, vocabulary=["<end>", "<unk>", *"abcde"], variable=True, end=0)
+
+SOUND = DataSpec(shape=(1, 96), kind="audio", size=100, value_range=(-1.0, 1.0), rate=800)
 
 BOTTLENECKS: dict[str, Build] = {
     "deterministic": partial(Deterministic, dim=5),
@@ -169,6 +172,15 @@ INPUTS: dict[str, Build] = {
     "l2_normalise": partial(inputs.L2Normalise),
 }
 
+# These read sound and other series; their laws are in tests/laws/test_sound.py.
+SOUND_INPUTS: dict[str, Build] = {
+    "spectrum": partial(inputs.Spectrum, width=16, hop=8),
+    "spectrum_map": partial(inputs.Spectrum, width=16, hop=4, scale="magnitude", layout="map", level=False),
+}
+SOUND_CORRUPTIONS: dict[str, Build] = {
+    "sound": partial(corruptions.SoundNoise, noises=["white", "pink", "babble", "hum", "impulses"], snr=[-5, 15]),
+}
+
 # These read tokens; their laws are in tests/laws/test_tokens.py.
 TOKEN_INPUTS: dict[str, Build] = {"embedding": partial(inputs.Embedding, dim=4)}
 TOKEN_CORRUPTIONS: dict[str, Build] = {"word_dropout": partial(corruptions.WordDropout, p=0.4)}
@@ -223,10 +235,15 @@ TERMS: dict[str, Callable[[], Term]] = {
     "dip_i": DIP,
     "dip_ii": partial(DIP, moment="aggregate", ratio=1.0),
     "msssim": MultiScaleSSIM,
+    "signal_to_noise": SignalToNoise,
+    "signal_to_noise_invariant": partial(SignalToNoise, scale_invariant=True),
     "perceptual": partial(Perceptual, features=partial(FeatureNetwork, layers=["stem", "stage1"])),
     "mmd": MMD,
     "mmd_rbf": partial(MMD, kernel="rbf", scales=[1.0]),
 }
+
+# These compare sound and other series; their laws are in tests/laws/test_sound.py.
+SOUND_TERMS: dict[str, Callable[[], Term]] = {"spectral": partial(SpectralDistance, widths=[8, 16])}
 
 
 @functools.cache

@@ -27,6 +27,9 @@ from instances import (
     MAP_BOTTLENECKS,
     SCHEDULES,
     SERIES,
+    SOUND_CORRUPTIONS,
+    SOUND_INPUTS,
+    SOUND_TERMS,
     TERMS,
     TOKEN_CORRUPTIONS,
     TOKEN_INPUTS,
@@ -152,7 +155,7 @@ YAML_TARGETS = list(yaml_targets())
 
 SHARED_DECODERS = {AutoregressiveDecoder, RecurrentDecoder, AutoregressiveRecurrentDecoder}
 KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
-    "input": (lambda: components(Input), INPUTS | TOKEN_INPUTS),
+    "input": (lambda: components(Input), INPUTS | TOKEN_INPUTS | SOUND_INPUTS),
     "encoder": (lambda: components(Encoder) - {RecurrentEncoder}, backbone_instances.ENCODERS),
     "decoder": (lambda: components(Decoder) - SHARED_DECODERS, backbone_instances.DECODERS),
     "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
@@ -161,8 +164,8 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
         lambda: components(Likelihood) - {CountLikelihood},
         LIKELIHOODS | COLUMN_LIKELIHOODS | COUNT_LIKELIHOODS,
     ),
-    "corruption": (lambda: components(Corruption), CORRUPTIONS | TOKEN_CORRUPTIONS),
-    "term": (lambda: components(Term), TERMS),
+    "corruption": (lambda: components(Corruption), CORRUPTIONS | TOKEN_CORRUPTIONS | SOUND_CORRUPTIONS),
+    "term": (lambda: components(Term), TERMS | SOUND_TERMS),
     "schedule": (schedule_classes, SCHEDULES),
     "density": (lambda: components(Density) - {StandardisedDensity}, DENSITIES),
     "task": (lambda: components(Task), None),
@@ -192,7 +195,7 @@ def test_excuses_are_not_stale() -> None:
 
 
 def test_every_corruption_has_an_instance_of_its_name() -> None:
-    assert set(choice_files("corruption")) == set(CORRUPTIONS) | set(TOKEN_CORRUPTIONS)
+    assert set(choice_files("corruption")) == {*CORRUPTIONS, *TOKEN_CORRUPTIONS, *SOUND_CORRUPTIONS}
 
 
 # ── (b) a config lists every option with its default ────────────────────────────────────────────────────

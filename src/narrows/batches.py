@@ -27,6 +27,8 @@ class Given:
     x."""
     judged: Tensor | None = None
     """bool, the truth's shape: the values that `total` is the sum of; None: all of them."""
+    x_in: Tensor | None = None
+    """What the encoder was given, `[B, *shape]`: a model that filters it answers with a part of it."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ class Batch:
     @property
     def given(self) -> Given:
         """What p(x|z) may depend on of this batch, without teacher forcing."""
-        return Given(self.label, self.length, self.total, self.judged)
+        return Given(self.label, self.length, self.total, self.judged, self.x)
 
     def seen_as(self, x_in: Tensor, hidden: Tensor | None = None) -> Batch:
         """This batch after a corruption: `x_in` as input, `hidden` marking what is hidden in it, the truth as

@@ -56,6 +56,8 @@ class DataSpec:
     counts."""
     covariates: list[str] | None = None
     """Names of the signals that stand beside the examples and are not rebuilt; None where there are none."""
+    rate: int | None = None
+    """Samples of a second, where the data are sound."""
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
     trained_labels: list[int] | None = field(default=None, compare=False)
@@ -112,5 +114,6 @@ class DataSpec:
         require(self.size >= 0, f"size must not be negative, but it is {self.size}")
         counts = [self.num_classes or 0, *(column.width for column in self.columns or [])]
         require(all(count >= 0 for count in counts), f"numbers of classes or categories must not be negative: {counts}")
+        require(self.rate is None or self.rate >= 1, f"the sampling rate must be at least 1, but it is {self.rate}")
         low, high = self.value_range or (0, 1)
         require(low <= high, f"value_range must go from the smallest to the largest, but is {self.value_range}")

@@ -18,7 +18,18 @@ GROUP = Path(__file__).resolve().parents[2] / "configs" / "datamodule"
 NAMES = sorted(path.stem for path in GROUP.glob("*.yaml"))
 # Whose files may lie in more ways than eight options tell.
 MORE = {"narrows.data.Arrays": 9, "narrows.data.DataModule": 10, "narrows.data.Series": 12}
-NEEDS_PATH = ("arrays", "counts", "documents", "image_folder", "interactions", "molecules", "music", "table", "text")
+NEEDS_PATH = (
+    "arrays",
+    "audio",
+    "counts",
+    "documents",
+    "image_folder",
+    "interactions",
+    "molecules",
+    "music",
+    "table",
+    "text",
+)
 PRIMARY = """
 defaults:
   - likelihood: laplace

@@ -12,6 +12,7 @@ import torch
 from command import NARROW, NO_TASKS, TINY, run_in_process
 from piano_and_molecule_files import write_chorales, write_molecules
 from PIL import Image
+from sound_clips import write_clips
 
 from narrows.loading import OpenRun
 
@@ -175,6 +176,18 @@ def molecule_run(folder: Path) -> None:
     quick = (one for one in QUICK if one not in NARROW)
     done = run_in_process("datamodule=molecules", *TEXT, *where, *quick, "hydra.run.dir=run", cwd=folder)
     assert done.code == 0, done.err
+
+
+def sound_run(folder: Path) -> None:
+    """A run on windows of sound that masks their spectra; its test split is the folder `own/test`."""
+    write_clips(folder / "own" / "train", 5)
+    write_clips(folder / "own" / "test", 2)
+    train(
+        folder,
+        *("datamodule=audio", "datamodule.source.path=own", "datamodule.source.window=256", "model=masking"),
+        *("input=spectrum", "input.width=32", "input.hop=16", "corruption=sound", "variant=denoising"),
+        "bottleneck.dim=3",
+    )
 
 
 def own_latents(run: Path) -> np.ndarray[Any, Any]:

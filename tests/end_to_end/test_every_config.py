@@ -16,6 +16,7 @@ from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in
 from count_source import COUNTS
 from omegaconf import OmegaConf
 from PIL import Image
+from sound_clips import write_clips
 
 from narrows.config.auto_values import decided, open_keys
 from narrows.config.composition import check_keys, config_dir
@@ -29,6 +30,8 @@ PUBLISHED = {"bbc", "movielens", "movielens_1m", "newsgroups20", "newsgroups20_e
 PUBLISHED |= {"jsb_chorales", "qm9", "music", "molecules"}
 # As text, likewise: their experiments.
 PUBLISHED |= {"ptb", "tinyshakespeare"}
+# Sound, of files too: its experiment.
+PUBLISHED |= {"fsdd"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -47,7 +50,7 @@ NOT_FITTED = {
         "language",  # test_text_runs.py
     },
 }
-NEEDS_PATH = ("arrays", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
+NEEDS_PATH = ("arrays", "audio", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
 NEEDS_PATH += ("molecules", "music")
 PLACES = {
     "augmentation": "augmentation@datamodule.augment",
@@ -248,6 +251,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     "text_vae": ("variant=text_vae", *TEXT),
     "text_ae": ("variant=text_ae", *TEXT, "corruption=word_dropout"),
     "vmf_text_vae": ("variant=vmf_text_vae", *TEXT, "bottleneck.dim=4", "datamodule.source.tokens.level=bytes"),
+    "sound": (
+        *("datamodule=audio", "datamodule.source.path=clips", "datamodule.source.window=256", *NARROW),
+        *("variant=undercomplete", "model=masking", "input=spectrum", "input.width=32", "input.hop=16"),
+        *("corruption=sound", "loss=signal_to_noise", "+term@loss.spectra=spectral", "loss.spectra.widths=[32]"),
+    ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -336,6 +344,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = sorted({(user, item) for user, item in random.integers(0, [60, 40], (1200, 2)).tolist()})
     lines = [f"u{user},film {item},{random.integers(1, 6)}" for user, item in pairs]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *lines]))
+    write_clips(folder / "clips", 5)
     for number in range(40):
         place = folder / "letters" / f"kind{number % 2}" / f"{number}.txt"
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ MADE: dict[str, Callable[[Path], None]] = {
     "series": runs.whole_series_run,
     "music": runs.music_run,
     "molecules": runs.molecule_run,
+    "sound": runs.sound_run,
 }
 OWN_TEST = {
     "pictures": ("test",),
@@ -54,6 +55,7 @@ OWN_TEST = {
     "series": ("test",),
     "music": ("test.json",),
     "molecules": ("test.csv",),
+    "sound": ("own/test",),
 }
 """The run's own test split as new data."""
 

@@ -11,7 +11,7 @@ import narrows
 
 HOUSE = Path(narrows.__file__).parent
 ROOMS = (
-    *("types.py", "batches.py", "corruptions.py", "schedules.py", "layers", "inputs", "encoders", "decoders"),
+    *("types.py", "batches.py", "corruptions", "schedules.py", "layers", "inputs", "encoders", "decoders"),
     *("models", "bottlenecks", "losses", "likelihoods", "densities"),
 )
 CITED = re.compile(r'"([^"]+)"(?:,| \()\s?[A-Za-z][^()"]*?\d{4}')

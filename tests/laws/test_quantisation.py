@@ -97,6 +97,24 @@ def test_a_product_quantiser_is_a_quantiser_for_every_slice() -> None:
 # ── gradients ───────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_dropped_levels_leave_the_sum_of_the_first_ones() -> None:
+    bottleneck = ResidualVQ((4,), dim=3, codes=5, levels=3, dropout=1.0)
+    with torch.no_grad():
+        for _ in range(2):
+            bottleneck.learn(bottleneck(torch.randn(60, 4)))
+    h = torch.randn(200, 4)
+    latent = bottleneck(h)
+    sums = torch.stack([bottleneck.decode_codes(latent.codes[:, :kept]) for kept in (1, 2, 3)])
+    near = (sums - latent.z).abs().amax(2) < 1e-5
+    assert near.any(0).all()
+    shares = near.float().mean(1)
+    assert (shares[:2] > 0.2).all()
+    assert (latent.codes == bottleneck.eval()(h).codes).all(), "what is dropped changes no code"
+    torch.testing.assert_close(bottleneck(h).z, sums[2])
+    with pytest.raises(UserError, match=r"dropout must be in \[0, 1\]"):
+        ResidualVQ((4,), dropout=1.5)
+
+
 @pytest.mark.parametrize("name", ["vq", "product_vq", "residual_vq", "lfq"])
 def test_the_gradient_passes_straight_through(name: str) -> None:
     bottleneck = with_spread_codes(BOTTLENECKS[name]((7, 4)))

@@ -88,7 +88,12 @@ class ResidualVQ(CodebookBottleneck):
     What a level is given carries no gradient of the levels before it. The codes are greedy, so to quantise z
     again may find others. `h [B, C, *positions]` to z `[B, dim, *positions]` and codes `[B, levels, *positions]`.
 
-    "SoundStream" (Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312), algorithm 1; "Autoregressive Image
+    With `dropout`, the decoder learns to read the sum of the first levels alone too, so that one model has as many
+    rates as levels: `decode_codes(codes[:, :k])` is the z of k of them. All levels go on learning from what those
+    before them leave.
+
+    "SoundStream" (Zeghidour et al., 2021, https://arxiv.org/abs/2107.03312), algorithm 1, and for the dropout section
+    III-C, where its probability is 1; "Autoregressive Image
     Generation using Residual Quantization" (Lee et al., 2022, https://arxiv.org/abs/2203.01941), section 3.1.
 
     Args:
@@ -99,6 +104,8 @@ class ResidualVQ(CodebookBottleneck):
         kmeans: iterations of Lloyd's algorithm on the first training batch; 0: codes start small and uniform.
         revive_after: training batches without use after which a code is moved; None: never.
         rotate: the rotation trick, from the first residual to z.
+        dropout: probability in training that z of an example is of its first levels alone, 1 to all of them, each as
+            likely.
 
     Raises:
         UserError: a value out of its range.
@@ -120,12 +127,15 @@ class ResidualVQ(CodebookBottleneck):
         kmeans: int = 10,
         revive_after: int | None = 100,
         rotate: bool = False,
+        dropout: float = 0.0,
     ) -> None:
+        require(0 <= dropout <= 1, f"bottleneck residual_vq: dropout must be in [0, 1], not {dropout}")
         require(dim >= 1, f"bottleneck residual_vq: dim must be at least 1, not {dim}")
         require(levels >= 1, f"bottleneck residual_vq: levels must be at least 1, not {levels}")
         learning = {"ema": ema, "kmeans": kmeans, "revive_after": revive_after}
         super().__init__(in_shape, "residual_vq", dim=dim, codes=codes, count=levels, width=dim, **learning)
         self.past = rotated if rotate else straight_through
+        self.dropout = dropout
 
     def forward(self, h: Tensor) -> CodebookLatent:
         rest = first = at_least_single(self.projection(h))
@@ -135,8 +145,17 @@ class ResidualVQ(CodebookBottleneck):
             parts.append((rest, vectors))
             codes.append(code)
             rest = rest - vectors.detach()
-        z = self.past(torch.stack([vectors for _, vectors in parts]).sum(0), first)
+        every = torch.stack([vectors for _, vectors in parts])
+        z = self.past((self._kept(every) if self.training and self.dropout > 0 else every).sum(0), first)
         return self.returns(z=z, point=z, codes=torch.stack(codes, dim=1), sizes=self.sizes, parts=parts)
+
+    def _kept(self, every: Tensor) -> Tensor:
+        """`[levels, B, dim, *positions]` with the last levels of some examples at 0."""
+        levels, rows = every.shape[:2]
+        dropped = torch.rand(rows, device=every.device) < self.dropout
+        count = torch.randint(1, levels + 1, (rows,), device=every.device).masked_fill(~dropped, levels)
+        kept = torch.arange(levels, device=every.device)[:, None] < count
+        return every * kept.reshape(levels, rows, *[1] * (every.ndim - 2))
 
     def start(self, latent: CodebookLatent) -> None:
         rest = latent.parts[0][0].detach()
@@ -144,6 +163,6 @@ class ResidualVQ(CodebookBottleneck):
             rest = rest - book.start(rest)
 
     def decode_codes(self, codes: Tensor) -> Tensor:
-        """`[B, levels, *positions]` to the z that has these codes, `[B, dim, *positions]`."""
-        each = zip(self.codebooks, codes.unbind(1), strict=True)
+        """`[B, k, *positions]` to the z that has these codes, `[B, dim, *positions]`: of all levels, or the first k."""
+        each = zip(self.codebooks[: codes.shape[1]], codes.unbind(1), strict=True)
         return torch.stack([book.lookup(code) for book, code in each]).sum(0)

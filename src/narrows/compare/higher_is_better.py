@@ -15,7 +15,7 @@ HIGHER = {
     *("elbo", "iwae", "psnr", "ssim", "auroc", "auprc", "average_precision", "accuracy", "recall", "precision"),
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
-    *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead"),
+    *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead", "si_sdr", "snr", "stoi"),
     *("vus_pr", "event_recall", "event_precision", "event_f1"),
     *("log_prob", "npmi", "diversity", "rouge", "overlap", "token_accuracy", "exact_match", "bleu"),
 }

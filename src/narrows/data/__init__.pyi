@@ -8,6 +8,7 @@ from .batch_plans import Ordered as Ordered
 from .batch_plans import Process as Process
 from .batch_plans import Shuffled as Shuffled
 from .batch_plans import Step as Step
+from .clip_names import ClipNames as ClipNames
 from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
@@ -43,8 +44,13 @@ from .signal_cells import SignalCells as SignalCells
 from .signal_scaling import SignalScaling as SignalScaling
 from .signal_table import Reading as Reading
 from .sliding_windows import Windows as Windows
+from .sound_files import Sound as Sound
+from .sound_files import SoundFile as SoundFile
+from .sound_windows import Folding as Folding
 from .sources.arrays import Arrays as Arrays
 from .sources.arrays import HeldOut as HeldOut
+from .sources.audio import Audio as Audio
+from .sources.audio import Clip as Clip
 from .sources.binarized_mnist import BinarizedMNIST as BinarizedMNIST
 from .sources.bundled import Bundled as Bundled
 from .sources.celeba import CelebA as CelebA

@@ -202,10 +202,14 @@ def _moments(x: Tensor, observed: Tensor | None, axes: list[int]) -> tuple[Tenso
 
 
 def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:
-    """(0, 1) if every value of every split lies inside, (0, inf) of counts and interactions; else None, unbounded."""
+    """(0, 1) if every value of every split lies inside, of sound (-1, 1), (0, inf) of counts and interactions; else
+    None, unbounded."""
     if splits["train"].kind in COUNTED:
         return 0.0, math.inf
     stores = [(store, split.kind) for split in splits.values() for store in split.part.stores]
+    if splits["train"].kind == "audio":
+        loudest = max(float(chunk.abs().amax()) for store, _ in stores for chunk in store.chunks())
+        return (-1.0, 1.0) if loudest <= 1 else None
     return (0.0, 1.0) if all(_inside_unit(store, kind) for store, kind in stores) else None
 
 

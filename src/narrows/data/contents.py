@@ -166,6 +166,8 @@ class Contents:
     """What is done with counts and interactions once their rows are divided."""
     timeline: Timeline | None = None
     """Where the rows of `train` and `test` lie in the series that they were cut from, if they are windows."""
+    rate: int | None = None
+    """Samples of a second, where the examples are sound."""
     scale_each: bool = False
     """Whether `standardise` is fitted to each series of the timeline alone."""
     identity: str | None = None

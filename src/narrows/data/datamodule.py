@@ -138,7 +138,11 @@ class DataModule(LightningDataModule):
         self.reading.append(duplicates.describe(splits))
         splits = counted.fold_in(contents, splits, self.plan.seed)
         if contents.timeline is not None:
-            self.timeline = signal_scaling.place(contents.timeline, splits, held_out=contents.test is not None)
+            official = self.plan.is_official(contents)
+            held_out = contents.test is not None
+            self.timeline = signal_scaling.place(contents.timeline, splits, held_out=held_out, official=official)
+        if contents.timeline is not None and contents.kind != "audio":
+            assert self.timeline is not None
             splits, self.signals = signal_scaling.standardise(contents, splits, self.timeline)
         elif contents.columns is None:
             splits, self.scaling = array_scaling.standardise(splits, contents.standardise, names)
@@ -179,6 +183,7 @@ class DataModule(LightningDataModule):
             fingerprint=content,
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
             class_names=contents.class_names,
+            rate=contents.rate,
             variable=differs(stores[0]),
             vocabulary=None if tokeniser is None else list(tokeniser.vocabulary),
             end=None if tokeniser is None else tokeniser.end,

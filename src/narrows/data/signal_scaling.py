@@ -53,14 +53,18 @@ class SignalScaling:
         return asdict(self)
 
 
-def place(timeline: Timeline, splits: dict[str, Split], *, held_out: bool) -> Timeline:
+def place(timeline: Timeline, splits: dict[str, Split], *, held_out: bool, official: bool = False) -> Timeline:
     """The timeline with the places of the windows of each split.
 
     Args:
         held_out: whether the test split is the source's own test part, not rows of its training part.
+        official: whether the validation split is the source's own; otherwise its rows, where it has some, follow those
+            for training.
     """
-    part = {name: "test" if name == "test" and held_out else "train" for name in splits}
-    found = {name: timeline.places[part[name]][split.rows] for name, split in splits.items()}
+    own = {"test": held_out, "validation": official}
+    pooled = torch.cat([timeline.places[name] for name in ("train", "validation") if name in timeline.places])
+    sources = {name: timeline.places[name] if own.get(name) else pooled for name in splits}
+    found = {name: sources[name][split.rows] for name, split in splits.items()}
     return replace(timeline, places=found)
 
 

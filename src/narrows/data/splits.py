@@ -48,6 +48,11 @@ class Plan:
                 f"fold={self.fold} does not exist with folds={self.folds}: it must lie in 0 to {self.folds - 1}",
             )
 
+    def is_official(self, contents: Contents) -> bool:
+        """Whether the validation split is the source's own."""
+        own = self.validation == "official" or (self.validation == "auto" and contents.validation is not None)
+        return own and self.folds is None
+
 
 @dataclass
 class Split:

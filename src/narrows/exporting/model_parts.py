@@ -126,6 +126,8 @@ class DecoderPart(Part):
         return told if self.model.decoder.autoregressive else told | {"parameters": self.model.params(z, batch.given)}
 
     def obstacle(self) -> str | None:
+        if self.model.needs_input:
+            return f"{type(self.model).__name__} needs its input besides the latent"
         return self._loop()
 
 

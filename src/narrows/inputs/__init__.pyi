@@ -6,3 +6,4 @@ from .missing_indicator import MissingIndicator as MissingIndicator
 from .of_counts import L1Normalise as L1Normalise
 from .of_counts import L2Normalise as L2Normalise
 from .of_counts import Log1p as Log1p
+from .spectrum import Spectrum as Spectrum

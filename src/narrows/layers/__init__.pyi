@@ -18,6 +18,7 @@ from .recomputing import Staged as Staged
 from .recurrence import Recurrence as Recurrence
 from .space_to_channel import ChannelToSpace as ChannelToSpace
 from .space_to_channel import SpaceToChannel as SpaceToChannel
+from .spectra import ShortTimeFourier as ShortTimeFourier
 from .stages import AxisLinear as AxisLinear
 from .stages import Decoder as Decoder
 from .stages import Encoder as Encoder

@@ -26,6 +26,8 @@ from .quantisation import LookupFreeEntropy as LookupFreeEntropy
 from .reconstruction import HiddenNegativeLogLikelihood as HiddenNegativeLogLikelihood
 from .reconstruction import NegativeLogLikelihood as NegativeLogLikelihood
 from .similarity import MultiScaleSSIM as MultiScaleSSIM
+from .sound import SignalToNoise as SignalToNoise
+from .sound import SpectralDistance as SpectralDistance
 from .sparsity import L0 as L0
 from .sparsity import L1 as L1
 from .sparsity import AuxK as AuxK

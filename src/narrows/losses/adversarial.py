@@ -258,7 +258,7 @@ def _decoded(out: Output, model: Autoencoder) -> list[Tensor]:
     latents = [out.latent.z.detach()]
     if model.generative:
         latents.append(model.draw(len(out.batch)))
-    return [model.decode(z, out.batch).mean for z in latents]
+    return [model.decode(z, out.seen).mean for z in latents]
 
 
 def _seen(x: Tensor, out: Output) -> Tensor:

@@ -98,7 +98,7 @@ class DecoderContraction(_SquaredJacobian):
     needs_mean = True
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        return self._squared_jacobian(lambda z: model.decode(z, out.batch).mean, out.latent.z)
+        return self._squared_jacobian(lambda z: model.decode(z, out.seen).mean, out.latent.z)
 
 
 def _row_norm(point: Tensor, x: Tensor, v: Tensor, create_graph: bool) -> Tensor:

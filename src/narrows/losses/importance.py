@@ -89,10 +89,10 @@ class ImportanceWeighted(Term):
         split = self.doubly or self.joined
         if not (split and torch.is_grad_enabled()):
             z = latent.posterior.rsample(draws)
-            return -self.bound(log_joint(model, out.batch, latent, z) - log_posterior(latent, z))
+            return -self.bound(log_joint(model, out.seen, latent, z) - log_posterior(latent, z))
         z = latent.posterior.rsample(draws)
         leaf = z.detach().requires_grad_()
-        joint, log_q = log_joint(model, out.batch, latent, leaf), log_posterior(latent, leaf)
+        joint, log_q = log_joint(model, out.seen, latent, leaf), log_posterior(latent, leaf)
         bound = self.bound((joint - log_q).detach())
         gradient = self._surrogate(z, leaf, joint, log_q)
         return -(bound + gradient - gradient.detach())

@@ -31,10 +31,10 @@ def decoded(z: Tensor, out: Output, model: Autoencoder) -> Tensor:
     """The likelihood's parameters at `z` from the decoder in evaluation mode, with teacher forcing if
     autoregressive."""
     with still(model.decoder):
-        return model.params(z, out.batch)
+        return model.params(z, out.seen)
 
 
 def side_nats(params: Tensor, out: Output, model: Autoencoder) -> Tensor:
     """`-log p(x | params)`, `[B]`; neither parameters nor buffers of the likelihood are trained by it."""
     with frozen(model.likelihood):
-        return -replace(out, p_x=model.likelihood(params, out.batch.given)).log_likelihood
+        return -replace(out, p_x=model.likelihood(params, out.seen.given)).log_likelihood

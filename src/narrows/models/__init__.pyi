@@ -2,6 +2,7 @@ from .autoencoder import Autoencoder as Autoencoder
 from .composite_prior import CompositePriorAutoencoder as CompositePriorAutoencoder
 from .conditional import ConditionalAutoencoder as ConditionalAutoencoder
 from .hamiltonian import HamiltonianAutoencoder as HamiltonianAutoencoder
+from .masking import MaskingAutoencoder as MaskingAutoencoder
 from .stages import DataReader as DataReader
 from .stages import FittedDensity as FittedDensity
 from .stages import Stages as Stages

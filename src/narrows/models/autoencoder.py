@@ -5,7 +5,7 @@ Batch ─ corruption ─▶ x_in ─ input ─▶ encoder ─▶ h ─ bottlenec
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,9 @@ class Autoencoder(nn.Module):
         >>> model.sample(2).shape
         torch.Size([2, 4])
     """
+
+    needs_input: ClassVar[bool] = False
+    """Whether p(x|z) depends on the encoder's input besides z, so that no x can be sampled."""
 
     if TYPE_CHECKING:
 
@@ -112,7 +115,7 @@ class Autoencoder(nn.Module):
         return self.returns(self.bottleneck)
 
     def _build_decoder(self, builder: Builder) -> Decoder:
-        wanted = self.likelihood.out_shape
+        wanted = self.written_shape
         target = getattr(builder, "func", builder)
         extra = {"spec": self.spec} if getattr(target, "autoregressive", False) else {}
         decoder: Decoder = builder(self.read_shape, wanted, **extra)
@@ -131,6 +134,11 @@ class Autoencoder(nn.Module):
     def seen_shape(self) -> Shape:
         """Shape of the encoder's input, without the batch axis."""
         return tuple(self.input.out_shape)
+
+    @property
+    def written_shape(self) -> Shape:
+        """Shape of the decoder's output, without the batch axis."""
+        return tuple(self.likelihood.out_shape)
 
     @property
     def read_shape(self) -> Shape:
@@ -193,7 +201,7 @@ class Autoencoder(nn.Module):
     def params(self, z: Tensor, given: Batch | Given | None = None) -> Tensor:
         """The likelihood's parameters at `z [B, *latent_shape]`, `[B, *likelihood.out_shape]`; see `decode`."""
         read = self.decoder_input(z, given)
-        shapes = self.read_shape, self._sizes(self.decoder.out_shape)
+        shapes = self.read_shape, self._sizes(tuple(self.likelihood.out_shape))
         return checked(self.decoder, read, self._decoded(read, given), shapes)
 
     def decoder_input(self, z: Tensor, given: Batch | Given | None) -> Tensor:
@@ -250,7 +258,7 @@ class Autoencoder(nn.Module):
     def forward(self, batch: Batch) -> Output:
         seen = self.corrupted(batch)
         latent = self.encode(seen)
-        p_x = self.decode(latent.z, batch)
+        p_x = self.decode(latent.z, seen)
         if self.bottleneck.training:  # not where it is frozen
             self.bottleneck.learn(latent)
         return Output(batch=batch, seen=seen, latent=latent, p_x=p_x)
@@ -314,6 +322,7 @@ class Autoencoder(nn.Module):
             UserError: this bottleneck has no prior, and no density was fitted; or `n` is no number of samples.
         """
         require_count(n)
+        require(not self.needs_input, f"{type(self).__name__} answers with a part of its input, and cannot be sampled")
         if not self.generative:
             raise UserError(
                 f"bottleneck {type(self.bottleneck).__name__} has no prior to sample from; "

@@ -14,6 +14,9 @@ from .signals import Folded as Folded
 from .signals import NewSignals as NewSignals
 from .signals import Table as Table
 from .signals import Windows as Windows
+from .sounds import NewSounds as NewSounds
+from .sounds import Origin as Origin
+from .sounds import Window as Window
 from .tables import NewTable as NewTable
 from .text_rows import TextRow as TextRow
 from .texts import NewTexts as NewTexts

@@ -70,6 +70,8 @@ class NewArrays(NewData):
     @property
     def _kind(self) -> str:
         kind = self.known.spec.kind
+        if kind == "audio":
+            return "series"
         return kind if kind in AXES else "vector"
 
     @cached_property

@@ -150,6 +150,7 @@ class NewData(ABC):
 KNOWN = (
     *(".csv", ".tsv", ".txt", ".text", ".parquet", ".pq", ".npy", ".npz", ".jsonl", ".ndjson", ".json"),
     *(".mtx", ".svm", ".svmlight", ".libsvm", ".h5ad", ".smi", ".smiles", ".selfies"),
+    *(".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"),
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )
 """Endings that say what a file is: others, such as that of log.2026-11-27, belong to its name."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from narrows.config.building import build
-from narrows.data import Missing, Music
+from narrows.data import Audio, Missing, Music
 from narrows.data.array_scaling import ArrayScaling
 from narrows.errors import OWN_CLASSES, UserError, require
 from narrows.loading import recorded_by_the_data as recorded
@@ -153,8 +153,12 @@ def _class(source: Any, known: Known, given: Any) -> type[NewData]:
         from narrows.new_data.music import NewMusic
 
         return NewMusic
+    if isinstance(source, Audio) and not array:
+        from narrows.new_data.sounds import NewSounds
+
+        return NewSounds
     require(not known.spec.variable, f"narrows reads no new examples of {type(source).__name__}: they vary in length")
-    if array and kind in ("image", "series", "vector"):
+    if array and kind in ("image", "series", "audio", "vector"):
         return NewArrays
     if kind == "image":
         return NewPictures

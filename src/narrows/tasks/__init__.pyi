@@ -10,6 +10,7 @@ from .compression import Written as Written
 from .denoising import Condition as Condition
 from .denoising import Denoising as Denoising
 from .denoising import Restored as Restored
+from .denoising_of_sound import Heard as Heard
 from .disentanglement import Disentanglement as Disentanglement
 from .figure_table import FigureTable as FigureTable
 from .generation import Generation as Generation

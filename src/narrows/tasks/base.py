@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from narrows.data.sound_files import write_sound
 from narrows.data.splits import HOLD_OUT
 from narrows.errors import UserError, require
 from narrows.evaluation import EvaluationData, TrainedLabels, by_label, evaluating
@@ -49,6 +52,8 @@ class TaskContext:
     """Warnings for the reader of the figures, which are also logged."""
     texts: dict[str, str] = field(default_factory=dict)
     """What tasks wrote for people to read, in Markdown, by name: see `write`."""
+    sounds: dict[str, tuple[NDArray[np.float32], int]] = field(default_factory=dict)
+    """Sounds `[C, T]` that tasks made for people to hear, with their sampling rates, by name: see `play`."""
     memo: dict[str, Any] = field(default_factory=dict)
     """Results that tasks share, such as the fitted classics, so that they are computed once."""
 
@@ -93,6 +98,13 @@ class TaskContext:
             path = self.directory / FIGURES / f"{name}.md"
             path.parent.mkdir(exist_ok=True)
             write_atomically(path, text + "\n")
+
+    def play(self, name: str, samples: NDArray[np.float32], rate: int) -> None:
+        """Keep a sound `[C, T]`, which training also logs, and save it as `figures/<name>.wav`, if there is a
+        directory."""
+        self.sounds[name] = samples, rate
+        if self.directory is not None:
+            write_sound(self.directory / FIGURES / f"{name}.wav", samples, rate)
 
     def warn(self, message: str) -> None:
         log.warning(message)

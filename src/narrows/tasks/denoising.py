@@ -12,10 +12,12 @@ from torch import Tensor
 
 from narrows.compare.figure_names import MODEL
 from narrows.corruptions import Block, Corruption, GaussianNoise, Masking, SaltAndPepper, Speckle
+from narrows.corruptions.of_sound import NOISES as SOUND_NOISES
 from narrows.drawing import restoration
 from narrows.errors import nearest, require, require_at_least
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
+from narrows.tasks import denoising_of_sound
 from narrows.tasks.base import Task, TaskContext, counts_have_no
 from narrows.tasks.classics import denoising_filters
 from narrows.tasks.classics.mean_pca_ridge import MAX_SQUARE, gather_training, ridge_to_clean
@@ -90,9 +92,18 @@ class Denoising(Task):
     The noise that the model was trained with is added to `noises` where it is one of these kinds, and `seen` is 1
     there; noise that does not fit the data (a block of a vector) is left out. Vectors have ridge alone.
 
+    Sound has noises of its own, `white`, `pink`, `babble`, `hum` and `impulses`, whose levels are decibels of signal
+    over noise, and is judged clip by clip: windows overlap by a half and are folded together. `si_sdr`, `snr_gain`
+    (over the noisy input) and `stoi` (of clips of at least 384 ms) stand under `test/denoising/<kind>_<level>/`, their
+    means over all of these under `test/denoising/`. Beside the model stand the noisy input, spectral subtraction, a
+    decision-directed Wiener filter, a spectral gate and wavelets (`tasks.classics.sound_denoisers`), which are told the
+    mean spectrum of the very noise of each clip, as the model is not, and `wiener_blind`, which is told nothing; their
+    strengths are the best of a few on 30 validation clips. `lead` is the SI-SDR on the best of them all. The first
+    clips are written as WAV and drawn as spectrograms.
+
     Args:
         noises: levels of each kind: sigma of `gaussian` and `speckle`, p of `salt_and_pepper` and `masking`, the side
-            of a `block`; null for the ones in `LEVELS`.
+            of a `block`, decibels of noises of sound; null for the ones in `LEVELS`.
         max_examples: a seeded subset of the test split, because the filters are slow; null for all.
         max_rows: training rows that ridge may read; null for all.
 
@@ -110,19 +121,27 @@ class Denoising(Task):
         max_rows: int | None = 20_000,
     ) -> None:
         for kind, levels in (noises or {}).items():
-            require(kind in KINDS, f"task denoising: there is no noise '{kind}': {nearest(kind, KINDS)}")
+            known = [*KINDS, *SOUND_NOISES]
+            require(kind in known, f"task denoising: there is no noise '{kind}': {nearest(kind, known)}")
             require(len(levels) > 0, f"task denoising: noise {kind} needs at least one level")
             for level in levels:
                 require(isinstance(level, (int, float)), f"task denoising: noise {kind} has level {level}, no number")
-                build(kind, level, TRIAL)
+                if kind in SOUND_NOISES:
+                    denoising_of_sound.require_level(kind, level)
+                else:
+                    build(kind, level, TRIAL)
         require_at_least(1, "task denoising:", max_examples=max_examples, max_rows=max_rows)
-        self.noises = LEVELS if noises is None else noises
+        self.noises = noises
         self.max_examples, self.max_rows = max_examples, max_rows
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if spec.kind == "audio" and spec.rate is None:
+            return "these sounds do not say how many samples a second has (DataSpec.rate)"
         return "tokens have no noise of a size" if spec.kind == "tokens" else counts_have_no("decibels", spec)
 
     def run(self, context: TaskContext) -> FigureTable:
+        if context.spec.kind == "audio":
+            return denoising_of_sound.judge(context, self.noises, self.max_examples)
         span = _span(context)
         found = FigureTable(self.name)
         curves: dict[str, dict[str, dict[float, float]]] = {}
@@ -138,7 +157,7 @@ class Denoising(Task):
         return found
 
     def _conditions(self, context: TaskContext) -> list[Condition]:
-        wanted = {kind: [float(level) for level in levels] for kind, levels in self.noises.items()}
+        wanted = {kind: [float(level) for level in levels] for kind, levels in (self.noises or LEVELS).items()}
         own = _own(context.model.corruption)
         if own is not None and own[1] not in wanted.get(own[0], []):
             wanted[own[0]] = sorted([*wanted.get(own[0], []), own[1]])
@@ -208,6 +227,8 @@ def _trained_with(model: Autoencoder) -> str:
 
 
 def _unfit(kind: str, spec: DataSpec) -> str | None:
+    if kind in SOUND_NOISES:
+        return "it is a noise of sound"
     if kind == "salt_and_pepper" and spec.bounds is None:
         return "the data have no smallest and largest value"
     return "it needs images or series" if kind == "block" and len(spec.shape) == 1 else None

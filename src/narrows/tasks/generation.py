@@ -70,6 +70,8 @@ class Generation(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind != "image":
             return f"it compares images, not data of kind {spec.kind}"
+        if model.needs_input:
+            return f"{type(model).__name__} answers with a part of its input, and cannot be sampled"
         if not model.generative:
             return f"bottleneck {type(model.bottleneck).__name__} has no prior to sample from; density=mixture fits one"
         return None

@@ -80,6 +80,8 @@ class Interpretation(Task):
             return f"likelihood {type(model.likelihood).__name__} has no mean to take derivatives of"
         if issubclass(model.latent_kind, QuantizedLatent):
             return "its latents are codes, which do not move by degrees"
+        if model.needs_input:
+            return f"{type(model).__name__} needs its input besides the latent"
         latents = math.prod(model.latent_shape)
         return None if latents <= MAX_LATENTS else f"{latents} latents are more than {MAX_LATENTS}"
 

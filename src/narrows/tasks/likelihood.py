@@ -49,6 +49,8 @@ class Likelihood(Task):
         self.samples, self.chunk, self.rows, self.max_examples = samples, chunk, rows, max_examples
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
+        if model.needs_input:
+            return f"p(x|z) of {type(model).__name__} is told x itself"
         if model.variational:
             return None
         return f"bottleneck {type(model.bottleneck).__name__} has no posterior and prior"

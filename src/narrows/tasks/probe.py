@@ -33,6 +33,7 @@ from narrows.tasks.measures.embeddings import (
     read_split,
     told_the_label,
 )
+from narrows.tasks.measures.mel_features import log_mel_means, mfcc_means
 from narrows.tasks.measures.standard_errors import standard_error
 from narrows.types import Batch, DataSpec
 
@@ -50,7 +51,8 @@ class Probe(Task):
     """The label-efficiency curve: test accuracy with 10, 100, ... and all labels of the training split.
 
     - `test/probe/<n>_labels/probe`: a linear probe (`tasks.measures.embeddings.fit_probe`) of the embeddings, beside
-      one of the raw values (`.../raw/probe`) and of as many principal components as the latents are (`.../pca/probe`).
+      one of the raw values (`.../raw/probe`) and of as many principal components as the latents are (`.../pca/probe`);
+      of sound, of means and deviations of mel bands and of MFCC too (`.../mel/probe`, `.../mfcc/probe`).
     - `test/probe/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
       the probe, all trained on the labels ("Fine-Tuning can Distort Pretrained Features", Kumar et al., 2022); beside
       the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
@@ -132,6 +134,9 @@ class Probe(Task):
             "pca/probe": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
             "label": labels,
         }
+        if (rate := context.spec.rate) is not None:
+            readers["mel/probe"] = lambda batch: log_mel_means(batch.x, rate)
+            readers["mfcc/probe"] = lambda batch: mfcc_means(batch.x, rate)
         if self.networks:
             readers["x"] = lambda batch: batch.x.cpu().numpy()
             if next(iter(context.batches(split))).missing is not None:
@@ -186,6 +191,8 @@ class Probe(Task):
             "finetuned": "this run: fine-tuned",
             "raw/probe": "raw values: linear probe",
             "pca/probe": "PCA: linear probe",
+            "mel/probe": "log-mel means: linear probe",
+            "mfcc/probe": "MFCC means: linear probe",
             "scratch/finetuned": "same encoder from scratch",
         }
         lines = []

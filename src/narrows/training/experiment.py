@@ -37,6 +37,7 @@ from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import declare, quieten
 from narrows.training.preparation import Prepared, check_composition, prepare
+from narrows.training.sounds import write_sounds
 from narrows.training.tensorboard import TensorBoard
 
 Figures = dict[str, float]
@@ -211,6 +212,7 @@ def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures
     for logger in trainer.loggers:
         logger.log_metrics(further, step=trainer.global_step)
         write_texts(logger, context.texts, trainer.global_step)
+        write_sounds(logger, context.sounds, trainer.global_step)
         logger.finalize("success")
         if isinstance(logger, TensorBoard):
             logger.close()

@@ -20,5 +20,6 @@ from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .position_detectors import Positions as Positions
 from .recommenders import Candidate as Candidate
 from .series_detectors import OneSeries as OneSeries
+from .sound_denoisers import Noisy as Noisy
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel

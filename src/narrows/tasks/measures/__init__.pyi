@@ -11,6 +11,7 @@ from .property_walk import Direction as Direction
 from .reconstruction_errors import ErrorSums as ErrorSums
 from .scored_series import Judged as Judged
 from .sentence_chooser import SentenceChooser as SentenceChooser
+from .sound_clips import Clip as Clip
 from .sparse_splits import SparseSplit as SparseSplit
 from .sparse_splits import Trained as Trained
 from .time_steps import Cut as Cut

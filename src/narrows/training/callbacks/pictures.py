@@ -20,11 +20,13 @@ from narrows.compare.tensorboard_groups import VIEWS
 from narrows.drawing import canvas, class_plots
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, features, layout_of, panels, paths, rolls, sheet
+from narrows.drawing.sounds import spectrograms
 from narrows.errors import require_at_least
 from narrows.evaluation import EvaluationData, evaluating, select, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
+from narrows.training.sounds import reconstructed_sounds, write_sounds
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
@@ -38,10 +40,11 @@ STEPS = np.linspace(-2.5, 2.5, 9)
 class Pictures(pl.Callback):
     """Draws `reconstruction`, `latent_map` and, for models with a prior, `samples` and `traversal`.
 
-    Each goes to TensorBoard's group `views`, and to `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at
-    the end of fitting, and after validation every `every_n_epochs` epochs; on rank zero only and with their own seeded
-    random numbers, so that training draws the same numbers with and without pictures. The LightningModule must have the
-    autoencoder as `model`, and the datamodule `spec` and `ordered_loader("validation")`.
+    Each goes to TensorBoard's group `views`, where the first examples of sound can be heard too, and to
+    `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at the end of fitting, and after validation every
+    `every_n_epochs` epochs; on rank zero only and with their own seeded random numbers, so that training draws the same
+    numbers with and without pictures. The LightningModule must have the autoencoder as `model`, and the datamodule
+    `spec` and `ordered_loader("validation")`.
 
     Args:
         every_n_epochs: epochs between drawings; null draws at the end only.
@@ -81,6 +84,9 @@ class Pictures(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         pictures = draw(pl_module.model, data, pl_module.device, examples=self.examples, seed=self.seed)
         publish(pictures, Path(trainer.default_root_dir), trainer.loggers, trainer.global_step)
+        sounds = reconstructed_sounds(pl_module.model, data, pl_module.device, self.seed)
+        for logger in trainer.loggers:
+            write_sounds(logger, sounds, trainer.global_step)
 
 
 def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
@@ -120,7 +126,7 @@ def draw(
         if scene.spec.kind == "tokens":
             return drawn
         drawn["reconstruction"] = _reconstruction(scene)
-        if model.generative:
+        if model.generative and not model.needs_input:
             drawn["samples"] = _samples(scene)
         traversal = _traversal(scene) if model.variational else None
         if traversal is not None:
@@ -162,6 +168,8 @@ def _reconstruction(scene: _Scene) -> Picture:
         rows.append(("target", array(scene.shown.target)))
     rows.append(("model", array(scene.model.reconstruct(shown))))
     layout = layout_of(scene.spec)
+    if scene.spec.rate is not None:
+        return spectrograms({name: list(values) for name, values in rows}, title, scene.spec.rate)
     if layout == "image":
         return canvas.image_grid(rows, title, scene.spec.bounds)
     if layout == "roll":
@@ -173,8 +181,9 @@ def _reconstruction(scene: _Scene) -> Picture:
 
 
 def density_samples(model: Autoencoder, seed: int) -> dict[str, Picture]:
-    """The picture `density_samples` of the fitted density; none for tokens. Random generators are left unchanged."""
-    if model.spec.kind == "tokens":
+    """The picture `density_samples` of the fitted density; none for tokens, and of a model that needs an input. Random
+    generators are left unchanged."""
+    if model.spec.kind == "tokens" or model.needs_input:
         return {}
     with evaluating(model, seed, "prior samples"):
         drawn = array(model.sample(panels(model.spec)))

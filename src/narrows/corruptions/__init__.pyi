@@ -1,0 +1,11 @@
+from .base import Corruption as Corruption
+from .base import NoCorruption as NoCorruption
+from .of_any_data import Block as Block
+from .of_any_data import GaussianNoise as GaussianNoise
+from .of_any_data import Masking as Masking
+from .of_any_data import Patches as Patches
+from .of_any_data import SaltAndPepper as SaltAndPepper
+from .of_any_data import Speckle as Speckle
+from .of_any_data import SwapNoise as SwapNoise
+from .of_any_data import WordDropout as WordDropout
+from .of_sound import SoundNoise as SoundNoise
