@@ -27,7 +27,7 @@ class ConvDecoder(Decoder):
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: before each doubling, in the order of flow.
         kernel_size: odd, or even where `transposed`, from a vector and every side doubles evenly.
-        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn`, which is the inverse one here.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
         checkpointing: whether backward computes each doubling again, which saves memory and costs time.
@@ -62,7 +62,7 @@ class ConvDecoder(Decoder):
         stages = [[first_map(self.in_shape, widths[0], sizes, norm, PART, kernel=kernel)]]
         for inputs, outputs, size in zip(widths, [*widths[1:], self.out_shape[0]], sizes[-2::-1], strict=True):
             bias = norm != "batch" or size == sizes[0]
-            before = norm_activation(norm, inputs, activation, PART)
+            before = norm_activation(norm, inputs, activation, PART, inverse=True)
             stages.append([*before, doubling(upsample, inputs, outputs, size, PART, kernel=kernel, bias=bias)])
         self.layers = Staged(stages, checkpointing=checkpointing)
 

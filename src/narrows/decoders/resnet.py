@@ -27,7 +27,7 @@ class ResNetDecoder(Decoder):
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: of each stage, in the order of flow.
         blocks: per stage.
-        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn`, which is the inverse one here.
         norm: `batch`, `group` or None.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
         channel_to_space: whether the values of an image go past each doubling but the last (`ChannelToSpace`).
@@ -61,7 +61,7 @@ class ResNetDecoder(Decoder):
         dims = len(sizes[0])
 
         def residual(width: int) -> list[list[nn.Module]]:
-            return [[ResidualBlock(dims, width, norm, activation, PART)] for _ in range(blocks)]
+            return [[ResidualBlock(dims, width, norm, activation, PART, inverse=True)] for _ in range(blocks)]
 
         stages = [[first_map(self.in_shape, widths[0], sizes, norm, PART)]]
         for inputs, outputs, size in zip(widths, widths[1:], sizes[-2:0:-1], strict=False):
@@ -69,7 +69,7 @@ class ResNetDecoder(Decoder):
             up = doubling(upsample, inputs, outputs, size, PART, bias=norm != "batch")
             stages.append([ChannelToSpace(up, inputs, outputs, size, PART) if channel_to_space else up])
         last = doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART)
-        stages += [*residual(widths[-1]), [*norm_activation(norm, widths[-1], activation, PART), last]]
+        stages += [*residual(widths[-1]), [*norm_activation(norm, widths[-1], activation, PART, inverse=True), last]]
         self.layers = Staged(stages, checkpointing=checkpointing)
 
     def forward(self, z: Tensor) -> Tensor:

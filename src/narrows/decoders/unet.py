@@ -37,7 +37,7 @@ class UNetDecoder(Decoder):
         in_shape: of one latent, `(D,)` or a map of the smallest size.
         out_shape: `(C, H, W)` or `(C, T)`.
         channels: at each size, in the order of flow; the first one also at the smallest.
-        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn`, which is the inverse one here.
         norm: `batch`, `group` or None.
         attention: whether the positions of the smallest map attend to each other.
         upsample: `transposed` convolution, or `nearest` then convolution (slower, without checkerboards).
@@ -71,14 +71,16 @@ class UNetDecoder(Decoder):
         lowest: list[list[nn.Module]] = [[first_map(self.in_shape, first, sizes, norm, PART)]]
         if attention:
             lowest.append([MapAttention(first, norm, PART)])
-        lowest.append(double_convolution(dims, first, first, norm, activation, PART))
+        lowest.append(double_convolution(dims, first, first, norm, activation, PART, inverse=True))
         self.checkpointing, self.lowest = checkpointing, Staged(lowest, checkpointing=checkpointing)
         self.up, self.skips, self.blocks = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for before, width, size in zip([first, *widths], widths, sizes[-2::-1], strict=False):
             skip = first_map(self.in_shape, width, sizes, norm, PART)
             self.up.append(doubling(upsample, before, width, size, PART))
             self.skips.append(nn.Sequential(skip, Nearest(size)))
-            self.blocks.append(nn.Sequential(*double_convolution(dims, 2 * width, width, norm, activation, PART)))
+            self.blocks.append(
+                nn.Sequential(*double_convolution(dims, 2 * width, width, norm, activation, PART, inverse=True))
+            )
         self.last = convolution(dims, widths[-1], self.out_shape[0])
 
     def forward(self, z: Tensor) -> Tensor:

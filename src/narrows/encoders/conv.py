@@ -34,7 +34,7 @@ class ConvEncoder(Encoder):
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: after each halving.
         kernel_size: odd, or even where `strided` and every side halves evenly.
-        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn` (generalised divisive normalisation).
         norm: `batch`, `group` or None.
         downsample: `strided` or `maxpool`.
         flatten: whether the map leaves as a vector.

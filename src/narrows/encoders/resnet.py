@@ -33,7 +33,7 @@ class ResNetEncoder(Encoder):
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: of each stage.
         blocks: per stage.
-        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn` (generalised divisive normalisation).
         norm: `batch`, `group` or None.
         flatten: whether the map leaves as a vector.
         space_to_channel: whether the values of an image go past each halving but the first (`SpaceToChannel`).

@@ -25,7 +25,7 @@ class UNetEncoder(Encoder):
     Args:
         in_shape: `(C, H, W)` or `(C, T)`.
         channels: at each size, from the largest; the last one also at the smallest.
-        activation: a name in `narrows.layers.stages.ACTIVATIONS`.
+        activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn` (generalised divisive normalisation).
         norm: `batch`, `group` or None.
         attention: whether the positions of the smallest map attend to each other.
         flatten: whether the map leaves as a vector.

@@ -10,6 +10,7 @@ from .blocks import Nearest as Nearest
 from .blocks import ResidualBlock as ResidualBlock
 from .blocks import Shortcut as Shortcut
 from .clock import Clock as Clock
+from .divisive_normalisation import GDN as GDN
 from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from .feature_maps import FeatureMap as FeatureMap
 from .feature_networks import FeatureNetwork as FeatureNetwork

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from narrows.errors import UserError, nearest, require
 from narrows.layers.recomputing import Staged
+from narrows.layers.divisive_normalisation import GDN
 from narrows.layers.stages import ACTIVATIONS
 from narrows.layers.stages import activation as make_activation
 from narrows.types import Shape
@@ -23,6 +24,7 @@ from narrows.types import Shape
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
 TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
 GATED = "gated"
+DIVISIVE = "gdn"
 POOLINGS: dict[int, type[nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
 
 
@@ -91,9 +93,13 @@ def map_norm(name: str | None, channels: int, part: str) -> list[nn.Module]:
     return [nn.GroupNorm(groups, channels)]
 
 
-def norm_activation(norm: str | None, channels: int, activation: str, part: str) -> list[nn.Module]:
-    """The norm of a map and the activation, in this order."""
-    return [*map_norm(norm, channels, part), make_activation(activation)]
+def norm_activation(
+    norm: str | None, channels: int, activation: str, part: str, *, inverse: bool = False
+) -> list[nn.Module]:
+    """The norm of a map and the activation, in this order; `gdn` is the inverse one of decoders."""
+    choose(activation, (*ACTIVATIONS, DIVISIVE), "activation", part)
+    made = GDN(channels, inverse=inverse) if activation == DIVISIVE else make_activation(activation)
+    return [*map_norm(norm, channels, part), made]
 
 
 def halvings(shape: Shape, stages: int, part: str) -> list[Shape]:
@@ -166,13 +172,13 @@ def convolution(
 
 
 def double_convolution(
-    dims: int, inputs: int, outputs: int, norm: str | None, activation: str, part: str
+    dims: int, inputs: int, outputs: int, norm: str | None, activation: str, part: str, *, inverse: bool = False
 ) -> list[nn.Module]:
     """Convolution, norm, activation, twice: `[B, inputs, *size] -> [B, outputs, *size]`."""
     layers: list[nn.Module] = []
     for before in (inputs, outputs):
         layers.append(convolution(dims, before, outputs, bias=norm != "batch"))
-        layers += norm_activation(norm, outputs, activation, part)
+        layers += norm_activation(norm, outputs, activation, part, inverse=inverse)
     return layers
 
 
@@ -238,13 +244,15 @@ def first_map(
 class ResidualBlock(nn.Module):
     """x + f(x), where f is norm, activation, convolution, twice (pre-activation); the shape stays."""
 
-    def __init__(self, dims: int, channels: int, norm: str | None, activation: str, part: str) -> None:
+    def __init__(
+        self, dims: int, channels: int, norm: str | None, activation: str, part: str, *, inverse: bool = False
+    ) -> None:
         super().__init__()
         # In batch norm's company a bias has no effect: its reader subtracts it again.
         bias = norm != "batch"
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers += norm_activation(norm, channels, activation, part)
+            layers += norm_activation(norm, channels, activation, part, inverse=inverse)
             layers.append(convolution(dims, channels, channels, bias=bias))
         self.residual = nn.Sequential(*layers)
 
