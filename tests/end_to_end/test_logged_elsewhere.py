@@ -68,6 +68,7 @@ def in_wandb(directory: Path) -> Seen:
 
     seen = Seen("", "", "RUNNING", {}, Counter(), set(), None)
     steps: dict[str, int] = {}
+    number = -1
     for file in sorted(directory.glob("wandb/offline-run-*/run-*.wandb")):
         for payload in wandb_logger._records(file.read_bytes()):
             record = Record.FromString(payload)
@@ -77,12 +78,15 @@ def in_wandb(directory: Path) -> Seen:
             for record_of in (record.run.config, record.config):
                 values = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record_of.update}
                 seen.parameters |= {key: value for key, value in values.items() if key != "_wandb"}
-            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            seen.pictures |= {item.nested_key[0] for item in record.history.item if len(item.nested_key) > 1}
+            items = [item for item in record.history.item if len(item.nested_key) <= 1]
+            row = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
             step = row.pop("trainer/global_step", None)
+            if items:
+                assert row["_step"] > number
+                number = row["_step"]
             for name, value in row.items():
-                if isinstance(value, dict):
-                    seen.pictures.add(name)
-                elif not name.startswith("_"):
+                if not name.startswith("_"):
                     assert steps.get(name, -1) <= step
                     steps[name] = step
                     seen.points[name, step, float(value)] += 1

@@ -34,6 +34,7 @@ class WeightsAndBiases(Elsewhere):
         super().__init__(save_dir)
         self.project, self.entity, self.offline = project, entity, offline
         self._run: Any = None
+        self._row = 0
 
     @property
     def name(self) -> str:
@@ -74,10 +75,15 @@ class WeightsAndBiases(Elsewhere):
 
     def _points(self) -> set[tuple[str, int]]:
         logs = sorted(self.directory.glob(f"wandb/*run-*-{self._run.id}/run-{self._run.id}.wandb"))
-        return {point for log in logs for point in points(log)}
+        held = [row for log in logs for row in rows(log)]
+        # Offline, a resumed run would number its rows from 0 again, below those of the files before.
+        self._row = max([self._run.step, *(1 + int(json.loads(row.get("_step", "-1"))) for row in held)])
+        steps = [(row, int(json.loads(row[STEP]))) for row in held if STEP in row]
+        return {(name, step) for row, step in steps for name in row if name != STEP and not name.startswith("_")}
 
     def _write(self, values: dict[str, Any], step: int) -> None:
-        self._run.log(values | {STEP: step})
+        self._run.log(values | {STEP: step}, step=self._row, commit=True)
+        self._row += 1
 
     def _write_image(self, name: str, picture: Picture, step: int) -> None:
         import wandb
@@ -94,19 +100,18 @@ class WeightsAndBiases(Elsewhere):
         self._run.finish(exit_code=EXIT_CODES[status])
 
 
-def points(log: Path) -> Iterator[tuple[str, int]]:
-    """What a run's file holds of figures and pictures, by name and step.
+def rows(log: Path) -> Iterator[dict[str, str]]:
+    """What a run's file holds of figures and pictures: rows of values by name, as JSON.
 
     A killed run's file lacks up to the last 15 seconds of what it was given, which wandb had not yet written.
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
     for payload in _records(log.read_bytes()):
+        # A picture is several items, which have its name and their own.
         items = Record.FromString(payload).history.item
-        row = {item.key or "/".join(item.nested_key): item.value_json for item in items}
-        if STEP in row:
-            step = int(json.loads(row.pop(STEP)))
-            yield from ((name, step) for name in row if not name.startswith("_"))
+        if items:
+            yield {item.key or item.nested_key[0]: item.value_json for item in items}
 
 
 def _records(data: bytes) -> Iterator[bytes]:
