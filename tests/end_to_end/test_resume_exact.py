@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,57 @@ def test_killed_within_the_first_save(server: Server, tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", tmp_path / "run")
 
 
+def _but(settings: Iterable[str], *left_out: str) -> list[str]:
+    """The settings but those of these keys and below."""
+    return [text for text in settings if not text.startswith(left_out)]
+
+
+# Two epochs of 12 batches, of which every second ends a step: a critic starts with step 6 of 12.
+VQGAN = (
+    *("variant=vqgan", "encoder.channels=[4,4]", "encoder.blocks=1", "decoder.channels=[4,4]", "decoder.blocks=1"),
+    *("loss.adversary.start=6", "module.accumulate=2", "datamodule.batch_size=128", "callbacks=none"),
+    *("callbacks.checkpoint.every_n_steps=1", "trainer.max_epochs=2", "trainer.log_every_n_steps=3"),
+    *("~tasks.latent", "~tasks.reconstruction"),
+)
+TEN = random.Random(0)
+MANY = {
+    "averaged weights, ten times": (
+        [
+            *_but(SETTINGS, "callbacks", "trainer.max_epochs"),
+            *("callbacks=ema", "callbacks.averaged.decay=0.9", "callbacks.pictures.every_n_epochs=2"),
+            *("callbacks.checkpoint.every_n_steps=1", "trainer.max_epochs=8"),
+        ],
+        [TEN.randint(4, 11) for _ in range(10)],
+    ),
+    # Batches 9, 12 and 17 of 24: before the step at which the critic begins, in it, and after it.
+    "an adversary, before, at and after its start": (VQGAN, [9, 4, 6]),
+}
+"""Settings, and the batch of each attempt in which it is killed."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("settings", "kills"), MANY.values(), ids=MANY)
+def test_killed_again_and_again_is_never_stopped(
+    settings: list[str], kills: list[int], server: Server, tmp_path: Path
+) -> None:
+    ended = server.run(*settings, "hydra.run.dir=whole", cwd=tmp_path)
+    assert ended.code == 0, ended.out
+    run, command = tmp_path / "run", [*settings, "hydra.run.dir=run"]
+    for count in kills:
+        ended = server.run(*command, cwd=tmp_path, kill=KillAt(f"{MODULE}.training_step", count))
+        assert ended.code == 137, ended.out
+        command = ["resume=run"]
+    go_on(server, run)
+    begun = [attempt["step"] for attempt in manifest(run)["attempts"]]
+    assert begun == sorted(begun)
+    assert begun[-1] > len(kills), "every attempt came further"
+    assert_same(tmp_path / "whole", run)
+
+
 @pytest.mark.slow
 def test_twenty_random_kills(server: Server, tmp_path: Path) -> None:
     """One training, killed twenty times whenever it happened to be; and twenty, killed once each."""
-    settings = [setting for setting in SETTINGS if not setting.startswith("callbacks.early_stopping")]
-    settings = [*settings, "callbacks=default", "trainer.max_epochs=8"]
-    settings.remove("callbacks=early_stopping")
+    settings = [*_but(SETTINGS, "callbacks"), "callbacks=default", "trainer.max_epochs=8"]
     assert server.run(*settings, "hydra.run.dir=whole", cwd=tmp_path).code == 0
     source, again = random.Random(0), tmp_path / "again"
     for number in range(20):

@@ -85,6 +85,8 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.manifest: dict[str, Any] = {}
+        self.at_end: list[Callable[[str], object]] = []
+        """Called with the status that the record ends with."""
         self._waiting: list[Callable[[], object]] | None = None
 
     def claim(self) -> None:

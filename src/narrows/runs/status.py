@@ -58,6 +58,8 @@ def _end(directory: RunDirectory, status: str, cause: str | None, started: float
     *before, attempt = directory.manifest["attempts"]
     attempt |= {"status": status, "error": cause, "ended": _stamp(ended)}
     known = set(directory.manifest.get("nondeterministic", []))
+    for tell in directory.at_end:
+        tell(status)
     directory.end(
         status=status,
         error=cause,

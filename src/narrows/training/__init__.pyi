@@ -1,5 +1,7 @@
 from .alternation import Alternation as Alternation
 from .begin_resumed import BeginResumed as BeginResumed
+from .elsewhere import Described as Described
+from .elsewhere import Elsewhere as Elsewhere
 from .experiment import Trained as Trained
 from .fit_in_memory import Fit as Fit
 from .fit_in_memory import Memory as Memory
@@ -7,11 +9,13 @@ from .in_python import Run as Run
 from .learning_rate import WarmUpCosine as WarmUpCosine
 from .lightning_module import AutoencoderModule as AutoencoderModule
 from .loggers import CSVHistory as CSVHistory
-from .loggers import Waiting as Waiting
 from .loggers import mlflow as mlflow
 from .loggers import wandb as wandb
+from .mlflow_logger import MLflow as MLflow
 from .preparation import Prepared as Prepared
 from .starting_point import StartingPoint as StartingPoint
 from .step_history import StepHistory as StepHistory
 from .tensorboard import TensorBoard as TensorBoard
+from .waiting import Waiting as Waiting
+from .wandb_logger import WeightsAndBiases as WeightsAndBiases
 from .warm_start import WarmStart as WarmStart

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from narrows.errors import require
 from narrows.runs.run_directory import RunDirectory
 from narrows.training.callbacks.write_checkpoints import Checkpoint
-from narrows.training.loggers import Waiting
+from narrows.training.waiting import Waiting
 
 
 class BeginResumed(L.Callback):

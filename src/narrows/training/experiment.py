@@ -34,6 +34,7 @@ from narrows.runs.status import recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
 from narrows.training.callbacks.pictures import Pictures, density_samples, publish
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
+from narrows.training.elsewhere import Described, Elsewhere
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import declare, quieten
 from narrows.training.preparation import Prepared, check_composition, prepare
@@ -124,6 +125,10 @@ def train(
     if ready.start.path is None:
         others = () if ready.density is None else ready.density.figures()
         declare(trainer, config, job, module.model, objective, ready.tasks, others, judged_on(data))
+    if record is not None:
+        for logger in trainer.loggers:
+            if isinstance(logger, Elsewhere):
+                logger.open(Described.of(config, job), record)
     try:
         _fit(ready)
     except Pruned:
@@ -223,7 +228,8 @@ def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures
 
 def write_texts(logger: Any, texts: Mapping[str, str], step: int) -> None:
     """Log what tasks wrote, in the group `views`, to a logger whose experiment has `add_text`."""
-    add_text = getattr(getattr(logger, "experiment", None), "add_text", None)
+    writer = logger if isinstance(logger, Elsewhere) else getattr(logger, "experiment", None)
+    add_text = getattr(writer, "add_text", None)
     if add_text is not None:
         for name, text in texts.items():
             add_text(f"{VIEWS}/{name}", text, step)

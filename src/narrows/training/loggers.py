@@ -1,10 +1,10 @@
-"""Loggers of a run's scalars: `metrics.csv`, Weights & Biases, MLflow."""
+"""The logger of `metrics.csv`, and those that configs choose by functions: Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
 import csv
+import importlib.util
 from argparse import Namespace
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,33 +12,11 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from narrows.errors import UserError, naming
+from narrows.errors import naming, require
 from narrows.runs.file_names import HISTORY
-
-
-class Waiting:
-    """A logger of the run directory, which can be told to wait: what it is given is then written at `begin`, in order.
-
-    A resumed run waits until its first step has been taken, so that an attempt that fails before changes no file.
-    """
-
-    _waiting: list[Callable[[], object]] | None = None
-
-    def wait(self) -> None:
-        """From now on, keep what is logged."""
-        self._waiting = []
-
-    def begin(self) -> None:
-        """Write what was kept, and from now on write at once."""
-        waiting, self._waiting = self._waiting or [], None
-        for write in waiting:
-            write()
-
-    def _kept(self, write: Callable[[], object]) -> bool:
-        """Whether the logger waits; if so, `write` is called at `begin`."""
-        if self._waiting is not None:
-            self._waiting.append(write)
-        return self._waiting is not None
+from narrows.training.mlflow_logger import MLflow
+from narrows.training.waiting import Waiting
+from narrows.training.wandb_logger import WeightsAndBiases
 
 
 class CSVHistory(Waiting, Logger):
@@ -72,31 +50,41 @@ class CSVHistory(Waiting, Logger):
         """Do nothing: the run directory holds the config."""
 
 
-def wandb(save_dir: str | Path, project: str = "narrows", offline: bool = False) -> Logger:
-    """Weights & Biases.
+def wandb(
+    save_dir: str | Path, project: str = "narrows", entity: str | None = None, offline: bool = False
+) -> WeightsAndBiases:
+    """Weights & Biases, its files in the run directory.
+
+    Args:
+        save_dir: the run directory.
+        project: where the run is shown.
+        entity: the team or user whose project it is; null: as `WANDB_ENTITY` or the login says.
+        offline: only write files, for `wandb sync` to send later.
 
     Raises:
         UserError: the extra is not installed.
     """
-    from lightning.pytorch.loggers import WandbLogger
+    _require_extra("wandb")
+    return WeightsAndBiases(save_dir, project=project, entity=entity, offline=offline)
 
-    return _extra("wandb", WandbLogger, save_dir=save_dir, project=project, offline=offline)
 
+def mlflow(save_dir: str | Path, experiment_name: str = "narrows", tracking_uri: str | None = None) -> MLflow:
+    """MLflow.
 
-def mlflow(save_dir: str | Path, experiment_name: str = "narrows", tracking_uri: str | None = None) -> Logger:
-    """MLflow, its files under the run directory unless `tracking_uri` says otherwise.
+    Args:
+        save_dir: the run directory.
+        experiment_name: the experiment that the run is one of.
+        tracking_uri: the store or server; null: what `MLFLOW_TRACKING_URI` says, else `<output_dir>/mlflow.db`.
 
     Raises:
         UserError: the extra is not installed.
     """
-    from lightning.pytorch.loggers import MLFlowLogger
-
-    folder = str(Path(save_dir) / "mlruns")
-    return _extra("mlflow", MLFlowLogger, save_dir=folder, experiment_name=experiment_name, tracking_uri=tracking_uri)
+    _require_extra("mlflow")
+    return MLflow(save_dir, experiment_name=experiment_name, tracking_uri=tracking_uri)
 
 
-def _extra(name: str, logger: Callable[..., Logger], **options: Any) -> Logger:
-    try:
-        return logger(**options)
-    except ModuleNotFoundError as error:
-        raise UserError(f"logger={name} needs the extra: pip install 'narrows[{name}]'") from error
+def _require_extra(name: str) -> None:
+    spec = importlib.util.find_spec(name)
+    # A folder wandb/ in the working directory is found too, as a package without a file.
+    installed = spec is not None and spec.origin is not None
+    require(installed, f"logger={name} needs the extra: pip install 'narrows[{name}]'")

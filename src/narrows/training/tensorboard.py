@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from narrows.compare.tensorboard_groups import STAGES, tag_of
 from narrows.errors import naming
-from narrows.training.loggers import Waiting
+from narrows.training.waiting import Waiting
 
 
 class _Later:

@@ -27,6 +27,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
 from narrows.training.sounds import reconstructed_sounds, write_sounds
+from narrows.training.elsewhere import Elsewhere
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
@@ -90,11 +91,14 @@ class Pictures(pl.Callback):
 
 
 def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
-    """Write pictures to `<directory>/figures/*.png` and to every logger whose experiment has `add_image`, in the
-    group `views`."""
+    """Write pictures to `<directory>/figures/*.png` and to every logger that takes pictures, in the group `views`."""
     for name, picture in pictures.items():
         canvas.save(picture, directory / FIGURES / f"{name}.png")
     for logger in loggers:
+        if isinstance(logger, Elsewhere):
+            for name, picture in pictures.items():
+                logger.add_image(f"{VIEWS}/{name}", picture, step)
+            continue
         add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
         if add_image is not None:
             for name, picture in pictures.items():
