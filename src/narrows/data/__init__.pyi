@@ -6,6 +6,8 @@ from .batch_plans import Ordered as Ordered
 from .batch_plans import Process as Process
 from .batch_plans import Shuffled as Shuffled
 from .batch_plans import Step as Step
+from .cell_forms import CellForm as CellForm
+from .cell_forms import LabelColumn as LabelColumn
 from .contents import Contents as Contents
 from .contents import Part as Part
 from .contents import Scaling as Scaling
