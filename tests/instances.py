@@ -35,6 +35,7 @@ from narrows.config.composition import choice_files, config_dir
 from narrows.config.hydra_versions import VERSION_BASE
 from narrows.decoders.mlp import MLPDecoder
 from narrows.densities.autoregressive import AutoregressiveCodes
+from narrows.densities.by_class import ClassMixtures
 from narrows.densities.flow import FlowDensity
 from narrows.densities.gaussians import GaussianDensity, MixtureDensity
 from narrows.densities.pseudo_inputs import VampDensity
@@ -274,6 +275,7 @@ SCHEDULES: dict[str, Build] = {
 DENSITIES: dict[str, Any] = {
     "gaussian": partial(GaussianDensity),
     "mixture": partial(MixtureDensity, components=2),
+    "by_class": partial(ClassMixtures, components=2),
     "flow": partial(FlowDensity, transforms=2, widths=[8], epochs=2),
     "vamp": partial(VampDensity, pseudo_inputs=5, epochs=2),
     "second_stage": partial(SecondStage, dim=3, widths=[8], epochs=2),

@@ -23,7 +23,8 @@ class Column:
     name: str
     kind: Literal["numeric", "binary", "categorical"]
     width: int = 1
-    """Number of values: that of the categories where the column is categorical (one-hot), else 1."""
+    """Number of values: that of the categories where the column is categorical (one-hot), the last for all those that
+    no training row has; else 1."""
 
 
 @dataclass

@@ -203,6 +203,11 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "likelihood": (*NARROW, "+task@tasks.nll=likelihood", "tasks.nll.samples=3", "tasks.nll.max_examples=5"),
     "generation": (*NARROW, "+task@tasks.generation=generation", "tasks.generation.samples=40"),
+    "synthetic": (
+        *("variant=undercomplete", "density=by_class", "density.iterations=5", *NARROW, "datamodule=digits"),
+        *("+task@tasks.synthetic=synthetic", "tasks.synthetic.max_rows=60", "tasks.synthetic.classics=false"),
+        "trainer.limit_test_batches=null",
+    ),
     "reduction": (
         *(*NARROW, "+task@tasks.reduction=reduction", "tasks.reduction.umap_rows=null"),
         *("tasks.reduction.kernel_rows=50", "tasks.reduction.map_rows=50"),

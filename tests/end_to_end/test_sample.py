@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in_process
@@ -286,6 +287,50 @@ def test_a_stranger_s_density_executes_nothing(run: Path, tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match="damaged"):
         narrows.load(run)
+
+
+def test_a_table_is_sampled_as_rows_of_its_own(tmp_path: Path, capsys: Any) -> None:
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "age": random.integers(18, 90, 60),
+            "kind": random.choice(["ok", "bad"], 60, p=[0.8, 0.2]),
+            "city": random.choice(["a", "b", "c"], 60),
+        }
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    source = ("datamodule=table", "datamodule.source.path=t.csv", "datamodule.source.label.column=kind")
+    run = trained(tmp_path, "variant=conditional_vae", *source)
+    out = tmp_path / "new.csv"
+    command(str(run), "-n", "300", "-o", str(out))
+    found = pd.read_csv(out)
+    assert (found.dtypes == table.dtypes).all()
+    assert found["age"].between(table["age"].min(), table["age"].max()).all()
+    assert set(found["city"]) == {"a", "b", "c"}
+    assert (found["kind"] == "ok").mean() == pytest.approx(0.8, abs=0.12)
+    again = pd.read_csv(out)
+    command(str(run), "-n", "300", "-o", str(out))
+    pd.testing.assert_frame_equal(pd.read_csv(out), again)
+    command(str(run), "-n", "9", "--density", "by_class", "--label", "bad", "-o", str(tmp_path / "new.parquet"))
+    assert pd.read_parquet(tmp_path / "new.parquet")["kind"].tolist() == ["bad"] * 9
+    command(str(run), "-n", "9", "--label", "1", "-o", str(tmp_path / "new.npz"))
+    with np.load(tmp_path / "new.npz") as arrays:
+        assert arrays["x"].shape == (9, 5)
+        assert arrays["label"].tolist() == [1] * 9
+    command(str(run), "-n", "9")
+    assert {path.name for path in (run / "samples").iterdir()} == {"samples.npy", "samples.png", "samples.csv"}
+    assert "no class 'bd': did you mean 'bad'" in refusal(capsys, str(run), "--label", "bd")
+    assert "has no tokeniser" in refusal(capsys, str(run), "-o", "new.txt")
+    assert "lies in the run" in refusal(capsys, str(run), "-o", str(run / "new.csv"))
+
+
+def test_pictures_have_no_table(run: Path, tmp_path: Path, capsys: Any) -> None:
+    told = refusal(capsys, str(run), "--density", "by_class", "-o", str(tmp_path / "new.csv"))
+    assert "was trained on image data without named columns" in told
+    command(str(run), "--density", "by_class", "-n", "3", "--label", "7", "-o", str(tmp_path / "new.npz"))
+    with np.load(tmp_path / "new.npz") as arrays:
+        assert arrays["x"].shape == (3, 1, 8, 8)
+        assert arrays["label"].tolist() == [7] * 3
 
 
 def test_series_are_drawn_as_lines(tmp_path: Path) -> None:

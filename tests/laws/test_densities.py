@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from instances import BOTTLENECKS, DENSITIES, IMAGE, batch, model
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -20,6 +22,7 @@ from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.hierarchical import HierarchicalVQ
 from narrows.densities.autoregressive import AutoregressiveCodes
 from narrows.densities.base import Density
+from narrows.densities.by_class import ClassMixtures
 from narrows.densities.flow import FlowDensity
 from narrows.densities.gaussians import GaussianDensity, MixtureDensity
 from narrows.densities.pseudo_inputs import VampDensity
@@ -29,13 +32,22 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.types import Batch, CodebookLatent, QuantizedLatent
 
 PLANE = model(bottleneck=partial(Deterministic, dim=2))
+LABELLED = replace(IMAGE, num_classes=3)
 ON_THE_PLANE: dict[str, Callable[[], Density]] = {
     "gaussian": lambda: GaussianDensity(PLANE),
     "mixture": lambda: MixtureDensity(PLANE, components=3),
     "flow": lambda: FlowDensity(PLANE, transforms=3, widths=[32], epochs=15, lr=1e-2),
     "second_stage": lambda: SecondStage(PLANE, widths=[64, 64], epochs=30),
+    "by_class": lambda: labelled(torch.arange(3000) % 3, components=3),
     "vamp": lambda: VampDensity(model(bottleneck=partial(Gaussian, dim=2)).eval(), pseudo_inputs=20, epochs=3),
 }
+
+
+def labelled(label: Tensor, **options: Any) -> ClassMixtures:
+    """For latents in the plane, of these classes."""
+    density = ClassMixtures(model(LABELLED, bottleneck=partial(Deterministic, dim=2)), **options)
+    density.label = label
+    return density
 
 
 def banana(n: int) -> Tensor:
@@ -305,7 +317,7 @@ def state(net: Autoencoder) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("bottleneck", "name"), PAIRS)
 def test_every_bottleneck_can_be_sampled_and_is_left_alone(bottleneck: str, name: str) -> None:
-    net, data = model(bottleneck=BOTTLENECKS[bottleneck]), Rows(torch.rand(60, 1, 8, 8))
+    net, data = model(LABELLED, bottleneck=BOTTLENECKS[bottleneck]), Rows(torch.rand(60, 1, 8, 8))
     net(batch())
     before, stream = state(net), torch.get_rng_state()
     densities = [DENSITIES[name](net) for _ in range(2)]
@@ -369,10 +381,42 @@ def test_wrong_latents_and_options_are_refused() -> None:
         GaussianDensity(model(bottleneck=partial(Deterministic, dim=5000)))
     with pytest.raises(UserError, match="50 training examples are too few for 51 components"):
         MixtureDensity(net, components=51).fit(net, Rows(torch.rand(60, 1, 8, 8)), 0)
+    with pytest.raises(UserError, match="by_class needs data with classes"):
+        ClassMixtures(net)
     with pytest.raises(UserError, match="alphabet of 131,072 codes is too large"):
         over_codes((2**17,), (2,))
     with pytest.raises(UserError, match="validation split"):
         MixtureDensity(net).fit(net, Empty(), 0)
+
+
+@torch.no_grad()
+def test_a_density_by_class_draws_the_class_that_is_asked_for() -> None:
+    """Of few rows one shrunk Gaussian; classes of other shares, and one without rows."""
+    torch.manual_seed(0)
+    label = torch.tensor([0] * 3 + [2] * 900)
+    rows = torch.randn(903, 2) + torch.where(label == 0, 40.0, -40.0)[:, None]
+    rows[3::2, 0] -= 20
+    density = learnt(labelled(label, components=2), rows, rows)
+    assert isinstance(density, ClassMixtures)
+    assert density.weights[0].tolist() == [1, 0]
+    found = {kind: density.sample_of(torch.full((4000,), kind)) for kind in (0, 2)}
+    about = density.standard(rows[:3]).double()
+    shrunk = ledoit_wolf((about - about.mean(0)).numpy(), assume_centered=True)[0] * 3 / 2
+    torch.testing.assert_close(
+        density.factors[0, 0] @ density.factors[0, 0].T, torch.tensor(shrunk).float() + 1e-4 * torch.eye(2)
+    )
+    for kind, drawn in found.items():
+        torch.testing.assert_close(drawn.mean(0), rows[label == kind].mean(0), rtol=0, atol=0.6)
+        torch.testing.assert_close(
+            drawn[:, 0].std(), rows[label == kind][:, 0].std(), rtol=0.5 if kind == 0 else 0.05, atol=0
+        )
+    assert (density.sample(2000) > 0).all(1).double().mean() < 0.02
+    net = model(LABELLED, bottleneck=partial(Deterministic, dim=2)).eval()
+    net.density = density
+    assert net.classes(3).tolist() == [0, 2, 0]
+    assert (net.draw(50, torch.zeros(50).long()) > 0).all()
+    with pytest.raises(UserError, match="no training row is of class 1"):
+        density.sample_of(torch.tensor([0, 1]))
 
 
 class Empty(Rows):
@@ -389,6 +433,8 @@ class Empty(Rows):
         ("gaussian", {"ridge": 0.0}),
         ("mixture", {"components": 0}),
         ("mixture", {"iterations": 0}),
+        ("by_class", {"components": 0}),
+        ("by_class", {"ridge": 0.0}),
         ("flow", {"transforms": 0}),
         ("flow", {"epochs": 0}),
         ("flow", {"lr": 0.0}),
@@ -401,6 +447,6 @@ class Empty(Rows):
 )
 def test_senseless_options_are_refused(name: str, options: dict[str, Any]) -> None:
     fits = {"vamp": "gaussian", "autoregressive": "vq"}
-    net = model(bottleneck=BOTTLENECKS[fits.get(name, "deterministic")])
+    net = model(LABELLED, bottleneck=BOTTLENECKS[fits.get(name, "deterministic")])
     with pytest.raises(UserError, match=rf"density {name}: {next(iter(options))} must be"):
         DENSITIES[name].func(net, **options)

@@ -1,10 +1,11 @@
 """`narrows sample RUN`: draw from a run's own prior, or from a density fitted to its latents.
 
-    narrows sample RUN [--density NAME] [-n 64] [--label Y] [--temperature T] [--seed 0] [--out DIR] [--allow PKG]
+    narrows sample RUN [--density NAME] [-n 64] [--label Y] [--temperature T] [--seed 0] [-o OUT] [--allow PKG]
                        [KEY=VALUE ...]
 
 A density that the run does not have yet is fitted to its training split, which must be on this machine, and stored in
-the run's `densities/`, so that it is fitted only once. The samples go to `samples.npy` and `samples.png`.
+the run's `densities/`, so that it is fitted only once. The samples go to `samples.npy` and `samples.png` in a
+directory, or to the one file that OUT names; those of a table are rows in its own units, with its own columns.
 """
 
 from __future__ import annotations
@@ -18,19 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from narrows.commands import command_line
+from narrows.commands import command_line, sample_files
 from narrows.commands.command_line import add_allow, new_parser, packages, print_paths, require_overrides
 from narrows.errors import UserError, nearest, require
-from narrows.files import write_atomically
-from narrows.runs.file_names import DENSITIES, OLD_DENSITIES, SAMPLES, TOKENISER
-from narrows.runs.overwriting import require_not_recorded
+from narrows.runs.file_names import DENSITIES, ENCODING, OLD_DENSITIES, SAMPLES
+from narrows.runs.overwriting import require_not_recorded, require_outside_runs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from narrows.loading.open_run import OpenRun
     from narrows.models.autoencoder import Autoencoder
-    from narrows.types import DataSpec
 
 DESCRIPTION = """\
 Draw latents and decode them: from the density that the run fitted, else from the model's own prior, else from
@@ -43,13 +42,14 @@ examples
   narrows sample RUN --density flow density.epochs=20     options of the density
   narrows sample RUN --density own                      the model's own prior, whatever was fitted
   narrows sample RUN --label 3                        a class-conditional model's threes
+  narrows sample RUN --density by_class --label 3     any model's threes
   narrows sample RUN --temperature 0.8                 x drawn too, and not its likeliest value or mean
+  narrows sample RUN -n 10000 -o new.csv               rows of the run's table, or new.parquet
+  narrows sample RUN -o new.npz                        x, and label where samples are of a class
 """
 OWN = "own"
 AT_ONCE = 256
 """Latents decoded together."""
-MOST_SHOWN = 256
-"""Samples shown in the picture."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
     add("arguments", nargs="+", metavar="RUN KEY=VALUE", help="a run directory, and values to change for the fit")
     add("--density", metavar="NAME", help="a choice of the config group density, or own")
     add("-n", "--number", type=int, default=64, metavar="N", help="how many samples (64)")
-    add("--label", type=int, metavar="Y", help="of a class-conditional model; by default its classes in turn")
-    add("--temperature", type=float, metavar="T", help="draw x too, from p(x|z) to the power of 1/T (its point)")
+    add("--label", metavar="Y", help="a class, by number or name; by default the classes in turn, of a table by shares")
+    add("--temperature", type=float, metavar="T", help="draw x too, from p(x|z)^(1/T) (its point; of a table 1)")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (0)")
-    add("--out", type=Path, metavar="DIR", help="where the files go (RUN/samples)")
+    add("-o", "--out", type=Path, metavar="OUT", help="a directory, or .csv .parquet .npz .npy .png .txt (RUN/samples)")
     add_allow(made)
     return made
 
@@ -78,11 +78,6 @@ def sample(options: argparse.Namespace) -> list[Path]:
     Raises:
         UserError: no such run or density, no prior to draw from, or data that are not here.
     """
-    import numpy as np
-
-    from narrows.drawing import canvas
-    from narrows.drawing.examples import sheet
-    from narrows.files import replacing
     from narrows.runs.recorded_threads import as_recorded
 
     require(options.number >= 1, f"-n must be at least 1, not {options.number}")
@@ -96,37 +91,22 @@ def sample(options: argparse.Namespace) -> list[Path]:
         f"{run.packed} is a packed run: say where samples go with --out",
     )
     out = options.out or (Path(f"{run.fetched}-{SAMPLES}") if run.fetched else run.path / SAMPLES)
-    for name in ("samples.npy", "samples.png", "samples.txt"):
+    if sample_files.is_file(options.out):
+        require_outside_runs(out)
+        sample_files.require_form(run, out)
+    for name in ("samples.npy", "samples.png", "samples.txt", "samples.csv"):
         require_not_recorded(out / name, run.path)
     with as_recorded(run.path):
-        _prepare(run, overrides, options)
-        model = run.model
+        shares = _prepare(run, overrides, options)
+        model, temperature = run.model, options.temperature
+        if temperature is None and (model.spec.columns is not None or sample_files.is_table(options.out)):
+            temperature = 1.0
         _require_memory(model, options.number)
-        drawn = draw(model, options.number, options.label, options.seed, options.temperature)
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "samples.npy") as file:
-        np.save(file, (drawn if model.spec.kind == "tokens" else drawn.float()).numpy())
-    if model.spec.kind == "tokens":
-        return [out / "samples.npy", *_written_as_text(drawn, model.spec, run.path, out / "samples.txt")]
-    what = "means" if options.temperature is None else f"draws at temperature {options.temperature:g}"
+        label = class_of(model, options.label)
+        drawn, told = draw(model, options.number, label, options.seed, temperature, shares)
+    what = "means" if temperature is None else f"draws at temperature {temperature:g}"
     title = f"Samples: {what} of p(x|z), z drawn from {'the fitted density' if model.density else 'the prior'}"
-    canvas.save(sheet(drawn[:MOST_SHOWN].float().numpy(), model.spec, title), out / "samples.png")
-    return [out / "samples.npy", out / "samples.png"]
-
-
-def _written_as_text(drawn: Tensor, spec: DataSpec, run: Path, path: Path) -> list[Path]:
-    """The path of samples as text, one a line, where the run says how tokens are read; else none."""
-    from narrows.loading.recorded_by_the_data import load_tokeniser
-
-    if not (run / TOKENISER).is_file():
-        return []
-    tokeniser = load_tokeniser(run)
-    require(
-        tokeniser.vocabulary == spec.vocabulary,
-        f"{run / TOKENISER} is damaged: its vocabulary is not that of the run's data",
-    )
-    write_atomically(path, "".join(f"{' '.join(tokeniser.decode(row).splitlines())}\n" for row in drawn.tolist()))
-    return [path]
+    return sample_files.write(sample_files.Samples(run, drawn, told, title), out)
 
 
 def _require_memory(model: Autoencoder, number: int) -> None:
@@ -155,10 +135,12 @@ def _open_run(options: argparse.Namespace) -> tuple[OpenRun, list[str]]:
     return OpenRun(place, packages(options.allow), "best"), overrides
 
 
-def _prepare(run: OpenRun, overrides: Sequence[str], options: argparse.Namespace) -> None:
-    """Attach to the run's model the density that is to be sampled from."""
+def _prepare(run: OpenRun, overrides: Sequence[str], options: argparse.Namespace) -> Sequence[float] | None:
+    """Attach to the run's model the density that is to be sampled from; the shares of classes among the training rows,
+    of a run on a table that recorded them."""
     model = run.model
-    labels_of(model, 1, options.label)
+    if not _is_by_class(options.density):
+        class_of(model, options.label)
     if options.density in (None, OWN):
         require(not overrides, f"'{overrides[0] if overrides else ''}' changes nothing without --density NAME")
         if options.density == OWN:
@@ -167,6 +149,21 @@ def _prepare(run: OpenRun, overrides: Sequence[str], options: argparse.Namespace
             raise UserError(_nothing_to_draw_from(run))
     else:
         give(run, options.density, overrides)
+    if not (run.path / ENCODING).is_file():
+        return None
+    from narrows.loading.recorded_by_the_data import load_encoding
+
+    label = load_encoding(run.path).label
+    return None if label is None else label.shares
+
+
+def _is_by_class(density: str | None) -> bool:
+    from narrows.config.building import class_of
+    from narrows.densities.base import Density
+    from narrows.loading import fitted_density
+
+    node = fitted_density.choices().get(density or "")
+    return node is not None and class_of(node, "density", Density).by_class
 
 
 def _nothing_to_draw_from(run: OpenRun) -> str:
@@ -206,40 +203,64 @@ def give(run: OpenRun, name: str, overrides: Sequence[str]) -> None:
     fitted_density.save(density, config.density, run.weights, stored)
 
 
-def labels_of(model: Autoencoder, n: int, label: int | None) -> Tensor | None:
-    """Labels `[n]`: the given one, else the model's own choice; None if the model reads no label.
+def class_of(model: Autoencoder, label: str | int | None) -> int | None:
+    """The number of a class, given by its number or its name; None if none is given.
 
     Raises:
-        UserError: a label for a model that reads none, or of no class.
+        UserError: a label for a model whose samples are of no class, or of no class of the data.
     """
-    labels = model.classes(n)
     if label is None:
-        return labels
-    if labels is None:
-        raise UserError(f"--label {label}: this model is not told the class; variant=conditional_vae is")
-    count = model.spec.num_classes or 0
-    require(0 <= label < count, f"--label must be from 0 to {count - 1}, not {label}")
-    return labels.fill_(label)
+        return None
+    if model.classes(1) is None:
+        raise UserError(
+            f"--label {label}: this model is not told the class; variant=conditional_vae is, and --density by_class "
+            "draws any model's latents by class"
+        )
+    names, count = model.spec.class_names or [], model.spec.num_classes or 0
+    if str(label) in names:
+        return names.index(str(label))
+    known = nearest(str(label), names) if names else "it is the number of a class"
+    require(str(label).removeprefix("-").isdecimal(), f"--label: there is no class '{label}': {known}")
+    require(0 <= int(label) < count, f"--label must be from 0 to {count - 1}, not {label}")
+    return int(label)
 
 
-def draw(model: Autoencoder, n: int, label: int | None, seed: int, temperature: float | None = None) -> Tensor:
-    """`n` samples `[n, *shape]` on the CPU, points of p(x|z) or draws at a temperature; equal seeds give equal ones.
+def draw(
+    model: Autoencoder,
+    n: int,
+    label: int | None,
+    seed: int,
+    temperature: float | None = None,
+    shares: Sequence[float] | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """`n` samples `[n, *shape]` on the CPU, points of p(x|z) or draws at a temperature, and their classes `[n]`, None
+    where the model knows none; equal seeds give equal ones.
+
+    Args:
+        label: the class of all of them; None: classes in turn, or by these `shares` where they are given.
 
     Raises:
-        UserError: a label for a model that reads none, or of no class; or a temperature that the likelihood does not
-            have.
+        UserError: a temperature that the likelihood does not have.
     """
     import torch
 
     from narrows.evaluation import evaluating
 
-    labels = labels_of(model, n, label)
+    labels = model.classes(n)
+    if labels is not None and label is not None:
+        labels.fill_(label)
+    elif labels is not None and shares:
+        from narrows.random import generator
+
+        rows = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator(seed, "sample labels"))
+        labels = rows.to(labels)
     with evaluating(model, seed, "sample"):
         told = [None] * n if labels is None else labels.split(AT_ONCE)
-        parts = zip(model.draw(n).split(AT_ONCE), told, strict=False)
+        parts = zip(model.draw(n, labels).split(AT_ONCE), told, strict=False)
         drawn = temperature is not None
         how = partial(model.point_at, draw=drawn, temperature=1.0 if temperature is None else temperature)
-        return torch.cat([how(z, replace(model.usual(len(z)), label=y)).cpu() for z, y in parts])
+        rows = torch.cat([how(z, replace(model.usual(len(z)), label=y)).cpu() for z, y in parts])
+    return rows, None if labels is None else labels.cpu()
 
 
 if __name__ == "__main__":

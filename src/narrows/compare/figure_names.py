@@ -111,6 +111,7 @@ ROWS = {
     # task probe
     "test/probe/*_labels/probe": "accuracy with {} labels: linear probe",
     "test/probe/*_labels/finetuned": "accuracy with {} labels: fine-tuned network",
+    "test/probe/*_labels/augmented": "accuracy with {} labels: forest, samples added",
     # task interpretation
     "test/interpretation/effective_latents": "latents in use, effective number",
     "test/interpretation/top_1_share": "share of the output's variation: top latent",
@@ -165,6 +166,16 @@ ROWS = {
     "test/language/token_accuracy": "text told again: accuracy of tokens",
     "test/language/exact_match": "text told again: exact",
     "test/language/bleu": "text told again: BLEU",
+    # task synthetic
+    "test/synthetic/tstr": "trained on samples: test accuracy",
+    "test/synthetic/trtr": "trained on real rows: test accuracy",
+    "test/synthetic/tstr_balanced": "trained on samples: balanced accuracy",
+    "test/synthetic/trtr_balanced": "trained on real rows: balanced accuracy",
+    "test/synthetic/detection_auc": "samples told from test rows: AUROC, best 0.5",
+    "test/synthetic/closer_to_train": "samples nearer to training than to test rows, best 0.5",
+    "test/synthetic/closest": "samples: distance to training rows, of test rows 1",
+    "test/synthetic/marginals": "samples: mean distance of a column's distribution",
+    "test/synthetic/associations": "samples: mean difference of two columns' dependence",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -246,6 +257,11 @@ CLASSICS = {
     "logistic": "logistic, frame before",
     "ngram": "n-gram",
     "kneser_ney": "Kneser-Ney",
+    "jitter": "noise",
+    "shifts": "shifts",
+    "copula": "Gaussian copula",
+    "smote": "SMOTE",
+    "bootstrap": "bootstrap with noise",
     "no_latent": "same decoder, no latent",
 }
 """Classic methods, measured on the same split, with their labels."""

@@ -17,6 +17,7 @@ HIGHER = {
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead", "si_sdr", "snr", "stoi"),
     *("vus_pr", "event_recall", "event_precision", "event_f1"),
+    *("tstr", "trtr", "augmented"),
     *("log_prob", "npmi", "diversity", "rouge", "overlap", "token_accuracy", "exact_match", "bleu"),
 }
 LOWER = {
@@ -24,6 +25,7 @@ LOWER = {
     *("variance_unexplained", "false_alarm_rate", "dead_fraction", "error", "mmd", "tc", "regret", "chamfer", "wer"),
     *("bound", "bpp", "bytes", "bytes_per_example", "macs_per_pixel", "decoder_parameters", "bits_per_dim"),
     *("perceptual", "rfid", "nrmse", "fcd", "delay", "nats_per_token", "bits_per_character"),
+    *("detection_auc", "marginals", "associations"),
 }
 REBUILT = "test/molecules/"
 """Under which a reconstruction is the share of examples that were rebuilt, not what they cost."""

@@ -8,6 +8,8 @@ from .batch_plans import Ordered as Ordered
 from .batch_plans import Process as Process
 from .batch_plans import Shuffled as Shuffled
 from .batch_plans import Step as Step
+from .cell_forms import CellForm as CellForm
+from .cell_forms import LabelColumn as LabelColumn
 from .clip_names import ClipNames as ClipNames
 from .contents import Contents as Contents
 from .contents import Part as Part

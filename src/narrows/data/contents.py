@@ -14,6 +14,7 @@ from narrows.errors import nearest, require
 from narrows.types import Kind
 
 if TYPE_CHECKING:
+    from narrows.data.cell_forms import LabelColumn
     from narrows.data.counting import Counting
     from narrows.data.table_columns import TableColumn
     from narrows.data.time_order import Timeline
@@ -155,6 +156,8 @@ class Contents:
     factor_names: list[str] | None = None
     columns: list[TableColumn] | None = None
     scaling: Scaling | None = None
+    label_column: LabelColumn | None = None
+    """Where the labels of a table stand, and what stands for each class."""
     rest_to_test: bool = False
     class_names: list[str] | None = None
     """The name of each class, in the order of their numbers, where the files have names for them."""

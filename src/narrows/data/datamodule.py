@@ -150,7 +150,9 @@ class DataModule(LightningDataModule):
             # Only tables need pandas, which is slow to import.
             from narrows.data.table_scaling_and_encoding import encode
 
-            self.encoding, splits = encode(contents.columns, splits, contents.scaling or Scaling())
+            self.encoding, splits = encode(
+                contents.columns, splits, contents.scaling or Scaling(), contents.label_column
+            )
         splits = array_scaling.hold(splits)
         self.tokeniser = contents.tokeniser
         self.spec = self._describe(replace(contents, feature_names=names), splits, print_of_content)

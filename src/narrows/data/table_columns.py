@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from narrows.data.cell_forms import CellForm
 from narrows.data.number_texts import PLAIN, Marks, to_numbers
 
 ColumnKind = Literal["numeric", "binary", "categorical", "date"]
@@ -31,6 +32,8 @@ class TableColumn:
     its cells are 0 and 1 or truth values already)."""
     form: str = field(default=ISO, repr=False)
     """How the texts of a column of dates are written, as for `strftime`; not in `repr`, which fingerprints contain."""
+    cells: CellForm = field(default_factory=CellForm, repr=False, compare=False)
+    """How its cells are written, which samples follow."""
 
     @property
     def is_number(self) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
+from narrows.data.cell_forms import form_of
 from narrows.data.number_texts import PLAIN, Marks, explain_disguise, to_numbers
 from narrows.data.table_columns import ISO, TableColumn, numbers_of, seconds_of
 from narrows.data.table_format import UNNAMED, Format, in_shell
@@ -82,7 +84,12 @@ def infer(frame: pd.DataFrame, kinds: Mapping[str, str], marks: Marks = PLAIN) -
             known in KINDS and (known == "date" or known == kind),
             f"source.kinds: column '{name}' cannot be '{kind}': {nearest(str(kind), KINDS)}",
         )
-    return [_described(str(name), frame[name].dropna(), kinds.get(str(name)), marks) for name in frame]
+    found = []
+    for name in frame:
+        cells = frame[name].dropna()
+        column = _described(str(name), cells, kinds.get(str(name)), marks)
+        found.append(replace(column, cells=form_of(cells, column.kind, bool(column.levels), marks)))
+    return found
 
 
 def _described(name: str, cells: pd.Series, asked: str | None, marks: Marks) -> TableColumn:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, QuantileTransformer, RobustScaler, StandardScaler
 from torch import Tensor
 
+from narrows.data.cell_forms import DATES, CellForm, LabelColumn
 from narrows.data.checks import check_finite
 from narrows.data.contents import Scaling, ScalingMethod
 from narrows.data.float_precision import refuse_blurred
@@ -28,8 +29,6 @@ log = logging.getLogger(__name__)
 Matrix = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 MOST_QUANTILES = 1000
-DATES = (-62_135_596_800.0, 253_402_300_799.0)
-"""Seconds of the years 1 and 9999, between which a date can be written."""
 OTHER = "(other)"
 """The name of the value that stands for all categories that no training row has."""
 
@@ -49,6 +48,8 @@ class Encoding:
     scaler: Any
     fill: Matrix
     """The training mean of every value, `[D]`."""
+    label: LabelColumn | None = None
+    """The column of labels; None where there is none, or the run did not record it."""
 
     @classmethod
     def fit(cls, columns: Sequence[TableColumn], values: Matrix, missing: Mask, scaling: Scaling) -> Encoding:
@@ -62,6 +63,10 @@ class Encoding:
             require(not gone, f"column '{column.name}' has no value in any training row: name it in source.ignore")
         found = cls(_seen(columns, values, missing), scaling, _scaler(scaling.method, len(values)), np.zeros(0))
         numbers = np.where(missing, np.nan, values)[:, found._numeric]
+        for place, cells in zip(found._numeric, numbers.T, strict=True):
+            column = found.columns[place]
+            form = column.cells.measured(cells[~np.isnan(cells)], column.kind == "date")
+            found.columns[place] = replace(column, cells=form)
         if numbers.shape[1]:
             found.scaler.fit(numbers)
             if scaling.method == "none":
@@ -103,7 +108,9 @@ class Encoding:
         """The encoding as plain values, from which `from_dict` restores it bitwise."""
         fitted = {name: np.asarray(value).tolist() for name, value in vars(self.scaler).items() if _is_fitted(name)}
         columns = [asdict(column) for column in self.columns]
-        return {"scaling": asdict(self.scaling), "columns": columns, "scaler": fitted, "fill": self.fill.tolist()}
+        label = None if self.label is None else asdict(self.label)
+        found = {"scaling": asdict(self.scaling), "columns": columns, "scaler": fitted, "fill": self.fill.tolist()}
+        return found | {"label": label}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Encoding:
@@ -113,8 +120,12 @@ class Encoding:
         for name, fitted in values["scaler"].items():
             array = np.asarray(fitted)
             setattr(scaler, name, array if array.ndim else array.item())
-        columns = [TableColumn(**column) for column in values["columns"]]
-        return cls(columns, scaling, scaler, np.asarray(values["fill"], dtype=np.float64))
+        columns = [
+            TableColumn(**(column | {"cells": CellForm(**column.get("cells", {}))})) for column in values["columns"]
+        ]
+        told = values.get("label")
+        label = None if told is None else LabelColumn(**told)
+        return cls(columns, scaling, scaler, np.asarray(values["fill"], dtype=np.float64), label)
 
     @property
     def _numeric(self) -> list[int]:
@@ -140,7 +151,7 @@ class Encoding:
 
 
 def encode(
-    columns: Sequence[TableColumn], splits: dict[str, Split], scaling: Scaling
+    columns: Sequence[TableColumn], splits: dict[str, Split], scaling: Scaling, label: LabelColumn | None = None
 ) -> tuple[Encoding, dict[str, Split]]:
     """Fit the encoding on the train split; returns it and all splits encoded by it.
 
@@ -149,6 +160,10 @@ def encode(
     """
     train = _cells(splits["train"])
     fitted = Encoding.fit(columns, *train, scaling)
+    classes = splits["train"].part.label
+    if label is not None and classes is not None:
+        counts = torch.bincount(classes.cpu(), minlength=len(label.texts)).double()
+        fitted.label = replace(label, shares=(counts / counts.sum()).tolist())
     done = {}
     for name, split in splits.items():
         values, missing = _cells(split)

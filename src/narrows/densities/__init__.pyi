@@ -1,6 +1,7 @@
 from .autoregressive import AutoregressiveCodes as AutoregressiveCodes
 from .base import Density as Density
 from .base import StandardisedDensity as StandardisedDensity
+from .by_class import ClassMixtures as ClassMixtures
 from .flow import FlowDensity as FlowDensity
 from .gaussians import GaussianDensity as GaussianDensity
 from .gaussians import MixtureDensity as MixtureDensity

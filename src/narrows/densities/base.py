@@ -43,6 +43,8 @@ class Density(nn.Module):
     requires: ClassVar[type[Latent]] = Latent
     figure: ClassVar[str] = "log_prob"
     """Name of what `log_prob` gives: another one where it is a bound."""
+    by_class: ClassVar[bool] = False
+    """Whether it is one density for every class, see `sample_of`."""
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
@@ -112,6 +114,14 @@ class Density(nn.Module):
     def sample(self, n: int) -> Tensor:
         """`n` latents, `[n, *latent_shape]`, on the device of the density."""
         raise NotImplementedError
+
+    def sample_of(self, label: Tensor) -> Tensor:
+        """A latent of each of these classes, `[n] -> [n, *latent_shape]`; of any where it is not `by_class`."""
+        return self.sample(len(label))
+
+    def classes(self, n: int) -> Tensor | None:
+        """The classes that it knows, in turn, `[n]`; None where it is not `by_class`."""
+        return None
 
     @property
     def device(self) -> torch.device:

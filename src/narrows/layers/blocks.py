@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from narrows.errors import UserError, nearest, require
-from narrows.layers.recomputing import Staged
 from narrows.layers.divisive_normalisation import GDN
+from narrows.layers.recomputing import Staged
 from narrows.layers.stages import ACTIVATIONS
 from narrows.layers.stages import activation as make_activation
 from narrows.types import Shape

@@ -117,6 +117,19 @@ class MixedLikelihood(Likelihood):
         )
         return MixedDistribution(params, sigma, self.numeric, self.groups)
 
+    def draw(self, params: Tensor, given: Given | None = None, temperature: float = 1.0) -> Tensor:
+        """See `Likelihood.draw`. No draw is of a category that no training row has, which has no text to be written
+        as."""
+        require(temperature > 0, f"temperature must be above 0, not {temperature}")
+        params = at_least_single(params).clone()
+        for group in self.groups:
+            if group.stop - group.start > 1:
+                params[..., group.stop - 1] = -math.inf
+        p_x = self(torch.where(self.numeric, params, params / temperature), given)
+        assert isinstance(p_x, MixedDistribution)
+        p_x.sigma = p_x.sigma * math.sqrt(temperature)
+        return p_x.sample()
+
 
 def _groups(columns: list[Column]) -> list[slice]:
     """Where the one-hot groups lie among the values."""

@@ -116,5 +116,10 @@ def choices() -> dict[str, DictConfig]:
 
 def fitting(model: Autoencoder) -> list[str]:
     """The names of the densities that can be fitted to this model's latents."""
-    kinds = {name: class_of(node, "density", Density).requires for name, node in choices().items()}
-    return [name for name, kind in kinds.items() if issubclass(model.latent_kind, kind)]
+    kinds = {name: class_of(node, "density", Density) for name, node in choices().items()}
+    classes = model.spec.num_classes is not None
+    return [
+        name
+        for name, kind in kinds.items()
+        if issubclass(model.latent_kind, kind.requires) and (classes or not kind.by_class)
+    ]

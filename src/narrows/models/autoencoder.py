@@ -301,9 +301,15 @@ class Autoencoder(nn.Module):
         return self.point_at(self.encode(batch).point, batch.given)
 
     @torch.no_grad()
-    def draw(self, n: int) -> Tensor:
-        """`n` latents, `[n, *latent_shape]`, from the fitted density where there is one, else from the prior."""
-        return self.draw_own(n) if self.density is None else self.density.sample(n)
+    def draw(self, n: int, label: Tensor | None = None) -> Tensor:
+        """`n` latents, `[n, *latent_shape]`, from the fitted density where there is one, else from the prior.
+
+        Args:
+            label: `[n]`, the class of each, which a density by class reads.
+        """
+        if self.density is None:
+            return self.draw_own(n)
+        return self.density.sample(n) if label is None else self.density.sample_of(label)
 
     def draw_own(self, n: int) -> Tensor:
         """`n` latents from the model's own prior, `[n, *latent_shape]`."""
@@ -330,7 +336,10 @@ class Autoencoder(nn.Module):
             )
         told = self.usual(n) if given is None else given
         return self.point_at(
-            self.draw(n), told, draw=temperature is not None, temperature=1.0 if temperature is None else temperature
+            self.draw(n, told.label),
+            told,
+            draw=temperature is not None,
+            temperature=1.0 if temperature is None else temperature,
         )
 
     def usual(self, n: int) -> Given:
@@ -343,5 +352,5 @@ class Autoencoder(nn.Module):
         return Given(self.classes(n), total=drawn.exp().round().clamp_min(1))
 
     def classes(self, n: int) -> Tensor | None:
-        """Default labels of `n` samples, `[n]`; None where the model reads none."""
-        return None
+        """Default labels of `n` samples, `[n]`; None where neither the model nor a fitted density reads any."""
+        return None if self.density is None else self.density.classes(n)

@@ -28,6 +28,14 @@ class FittedDensity(Protocol):
         """`n` latents, `[n, *latent_shape]`."""
         ...
 
+    def sample_of(self, label: Tensor) -> Tensor:
+        """A latent of each of these classes, `[n] -> [n, *latent_shape]`."""
+        ...
+
+    def classes(self, n: int) -> Tensor | None:
+        """The classes that it knows, in turn, `[n]`; None where it is not one density for every class."""
+        ...
+
 
 class DataReader(Protocol):
     """What reads new data for the model of a trained run; see `narrows.new_data`.

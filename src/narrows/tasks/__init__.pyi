@@ -32,6 +32,7 @@ from .reduction import Reduction as Reduction
 from .summary import Judge as Judge
 from .summary import Summary as Summary
 from .summary import Text as Text
+from .synthetic import Synthetic as Synthetic
 from .topics import Topics as Topics
 from .transfer import Rebuilt as Rebuilt
 from .transfer import Transfer as Transfer

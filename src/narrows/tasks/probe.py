@@ -21,6 +21,7 @@ from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
+from narrows.tasks.measures.augmented_rows import augmented_hits
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.classifier import BATCH, descend
 from narrows.tasks.measures.embeddings import (
@@ -58,6 +59,12 @@ class Probe(Task):
       the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
       not touched: a copy is trained.
 
+    - `test/probe/<n>_labels/augmented`, if `augment` is set, of all sizes but the last: a random forest of the raw
+      labelled rows and `augment` times as many samples by class: the decoder's at draws of a density by class, fitted
+      to the latents of these labelled rows alone (`tasks.measures.augmented_rows`). Beside it the same forest with
+      nothing added (`.../raw/augmented`), with noise (`.../jitter/augmented`), with shifts of pictures by a pixel
+      (`.../shifts/augmented`) and with SMOTE (`.../smote/augmented`).
+
     The labelled rows are drawn class by class in turn, so that classes are as even as they can be, anew for each of
     `draws`, the same rows for everything in a row; standard errors are over the draws and, with all labels, which are
     drawn once, over test rows. PCA reads all training rows, without labels. Drawn in
@@ -70,6 +77,7 @@ class Probe(Task):
         epochs: over the labelled rows, at least.
         rate: learning rate of both networks.
         networks: whether to train networks at all.
+        augment: rows made of every labelled one; 0 makes none.
         max_rows: training rows that PCA may read, and that labels are drawn from; null for all.
 
     Raises:
@@ -87,6 +95,7 @@ class Probe(Task):
         epochs: int = 5,
         rate: float = 1e-3,
         networks: bool = True,
+        augment: int = 0,
         max_rows: int | None = None,
     ) -> None:
         for size in sizes:
@@ -96,7 +105,8 @@ class Probe(Task):
         require_at_least(2, "task probe:", max_rows=max_rows)
         self.sizes, self.draws = sorted(set(sizes)), draws
         self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
-        self.max_rows = max_rows
+        require(augment >= 0, f"task probe: augment must not be negative, not {augment}")
+        self.augment, self.max_rows = augment, max_rows
         every = _condition(ALL)
         tuned = declared(("finetuned",), heading=self.name, condition=every) if networks else ()
         self.figures = (*declared(("probe",), (MODEL, "raw", "pca"), self.name, every), *tuned)
@@ -137,7 +147,7 @@ class Probe(Task):
         if (rate := context.spec.rate) is not None:
             readers["mel/probe"] = lambda batch: log_mel_means(batch.x, rate)
             readers["mfcc/probe"] = lambda batch: mfcc_means(batch.x, rate)
-        if self.networks:
+        if self.networks or self.augment:
             readers["x"] = lambda batch: batch.x.cpu().numpy()
             if next(iter(context.batches(split))).missing is not None:
                 readers["missing"] = _missing
@@ -155,6 +165,10 @@ class Probe(Task):
         label = train["label"][chosen]
         probes = {kind: fit_probe(train[kind][chosen], label) for kind in train if kind.endswith("probe")}
         found = {kind: _hits(probe.tell(test[kind]), test) for kind, probe in probes.items()}
+        if self.augment and "missing" not in train and len(chosen) < len(train["label"]):
+            few, judged = (train["x"][chosen], label), (test["x"], test["label"])
+            made = augmented_hits(context.model, context.spec, few, judged, self.augment, context.seed, draw)
+            found |= {f"{'' if method == MODEL else f'{method}/'}augmented": hits for method, hits in made.items()}
         for kind, network in self._networks(context, probes["probe"], draw).items() if self.networks else ():
             given = [torch.from_numpy(train[name][chosen]) for name in READ if name in train]
             self._train(context, network, [*given, torch.from_numpy(label).long()], draw)
@@ -194,14 +208,20 @@ class Probe(Task):
             "mel/probe": "log-mel means: linear probe",
             "mfcc/probe": "MFCC means: linear probe",
             "scratch/finetuned": "same encoder from scratch",
+            "augmented": "forest, samples of this run added",
+            "raw/augmented": "forest",
+            "jitter/augmented": "forest, noise added",
+            "shifts/augmented": "forest, shifts added",
+            "smote/augmented": "forest, SMOTE added",
         }
         lines = []
         rows = [found.row(condition=_condition(size)) for size in sizes]
         for kind, name in names.items():
-            if kind in rows[0]:
-                errors = [row.get(f"{kind}{STDERR}", math.nan) for row in rows]
-                values = [row[kind] for row in rows]
-                lines.append(Curve(name, list(sizes.values()), values, errors, ours="/" not in kind))
+            known = [(size, row) for size, row in zip(sizes.values(), rows, strict=True) if kind in row]
+            if known:
+                errors = [row.get(f"{kind}{STDERR}", math.nan) for _, row in known]
+                values = [row[kind] for _, row in known]
+                lines.append(Curve(name, [size for size, _ in known], values, errors, ours="/" not in kind))
         title = "Test accuracy by the number of labelled training examples"
         note = f"mean and standard error of {self.draws} draws of the labels"
         context.show("label_efficiency", curves(lines, title, ("labelled examples", "accuracy"), note=note))

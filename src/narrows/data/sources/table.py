@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from narrows.data.cell_forms import LabelColumn, form_of
 from narrows.data.checks import MOST_CLASSES
 from narrows.data.contents import Contents, Part, Scaling, shortened
 from narrows.data.dataset_files import existing
@@ -141,8 +142,19 @@ class Table:
             columns=columns,
             scaling=self.scaling,
             class_names=coded.names,
+            label_column=self._label_column(files["train"], coded),
             reading=self._reading(files["train"], parts, columns, coded),
         )
+
+    def _label_column(self, read: _Rows, coded: _Classes) -> LabelColumn | None:
+        if self.label.column is None:
+            return None
+        names = list(map(str, read.frame))
+        column = _resolved(self.label.column, names, "source.label.column", read.path)
+        dropped = {_resolved(name, names, "source.ignore", read.path) for name in self.ignore}
+        form = form_of(read.frame.iloc[:, names.index(column)], "categorical", coded.names is not None)
+        place = [name for name in names if name not in dropped].index(column)
+        return LabelColumn(column, place, coded.texts, form.dtype)
 
     def _reading(
         self, read: _Rows, parts: Mapping[str, Part], columns: Sequence[TableColumn], coded: _Classes
@@ -264,6 +276,15 @@ class _Classes:
         """The name of each class; None where labels are numbers already."""
         if self._normal is not None:
             self.names = [" or ".join(sorted(self._normal)), "anomaly"]
+        self.texts = self._texts(known)
+        """What stands for each class in the file, or describes it where several values are one class."""
+
+    def _texts(self, known: Sequence[str]) -> list[str]:
+        if self._normal is not None:
+            others = [text for text in known if text not in self._normal]
+            return [(self.names or [])[0], others[0] if len(others) == 1 else "anomaly"]
+        by_code = {code: text for text, code in self._codes.items()}
+        return [by_code.get(code, str(code)) for code in range(max(by_code, default=-1) + 1)]
 
     @property
     def described(self) -> str:

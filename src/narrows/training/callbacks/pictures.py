@@ -26,8 +26,8 @@ from narrows.evaluation import EvaluationData, evaluating, select, subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
-from narrows.training.sounds import reconstructed_sounds, write_sounds
 from narrows.training.elsewhere import Elsewhere
+from narrows.training.sounds import reconstructed_sounds, write_sounds
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
