@@ -68,8 +68,8 @@ class ResNetDecoder(Decoder):
             stages += residual(inputs)
             up = doubling(upsample, inputs, outputs, size, PART, bias=norm != "batch")
             stages.append([ChannelToSpace(up, inputs, outputs, size, PART) if channel_to_space else up])
-        last = doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART)
-        stages += [*residual(widths[-1]), [*norm_activation(norm, widths[-1], activation, PART, inverse=True), last]]
+        stages += [*residual(widths[-1]), norm_activation(norm, widths[-1], activation, PART, inverse=True)]
+        stages[-1].append(doubling(upsample, widths[-1], self.out_shape[0], sizes[0], PART))
         self.layers = Staged(stages, checkpointing=checkpointing)
 
     def forward(self, z: Tensor) -> Tensor:
