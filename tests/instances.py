@@ -24,6 +24,7 @@ from narrows.bottlenecks.flow import FlowPosterior, FlowPrior
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.gumbel import GumbelVQ
 from narrows.bottlenecks.hierarchical import HierarchicalVQ
+from narrows.bottlenecks.hyperprior import ScaleHyperprior
 from narrows.bottlenecks.hyperspherical import Hyperspherical
 from narrows.bottlenecks.ladder import Ladder
 from narrows.bottlenecks.logistic_normal import LogisticNormal
@@ -49,7 +50,7 @@ from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCo
 from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, TotalCorrelation
 from narrows.losses.critic import Critic
 from narrows.losses.discrepancy import MMD
-from narrows.losses.divergence import KL, Capacity
+from narrows.losses.divergence import KL, Capacity, Rate
 from narrows.losses.geometry import Contraction, DecoderContraction
 from narrows.losses.importance import ImportanceWeighted
 from narrows.losses.norms import DecoderNorm, LatentNorm
@@ -116,6 +117,7 @@ BOTTLENECKS: dict[str, Build] = {
     "hyperspherical": partial(Hyperspherical, dim=5),
     "ladder": partial(Ladder, dims=[4, 3, 2], hidden=[6]),
     "entropy": partial(EntropyBottleneck, dim=5),
+    "scale_hyperprior": partial(ScaleHyperprior, dim=5, hidden=6, side=3, halvings=1),
     "categorical": partial(Categorical, dim=3, categories=4),
     "categorical_hard": partial(Categorical, dim=3, categories=4, hard=True),
     "joint": partial(Joint, dim=4, variables=2, categories=3),
@@ -205,6 +207,8 @@ TERMS: dict[str, Callable[[], Term]] = {
     "hidden_nll_normalised": partial(HiddenNegativeLogLikelihood, patch=2),
     "kl": KL,
     "kl_free_bits": partial(KL, free_bits=0.1),
+    "rate": Rate,
+    "rate_side": partial(Rate, part="side"),
     "capacity": partial(Capacity, capacity=Linear(0, 5, 10)),
     "l1": L1,
     "commitment": Commitment,

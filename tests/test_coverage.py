@@ -243,7 +243,7 @@ GAUSSIAN = {"gaussian", "logistic_normal", "logistic_normal_plain"}
 LEARNT_PRIOR = {"gaussian_mixture", "flow_prior", "flow_prior_nsf", "flow_prior_planar", "entropy"}
 FLOWS = {f"flow_posterior{flow}" for flow in ("", "_maf", "_nsf", "_planar")}
 REPARAMETERISED = GAUSSIAN | LEARNT_PRIOR | FLOWS | {"hyperspherical", "ladder"}
-VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint"}
+VARIATIONAL = REPARAMETERISED | {"categorical", "categorical_hard", "joint", "scale_hyperprior"}
 SPARSE = {"topk", "batch_topk", "jumprelu", "gated_sae"}
 CODEBOOKS = {"vq", "vq_gradient", "vq_rotate", "product_vq", "residual_vq", "lfq"}
 # The bottlenecks that a loss can read; a loss that is not here reads all.
@@ -254,6 +254,7 @@ READERS: dict[str, set[str]] = {
     **dict.fromkeys(("beta_tc", "dip"), GAUSSIAN),
     "iwae": REPARAMETERISED,
     "joint": {"joint"},
+    "hyperprior": {"scale_hyperprior"},
     **dict.fromkeys(("sparse", "matryoshka"), SPARSE),
     "l0": {"jumprelu"},
     "gated_sae": {"gated_sae"},
@@ -263,11 +264,13 @@ READERS: dict[str, set[str]] = {
     "gumbel_vq": {"gumbel_vq"},
     "sparse_kl": {"deterministic_sigmoid"},
 }
+ANY_VARIATIONAL = {loss for loss, read in READERS.items() if read == VARIATIONAL}
 # The only losses that train all of a bottleneck.
 ONLY = {
+    "scale_hyperprior": ANY_VARIATIONAL | {"hyperprior"},
     "gated_sae": {"gated_sae"},
     "vq_gradient": {"vq_gradient"},
-    **{name: {loss for loss, read in READERS.items() if read == VARIATIONAL} | {"iwae"} for name in LEARNT_PRIOR},
+    **{name: ANY_VARIATIONAL | {"iwae"} for name in LEARNT_PRIOR},
 }
 
 

@@ -148,6 +148,31 @@ class JointLatent(VariationalLatent):
 
 
 @dataclass
+class HyperpriorLatent(VariationalLatent):
+    """A latent whose prior is told by side information, a latent too, which is sent before it."""
+
+    needs = "prior"
+    law: Distribution
+    """p(z|side), elementwise over `z`'s shape; `prior` is of whole examples and counts the side information too."""
+    side: LearntPriorLatent
+    """The side information; it may have other positions than `z`."""
+
+    @cached_property
+    def own_rate(self) -> Tensor:
+        """`KL(q(z|x) || p(z|side))` elementwise over `z`'s shape, in nats."""
+        return self.posterior.log_prob(self.z) - self.law.log_prob(self.z)
+
+    @cached_property
+    def side_rate(self) -> Tensor:
+        """That of the side information, elementwise over its shape, in nats."""
+        return self.side.divergence()
+
+    def divergence(self) -> Tensor:
+        """Of every value of `z` and then of the side information, `[B, N]`, in nats."""
+        return torch.cat([self.own_rate.flatten(1), self.side_rate.flatten(1)], 1)
+
+
+@dataclass
 class QuantizedLatent(Latent):
     """A latent that takes finitely many values: at every position a code from each of `len(sizes)` alphabets."""
 

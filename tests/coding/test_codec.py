@@ -93,7 +93,7 @@ def test_a_series_is_coded_like_a_picture() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["entropy", "fsq", "product_vq"])
+@pytest.mark.parametrize("name", ["entropy", "scale_hyperprior", "fsq", "product_vq"])
 def test_pictures_of_any_size_are_padded_and_cropped_where_all_is_convolution(name: str) -> None:
     net = photographs(name)
     fit = fitted(net)

@@ -22,8 +22,10 @@ from narrows.commands import compress, decompress, evaluate
 
 SMALL = (*TINY, *NO_TASKS, "logger=csv", "hydra.run.dir=run")
 CONV = ("encoder=conv", "decoder=conv", "encoder.channels=[4]", "decoder.channels=[4]", "encoder.flatten=false")
+SMALL_HYPERPRIOR = ("bottleneck.dim=3", "bottleneck.hidden=4", "bottleneck.side=2", "likelihood=gaussian")
 RUNS = {
     "noise": ("bottleneck=entropy", "loss=elbo", "bottleneck.dim=3", *CONV),
+    "told": ("variant=scale_hyperprior", *CONV[2:4], *SMALL_HYPERPRIOR),
     "codes": ("variant=residual_vq", "bottleneck.codes=8", "encoder.widths=[16]", "decoder.widths=[16]"),
 }
 """Pictures of any size, and of one."""
@@ -107,20 +109,21 @@ def test_an_array_comes_back_as_the_model_rebuilds_it_without_data(runs: dict[st
 
 
 def test_pictures_and_folders_of_any_size(runs: dict[str, Path], tmp_path: Path) -> None:
-    run, folder = runs["noise"], tmp_path / "photos"
-    source = np.random.default_rng(1)
+    folder, source = tmp_path / "photos", np.random.default_rng(1)
     sizes = {"a.png": (31, 17), "b/c.jpg": (8, 8), "b/d.png": (8, 8)}
     for name, (height, width) in sizes.items():
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         Image.fromarray(source.integers(0, 256, (height, width), dtype=np.uint8)).save(folder / name)
-    there(run, folder, tmp_path / "photos.nrwz", "--step", "0.5")
-    back(run, tmp_path / "photos.nrwz", tmp_path / "out")
-    for name, size in sizes.items():
-        with Image.open((tmp_path / "out" / name).with_suffix(".png")) as image:
-            assert (image.height, image.width, image.mode) == (*size, "L")
-    there(run, folder / "a.png", tmp_path / "a.nrwz", "--step", "0.5")
-    back(run, tmp_path / "a.nrwz", tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "out" / "a.png").read_bytes()
+    for kind in ("noise", "told"):
+        run, out = runs[kind], tmp_path / kind
+        there(run, folder, out / "photos.nrwz", "--step", "0.5")
+        back(run, out / "photos.nrwz", out / "back")
+        for name, size in sizes.items():
+            with Image.open((out / "back" / name).with_suffix(".png")) as image:
+                assert (image.height, image.width, image.mode) == (*size, "L")
+        there(run, folder / "a.png", out / "a.nrwz", "--step", "0.5")
+        back(run, out / "a.nrwz", out / "a.png")
+        assert (out / "a.png").read_bytes() == (out / "back" / "a.png").read_bytes()
 
 
 def test_mistakes_are_one_sentence_and_nothing_is_written(
@@ -155,10 +158,11 @@ def test_mistakes_are_one_sentence_and_nothing_is_written(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("kind", ["codes", "told"])
 def test_files_that_cannot_be_trusted_are_refused(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = runs["codes"]
+    run = runs[kind]
     np.save(tmp_path / "in.npy", pictures())
     there(run, tmp_path / "in.npy", tmp_path / "in.nrwz")
     whole = (tmp_path / "in.nrwz").read_bytes()
@@ -175,7 +179,7 @@ def test_files_that_cannot_be_trusted_are_refused(
     shutil.rmtree(moved / "coding")
     cases = {
         (tmp_path / "in.nrwz", tmp_path / "out.npy", "--run", runs["noise"]): "was written by another model",
-        (tmp_path / "in.nrwz", tmp_path / "out.npy", "--run", moved): r"coding/codes\.json is missing",
+        (tmp_path / "in.nrwz", tmp_path / "out.npy", "--run", moved): r"coding/(codes|step_1\.0)\.json is missing",
         (tmp_path / "in.nrwz", tmp_path / "out.png", "--run", run): r"let OUT end in \.npy",
         (tmp_path / "nowhere", tmp_path / "out.npy", "--run", run): "cannot use .*nowhere",
     }

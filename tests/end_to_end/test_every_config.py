@@ -281,6 +281,7 @@ QUANTISED = ("vq_vae", "vq_vae_gradient", "residual_vq", "product_vq", "fsq", "l
 RUNS |= {name: (f"variant={name}", *CODES) for name in QUANTISED}
 RUNS["vq_vae_2"] = ("variant=vq_vae_2", *CONVOLUTIONS)
 RUNS["entropy"] = ("bottleneck=entropy", *NARROW)
+RUNS["scale_hyperprior"] = ("variant=scale_hyperprior", *CONVOLUTIONS, "bottleneck.hidden=4", "bottleneck.side=2")
 RUNS["bundled"] = ("datamodule=bundled", "input=missing_indicator", "datamodule.source.share=0.3", *NARROW)
 RUNS["shares"] = (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=0.5")
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")

@@ -50,7 +50,7 @@ def network(name: str = "entropy") -> Autoencoder:
     return model(SPEC, bottleneck=BOTTLENECKS[name]).eval()
 
 
-@pytest.mark.parametrize("name", ["entropy", "residual_vq"])
+@pytest.mark.parametrize("name", ["entropy", "scale_hyperprior", "residual_vq"])
 def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
     net = network(name)
     found = Compression(factors=[0.25]).run(judged(net, tmp_path)).named()
@@ -60,6 +60,9 @@ def test_its_figures_are_those_of_a_file(name: str, tmp_path: Path) -> None:
     assert found["test/compression/bpp"] == pytest.approx(8 * bytes_ / (23 * 64))
     assert 0 < found["test/compression/entropy_bpp"] < found["test/compression/bpp"]
     assert found["test/compression/bpp_stderr"] > 0
+    side = found.get("test/compression/side_bpp")
+    assert (side is not None) == (name == "scale_hyperprior")
+    assert side is None or 0 < side < found["test/compression/entropy_bpp"]
     assert found["test/compression/png/bpp"] == pytest.approx(8 * png_bytes(low_rank(23, seed=23)) / (23 * 64))
     stems = {path.stem for path in (tmp_path / "coding").iterdir()}
     if name == "residual_vq":

@@ -13,6 +13,9 @@ from .flow import FlowPrior as FlowPrior
 from .gaussian import Gaussian as Gaussian
 from .gumbel import GumbelVQ as GumbelVQ
 from .hierarchical import HierarchicalVQ as HierarchicalVQ
+from .hyperprior import GivenSide as GivenSide
+from .hyperprior import ScaleHyperprior as ScaleHyperprior
+from .hyperprior import SmoothedNormal as SmoothedNormal
 from .hyperspherical import Hyperspherical as Hyperspherical
 from .ladder import Ladder as Ladder
 from .ladder import TopDown as TopDown

@@ -54,6 +54,14 @@ class SmoothedLogistics(Distribution):
         return drawn.movedim(-1, -1 - len(self.positions))
 
 
+def uniform_noise(y: Tensor) -> tuple[Uniform, Tensor]:
+    """The density of `y + u` with u uniform in [-1/2, 1/2], and a draw."""
+    posterior = Uniform(y - 0.5, y + 0.5, validate_args=False)
+    # Rounding may put a draw on the open end, where its density would be 0.
+    inside = torch.nextafter(posterior.high, posterior.low).detach()
+    return posterior, torch.minimum(posterior.rsample(), inside)
+
+
 class EntropyBottleneck(Bottleneck):
     """`z = y + u` with `y = gain (W h + b)` and u uniform in [-1/2, 1/2] for every value, under a learnt factorised
     density: the noise stands for rounding to whole numbers, so that the KL is the rate in nats of the rounded latents.
@@ -108,10 +116,7 @@ class EntropyBottleneck(Bottleneck):
 
     def forward(self, h: Tensor) -> LearntPriorLatent:
         y = self.gain * at_least_single(self.projection(h))
-        posterior = Uniform(y - 0.5, y + 0.5, validate_args=False)
-        # Rounding may put a draw on the open end, where its density would be 0.
-        inside = torch.nextafter(posterior.high, posterior.low).detach()
-        z = torch.minimum(posterior.rsample(), inside)
+        posterior, z = uniform_noise(y)
         return LearntPriorLatent(z=z, point=y, posterior=posterior, prior=self.prior())
 
     def sample_prior(self, n: int) -> Tensor:

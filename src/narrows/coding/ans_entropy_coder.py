@@ -11,7 +11,7 @@ Asymmetric Numeral Systems (ANS): a Statistician's Perspective" (Bamler, 2022) f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -93,7 +93,12 @@ def fit_table(values: Whole, low: int | None = None, high: int | None = None) ->
     inside = values[(values >= low) & (values <= high)]
     counts = np.append(np.bincount(inside - low, minlength=high - low + 1), len(values) - len(inside))
     extra = min(0.5, (int((counts == 1).sum()) + 1) / len(counts))
-    return Table(low, _frequencies(counts + extra))
+    return table_of(low, counts + extra)
+
+
+def table_of(low: int, weights: NDArray[np.float64]) -> Table:
+    """The table of the values from `low` on, and the escape symbol last, in proportion to these weights."""
+    return Table(low, _frequencies(weights))
 
 
 def _frequencies(weights: NDArray[np.float64]) -> tuple[int, ...]:
@@ -117,8 +122,19 @@ def encode(streams: Sequence[Whole], tables: Sequence[Table]) -> bytes:
     return _varint(len(escaped)) + bytes(escaped) + coder.get_compressed().astype("<u4").tobytes()
 
 
-def decode(code: bytes, lengths: Sequence[int], tables: Sequence[Table]) -> list[Whole]:
+def decode(
+    code: bytes,
+    lengths: Sequence[int],
+    tables: Sequence[Table],
+    later: Callable[[list[Whole]], list[int]] | None = None,
+) -> list[Whole]:
     """Decode the streams, of these lengths, that `encode` was given.
+
+    Args:
+        code: what it returned.
+        lengths: of the streams, or of the first of them.
+        tables: of all streams.
+        later: the lengths of the other streams, from the values of the first.
 
     Raises:
         UserError: the bytes are recognisably not from these tables; a checksum must detect other damage.
@@ -130,8 +146,12 @@ def decode(code: bytes, lengths: Sequence[int], tables: Sequence[Table]) -> list
     words = np.frombuffer(code, dtype="<u4", offset=start + size).astype(np.uint32)
     require(not len(words) or words[-1] != 0, "the code ends in a zero word, which no encoder writes")
     coder = stream.stack.AnsCoder(words)
-    place, found = start, []
-    for length, table in zip(lengths, tables, strict=True):
+    place, due = start, list(lengths)
+    found: list[Whole] = []
+    for number, table in enumerate(tables):
+        if number == len(lengths) and later is not None:
+            due += later(found)
+        length = due[number]
         values = np.empty(length, dtype=np.int64)
         for begin in range(0, length, AT_ONCE):
             part = values[begin : begin + AT_ONCE]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from narrows.coding.ans_entropy_coder import Table, decode, encode, fit_table
+from narrows.coding.ans_entropy_coder import Table, Whole, decode, encode, fit_table
 from narrows.coding.model_codec import Codec, Source, check_step, discrete, fingerprint, rounded
 from narrows.coding.nrwz_file import digest
 from narrows.errors import UserError, require
@@ -55,20 +55,28 @@ class Tables:
         return digest(json.dumps(self.content, separators=(",", ":")).encode())
 
     def encode(self, streams: Sequence[Any]) -> bytes:
-        self._require_of(len(streams))
+        self.require_of(len(streams))
         return encode(streams, self.tables)
 
-    def decode(self, code: bytes, lengths: Sequence[int]) -> list[Any]:
-        self._require_of(len(lengths))
-        return decode(code, lengths, self.tables)
+    def decode(
+        self, code: bytes, lengths: Sequence[int], later: Callable[[list[Whole]], list[int]] | None = None
+    ) -> list[Any]:
+        """See `narrows.coding.ans_entropy_coder.decode`."""
+        return decode(code, lengths, self.tables, later)
 
-    def least_bits(self, lengths: Sequence[int]) -> float:
-        """The fewest bits that streams of these lengths take, if every value is the likeliest one."""
-        self._require_of(len(lengths))
-        each = zip(lengths, self.tables, strict=True)
-        return sum(length * float(table.costs.min()) for length, table in each)
+    def least_bits(self, lengths: Sequence[int], later: int = 0) -> float:
+        """The fewest bits that streams of these lengths, and so many values in all others, take, if every value is the
+        likeliest one."""
+        least = [float(table.costs.min()) for table in self.tables]
+        known = sum(length * bits for length, bits in zip(lengths, least, strict=False))
+        return known + (later * min(least[len(lengths) :]) if later else 0.0)
 
-    def _require_of(self, streams: int) -> None:
+    def require_of(self, streams: int) -> None:
+        """Refuse tables of another number of streams.
+
+        Raises:
+            UserError: says both numbers.
+        """
         has = len(self.tables)
         require(has == streams, f"the coding tables are of {has} streams of numbers, and the model has {streams}")
 
@@ -162,7 +170,11 @@ class Fitted:
         return found
 
     def _fit(self, step: float | None) -> tuple[Table, ...]:
-        whole, sizes = rounded(self.sources, step), self.codec.alphabets
+        told, sizes = self.codec.told, self.codec.alphabets
+        if told is not None:
+            assert step is not None
+            return (*map(fit_table, rounded(self.sources[: told.own], step)), *told.tables(step))
+        whole = rounded(self.sources, step)
         if sizes is None:
             return tuple(fit_table(values) for values in whole)
         return tuple(fit_table(values, 0, size - 1) for values, size in zip(whole, sizes, strict=True))

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from narrows.bottlenecks.hyperprior import ScaleHyperprior
 from narrows.coding.ans_entropy_coder import Whole
+from narrows.coding.side_information import SideInformation
 from narrows.errors import UserError, require
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import DataSpec, Latent, QuantizedLatent, Shape
+from narrows.types import DataSpec, HyperpriorLatent, Latent, QuantizedLatent, Shape
 
 Source = NDArray[np.floating] | Whole
 """One stream before rounding: codes, or values of the latent."""
@@ -34,9 +37,10 @@ class Codec:
     """Encoder, quantiser and decoder of a model in evaluation mode.
 
     A discrete latent is coded as its codes; any other as `latent.point`, divided by a step and rounded to whole
-    numbers, entry by entry. If all stages are convolutions, pictures may have other sizes than the training pictures:
-    they are padded at the right and lower edges, by repeating the last pixels, to a size that the encoder can halve
-    evenly, and cropped after decoding.
+    numbers, entry by entry, or, where side information tells their scales, scale by scale behind it
+    (`narrows.coding.side_information`). If all stages are convolutions, pictures may have other sizes than the training
+    pictures: they are padded at the right and lower edges, by repeating the last pixels, to a size that the encoder can
+    halve evenly, and cropped after decoding.
 
     Raises:
         UserError: data or a model that cannot be coded.
@@ -46,6 +50,9 @@ class Codec:
         reason = unfit(model)
         require(reason is None, f"this run cannot compress: {reason}")
         self.model = model
+        bottleneck = model.bottleneck
+        self.told = SideInformation(bottleneck) if isinstance(bottleneck, ScaleHyperprior) else None
+        """What tells the scales of latents; None where nothing does."""
         self._multiple = _multiple(model)
 
     @property
@@ -69,11 +76,43 @@ class Codec:
         if isinstance(latent, QuantizedLatent):
             return [codes.flatten().cpu().numpy() for _, codes in latent.books.values()]
         require(bool(latent.point.isfinite().all()), "the model gives latents that are not finite numbers")
+        if self.told is not None:
+            assert isinstance(latent, HyperpriorLatent)
+            return self.told.split(latent)
         return [values.flatten().cpu().numpy() for values in latent.point.unbind(1)]
 
+    @property
+    def streams(self) -> int:
+        """How many there are."""
+        return len(self._positions(tuple(self.model.spec.shape))) if self.told is None else self.told.streams
+
     def lengths(self, count: int, shape: Shape) -> list[int]:
-        """The lengths of the streams of `count` examples of that shape."""
+        """The lengths of the streams of `count` examples of that shape; of side information alone, where there is
+        some."""
+        if self.told is not None:
+            return self.told.lengths(count, self._positions(shape)[0])
         return [count * math.prod(positions) for positions in self._positions(shape)]
+
+    def later_values(self, count: int, shape: Shape) -> int:
+        """How many values the other streams have together."""
+        return 0 if self.told is None else count * sum(map(math.prod, self._positions(shape)))
+
+    def later_lengths(self, streams: Sequence[Whole], count: int, shape: Shape) -> list[int]:
+        """The lengths of the other streams, which the first decide."""
+        return [] if self.told is None else self.told.later_lengths(streams, count, self._positions(shape)[0])
+
+    def by_example(self, values: Sequence[NDArray[Any]], streams: Sequence[Whole], count: int, shape: Shape) -> Any:
+        """Values that belong to those of the streams, in the order of the examples: `[count, N]`.
+
+        Args:
+            values: in one array for every stream.
+            streams: what is coded, of `count` examples of that shape.
+        """
+        if self.told is None:
+            return np.concatenate([each.reshape(count, -1) for each in values], axis=1)
+        own, places = self.told.own, self.told.places(streams, count, self._positions(shape)[0])
+        told = [each.reshape(count, -1) for each in values[:own]]
+        return np.concatenate([*told, self.told.joined(values[own:], places).reshape(count, -1)], axis=1)
 
     @torch.no_grad()
     def rebuild(self, streams: Sequence[Whole], count: int, shape: Shape, step: float | None) -> Tensor:
@@ -85,15 +124,22 @@ class Codec:
         for values, size in zip(streams, self.alphabets or (), strict=bool(self.alphabets)):
             inside = not len(values) or (values.min() >= 0 and values.max() < size)
             require(inside, f"a code is none of the {size} of this model's codebook")
-        positions = self._positions(shape)
-        parts = [
-            torch.from_numpy(values).reshape(count, *place) for values, place in zip(streams, positions, strict=True)
-        ]
+        parts = self._parts(streams, count, shape)
         rows = max(1, PIXELS // math.prod(shape))
         chunks = ([part[start : start + rows] for part in parts] for start in range(0, count, rows))
         found = torch.cat([self.model.point_at(self._latent(chunk, step)).cpu() for chunk in chunks])
         require(bool(found.isfinite().all()), "the latents are so far from 0 that the model gives no finite numbers")
         return found[..., : shape[1], : shape[2]] if len(shape) == 3 else found
+
+    def _parts(self, streams: Sequence[Whole], count: int, shape: Shape) -> list[Tensor]:
+        """What the decoder reads of the streams, each `[count, *positions]`."""
+        positions = self._positions(shape)
+        if self.told is not None:
+            places = self.told.places(streams, count, positions[0])
+            return [*torch.from_numpy(self.told.joined(streams[self.told.own :], places)).unbind(1)]
+        return [
+            torch.from_numpy(values).reshape(count, *place) for values, place in zip(streams, positions, strict=True)
+        ]
 
     def _latent(self, parts: list[Tensor], step: float | None) -> Tensor:
         """The latent that the decoder reads."""
@@ -159,17 +205,21 @@ def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
 
 
 def rounded(sources: Sequence[Source], step: float | None) -> list[Whole]:
-    """Values rounded to the nearest multiples of the step; codes unchanged.
+    """Values rounded to the nearest multiples of the step; whole numbers (codes, side information) unchanged.
 
     Raises:
         UserError: the step is too small for the values.
     """
-    if step is None:
-        return [source.astype(np.int64) for source in sources]
-    scaled = [source.astype(np.float64) / step for source in sources]
-    largest = max((float(np.abs(values).max(initial=0)) for values in scaled), default=0.0)
+    return [_rounded(source, step) for source in sources]
+
+
+def _rounded(source: Source, step: float | None) -> Whole:
+    if step is None or source.dtype == np.int64:
+        return source.astype(np.int64)
+    scaled = source.astype(np.float64) / step
+    largest = float(np.abs(scaled).max(initial=0))
     require(largest < WORDS, f"step={step:g} is too small: a latent is {largest:.3g} steps from 0; choose a larger one")
-    return [np.rint(values).astype(np.int64) for values in scaled]
+    return np.rint(scaled).astype(np.int64)
 
 
 def check_step(model: Autoencoder, step: float | None) -> None:

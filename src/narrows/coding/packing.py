@@ -37,7 +37,7 @@ def pack_examples(tables: Tables, streams: list[Whole], examples: Examples) -> b
         UserError: a file that `unpack_examples` would refuse.
     """
     code = tables.encode(streams)
-    _require_room(tables, code, [len(stream) for stream in streams], sum(group.numel() for group in examples.groups))
+    _require_room(tables, code, [len(stream) for stream in streams], 0, sum(group.numel() for group in examples.groups))
     header = Header(tables.model, tables.checksum, tables.step, examples.count, examples.layout)
     return pack(header, code)
 
@@ -76,25 +76,43 @@ def unpack_examples(codec: Codec, tables: Tables, data: bytes, name: str) -> tup
     header, code = unpack(data, name)
     groups = shapes(header.layout, header.count)
     try:
-        each = [codec.lengths(count, shape) for count, shape in groups]
-        lengths = [sum(parts) for parts in zip(*each, strict=True)]
-        _require_room(tables, code, lengths, sum(count * math.prod(shape) for count, shape in groups))
-        return header, tables.decode(code, lengths)
+        tables.require_of(codec.streams)
+        lengths = _sums([codec.lengths(*group) for group in groups])
+        later = sum(codec.later_values(*group) for group in groups)
+        _require_room(tables, code, lengths, later, sum(count * math.prod(shape) for count, shape in groups))
+
+        def later_lengths(first: list[Whole]) -> list[int]:
+            pieces = _pieces(first, [codec.lengths(*group) for group in groups])
+            return _sums([codec.later_lengths(piece, *group) for piece, group in zip(pieces, groups, strict=True)])
+
+        return header, tables.decode(code, lengths, later_lengths)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 
 
-def _require_room(tables: Tables, code: bytes, lengths: Sequence[int], values: int) -> None:
+def _sums(each: Sequence[list[int]]) -> list[int]:
+    return [sum(parts) for parts in zip(*each, strict=True)]
+
+
+def _pieces(streams: Sequence[Whole], each: Sequence[list[int]]) -> list[list[Whole]]:
+    """The part of every group in each stream, from the lengths that the groups have there."""
+    ends = [list(itertools.accumulate(column)) for column in zip(*each, strict=True)]
+    pieces = [np.split(stream, end[:-1]) for stream, end in zip(streams, ends, strict=True)]
+    return [[piece[number] for piece in pieces] for number in range(len(each))]
+
+
+def _require_room(tables: Tables, code: bytes, lengths: Sequence[int], later: int, values: int) -> None:
     """Refuse more examples than the code can hold, or than fit into memory, before any is decoded.
 
     Args:
-        lengths: of the streams.
+        lengths: of the streams that are known.
+        later: values in all other streams.
         values: of all examples together.
     """
     # The coder's state adds up to 64 bits, and its rounding up to 0.4% of every value's cost.
-    possible = values <= FREE or 0.99 * tables.least_bits(lengths) <= 8 * len(code) + 64
+    possible = values <= FREE or 0.99 * tables.least_bits(lengths, later) <= 8 * len(code) + 64
     require(possible, f"{len(code)} bytes of code cannot hold {values:,} values: its header is wrong")
-    bytes_due, memory = 8 * (values + sum(lengths)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    bytes_due, memory = 8 * (values + sum(lengths) + later), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     require(
         bytes_due < memory,
         f"{values:,} values take {bytes_due / 1e9:.0f} GB of memory, and this machine has {memory / 1e9:.0f}: "
@@ -109,11 +127,11 @@ def rebuild_examples(codec: Codec, header: Header, streams: list[Whole]) -> list
         UserError: values that the model cannot decode.
     """
     groups: list[tuple[int, Any]] = shapes(header.layout, header.count)
-    ends = [
-        list(itertools.accumulate(column)) for column in zip(*(codec.lengths(*group) for group in groups), strict=True)
-    ]
-    pieces = [np.split(stream, end[:-1]) for stream, end in zip(streams, ends, strict=True)]
+    lengths = [codec.lengths(*group) for group in groups]
+    first = _pieces(streams[: len(lengths[0])], lengths)
+    later = [codec.later_lengths(piece, *group) for piece, group in zip(first, groups, strict=True)]
+    rest = _pieces(streams[len(lengths[0]) :], later)
     return [
-        codec.rebuild([piece[number] for piece in pieces], count, shape, header.step)
-        for number, (count, shape) in enumerate(groups)
+        codec.rebuild([*known, *told], *group, header.step)
+        for known, told, group in zip(first, rest, groups, strict=True)
     ]

@@ -102,6 +102,7 @@ ROWS = {
     # task compression
     "test/compression/bpp": "compressed file: bits per pixel",
     "test/compression/entropy_bpp": "compressed: bits per pixel, ideal coder",
+    "test/compression/side_bpp": "compressed: bits per pixel, side information",
     "test/compression/bytes_per_example": "compressed file: bytes per example",
     "test/compression/psnr": "compressed: PSNR (dB)",
     "test/compression/ssim": "compressed: SSIM",

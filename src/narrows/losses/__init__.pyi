@@ -10,6 +10,7 @@ from .critic import Critic as Critic
 from .discrepancy import MMD as MMD
 from .divergence import KL as KL
 from .divergence import Capacity as Capacity
+from .divergence import Rate as Rate
 from .geometry import Contraction as Contraction
 from .geometry import DecoderContraction as DecoderContraction
 from .importance import ImportanceWeighted as ImportanceWeighted

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
 from narrows.errors import nearest, require
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
 from narrows.schedules import Schedule, as_schedule
-from narrows.types import COUNTED, JointLatent, Latent, Output, VariationalLatent, row_sums
+from narrows.types import COUNTED, HyperpriorLatent, JointLatent, Latent, Output, VariationalLatent, row_sums
 
 
 def posterior_kl(latent: VariationalLatent) -> Tensor:
@@ -105,6 +107,35 @@ class Capacity(Term):
             latent = latent.parts[self.part]
         kl = row_sums(posterior_kl(latent)).mean()
         return (kl - self.capacity(out.step)).abs()
+
+
+class Rate(Term):
+    """The rate of latents given their side information, or of the side information, `[B]`, in nats: with the weight of
+    0 that it has unless told otherwise it is logged alone. `KL` is of both, and trains them.
+
+    "Variational Image Compression with a Scale Hyperprior" (Balle et al., 2018, https://arxiv.org/abs/1802.01436),
+    equation 6.
+
+    Raises:
+        UserError: a negative weight, or another part.
+
+    Example:
+        >>> latent = ScaleHyperprior((4, 8), dim=2, side=1)(torch.rand(3, 4, 8))
+        >>> Rate(part="side")(Output(Batch(latent.z), Batch(latent.z), latent, p_x=None), None).shape
+        torch.Size([3])
+    """
+
+    requires = HyperpriorLatent
+
+    def __init__(self, weight: float | Schedule = 0.0, part: Literal["latent", "side"] = "latent") -> None:
+        super().__init__(weight)
+        require(part in ("latent", "side"), f"term rate: part must be latent or side, not '{part}'")
+        self.part = part
+
+    def forward(self, out: Output, model: Autoencoder) -> Tensor:
+        latent = out.latent
+        assert isinstance(latent, HyperpriorLatent)
+        return row_sums(latent.own_rate if self.part == "latent" else latent.side_rate)
 
 
 def evidence_lower_bound(out: Output) -> Tensor:

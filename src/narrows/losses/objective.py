@@ -255,6 +255,7 @@ def _remedy(kind: type[Latent]) -> str:
         "VariationalLatent": "use a variational bottleneck (bottleneck=gaussian) or another loss",
         "ReparameterisedLatent": "use a bottleneck with a continuous posterior (bottleneck=gaussian) or another loss",
         "GaussianLatent": "use a Gaussian posterior and prior (bottleneck=gaussian) or another loss",
+        "HyperpriorLatent": "use bottleneck=scale_hyperprior or another loss",
         "JointLatent": "use a latent of several parts (bottleneck=joint) or another loss",
         "UnitLatent": "use activations inside (0, 1) (bottleneck=deterministic bottleneck.activation=sigmoid)",
         "SparseLatent": "use a sparse bottleneck (bottleneck=topk) or another loss",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from narrows.bottlenecks.hyperprior import ScaleHyperprior
 from narrows.coding.coding_tables import Fitted
 from narrows.coding.example_files import Examples, eight_bits
 from narrows.coding.model_codec import Codec, discrete, unfit, unit_range
@@ -71,6 +72,8 @@ class Written:
     """Bytes on disk."""
     bits: NDArray[np.float64]
     """The bits `[N]` that an ideal coder would need for every example, by the coding tables."""
+    side: float | None
+    """Those of all side information; None where there is none."""
     pictures: Pictures
 
 
@@ -78,11 +81,13 @@ class Compression(Task):
     """Compresses the first test examples into one real file, decodes it, and judges size and quality.
 
     - bpp: 8 x bytes of the file / pixels, header and checksum included; its standard error is that of the examples'
-      own code lengths. `entropy_bpp` is what the tables of code probabilities say an ideal coder would need.
+      own code lengths. `entropy_bpp` is what the tables of code probabilities say an ideal coder would need, and
+      `side_bpp` the side information's part of it, where there is some.
     - bytes_per_example: bytes of the file / examples.
     - psnr: mean over pictures in dB, of eight bits like the truth, span 1; mse, ssim, ms_ssim likewise.
-    - decoder_parameters, decoder_bytes (of its weights and, for codes, the bottleneck's), decoder_macs_per_pixel
-      (multiplications with addition, torch's own count, which leaves out activations and norms).
+    - decoder_parameters, decoder_bytes (of its weights and, for codes, the bottleneck's, and of what reads side
+      information), decoder_macs_per_pixel (multiplications with addition, torch's own count, which leaves out
+      activations and norms).
 
     Beside it JPEG, WebP and JPEG 2000 at the best quality whose files have at most as many bytes, or at their smallest
     (`bpp` says which), and PCA under the same quantiser and coder; pictures below 64 pixels a side on one mosaic. PNG
@@ -201,10 +206,10 @@ def _written(fitted: Fitted, step: float | None, truth: Pictures) -> Written:
         *("" if step is None else f", step {step:g}", len(truth), encoded - start, time.perf_counter() - encoded),
     )
     assert all(np.array_equal(a, b) for a, b in zip(streams, sent, strict=True)), "the file gave other codes back"
-    each = [
-        table.bits(values).reshape(len(truth), -1).sum(1) for values, table in zip(sent, tables.tables, strict=True)
-    ]
-    return Written(size, np.sum(each, axis=0), pictures)
+    each = [table.bits(values) for values, table in zip(sent, tables.tables, strict=True)]
+    bits = codec.by_example(each, sent, len(truth), truth.shape[1:]).sum(1)
+    side = None if codec.told is None else float(sum(part.sum() for part in each[: codec.told.own]))
+    return Written(size, bits, side, pictures)
 
 
 def _classics(context: TaskContext, truth: Pictures) -> dict[str, Classic]:
@@ -228,6 +233,8 @@ def _judged(file: Written, classics: dict[str, Classic], truth: Pictures) -> dic
     }
     found[MODEL]["bpp_stderr"] = standard_error(file.bits) * len(truth) / pixels
     found[MODEL]["entropy_bpp"] = float(file.bits.sum()) / pixels
+    if file.side is not None:
+        found[MODEL]["side_bpp"] = file.side / pixels
     return found
 
 
@@ -248,13 +255,17 @@ def _quality(found: Pictures, truth: Pictures) -> dict[str, float]:
 
 
 def decoder_cost(model: Autoencoder) -> dict[str, float]:
-    """The parameters and bytes that the receiver needs (decoder, likelihood and, for codes, the bottleneck), and the
-    multiply-adds per pixel."""
-    parts = [model.decoder, model.likelihood, *([model.bottleneck] if discrete(model) else [])]
+    """The parameters and bytes that the receiver needs (decoder, likelihood, for codes the bottleneck, and what reads
+    side information), and the multiply-adds per pixel."""
+    bottleneck = model.bottleneck
+    told = [bottleneck.synthesis] if isinstance(bottleneck, ScaleHyperprior) else []
+    parts = [model.decoder, model.likelihood, *([bottleneck] if discrete(model) else []), *told]
     tensors = {tensor.data_ptr(): tensor for part in parts for tensor in part.state_dict().values()}
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:
         model.params(torch.zeros(1, *model.read_shape, device=device))
+        if isinstance(bottleneck, ScaleHyperprior):
+            bottleneck.scales(torch.zeros(1, *bottleneck.side.out_shape, device=device), bottleneck.out_shape[1:])
     pixels = math.prod(model.spec.shape[1:])
     return {
         "decoder_parameters": float(sum(tensor.numel() for tensor in tensors.values())),
