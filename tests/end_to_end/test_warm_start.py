@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from command import NARROW, NO_TASKS, TINY, Finished, manifest, run_in_process
+from command import NARROW, NO_TASKS, TINY, Finished, manifest, reproduce_in_process, run_in_process
 from resume_runs import equal, state
 from torch import Tensor
 
@@ -39,6 +39,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(folder, *QUICK, "hydra.run.dir=source", "seed=1")
     train(folder, *QUICK, "hydra.run.dir=tuned", "init_from=source", "freeze=[encoder,bottleneck]", DEEPER)
     return folder
+
+
+def test_a_model_that_ships_is_a_source_and_is_found_again(tmp_path: Path) -> None:
+    train(tmp_path, *TINY, *NO_TASKS, "hydra.run.dir=run", "init_from=digits-vae")
+    said = manifest(tmp_path / "run")["init_from"]
+    assert said["path"].endswith("digits-vae.narrows")
+    assert said["loaded"] > 4
+    repeated = reproduce_in_process("run", "--into", "again", cwd=tmp_path)
+    assert repeated.code == 0, repeated.err
+    assert "bitwise equal" in repeated.out
 
 
 def test_frozen_parts_have_the_weights_of_the_source_and_the_others_learn(place: Path) -> None:

@@ -7,16 +7,15 @@ import json
 import logging
 import shutil
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hub_stand_in import serving
 
 import narrows
 from narrows.commands import pack, sample
@@ -25,7 +24,6 @@ from narrows.loading import hub
 from narrows.loading.open_run import OpenRun
 from narrows.loading.run_places import shipped
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGITS = ("digits-sae", "digits-vae", "digits-vq")
 X = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -84,52 +82,10 @@ def repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[di
     """Files of repositories, by `OWNER/NAME` and name, which a server on this machine gives as the hub does."""
     pytest.importorskip("huggingface_hub")
     kept: dict[str, dict[str, bytes]] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            parts = self.path.partition("?")[0].strip("/").split("/")
-            if parts[:2] == ["api", "models"]:
-                self._tell("/".join(parts[2:4]), parts)
-            else:
-                self._give("/".join(parts[:2]), "/".join(parts[4:]))
-
-        def _tell(self, name: str, parts: list[str]) -> None:
-            if name not in kept:
-                return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-            if "revision" in parts and parts[-1] not in ("main", "v1", COMMIT):
-                return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            if "tree" in parts:
-                files = [{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in kept[name].items()]
-                return self._send(200, json.dumps(files).encode(), {})
-            siblings = [{"rfilename": file} for file in kept[name]]
-            return self._send(200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode(), {})
-
-        def _give(self, name: str, file: str) -> None:
-            if file not in kept.get(name, {}):
-                return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
-            return self._send(200, kept[name][file], {"X-Repo-Commit": COMMIT, "ETag": f'"{hash(file):x}"'})
-
-        def _send(self, code: int, content: bytes, headers: dict[str, str]) -> None:
-            self.send_response(code)
-            for key, value in (headers | {"Content-Length": str(len(content))}).items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield kept
-    server.shutdown()
-    server.server_close()
+    with serving(kept) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield kept
 
 
 @pytest.mark.parametrize("place", ["hf://me/small", "hf:/me/small", "hf://me/small@v1", "hf://me/small/small.narrows"])

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from narrows.config.quoting import quoted
 from narrows.errors import require
 from narrows.loading.permitted_classes import without_foreign_loggers
+from narrows.loading.run_places import find_run, is_shipped
 from narrows.loading.unpacked_run import Unpacked
 from narrows.runs import checkpoint_files
 from narrows.runs.file_names import CHECKPOINTS
@@ -58,8 +59,13 @@ def find_weights(config: DictConfig, directory: str, given: Sequence[str]) -> di
     Raises:
         UserError: it is not on this machine.
     """
+    place = config.get("init_from")
     mine = any(key == "init_from" for key, _, _ in map(split, given))
-    return {} if mine else _found("init_from", config.get("init_from"), Path(directory), optional=False)
+    return (
+        {}
+        if mine or (isinstance(place, str) and is_shipped(place))
+        else _found("init_from", place, Path(directory), optional=False)
+    )
 
 
 def require_weights(config: DictConfig, manifest: Mapping[str, Any]) -> None:
@@ -71,10 +77,9 @@ def require_weights(config: DictConfig, manifest: Mapping[str, Any]) -> None:
     place, recorded = config.get("init_from"), manifest.get("init_from")
     if place is None or not isinstance(recorded, dict):
         return
-    unpacked = Unpacked(Path(place)) if Path(place).is_file() else None
-    path = (
-        (Path(place) if unpacked is None else unpacked.path) / CHECKPOINTS / Path(str(recorded.get("checkpoint"))).name
-    )
+    run = find_run(place)
+    unpacked = Unpacked(run) if run.is_file() else None
+    path = (run if unpacked is None else unpacked.path) / CHECKPOINTS / Path(str(recorded.get("checkpoint"))).name
     require(path.is_file(), f"init_from={place}: there is no {path}, which this run began with")
     require(
         checkpoint_files.checksum(path) == recorded.get("sha256"),

@@ -7,7 +7,9 @@ import logging
 from pathlib import Path
 
 import narrows
+from narrows.errors import require
 from narrows.loading import hub
+from narrows.runs.file_names import CONFIG
 
 SHIPPED = Path(narrows.__file__).parent / "pretrained"
 """Packed runs that are installed with narrows: `scripts/make_pretrained.py` makes them."""
@@ -34,6 +36,24 @@ def find_run(place: str | Path) -> Path:
     if reference is not None:
         return hub.fetched(reference)
     return own.get(str(place), path)
+
+
+def require_run(place: str) -> None:
+    """Refuse a place that holds no run; a file may be a packed one. Whether the hub has a run is not asked.
+
+    Raises:
+        UserError: names it.
+    """
+    path = Path(place)
+    if path.is_file() or is_shipped(place) or hub.reference(place) is not None:
+        return
+    require(path.is_dir(), f"there is no run directory {place}")
+    require((path / CONFIG).is_file(), f"{place} is not a run directory: it has no {CONFIG}")
+
+
+def is_shipped(place: str) -> bool:
+    """Whether a place is a model that ships with narrows: a file or directory of that name comes first."""
+    return place in shipped() and not Path(place).exists()
 
 
 def known_names() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.plain_schema import require_fits
-from narrows.errors import FULL, UserError, naming, require
+from narrows.errors import FULL, UserError, naming
 from narrows.files import read_json, write_atomically, write_json
 from narrows.runs import directory_lock
 from narrows.runs.file_names import CHECKPOINTS, CONFIG, FIGURES, HYDRA, LOCK, MANIFEST, METRICS
@@ -54,18 +54,6 @@ def require_new(path: Path) -> None:
     """
     if (path / LOCK).exists():
         raise _taken(path)
-
-
-def require_run(place: str) -> None:
-    """Refuse a place that holds no run; a file may be a packed one.
-
-    Raises:
-        UserError: names it.
-    """
-    if Path(place).is_file():
-        return
-    require(Path(place).is_dir(), f"there is no run directory {place}")
-    require((Path(place) / CONFIG).is_file(), f"{place} is not a run directory: it has no {CONFIG}")
 
 
 def _taken(path: Path) -> UserError:

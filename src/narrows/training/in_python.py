@@ -16,10 +16,11 @@ from narrows.config.composition import run_dir
 from narrows.config.quoting import quoted_paths
 from narrows.errors import PrintableFormatter, require
 from narrows.loading.open_run import OpenRun
+from narrows.loading.run_places import require_run
 from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import LOG
 from narrows.runs.job import Job
-from narrows.runs.run_directory import require_new, require_run
+from narrows.runs.run_directory import require_new
 from narrows.runs.train_log import TrainLog
 from narrows.training.experiment import Figures, conclude, recording
 from narrows.training.experiment import train as train_experiment
