@@ -32,6 +32,7 @@ from defect_pictures import write_defects
 from omegaconf import OmegaConf
 from PIL import Image
 
+from narrows.commands import sample
 from narrows.config.composition import choice_files, config_dir
 from narrows.runs.file_names import SWEEP
 
@@ -60,6 +61,7 @@ def section(title: str) -> str:
 DAY = section("Sweep, compare, reproduce")
 PICTURES = section("A day with your own pictures")
 DEFECTS = section("Defects on pictures")
+SYNTHETIC = section("Synthetic tables")
 
 
 def test_the_readme_has_commands() -> None:
@@ -67,7 +69,9 @@ def test_the_readme_has_commands() -> None:
     assert len(commands(DAY, "narrows")) >= 7
 
 
-@pytest.mark.parametrize("line", commands(README.replace(DAY, "").replace(PICTURES, "").replace(DEFECTS, "")))
+@pytest.mark.parametrize(
+    "line", commands(README.replace(DAY, "").replace(PICTURES, "").replace(DEFECTS, "").replace(SYNTHETIC, ""))
+)
 def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     _, _, *arguments = shlex.split(line)
     small = () if {"--help", "--cfg"} & set(arguments) else SMALL
@@ -75,6 +79,23 @@ def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     assert finished.code == 0, finished.err
     if small:
         assert list(tmp_path.rglob("metrics.json"))
+
+
+def test_synthetic_tables_are_made_as_the_readme_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["ok", "ok", "broken"] * 40
+    rows = [f"{place % 37},{word},{'ab'[place % 2]}\n" for place, word in enumerate(words)]
+    Path("mine.csv").write_text("age,kind,city\n" + "".join(rows))
+    (train,) = commands(SYNTHETIC)
+    small = (*SMALL, "tasks.synthetic.max_rows=40", "tasks.synthetic.classics=false")
+    finished = run_in_process(*shlex.split(train)[2:], *small, cwd=tmp_path)
+    assert finished.code == 0, finished.err
+    (figures,) = tmp_path.rglob("metrics.json")
+    assert "test/synthetic/tstr" in figures.read_text()
+    for line in commands(SYNTHETIC, "narrows sample"):
+        sample.main([str(figures.parent) if word == "RUN" else word for word in shlex.split(line)[2:]])
+    assert Path("new.csv").read_text().count("\n") == 10_001
+    assert {line.split(",")[1] for line in Path("broken.csv").read_text().splitlines()[1:]} == {"broken"}
 
 
 @pytest.mark.parametrize("line", commands(DEFECTS))

@@ -501,6 +501,10 @@ SMALL = {
     "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),
     # The training file takes seconds to read.
     "nsl_kdd": ("datamodule.source.path=${data_dir}/nsl_kdd/KDDTest-21.txt.gz", "datamodule.source.test.path=null"),
+    "synthetic_adult": (
+        *("datamodule.source.path=${data_dir}/adult/adult.test.gz", "datamodule.source.format.skip_rows=1"),
+        *("datamodule.source.test.path=null", "datamodule.source.test.skip_rows=null", "density.components=1"),
+    ),
     "topics_20ng": ("decoder.width=8",),
     "tables": ("datamodule.source.path=${data_dir}/adbench/40_vowels.npz",),
     "vamp_binarized_mnist": ("model.pseudo_inputs=10",),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from narrows.drawing.canvas import CLASSES, FAINT, Picture, _layout, _render
@@ -55,6 +56,7 @@ def marginals(panels: Sequence[Marginal], title: str) -> Picture:
 def _histograms(axis: Axes, panel: Marginal) -> None:
     whole = np.concatenate(list(panel.values.values()))
     low, high = np.quantile(whole, [0.001, 0.999])
+    axis.xaxis.set_major_locator(MaxNLocator(4))
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     for place, (name, values) in enumerate(panel.values.items()):
         counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
@@ -69,7 +71,8 @@ def _bars(axis: Axes, panel: Marginal) -> None:
         name: np.bincount(values.astype(int), minlength=len(panel.categories)) / len(values)
         for name, values in panel.values.items()
     }
-    kept = np.argsort(-next(iter(shares.values())), kind="stable")[:BARS]
+    order = np.argsort(-next(iter(shares.values())), kind="stable")
+    kept = [kind for kind in order.tolist() if any(heights[kind] > 0 for heights in shares.values())][:BARS]
     width = 0.8 / len(shares)
     for place, (name, heights) in enumerate(shares.items()):
         where = np.arange(len(kept)) + (place - (len(shares) - 1) / 2) * width
