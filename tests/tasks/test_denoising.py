@@ -102,7 +102,7 @@ def test_noise_that_does_not_fit_is_left_out_and_vectors_have_ridge_alone() -> N
     assert {name.split("/")[2].rpartition("_")[0] for name in found} == {"gaussian", "speckle", "masking"}
     assert {name.split("/")[3] for name in found if name.count("/") == 4} == {"noisy", "ridge"}
     with pytest.raises(UserError, match="none of these noises fits"):
-        Denoising(noises={"block": [0.5]}).run(context(_identity(data.spec), data))
+        Denoising(noises={"block": [0.5], "hum": [5]}).run(context(_identity(data.spec), data))
 
 
 def test_series_have_filters_too() -> None:
@@ -142,6 +142,7 @@ def test_the_same_command_gives_the_same_figures_and_pictures_of_each_condition(
     [
         ({"noises": {"gausian": [0.1]}}, "no noise 'gausian'.*gaussian"),
         ({"noises": {"gaussian": []}}, "at least one level"),
+        ({"noises": {"white": [500]}}, "noise white has level 500, and decibels go from -60 to 120"),
         ({"max_examples": 0}, "max_examples must be at least 1"),
     ],
 )
