@@ -23,6 +23,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from narrows.commands import reproduce
 from narrows.commands.reproduce import Plan
 from narrows.config.composition import config_dir, run_dir
+from narrows.config.overrides import check_overrides
 from narrows.config.quoting import quoted
 from narrows.errors import UserError
 
@@ -407,6 +408,7 @@ def test_loggers_that_write_elsewhere_are_left_out(run: Path, repeated: list[Pla
     assert "left out: logger 'far'" in capsys.readouterr().out
     (parsed,) = OverridesParser.create().parse_overrides([f"logger={repeated[-1].adapted['logger']}"])
     assert set(parsed.value()) == {"csv", "tensorboard"}
+    check_overrides([f"logger={repeated[-1].adapted['logger']}"], recorded=True)
     run_dir.cache_clear()
     reproduce.reproduce([str(run), "--keep-loggers"])
     assert "logger" not in repeated[-1].adapted

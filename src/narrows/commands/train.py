@@ -199,7 +199,7 @@ def main() -> None:
     with explained():
         _refuse_rerun(sys.argv[1:])
         _check_display_options(sys.argv[1:])
-        check_overrides(sys.argv[1:])
+        check_overrides(sys.argv[1:], recorded=resume_and_replay.is_asked(sys.argv[1:]))
     sys.argv[1:] = _jobs_instead_of_config(sys.argv[1:])
     if resume_and_replay.is_asked(sys.argv[1:]):
         with explained():

@@ -111,7 +111,7 @@ def checked(config: DictConfig) -> DictConfig:
         UserError: a key or an option that does not exist, or a value of the wrong type.
     """
     resolved = laid_out(config)
-    check_keys(decided(resolved))
+    check_keys(resolved)
     return resolved
 
 
@@ -127,16 +127,16 @@ def laid_out(config: DictConfig) -> DictConfig:
         values.pop(key, None)
     resolved = OmegaConf.create(values)
     OmegaConf.set_struct(resolved, True)
-    check_layout(decided(resolved), OmegaConf.to_yaml(config))
+    check_layout(decided(resolved), config)
     return resolved
 
 
-def check_layout(config: DictConfig, text: str | None = None) -> None:
+def check_layout(config: DictConfig, asked: DictConfig | None = None) -> None:
     """Refuse keys that nothing reads, and missing components.
 
     Args:
         config: with every reference resolved.
-        text: of the config before its references were resolved; a key that it refers to is accepted. A recorded config
+        asked: the config before its references were resolved; a key that it refers to is accepted. A recorded config
             no longer says which keys those were, so None accepts all.
 
     Raises:
@@ -144,11 +144,9 @@ def check_layout(config: DictConfig, text: str | None = None) -> None:
     """
     needed = (*PARTS, *COLLECTIONS, *SETTINGS)
     known = (*needed, *OPTIONAL, *NOTES, *WEIGHTS)
-    for key in map(str, config if text is not None else ()):
-        require(
-            key in known or f"${{{key}" in str(text),
-            f"there is no config key '{key}': {hint(key, known)}",
-        )
+    for key in [str(key) for key in config if key not in known] if asked is not None else ():
+        if f"${{{key}" not in OmegaConf.to_yaml(asked):
+            raise UserError(f"there is no config key '{key}': {hint(key, known)}")
     for key in needed:
         require(key in config, f"the config has no '{key}', which every run needs")
     for key in (*PARTS, *(key for key in OPTIONAL if config.get(key) is not None)):
@@ -227,7 +225,8 @@ def check_keys(config: DictConfig) -> None:
 def _check_hydra_keys(node: DictConfig, path: str) -> None:
     """Refuse values of Hydra's own keys that Hydra ignores, or on which it fails later."""
     convert, choices = node.get("_convert_", "none"), ("none", "partial", "object", "all")
-    require(convert in choices, f"{path}._convert_: there is no '{convert}': {nearest(str(convert), choices)}")
+    if convert not in choices:  # a hint takes a while to find, and this is asked of every component
+        raise UserError(f"{path}._convert_: there is no '{convert}': {nearest(str(convert), choices)}")
     for key in ("_partial_", "_recursive_"):
         value = node.get(key, True)
         require(isinstance(value, bool), f"{path}.{key} must be true or false, not {value}")

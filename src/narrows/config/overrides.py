@@ -51,8 +51,12 @@ for kind in (HydraException, MissingConfigException, OmegaConfBaseException):  #
     sentence.register(kind, explain)
 
 
-def check_overrides(arguments: Iterable[str]) -> None:
+def check_overrides(arguments: Iterable[str], recorded: bool = False) -> None:
     """Refuse overrides on which Hydra would fail with a traceback (no key, or a choice that is no name), and old words.
+
+    Args:
+        arguments: of the command line.
+        recorded: they are of a recorded config, of which a whole group may be given by its values.
 
     Raises:
         UserError: names the override and what would be right.
@@ -72,6 +76,8 @@ def check_overrides(arguments: Iterable[str]) -> None:
         if whole or override.is_sweep_override() or not (config_dir() / group).is_dir():
             continue
         value = override.value()
+        if recorded and isinstance(value, dict):
+            continue
         names = value if isinstance(value, list) else [value]
         if not all(isinstance(name, str) for name in names):
             given = argument.partition("=")[2]
