@@ -23,7 +23,8 @@ class ClassMixtures(StandardisedDensity):
     Of a class with rows for more than one component (2 for every value of a latent, in each) it is scikit-learn's
     `GaussianMixture`, with full covariances; of fewer one Gaussian. All of these classes share the covariance about
     their means, as in linear discriminant analysis, shrunk as "A well-conditioned estimator for large-dimensional
-    covariance matrices" (Ledoit and Wolf, 2004) does. A class without training rows cannot be sampled.
+    covariance matrices" (Ledoit and Wolf, 2004, https://doi.org/10.1016/S0047-259X(03)00096-4)
+    does. A class without training rows cannot be sampled.
 
     Args:
         components: of a class, at most.

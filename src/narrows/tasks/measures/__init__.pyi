@@ -4,6 +4,8 @@ from .embeddings import LinearProbe as LinearProbe
 from .feature_extractor import Extractor as Extractor
 from .frechet_distance import Given as Given
 from .imputation_cases import Case as Case
+from .mixed_rows import MixedRows as MixedRows
+from .mixed_rows import RowColumn as RowColumn
 from .normal_scores import Calibration as Calibration
 from .observed_values import Statistics as Statistics
 from .pretrained_figures import SeenByNetwork as SeenByNetwork
@@ -14,4 +16,5 @@ from .sentence_chooser import SentenceChooser as SentenceChooser
 from .sound_clips import Clip as Clip
 from .sparse_splits import SparseSplit as SparseSplit
 from .sparse_splits import Trained as Trained
+from .synthetic_figures import Closeness as Closeness
 from .time_steps import Cut as Cut
