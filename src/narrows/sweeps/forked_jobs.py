@@ -15,6 +15,8 @@ from narrows.sweeps.workers import Task, guard, lives, opened_log, taken
 
 LARGEST = 1 << 20
 """Bytes of a message."""
+PATIENCE = 20.0
+"""Seconds for the server to end in; it may still be importing."""
 SERVER = (sys.executable, "-m", "narrows.sweeps.fork_server")
 MODULE = "narrows.commands.train"
 IMPORTED = ("narrows.training.experiment", "narrows.training.callbacks", "narrows.training.loggers")
@@ -88,7 +90,11 @@ class ForkServer:
         """End the process; jobs that still run are asked to save and end."""
         if self._connection is not None and self._process is not None:
             self._connection.close()
-            self._process.wait()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         self._connection = self._process = None
 
     def _connect(self) -> None:

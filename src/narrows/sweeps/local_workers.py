@@ -53,6 +53,9 @@ class Local:
     def attach(self, task: Task, token: str | None) -> Handle | None:
         return Watched(task) if lives(task) else None
 
+    def close(self) -> None:
+        self.server.close()
+
 
 @dataclass
 class Process:

@@ -46,6 +46,9 @@ class Ray:
     def attach(self, task: Task, token: str | None) -> Handle | None:
         return Watched(task) if lives(task) else None
 
+    def close(self) -> None:
+        """Do nothing: Ray ends with this process."""
+
 
 @dataclass
 class Remote:

@@ -75,6 +75,9 @@ class Slurm:
             return Submitted(job, task, token)
         return Watched(task) if lives(task) else None
 
+    def close(self) -> None:
+        """Do nothing: jobs outlive the sweep."""
+
 
 @dataclass
 class Submitted:

@@ -128,7 +128,10 @@ def conduct(
     directions = list(plan.objectives.values())
     progress = Progress(plan.size, directions)
     scheduler = Scheduler(table, proposer, workers, command, progress, plan.varied, devices, retry_failed)
-    stopped = scheduler.run()
+    try:
+        stopped = scheduler.run()
+    finally:
+        workers.close()
     print_summary(table, directions, again)
     return exit_code(table) if stopped is None else 128 + stopped
 

@@ -72,6 +72,9 @@ class Workers(Protocol):
     def attach(self, task: Task, token: str | None) -> Handle | None:
         """Find a job that an earlier process of this sweep started; None if it no longer runs."""
 
+    def close(self) -> None:
+        """End what was prepared; called once, after the last job."""
+
 
 def take(lock: Path) -> int | None:
     """Open and lock the lock file; None if another process has locked it.
