@@ -196,7 +196,7 @@ def test_latents_are_what_learnt_tokens_read_of_all_patches() -> None:
     tokens = network.positions(network.embedding(to_patches(x, network.grid)))
     assert network.latents is not None
     both = torch.cat([tokens, network.latents.expand(3, -1, -1)], 1)
-    torch.testing.assert_close(network(x), network.transformer(both)[:, 6:].transpose(1, 2))
+    torch.testing.assert_close(network(x), network.transformer(network.norm(both))[:, 6:].transpose(1, 2))
     x.requires_grad_()
     for latent in network(x).unbind(2):
         (slope,) = torch.autograd.grad(latent[:, 0].sum(), x, retain_graph=True)

@@ -67,11 +67,14 @@ class ViTDecoder(Decoder):
         self.masked = masked
         self.first = self._tokens(width)
         if masked:
-            self.mask = nn.Parameter(0.02 * torch.randn(width))
-            self.codes = nn.Parameter(0.02 * torch.randn(math.prod(self.in_shape[1:]), width))
+            self.mask = nn.Parameter(width**-0.5 * torch.randn(width))
+            self.codes = nn.Parameter(width**-0.5 * torch.randn(math.prod(self.in_shape[1:]), width))
         self.last = nn.Linear(width, self.out_shape[0] * patch ** len(self.grid))
         self.first.apply(glorot)
         self.last.apply(glorot)
+        if masked:
+            # Wild pictures would teach the encoder at once to say nothing.
+            nn.init.normal_(self.last.weight, std=0.02)
 
     def _tokens(self, width: int) -> nn.Module:
         """`[B, *in_shape] -> [B, width, N]`."""

@@ -30,7 +30,8 @@ class ViTEncoder(Encoder):
     (the last norm's own bias leaves visible tokens free of it); the mean is that of the visible tokens.
 
     With `latents`, so many learnt tokens stand beside the patches, read them, and are all that is kept,
-    `[B, width, latents]`: what a latent is of is no place of the picture.
+    `[B, width, latents]`: what a latent is of is no place of the picture. A norm before the first block makes patches
+    and latents equally large.
 
     Args:
         in_shape: `(C, H, W)` or `(C, T)`.
@@ -84,7 +85,10 @@ class ViTEncoder(Encoder):
         if latents is not None:
             counts([latents], "latents", PART)
             require(pool is None, f"{PART} keeps its {latents} latents as they are: set pool=null")
-            self.latents = nn.Parameter(0.02 * torch.randn(latents, width))
+            self.latents = nn.Parameter(width**-0.5 * torch.randn(latents, width))
+            # Or positions and the bias, the same for all pictures, would be nearly all that latents read at first.
+            self.norm = nn.LayerNorm(width)
+            nn.init.zeros_(self.embedding.bias)
             self.out_shape = (width, latents)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -110,7 +114,7 @@ class ViTEncoder(Encoder):
         """What the latents have read of `tokens [B, N, width]`, `[B, width, latents]`."""
         own = latents.expand(len(tokens), -1, -1)
         beside = None if padding is None else F.pad(padding, (0, len(latents)))
-        return self.transformer(torch.cat([tokens, own], 1), beside)[:, -len(latents) :].transpose(1, 2)
+        return self.transformer(self.norm(torch.cat([tokens, own], 1)), beside)[:, -len(latents) :].transpose(1, 2)
 
     def _give(self, tokens: Tensor, seen: Tensor | int) -> Tensor:
         """`tokens [B, N, width]`, 0 where nothing was seen."""
