@@ -39,7 +39,7 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "misspelt norm": (lambda: ResNetDecoder((2,), IMAGE, norm="batsh"), "did you mean 'batch'"),
     "activation": (lambda: ConvDecoder((2,), IMAGE, activation="rellu"), "did you mean 'relu'"),
     "activation of an mlp": (lambda: MLPEncoder(IMAGE, activation="gate"), "encoder mlp has no .* mean 'gated'"),
-    "gated maps": (lambda: ConvEncoder(IMAGE, activation="gated"), "unknown activation 'gated'"),
+    "gated maps": (lambda: ConvEncoder(IMAGE, activation="gated"), "encoder conv has no activation 'gated'"),
     "gated and tied": (
         lambda: MLPDecoder((2,), IMAGE, activation="gated", tied=True),
         "decoder mlp has a second weight per layer with activation gated",
