@@ -508,6 +508,11 @@ SMALL = {
     "topics_20ng": ("decoder.width=8",),
     "tables": ("datamodule.source.path=${data_dir}/adbench/40_vowels.npz",),
     "vamp_binarized_mnist": ("model.pseudo_inputs=10",),
+    "vqgan_cifar10": (
+        *("datamodule=arrays", "datamodule.source.path=${data_dir}/cifar10/cifar10_lossless_first4000.npz"),
+        "datamodule.source.channels_last=true",
+        *("encoder.channels=[4,4]", "decoder.channels=[4,4]"),
+    ),
     "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "density.epochs=1", "density.width=8"),
     "zoo/sprites": ("variant=vae", SPRITES),
 }
