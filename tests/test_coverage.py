@@ -77,6 +77,7 @@ from narrows.types import Batch, DataSpec
 WITHOUT_YAML = {schedules.Constant: "a plain number in a config"}
 # Options whose value in the config is another than the constructor's, and why.
 OTHER_DEFAULTS = {
+    ("encoder/features.yaml", "network"): "the network that comes in a package; the constructor needs one",
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
     ("task/anomaly.yaml", "points"): "judges time steps where there are some, the constructor's windows",
     ("task/anomaly.yaml", "maps"): "judges pixels where there are masks, the constructor's whole pictures",
@@ -426,11 +427,13 @@ MORE = {
     "task Anomaly": 10,
     "decoder AutoregressiveLSTMDecoder": 9,
     "decoder AutoregressiveGRUDecoder": 9,
+    "encoder ViTEncoder": 9,
 }
 """Files of arrays say nothing of themselves: their keys, layout, labels, test rows and place are all told. Series lie
 in arrays, which have a layout, or in tables, which have a format, an order and signals. Anomalies are examples, time
 steps of series or pixels of pictures, which have options of their own. Decoders that read the steps before have a size,
-and what is done against a posterior that collapses."""
+and what is done against a posterior that collapses. A ViT has a
+transformer's sizes, and tokens that may be pooled, placed or learnt."""
 
 
 def test_no_component_has_more_options_than_one_can_keep_in_mind() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from backbone_instances import SENTENCES, WORDS
-from instances import LIKELIHOODS, SERIES, TABLE, batch
+from instances import COUNTS, LIKELIHOODS, SERIES, batch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
@@ -18,8 +18,8 @@ from narrows.decoders.gru import AutoregressiveGRUDecoder
 from narrows.encoders.gru import GRUEncoder
 from narrows.errors import UserError
 from narrows.inputs import Input
+from narrows.likelihoods import PoissonLikelihood
 from narrows.likelihoods.elementwise import Likelihood
-from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.stages import Stages
 from narrows.types import Batch, DataSpec, Given, Shape
@@ -113,8 +113,8 @@ def test_colder_draws_are_nearer_to_the_point_and_other_families_say_their_own()
         assert narrow / wide == pytest.approx(0.25**power, rel=0.05)
     with pytest.raises(UserError, match="temperature must be above 0, not 0"):
         network().sample(2, temperature=0.0)
-    with pytest.raises(UserError, match="MixedLikelihood has no temperature other than 1"):
-        MixedLikelihood(TABLE).draw(torch.zeros(3, 8), temperature=0.5)
+    with pytest.raises(UserError, match="PoissonLikelihood has no temperature other than 1"):
+        PoissonLikelihood(COUNTS).draw(torch.zeros(3, *COUNTS.shape), temperature=0.5)
 
 
 def test_scheduled_sampling_feeds_the_decoder_its_own_guess_and_trains() -> None:

@@ -1,3 +1,5 @@
+from .forked_jobs import Forked as Forked
+from .forked_jobs import ForkServer as ForkServer
 from .job_scheduler import Running as Running
 from .job_scheduler import Scheduler as Scheduler
 from .job_table import Outcome as Outcome
