@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from narrows.errors import UserError
+from narrows.sweeps.forked_jobs import ForkServer
 from narrows.sweeps.local_workers import Deal, Local, threads, visible_gpus
 from narrows.sweeps.remote_job import stop_file
 from narrows.sweeps.workers import Handle, Task, lives, take
@@ -71,6 +74,26 @@ def test_a_local_job_gives_its_exit_code_and_holds_its_lock_as_long_as_it_lives(
     assert not lives(job)
     assert workers.attach(job, None) is None
     assert "hello" in job.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="jobs are forks on Linux alone")
+def test_a_job_whose_server_died_is_done_though_another_one_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nap.py").write_text("import time; time.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    server = ForkServer({}, module="nap", imported=())
+    jobs = [replace(task(tmp_path, "", number), command=(sys.executable, "-m", "nap"), devices=0) for number in (0, 1)]
+    first = server.start(jobs[0])
+    first.process.kill()
+    first.process.wait()
+    second = server.start(jobs[1])
+    assert second.process is not first.process
+    assert wait(first) is None
+    assert not second.done()
+    second.stop()
+    assert wait(second) == -signal.SIGTERM
+    server.close()
 
 
 def test_a_lock_is_taken_once(tmp_path: Path) -> None:

@@ -58,17 +58,21 @@ class ForkServer:
         Raises:
             UserError: a process of this job is already running.
         """
-        self._connect()
+        process = self._connect()
         with taken(task) as lock, opened_log(task) as log:
             self._send(
                 {"start": task.number, "arguments": task.command[3:], "environment": task.environment},
                 [log.fileno(), lock],
             )
-        return Forked(task, self)
+        return Forked(task, self, process)
 
     def stop(self, number: int, kill: bool) -> None:
         if self._connection is not None:
             self._send({"stop": number, "kill": kill})
+
+    def runs(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether this is the process that forks now; it is another one once it has died."""
+        return self.listen() and self._process is process
 
     def listen(self) -> bool:
         """Hear which jobs have ended; returns whether the process still lives."""
@@ -97,9 +101,9 @@ class ForkServer:
                 self._process.wait()
         self._connection = self._process = None
 
-    def _connect(self) -> None:
-        if self.listen():
-            return
+    def _connect(self) -> subprocess.Popen[bytes]:
+        if self.listen() and self._process is not None:
+            return self._process
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (here, there):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
@@ -115,6 +119,7 @@ class ForkServer:
                 pass_fds=[there.fileno()],
             )
         self._connection = here
+        return self._process
 
     def _send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
         assert self._connection is not None
@@ -126,16 +131,21 @@ class ForkServer:
 
 @dataclass
 class Forked:
-    """A job that the fork server has been asked to start."""
+    """A job that the fork server has been asked to start.
+
+    Args:
+        process: the server's at that time, which alone will tell the exit code.
+    """
 
     task: Task
     server: ForkServer
+    process: subprocess.Popen[bytes]
     token: str | None = None
     code: int | None = None
 
     def done(self) -> bool:
         if self.code is None:
-            alive = self.server.listen()
+            alive = self.server.runs(self.process)
             self.code = self.server.ended.pop(self.task.number, None)
             # Without the server nobody knows the code; the run's own record shows how far it got.
             return self.code is not None or (not alive and not lives(self.task))
