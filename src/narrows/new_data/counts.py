@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,8 @@ from narrows.data.count_files import read_counts, read_lines
 from narrows.data.histories import read_histories
 from narrows.data.sparse_rows import canonical
 from narrows.errors import UserError, require
-from narrows.files import replacing
-from narrows.new_data.array_files import Rows, problem_texts, write_array
 from narrows.new_data.examples import Chunk, NewData, Write
-from narrows.new_data.result_columns import PROBLEM
+from narrows.new_data.rebuilt_archive import rebuilding_archive
 from narrows.new_data.text_rows import text_rows
 from narrows.types import Batch
 
@@ -127,24 +124,10 @@ class NewCounts(NewData):
     def rebuilding(self, out: Path) -> Iterator[Write]:
         """A .npz of `x` `[N, D]`, NaN where a row could not be read, with `names` and `features`."""
         require(out.suffix.lower() == ".npz", f"counts are written as .npz, which {out} is not by its name")
-        names: list[str] = []
-        problems: list[str | None] = []
-        with replacing(out) as file, closing(Rows(out)) as rows:
-
-            def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
-                names.extend(chunk.names)
-                problems.extend(chunk.problems)
-                empty = np.zeros((0, *self.known.spec.shape), np.float32)
-                rows.add(chunk.spread(empty if rebuilt is None else rebuilt.numpy(), np.nan))
-
+        spec = self.known.spec
+        features = {} if spec.feature_names is None else {"features": np.array(spec.feature_names, dtype=np.str_)}
+        with rebuilding_archive(out, spec.shape, features) as write:
             yield write
-            with zipfile.ZipFile(file, "w") as archive:
-                rows.write(archive, "x")
-                write_array(archive, "names", np.array(names, dtype=np.str_))
-                if self.known.spec.feature_names is not None:
-                    write_array(archive, "features", np.array(self.known.spec.feature_names, dtype=np.str_))
-                if any(problems):
-                    write_array(archive, PROBLEM, problem_texts(problems))
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         return rebuilt.numpy()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -17,12 +15,10 @@ from torch import Tensor
 from narrows.config.building import build
 from narrows.data import Features, Seen
 from narrows.errors import UserError, require
-from narrows.files import replacing
 from narrows.loading import recorded_by_the_data as recorded
 from narrows.loading.adapt_config import require_no_download
-from narrows.new_data.array_files import Rows, problem_texts, write_array
 from narrows.new_data.examples import Chunk, Known, NewData, Write
-from narrows.new_data.result_columns import PROBLEM
+from narrows.new_data.rebuilt_archive import rebuilding_archive
 from narrows.runs.file_names import SEEN
 from narrows.types import Batch
 
@@ -66,22 +62,8 @@ class NewFeatures(NewData):
             out.suffix.lower() == ".npz",
             f"this run rebuilds features of pictures, which are written as .npz, and {out} is none by its name",
         )
-        names: list[str] = []
-        problems: list[str | None] = []
-        with replacing(out) as file, closing(Rows(out)) as rows:
-
-            def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
-                names.extend(chunk.names)
-                problems.extend(chunk.problems)
-                empty = np.zeros((0, *self.known.spec.shape), np.float32)
-                rows.add(chunk.spread(empty if rebuilt is None else rebuilt.numpy(), np.nan))
-
+        with rebuilding_archive(out, self.known.spec.shape) as write:
             yield write
-            with zipfile.ZipFile(file, "w") as archive:
-                rows.write(archive, "x")
-                write_array(archive, "names", np.array(names, dtype=np.str_))
-                if any(problems):
-                    write_array(archive, PROBLEM, problem_texts(problems))
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         return rebuilt.numpy()

@@ -14,15 +14,20 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    parent, *command = sys.argv[1:]
+def end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM to this process when its parent dies."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):
+    if os.getppid() != parent:
         # The parent died before the setting took effect.
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    parent, *command = sys.argv[1:]
+    end_with(int(parent))
     os.execvp(command[0], command)
 
 

@@ -25,10 +25,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from narrows.sweeps.end_with_parent import end_with
 from narrows.sweeps.forked_jobs import LARGEST
 
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
+PR_SET_NAME = 15
 
 
 @dataclass
@@ -67,19 +67,18 @@ class _Server:
         except OSError as error:
             os.write(descriptors[0], f"no process could be started: {error}\n".encode())
             self._tell(message["start"], 1)
-            child = -1
-        if child:
-            if child > 0:
-                self.numbers[child] = message["start"]
-            for descriptor in descriptors:
-                os.close(descriptor)
-            return False
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        self.connection.close()
-        os.close(self.wakeup)
-        _become_job(server, message, *descriptors)
-        return True
+        else:
+            if child == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                self.connection.close()
+                os.close(self.wakeup)
+                _become_job(server, message, *descriptors)
+                return True
+            self.numbers[child] = message["start"]
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return False
 
     def _report(self) -> None:
         """Tell of the children that have ended."""
@@ -106,21 +105,14 @@ class _Server:
 
 def _become_job(server: int, message: dict[str, Any], log: int, lock: int) -> None:
     os.setsid()
-    _end_with(server)
+    end_with(server)
     # What `top` and `ps -o comm` show of it; its command line is the server's.
-    LIBC.prctl(PR_SET_NAME, f"narrows {message['start']}".encode())
+    ctypes.CDLL(None).prctl(PR_SET_NAME, f"narrows {message['start']}".encode())
     os.environ.update(message["environment"])
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
     os.set_inheritable(lock, True)
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel send SIGTERM to this process when its parent dies."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _listen(descriptor: int) -> list[str] | None:
