@@ -150,3 +150,18 @@ def test_frames_are_consecutive_steps_and_go_back() -> None:
     plain = LSTMEncoder((12, 3), hidden=5)
     plain.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(encoder(x), plain(frames))
+
+
+def test_dropout_is_of_embedded_tokens_and_never_of_the_latent() -> None:
+    tokens = DataSpec((7,), "tokens", 9, vocabulary=["<end>", "<unk>", *"abcde"], variable=True, end=0)
+    decoder = AutoregressiveLSTMDecoder((3,), (7, 7), spec=tokens, hidden=5, embedding=50, dropout=0.5)
+    read: list[Tensor] = []
+    decoder.recurrence.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    z, target = torch.randn(4, 3), torch.randint(7, (4, 7))
+    decoder(z, target)
+    decoder.eval()(z, target)
+    dropped, whole = read
+    kept = dropped[..., :50] != 0
+    assert 0.3 < kept.float().mean() < 0.7
+    torch.testing.assert_close(dropped[..., :50], 2 * whole[..., :50] * kept)
+    assert torch.equal(dropped[..., 50:], whole[..., 50:])

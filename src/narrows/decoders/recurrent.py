@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import dropout, linear
 
 from narrows.decoders.autoregressive import AutoregressiveDecoder, series_of
 from narrows.errors import require
@@ -96,7 +96,8 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         spec: of the data, whose examples are `(C, T)`, or tokens `(T,)`.
         hidden: size of the state.
         layers: networks one on the other.
-        dropout: probability, in training, of every layer's output, the last one's too.
+        dropout: probability, in training, of every value of an embedded token and of every layer's output, the last
+            one's too ("Recurrent Neural Network Regularization", Zaremba et al., 2014, https://arxiv.org/abs/1409.2329).
         embedding: values that a token is read as; numbers are read as they are.
         shared_embedding: whether the vectors of the tokens are also the weights by which they are written: "Using the
             Output Embedding to Improve Language Models" (Press and Wolf, 2017, https://arxiv.org/abs/1608.05859).
@@ -141,14 +142,14 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         )
         self.latent_every_step = latent_every_step
         told = self._latent_inputs(part)
-        dropout = probability(dropout, "dropout", part)
-        network = stacked(self.cell, self.inputs + told, hidden, layers, dropout if layers > 1 else 0.0, part)
+        dropped = probability(dropout, "dropout", part)
+        network = stacked(self.cell, self.inputs + told, hidden, layers, dropped if layers > 1 else 0.0, part)
         self.shared_embedding = shared_embedding
         if shared_embedding:
             require(self.tokens, f"{part} has no embedding to share: shared_embedding is of tokens")
             self.bias = nn.Parameter(torch.zeros(self.outputs))
         start = told if latent_every_step == "share" else self.latent
-        self.recurrence = Recurrence(start, self.inputs if shared_embedding else self.outputs, network, dropout)
+        self.recurrence = Recurrence(start, self.inputs if shared_embedding else self.outputs, network, dropped)
 
     def _latent_inputs(self, part: str) -> int:
         """How many values of z a step reads."""
@@ -176,6 +177,8 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
     def unroll(self, fed: Tensor, state: tuple[Tensor, int, State]) -> tuple[Tensor, tuple[Tensor, int, State]]:
         z, done, hidden = state
         steps = fed.shape[1]
+        if self.tokens:
+            fed = dropout(fed, self.recurrence.dropout, self.training)
         if self.latent_every_step == "share":
             fed = torch.cat([fed, z[:, done : done + steps]], 2)
         elif self.latent_every_step:
