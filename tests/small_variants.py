@@ -69,6 +69,8 @@ def config_of(variant: str) -> Any:
         for option, value in SMALL.items():
             if option in config[part] and config[part][option] not in ([], None):
                 config[part][option] = value
+    if "codes" in config.bottleneck:
+        config.bottleneck.codes = min(config.bottleneck.codes, 100)  # a batch has enough vectors for as many
     if variant == "vmf_topics":
         config.bottleneck.dim = 8  # of a larger sphere, `SameNoise` would have every draw rejected
     return config

@@ -11,7 +11,6 @@ from torch import Tensor, distributed, multiprocessing
 
 from narrows.bottlenecks._quantizer import Codebook
 from narrows.distributed import share_running_statistics
-from narrows.layers import BatchNorm
 from narrows.losses.quantisation import LookupFreeEntropy
 from narrows.types import Batch
 
@@ -48,8 +47,8 @@ def entropy_gradients(data: Batch) -> dict[str, Tensor]:
 
 
 def statistics(rank: int) -> list[dict[str, Tensor]]:
-    """Those of batch norm after a batch of one's own rows, and once they are shared."""
-    network = torch.nn.Sequential(torch.nn.Linear(3, 2), BatchNorm(2))
+    """Those of torch's batch norm after a batch of one's own rows, and once they are shared."""
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
     network(PARTS[rank])
     own = {name: value.clone() for name, value in network[1].state_dict().items()}
     share_running_statistics(network)

@@ -21,18 +21,12 @@ def test_order_is_a_function_of_seed_and_epoch() -> None:
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 @pytest.mark.parametrize("size", [5, 7, 23, 24, 100])
 @pytest.mark.parametrize("batch", [1, 4, 10])
-def test_evaluation_serves_each_example_once_in_equally_many_batches(world: int, size: int, batch: int) -> None:
-    seen, lengths = [], set()
-    for rank in range(world):
-        plan = Ordered(size, batch, Process(rank, world))
-        steps = plan.steps()
-        assert len(plan) == len(steps)
-        lengths.add(len(steps))
-        for step in steps:
-            found = torch.arange(size)[step.rows].tolist()
-            assert found
-            seen += found
-    assert sorted(seen) == list(range(size))
-    assert len(lengths) == 1
-    totals = [step.total for step in Ordered(size, batch).steps()]
-    assert max(totals) - min(totals) <= 1
+def test_evaluation_serves_the_chunks_of_one_process_whole_and_each_once(world: int, size: int, batch: int) -> None:
+    alone = Ordered(size, batch).steps()
+    shared = [Ordered(size, batch, Process(rank, world)).steps() for rank in range(world)]
+    assert max(step.total for step in alone) - min(step.total for step in alone) <= 1
+    for number, step in enumerate(alone):
+        parts = [torch.arange(size)[steps[number].rows].tolist() for steps in shared]
+        assert sorted(map(len, parts)) == [0] * (world - 1) + [step.total]
+        assert [row for part in parts for row in part] == torch.arange(size)[step.rows].tolist()
+    assert torch.cat([torch.arange(size)[step.rows] for step in alone]).tolist() == list(range(size))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
-from narrows.distributed import of_first_process, sum_over_processes
+from narrows.distributed import is_distributed, of_first_process, rows_at, sum_over_processes
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
 from narrows.types import CodebookLatent, Latent, LearnedCodebookLatent, Shape, at_least_single
@@ -105,7 +105,7 @@ class Codebook(nn.Module):
     def start(self, h: Tensor) -> Tensor:
         """Put the codes where k-means on these rows does; the rows quantised with them, `h`'s shape."""
         rows = as_rows(h)
-        self.vectors.copy_(self._draw(rows))
+        self.vectors.copy_(self._draw(rows, len(h)))
         for _ in range(self.kmeans):
             counts, sums = self._statistics(rows, self.nearest(rows))
             self.vectors.copy_(torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], self.vectors))
@@ -122,7 +122,7 @@ class Codebook(nn.Module):
         if self.ema is not None:
             self._average(self.ema, counts, sums)
         if self.revive_after is not None:
-            self._revive(self.revive_after, counts, rows)
+            self._revive(self.revive_after, counts, rows, len(h))
 
     def _statistics(self, rows: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """`n_k` and `sum_i h_i` over the rows that chose k in any process."""
@@ -139,18 +139,21 @@ class Codebook(nn.Module):
         self.vectors.add_(step / weight.clamp_min(torch.finfo(weight.dtype).tiny)[:, None])
         self.counts.copy_(weight)
 
-    def _revive(self, patience: int, counts: Tensor, rows: Tensor) -> None:
+    def _revive(self, patience: int, counts: Tensor, rows: Tensor, examples: int) -> None:
         idle = torch.where(counts > 0, 0, self.idle + 1)
         dead = idle >= patience
-        self.vectors.copy_(torch.where(dead[:, None], self._draw(rows), self.vectors))
+        self.vectors.copy_(torch.where(dead[:, None], self._draw(rows, examples), self.vectors))
         self.counts.masked_fill_(dead, 1.0)
         self.idle.copy_(idle.masked_fill_(dead, 0))
 
-    def _draw(self, rows: Tensor) -> Tensor:
-        """As many rows as codes, without repetition while there are enough, `[K, d]`."""
-        order = torch.randperm(len(rows), device=rows.device)
-        places = torch.arange(len(self.vectors), device=rows.device) % len(rows)
-        return of_first_process(at_least_single(rows[order[places]]))
+    def _draw(self, rows: Tensor, examples: int) -> Tensor:
+        """As many rows as codes, without repetition while there are enough, `[K, d]`: of the `examples` in all
+        processes, which have equally many rows each."""
+        every = examples if not is_distributed() else int(sum_over_processes(rows.new_tensor(examples)))
+        positions = len(rows) // examples
+        order = of_first_process(torch.randperm(every * positions, device=rows.device))
+        places = torch.arange(len(self.vectors), device=rows.device) % len(order)
+        return rows_at(at_least_single(rows), order[places], positions)
 
 
 class CodebookBottleneck(Bottleneck):

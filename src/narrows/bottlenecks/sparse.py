@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
-from narrows.distributed import sum_over_processes
+from narrows.distributed import is_distributed, largest_of_all, sum_over_processes
 from narrows.errors import require
 from narrows.layers.stages import AxisLinear
 from narrows.types import GatedLatent, JumpLatent, Latent, Shape, SparseLatent, at_least_single
@@ -94,7 +94,7 @@ class BatchTopK(_Sparse):
 
     The threshold follows the border between kept and dropped activations of the training batches, first as their
     mean, then as an exponential average of rate `momentum`. `point` is always the code by the threshold. A batch of
-    one example keeps its own `k` largest. Under DDP each process keeps the largest of its own slice.
+    one example keeps its own `k` largest. Processes that share a batch keep the largest of all of it.
 
     "BatchTopK Sparse Autoencoders" (Bussmann et al., 2024, https://arxiv.org/abs/2412.06410), equations 3 to 5; there
     the threshold is the mean of the smallest kept activations.
@@ -122,18 +122,26 @@ class BatchTopK(_Sparse):
     def forward(self, h: Tensor) -> SparseLatent:
         pre = self.project(h)
         point = pre * (pre > self.threshold)
-        z = _largest(pre.reshape(1, -1), self._kept(pre)).reshape(pre.shape) if self.training else point
+        z = self._largest_of_batch(pre) if self.training else point
         return SparseLatent(z=z, point=point, pre=pre, idle=self.idle, read=h)
 
+    def _largest_of_batch(self, pre: Tensor) -> Tensor:
+        if not is_distributed():
+            return _largest(pre.reshape(1, -1), self._kept(pre)).reshape(pre.shape)
+        return pre * (pre >= largest_of_all(pre.flatten(), self._kept(pre))[-1])
+
     def _kept(self, pre: Tensor) -> int:
-        return self.k * pre.numel() // pre.shape[1]
+        positions = pre.numel() // pre.shape[1]
+        if is_distributed():
+            positions = int(sum_over_processes(torch.tensor(positions, device=pre.device)))
+        return self.k * positions
 
     @torch.no_grad()
     def learn(self, latent: Latent) -> None:
         super().learn(latent)
         assert isinstance(latent, SparseLatent)
-        border = latent.pre.flatten().topk(self._kept(latent.pre) + 1).values[None, -2:]
-        self.threshold.lerp_(_mean(border).squeeze(0), self.rate(self.momentum))
+        border = largest_of_all(latent.pre.flatten(), self._kept(latent.pre) + 1)[-2:]
+        self.threshold.lerp_(at_least_single(border).mean(), self.rate(self.momentum))
 
 
 class JumpReLU(_Sparse):

@@ -201,4 +201,4 @@ class Loader:
         # Draw for the global batch and then slice, so that the result does not depend on the number of processes.
         source = generator(seed, "binarise", step.epoch, step.number, device=self.device)
         noise = torch.rand((step.total, *x.shape[1:]), generator=source, device=self.device)
-        return (noise[self.process.rank :: self.process.world] < x).to(x.dtype)
+        return (noise[step.places] < x).to(x.dtype)

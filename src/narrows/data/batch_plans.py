@@ -29,12 +29,14 @@ class Process:
 
 @dataclass
 class Step:
-    """One batch to serve: its epoch and number, this process's rows of the split, and the size of the global batch."""
+    """One batch to serve: its epoch and number, this process's rows of the split, the size of the global batch, and
+    where in it these rows stand."""
 
     epoch: int
     number: int
     rows: Tensor | slice
     total: int
+    places: slice = field(default_factory=lambda: slice(None))
 
 
 @dataclass
@@ -99,12 +101,17 @@ class Shuffled:
 
     def _step(self, order: Tensor, epoch: int, number: int) -> Step:
         rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-        return Step(epoch, number, rows[self.process.rank :: self.process.world], len(rows))
+        places = slice(self.process.rank, None, self.process.world)
+        return Step(epoch, number, rows[places], len(rows), places)
 
 
 @dataclass
 class Ordered:
-    """Every example once, in order, in chunks of nearly equal size; every process gets equally many chunks."""
+    """Every example once, in order, in chunks of nearly equal size, which the processes take in turn.
+
+    A process has no rows of the others' chunks, but is served them all, empty: chunk n then means the same in every
+    process, and what is computed of a whole chunk, its noise too, is what one process would compute.
+    """
 
     size: int
     batch_size: int
@@ -112,22 +119,20 @@ class Ordered:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"eval_batch_size={self.batch_size} must be at least 1")
-        require(
-            self.size >= self.process.world,
-            f"a split of {self.size} examples cannot be shared by {self.process.world} processes: use fewer",
-        )
 
     def __len__(self) -> int:
-        # No more chunks than leave at least one row of each to every process.
-        return min(-(-self.size // self.batch_size), self.size // self.process.world)
+        return -(-self.size // self.batch_size)
 
     def steps(self, device: torch.device | str = "cpu") -> list[Step]:
         """All chunks; their rows are slices, so `device` does not matter."""
+        if self.size == 0:
+            return []
         each, longer = divmod(self.size, len(self))
         steps, start = [], 0
         for number in range(len(self)):
             stop = start + each + (number < longer)
-            rows = slice(start + self.process.rank, stop, self.process.world)
-            steps.append(Step(0, number, rows, stop - start))
+            places = slice(None) if number % self.process.world == self.process.rank else slice(0)
+            rows = slice(start, stop if places.stop is None else start)
+            steps.append(Step(0, number, rows, stop - start, places))
             start = stop
         return steps

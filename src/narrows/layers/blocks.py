@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from narrows.distributed import is_distributed, sum_over_processes, sum_with_gradient
 from narrows.errors import UserError, nearest, require
 from narrows.layers.divisive_normalisation import GDN
 from narrows.layers.recomputing import Staged
 from narrows.layers.stages import ACTIVATIONS
 from narrows.layers.stages import activation as make_activation
-from narrows.types import Shape
+from narrows.types import Shape, at_least_single
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
 TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
@@ -33,12 +34,16 @@ class BatchNorm(_BatchNorm):
 
     One value per channel has no variance, so torch refuses it, and an epoch whose last batch holds one
     example would die there. Such a batch is normalised by the running statistics, which it leaves alone.
+
+    Processes that share a batch normalise it as one process would, by the mean and variance of all its rows.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Any number of positions will do."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and is_distributed():
+            return self._over_processes(x)
         if not (self.training and x.numel() == x.shape[1]):
             return super().forward(x)
         assert self.running_mean is not None
@@ -46,6 +51,24 @@ class BatchNorm(_BatchNorm):
         # Copies, because a larger batch may update the originals before this one's backward reads them.
         mean, variance = self.running_mean.clone(), self.running_var.clone()
         return F.batch_norm(x, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
+
+    def _over_processes(self, x: Tensor) -> Tensor:
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        rows = at_least_single(x).transpose(0, 1).flatten(1)
+        count = sum_over_processes(rows.new_tensor(float(rows.shape[1])))
+        mean = sum_with_gradient(rows.sum(1)) / count
+        centred = rows - mean[:, None]
+        variance = sum_with_gradient(centred.square().sum(1)) / count
+        with torch.no_grad():
+            if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+                rate = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean.to(self.running_mean), rate)
+                self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var), rate)
+        y = (at_least_single(x) - mean.reshape(shape)) * (variance + self.eps).rsqrt().reshape(shape)
+        if self.affine:
+            y = y * self.weight.reshape(shape) + self.bias.reshape(shape)
+        return y.to(x.dtype)
 
 
 def choose(value: str, choices: Collection[str], option: str, part: str) -> None:

@@ -10,12 +10,15 @@ posterior.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from narrows.distributed import own_rows
 from narrows.errors import require
 from narrows.losses.divergence import variational
 from narrows.losses.objective import Term
@@ -66,13 +69,27 @@ def log_importance(batch: int, size: int, estimator: Estimator) -> Tensor:
     return weights.log()
 
 
-def densities(latent: VariationalLatent, size: int, estimator: Estimator) -> Densities:
-    """The densities of which the decomposition consists; `size` is the number of training examples."""
+def densities(
+    latent: VariationalLatent,
+    size: int,
+    estimator: Estimator,
+    whole: Callable[[Tensor], Tensor] = lambda rows: rows,
+    own: Callable[[Tensor], Tensor] = lambda rows: rows,
+) -> Densities:
+    """The densities of which the decomposition consists.
+
+    Args:
+        latent: of these rows.
+        size: the number of training examples.
+        estimator: see `MutualInformation`.
+        whole: from these rows to those of the whole batch, of which the aggregate is made.
+        own: back again.
+    """
     z, posterior = latent.z, latent.posterior
-    mean, scale = posterior.mean.flatten(1), posterior.stddev.flatten(1)
-    own = torch.distributions.Normal(mean[None], scale[None], validate_args=False)
-    crossed = own.log_prob(z.flatten(1)[:, None])
-    weights = log_importance(len(z), size, estimator).to(crossed)
+    mean, scale = whole(posterior.mean.flatten(1)), whole(posterior.stddev.flatten(1))
+    every = torch.distributions.Normal(mean[None], scale[None], validate_args=False)
+    crossed = every.log_prob(z.flatten(1)[:, None])
+    weights = own(log_importance(len(mean), size, estimator)).to(crossed)
     return Densities(
         conditional=row_sums(posterior.log_prob(z)),
         aggregate=(weights + crossed.sum(2)).logsumexp(1),
@@ -90,7 +107,8 @@ class _Decomposed(Term):
         self.estimator: Estimator = estimator
 
     def _densities(self, out: Output, model: Autoencoder) -> Densities:
-        return densities(variational(out), model.spec.size, self.estimator)
+        shared: dict[str, Any] = {"whole": partial(self.whole, out=out), "own": own_rows} if self.training else {}
+        return densities(variational(out), model.spec.size, self.estimator, **shared)
 
 
 class MutualInformation(_Decomposed):
@@ -200,11 +218,11 @@ class DIP(Term):
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         posterior = variational(out).posterior
-        mean = posterior.mean.flatten(1)
+        mean = self.whole(posterior.mean.flatten(1), out)
         centred = mean - mean.mean(0)
         covariance = centred.T @ centred / max(len(mean) - 1, 1)
         if self.moment == "aggregate":
-            covariance = covariance + posterior.variance.flatten(1).mean(0).diag()
+            covariance = covariance + self.over_batch(posterior.variance.flatten(1).mean(0), out).diag()
         diagonal = covariance.diagonal()
         between = covariance.square().sum() - diagonal.square().sum()
         return between + self.ratio * (diagonal - 1).square().sum()

@@ -76,6 +76,7 @@ class MMD(Term):
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         z = out.latent.z.flatten(1)
         drawn = model.draw(len(z)).flatten(1).to(z) if model.generative else torch.randn_like(z)
+        z, drawn = self.whole(z, out), self.whole(drawn, out)
         if len(z) == 1:
             return 0.0 * z.sum()
         return squared_mmd(z, drawn, self.kernel, self.scales)

@@ -60,7 +60,7 @@ class KL(Term):
         if self.per_count:
             return row_sums(kl) * out.batch.total
         if self.free_bits > 0:
-            return kl.mean(0).clamp_min(self.free_bits).sum()
+            return self.over_batch(kl.mean(0), out).clamp_min(self.free_bits).sum()
         return row_sums(kl)
 
 
@@ -105,7 +105,7 @@ class Capacity(Term):
                 f"term capacity: the latent has no part '{self.part}': {nearest(self.part, latent.parts)}",
             )
             latent = latent.parts[self.part]
-        kl = row_sums(posterior_kl(latent)).mean()
+        kl = self.over_batch(row_sums(posterior_kl(latent)).mean(), out)
         return (kl - self.capacity(out.step)).abs()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks.base import Bottleneck
 from narrows.corruptions import Corruption
-from narrows.distributed import sum_over_processes
+from narrows.distributed import mean_over_processes, rows_of_all, sum_over_processes
 from narrows.errors import UserError, require
 from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.autoencoder import Autoencoder
@@ -64,6 +64,16 @@ class Term(nn.Module):
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
         raise NotImplementedError
+
+    # In training a batch may be shared by several processes; in evaluation each of them has whole ones.
+
+    def over_batch(self, mean: Tensor, out: Output) -> Tensor:
+        """A mean over this process' rows as the mean over the whole batch, for terms that are no sum over rows."""
+        return mean_over_processes(mean, out.batch.share) if self.training else mean
+
+    def whole(self, values: Tensor, out: Output) -> Tensor:
+        """The rows of the whole batch, for terms that compare rows, `[b, *any] -> [B, *any]`."""
+        return rows_of_all(values, out.batch.share) if self.training else values
 
     def opponent(self, out: Output, model: Autoencoder) -> Tensor | None:
         """Loss of the other player (a critic), which trains this term's own parameters and not the model; None: no

@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from narrows.distributed import is_distributed, sum_over_processes
 from narrows.errors import require
 from narrows.losses.objective import Term
 from narrows.models.autoencoder import Autoencoder
@@ -120,12 +119,11 @@ class LookupFreeEntropy(Term):
         self.diversity, self.temperature = diversity, temperature
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        share = out.batch.share if model.training else None
         total = torch.zeros((), device=out.latent.z.device)
         for given, _ in _parts(out):
             up = (4 / self.temperature * given).sigmoid().movedim(1, -1).flatten(0, -2)
             sure = (_entropy(up) + _entropy(1 - up)).sum(1).mean()
-            spread = _entropy(_over_processes(corners(up).mean(0), share)).sum()
+            spread = _entropy(self.over_batch(corners(up).mean(0), out)).sum()
             total = total + given[0, 0].numel() * (sure - self.diversity * spread)
         return total
 
@@ -141,15 +139,6 @@ def corners(up: Tensor) -> Tensor:
 def _entropy(probs: Tensor) -> Tensor:
     """`-p log p` elementwise, 0 at 0 with a finite gradient."""
     return -probs * probs.clamp_min(torch.finfo(probs.dtype).tiny).log()
-
-
-def _over_processes(mean: Tensor, share: float | None) -> Tensor:
-    """The mean over the global batch, with this process' part of its gradient; over this process where `share` is
-    None."""
-    if share is None or not is_distributed():
-        return mean
-    count = sum_over_processes(mean.new_ones(()))
-    return sum_over_processes(mean * share) / count + (mean - mean.detach())
 
 
 def _squares(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:

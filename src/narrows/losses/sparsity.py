@@ -58,7 +58,8 @@ class SparseKL(Term):
         self.rho = rho
 
     def forward(self, out: Output, model: Autoencoder) -> Tensor:
-        mean = at_least_single(out.latent.point).transpose(0, 1).flatten(1).mean(1).clamp(1e-6, 1 - 1e-6)
+        mean = at_least_single(out.latent.point).transpose(0, 1).flatten(1).mean(1)
+        mean = self.over_batch(mean, out).clamp(1e-6, 1 - 1e-6)
         rho = self.rho
         entropy = rho * math.log(rho) + (1 - rho) * math.log(1 - rho)
         return (entropy - rho * mean.log() - (1 - rho) * (1 - mean).log()).sum()

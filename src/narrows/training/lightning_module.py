@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from torch import Tensor
 
 from narrows.compare.figure_names import figure_name
-from narrows.distributed import share_running_statistics
+from narrows.distributed import gather_objects, share_running_statistics
 from narrows.errors import require
 from narrows.evaluation import by_label
 from narrows.losses import Objective
@@ -285,7 +285,7 @@ class AutoencoderModule(L.LightningModule):
         if len(batch) == 0:
             return
         # Use the same noise each time, so that two evaluations differ only by the weights.
-        seed_default(self.seed, stage, batch_idx, self.global_rank)
+        seed_default(self.seed, stage, batch_idx, 0)
         # Evaluate schedules at their end, so that the monitored figure means the same throughout the run.
         out = self.model(self._laid_out(batch))
         out.step = FINAL_STEP
@@ -299,15 +299,15 @@ class AutoencoderModule(L.LightningModule):
 
     def _conclude(self, *stages: str) -> dict[str, float]:
         """Log the means of these stages, except stages without an example in any process."""
-        zero = torch.zeros_like(next(iter(self._sums.values())))
         figures: dict[str, float] = {}
+        found = gather_objects((self._names, {stage: sums.cpu() for stage, sums in self._sums.items()}))
+        self._names = next(names for names, _ in found if names)
         for stage in stages:
-            sums = self._sums.get(stage, zero)
-            if self.trainer.world_size > 1:
-                sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
-            if not sums[-1]:
+            shares = [sums[stage] for _, sums in found if stage in sums]
+            if not shares:
                 continue
-            mean = (sums[:-1] / sums[-1]).cpu()
+            sums = torch.stack(shares).sum(0)
+            mean = sums[:-1] / sums[-1]
             refuse_non_finite(mean[None], self._names, [f"in {stage} after step {self.global_step}"])
             figures |= {f"{stage}/{name}": value for name, value in zip(self._names, mean.tolist(), strict=True)}
         self._sums = {}
