@@ -30,6 +30,7 @@ from narrows.runs.job import Job, SweepJob, is_main_process
 from narrows.runs.run_directory import require_new
 from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
+from narrows.training.freed_memory import keep_freed_memory
 from narrows.training.library_options import check_scheduler_options, check_trainer_options
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def task(config: DictConfig) -> Figures:
     with explained():
         job = _job()
         refuse_at_once(config, job)
+        keep_freed_memory()
         # After what can be refused without it, because importing torch takes seconds.
         from narrows.training.experiment import run
 
