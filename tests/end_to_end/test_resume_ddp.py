@@ -22,7 +22,6 @@ RUN = (
     "trainer.accelerator=cpu",
     "trainer.devices=2",
     "datamodule.batch_size=242",
-    "callbacks=none",
     "trainer.max_epochs=40",
     "trainer.log_every_n_steps=5",
     "~tasks.latent",
@@ -31,10 +30,13 @@ RUN = (
 
 
 KINDS = {
-    "digits": (),
-    "counts": ("datamodule=counts", "datamodule.source.path=counts.npz", "variant=nb_vae", "bottleneck.dim=6"),
+    "digits": ("callbacks=ema", "callbacks.averaged.decay=0.9", "callbacks.pictures.every_n_epochs=null"),
+    "counts": (
+        *("datamodule=counts", "datamodule.source.path=counts.npz", "variant=nb_vae", "bottleneck.dim=6"),
+        "callbacks=none",
+    ),
 }
-"""Rows that are dense, and rows that are held sparse."""
+"""Rows that are dense, under averaged weights; and rows that are held sparse."""
 
 
 @pytest.fixture(scope="module", params=KINDS)
