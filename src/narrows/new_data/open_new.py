@@ -15,7 +15,7 @@ from narrows.errors import OWN_CLASSES, UserError, require
 from narrows.loading import recorded_by_the_data as recorded
 from narrows.new_data.examples import Known, NewData
 from narrows.runs.file_names import ENCODING, SCALING, SIGNALS, TOKENISER, VOCABULARY
-from narrows.types import COUNTED
+from narrows.types import COUNTED, PIXELS
 
 if TYPE_CHECKING:
     from narrows.loading.open_run import OpenRun
@@ -158,7 +158,7 @@ def _class(source: Any, known: Known, given: Any) -> type[NewData]:
 
         return NewSounds
     require(not known.spec.variable, f"narrows reads no new examples of {type(source).__name__}: they vary in length")
-    if array and kind in ("image", "series", "audio", "vector"):
+    if array and kind in (*PIXELS, "series", "audio", "vector"):
         return NewArrays
     if kind == "image":
         return NewPictures

@@ -122,11 +122,10 @@ def largest_of_maps(context: TaskContext, how: PixelMaps) -> dict[str, Score]:
     return {name: score(map_of) for name, map_of in _rebuilding(context, "reconstruction").items()}
 
 
-def _size(context: TaskContext) -> tuple[int, int]:
-    """Height and width of the pictures, of which features may be what the model sees."""
+def _size(context: TaskContext) -> tuple[int, ...]:
+    """Height and width of the pictures, of which features may be what the model sees; of volumes three sides."""
     part = getattr(context.everything, "part", None)
-    height, width = context.spec.shape[1:] if part is None else part("test").x.shape[2:]
-    return height, width
+    return tuple(context.spec.shape[1:] if part is None else part("test").x.shape[2:])
 
 
 def _rebuilding(context: TaskContext, score: str) -> dict[str, MapOf]:
