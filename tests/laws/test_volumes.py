@@ -126,6 +126,23 @@ def test_a_block_lies_in_all_three_dimensions() -> None:
     assert hidden[:, :, 2:6, 3:9, 3:10].all()
 
 
+def test_a_block_at_the_end_is_the_last_frames() -> None:
+    x = torch.rand(2, *VIDEO.shape)
+    x_in, hidden = Block(VIDEO, size=0.25, place="end")(Batch(x))
+    assert hidden is not None
+    assert torch.equal(hidden, patterns_hidden(x))
+    assert torch.equal(x_in[:, :, :6], x[:, :, :6])
+    steps = Block(DataSpec((2, 9), "series", 5), size=0.3, place="end")(Batch(torch.rand(2, 2, 9)))[1]
+    assert steps is not None
+    assert steps[0, 0].tolist() == [False] * 6 + [True] * 3
+
+
+def patterns_hidden(x: Tensor) -> Tensor:
+    """What task imputation hides of the last quarter."""
+    ((_, hide, _),) = patterns(VIDEO, (), {"end": [0.25]})
+    return hide(x)
+
+
 def test_a_picture_of_a_volume_is_a_strip_of_its_slices() -> None:
     deep = np.arange(3 * 40, dtype=float).reshape(3, 1, 40, 1, 1) * np.ones((1, 1, 1, 4, 5))
     found = side_by_side(deep)
