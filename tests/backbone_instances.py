@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.frames import FrameDecoder
 from narrows.decoders.gru import AutoregressiveGRUDecoder, GRUDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
@@ -23,6 +24,7 @@ from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.features import FeatureEncoder
+from narrows.encoders.frames import FrameEncoder
 from narrows.encoders.gru import GRUEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
@@ -38,6 +40,8 @@ from narrows.types import DataSpec, Shape
 Build = Callable[..., Any]
 IMAGE: Shape = (1, 9, 12)
 EVEN: Shape = (2, 8, 12)
+VOLUME: Shape = (1, 4, 5, 6)
+"""Or video of four frames."""
 SERIES: Shape = (2, 13)
 SHORT: Shape = (2, 6)
 SMALL = {"width": 8, "heads": 2, "depth": 1}
@@ -69,6 +73,11 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "conv_pool": (partial(ConvEncoder, channels=[6, 8], downsample="maxpool", flatten=False), IMAGE),
     "conv_group": (partial(ConvEncoder, channels=[8, 8], norm="group", downsample="maxpool"), SERIES),
     "conv_gdn": (partial(ConvEncoder, channels=[6, 8], activation="gdn", flatten=False), IMAGE),
+    "conv_volume": (partial(ConvEncoder, channels=[6, 8], norm="group"), VOLUME),
+    "frames": (
+        partial(FrameEncoder, frame=partial(ConvEncoder, channels=[6]), time=partial(GRUEncoder, hidden=5)),
+        VOLUME,
+    ),
     "resnet": (partial(ResNetEncoder, channels=[8, 12], blocks=1), IMAGE),
     "resnet_gdn": (partial(ResNetEncoder, channels=[6], blocks=1, norm=None, activation="gdn"), SERIES),
     "resnet_past": (partial(ResNetEncoder, channels=[4, 8], blocks=1, space_to_channel=True), EVEN),
@@ -118,6 +127,13 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
     "conv_map": (partial(ConvDecoder, channels=[8, 6], upsample="nearest"), (4, 3, 3), IMAGE, {}),
     "conv_group": (partial(ConvDecoder, channels=[8, 8], norm="group"), (4, 4), SERIES, {}),
     "conv_gdn": (partial(ConvDecoder, channels=[8, 6], activation="gdn"), (4, 3, 3), IMAGE, {}),
+    "conv_volume": (partial(ConvDecoder, channels=[8, 6], norm="group"), (5,), VOLUME, {}),
+    "frames": (
+        partial(FrameDecoder, time=partial(GRUDecoder, hidden=5), frame=partial(ConvDecoder, channels=[6]), features=4),
+        (5,),
+        VOLUME,
+        {},
+    ),
     "resnet": (partial(ResNetDecoder, channels=[12, 8], blocks=1), (5,), IMAGE, {}),
     "resnet_gdn": (partial(ResNetDecoder, channels=[6], blocks=1, norm=None, activation="gdn"), (5,), SERIES, {}),
     "resnet_past": (partial(ResNetDecoder, channels=[8, 4], blocks=1, channel_to_space=True), (5,), EVEN, {}),

@@ -11,7 +11,9 @@ from narrows.errors import require
 Shape = tuple[int, ...]
 LARGEST = 2**40
 """Most values of one example."""
-Kind = Literal["image", "vector", "series", "tokens", "counts", "interactions", "audio", "features"]
+Kind = Literal["image", "volume", "video", "vector", "series", "tokens", "counts", "interactions", "audio", "features"]
+PIXELS = ("image", "volume", "video")
+"""Kinds whose bytes are levels of grey or of a colour, which are served divided by 255."""
 COUNTED = ("counts", "interactions")
 """Kinds whose values are counts of something, 0 or more, most of them 0."""
 
@@ -32,8 +34,8 @@ class DataSpec:
     """Description of the data, all that a model may know of them: `datamodule.spec` after `setup()`."""
 
     shape: Shape
-    """Shape of one example: `(C, H, W)`, `(C, T)`, `(D,)` or `(T,)`; of `variable` data that of the longest in any
-    split."""
+    """Shape of one example: `(C, H, W)`, of volumes `(C, D, H, W)`, of video `(C, T, H, W)`; `(C, T)`, `(D,)` or
+    `(T,)`; of `variable` data that of the longest in any split."""
     kind: Kind
     size: int
     """Number of training examples."""

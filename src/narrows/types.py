@@ -1,8 +1,8 @@
 """The types that the stages hand to one another.
 
 Legend for shapes: B examples, C channels, H x W pixels, T time steps, D features; `*shape` is the shape
-of one example, without the batch axis. Layout is channels first: images `[B, C, H, W]`, sequences
-`[B, C, T]`, vectors `[B, D]`, token ids `[B, T]`.
+of one example, without the batch axis. Layout is channels first: images `[B, C, H, W]`, volumes `[B, C, D, H, W]`
+with D slices, video `[B, C, T, H, W]` with T frames, sequences `[B, C, T]`, vectors `[B, D]`, token ids `[B, T]`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from narrows.batches import Given as Given
 from narrows.batches import row_sums as row_sums
 from narrows.batches import within as within
 from narrows.data_spec import COUNTED as COUNTED
+from narrows.data_spec import PIXELS as PIXELS
 from narrows.data_spec import Column as Column
 from narrows.data_spec import DataSpec as DataSpec
 from narrows.data_spec import Kind as Kind

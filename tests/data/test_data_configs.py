@@ -29,6 +29,8 @@ NEEDS_PATH = (
     "music",
     "table",
     "text",
+    "video",
+    "volumes",
 )
 PRIMARY = """
 defaults:
@@ -55,8 +57,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     groups = {
         "likelihood": ("laplace", *BROUGHT),
         "input": ("identity", "log1p", "l2_normalise", "embedding"),
-        "encoder": ("mlp", "gru"),
-        "decoder": ("mlp", "gru_ar"),
+        "encoder": ("mlp", "gru", "conv"),
+        "decoder": ("mlp", "gru_ar", "conv"),
     }
     for group, choices in groups.items():
         (root / group).mkdir()

@@ -30,8 +30,8 @@ PUBLISHED = {"bbc", "movielens", "movielens_1m", "newsgroups20", "newsgroups20_e
 PUBLISHED |= {"jsb_chorales", "qm9", "music", "molecules"}
 # As text, likewise: their experiments.
 PUBLISHED |= {"ptb", "tinyshakespeare"}
-# Sound, of files too: its experiment.
-PUBLISHED |= {"fsdd"}
+# Sound and video, of files too: their experiments; what is generated from files: tests/data.
+PUBLISHED |= {"fsdd", "frey_faces", "lesions", "moving_digits"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -51,7 +51,7 @@ NOT_FITTED = {
     },
 }
 NEEDS_PATH = ("arrays", "audio", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
-NEEDS_PATH += ("molecules", "music")
+NEEDS_PATH += ("molecules", "music", "video", "volumes")
 PLACES = {
     "augmentation": "augmentation@datamodule.augment",
     "critic": "critic@loss.adversary.critic",
@@ -261,6 +261,16 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("variant=undercomplete", "model=masking", "input=spectrum", "input.width=32", "input.hop=16"),
         *("corruption=sound", "loss=signal_to_noise", "+term@loss.spectra=spectral", "loss.spectra.widths=[32]"),
     ),
+    "volumes": (
+        *("datamodule=volumes", "datamodule.source.path=scans", "datamodule.source.slices.plane=sagittal"),
+        *CONVOLUTIONS,
+    ),
+    "frames": (
+        *("datamodule=video", "datamodule.source.path=film.npz", "datamodule.source.clips.frames=4"),
+        *("encoder=frames", "encoder.frame.channels=[4]", "encoder.time.hidden=6"),
+        *("decoder=frames", "decoder.frame.channels=[4]", "decoder.time.hidden=6"),
+        *("callbacks=default", "callbacks.progress.enable=false"),
+    ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -351,6 +361,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"u{user},film {item},{random.integers(1, 6)}" for user, item in pairs]
     (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *lines]))
     write_clips(folder / "clips", 5)
+    for number in range(5):
+        (folder / "scans").mkdir(exist_ok=True)
+        np.save(folder / "scans" / f"{number}.npy", random.random((8, 9, 10)))
+    np.savez(folder / "film.npz", x=random.integers(0, 256, (200, 8, 8), dtype=np.uint8))
     for number in range(40):
         place = folder / "letters" / f"kind{number % 2}" / f"{number}.txt"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -440,6 +454,8 @@ SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e not in READERS]
 # Two read images alone, others write series alone; topics are of counts, which an MLP reads.
 IMPOSSIBLE = {(e, d) for e in READERS for d in choices("decoder") if d in OF_SERIES}
 IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "topics" in d}
+# Frames are of video alone: its run is above.
+IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "frames" in (e, d)}
 SERIES_PAIRS = [pair for pair in SERIES_PAIRS if pair not in IMPOSSIBLE]
 PAIRS = IMAGE_PAIRS + SERIES_PAIRS
 

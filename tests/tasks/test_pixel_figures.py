@@ -52,6 +52,29 @@ def test_all_figures_are_those_of_the_slow_way(levels: int) -> None:
     assert found["pixel_average_precision"] == pytest.approx(precision, rel=1e-9)
 
 
+def test_the_best_dice_is_that_of_the_best_threshold() -> None:
+    random = np.random.default_rng(0)
+    masks = random.random((4, 3, 6, 5)) < 0.2  # of volumes
+    maps = np.round(random.random(masks.shape) + 0.5 * masks, 1)
+
+    def dice(threshold: float) -> float:
+        above = maps >= threshold
+        return 2 * float((above & masks).sum()) / float(above.sum() + masks.sum())
+
+    found = figures(maps, masks)
+    assert found["best_dice"] == pytest.approx(max(dice(threshold) for threshold in np.unique(maps)), rel=1e-12)
+    assert figures(masks.astype(float), masks)["best_dice"] == 1
+    # Of a map that tells nothing apart the best is to call all of it anomalous.
+    share = masks.mean()
+    assert figures(np.zeros(masks.shape), masks)["best_dice"] == pytest.approx(2 * share / (1 + share))
+
+
+def test_regions_of_volumes_touch_through_slices() -> None:
+    masks = np.zeros((1, 3, 4, 4), dtype=bool)
+    masks[0, 0, 0, 0] = masks[0, 1, 1, 1] = masks[0, 2, 3, 3] = True
+    assert region_shares(masks)[masks].tolist() == [0.5, 0.5, 1.0]
+
+
 def test_known_cases() -> None:
     masks = np.zeros((2, 10, 10), dtype=bool)
     masks[0, :2, :2] = masks[0, 5:, 5:] = True

@@ -62,7 +62,13 @@ def parser() -> argparse.ArgumentParser:
     add("--label", metavar="Y", help="a class, by number or name; by default the classes in turn, of a table by shares")
     add("--temperature", type=float, metavar="T", help="draw x too, from p(x|z)^(1/T) (its point; of a table 1)")
     add("--seed", type=int, default=0, metavar="S", help="of the draws (0)")
-    add("-o", "--out", type=Path, metavar="OUT", help="a directory, or .csv .parquet .npz .npy .png .txt (RUN/samples)")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="OUT",
+        help="a directory, or .csv .parquet .npz .npy .png .gif .txt (RUN/samples)",
+    )
     add_allow(made)
     return made
 
@@ -94,7 +100,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     if sample_files.is_file(options.out):
         require_outside_runs(out)
         sample_files.require_form(run, out)
-    for name in ("samples.npy", "samples.png", "samples.txt", "samples.csv"):
+    for name in ("samples.npy", "samples.png", "samples.gif", "samples.txt", "samples.csv"):
         require_not_recorded(out / name, run.path)
     with as_recorded(run.path):
         shares = _prepare(run, overrides, options)

@@ -41,7 +41,7 @@ class Samples:
 
 def is_file(out: Path | None) -> bool:
     """Whether this is the name of one file, and not of a directory."""
-    return out is not None and out.suffix.lower() in (*TABLES, *ARRAYS, ".png", ".txt") and not out.is_dir()
+    return out is not None and out.suffix.lower() in (*TABLES, *ARRAYS, ".png", ".gif", ".txt") and not out.is_dir()
 
 
 def is_table(out: Path | None) -> bool:
@@ -62,6 +62,11 @@ def require_form(run: OpenRun, out: Path | None) -> None:
         ending not in TABLES or spec.columns is not None or (spec.kind == "vector" and bool(spec.feature_names)),
         f"{out} is a table by its name, and {run.path} was trained on {spec.kind} data without named columns: name a "
         ".npz, or a directory",
+    )
+    require(
+        ending != ".gif" or spec.kind == "video",
+        f"{out} is an animation by its name, and {run.path} was trained on {spec.kind} data: name a .npz, or a "
+        "directory",
     )
     tokens = spec.kind == "tokens"
     require(
@@ -86,6 +91,7 @@ def write(samples: Samples, out: Path) -> list[Path]:
     names = ["samples.npy"]
     if samples.spec.kind != "tokens":
         names += ["samples.png", *(["samples.csv"] if samples.spec.columns else [])]
+        names += ["samples.gif"] if samples.spec.kind == "video" else []
     elif (samples.run.path / TOKENISER).is_file():
         names.append("samples.txt")
     out.mkdir(parents=True, exist_ok=True)
@@ -113,6 +119,11 @@ def _write_one(samples: Samples, path: Path) -> None:
         from narrows.drawing.examples import sheet
 
         canvas.save(sheet(samples.x[:MOST_SHOWN].float().numpy(), samples.spec, samples.title), path)
+    elif ending == ".gif":
+        from narrows.drawing.films import as_gif, film_of
+
+        clips = samples.x[:MOST_SHOWN].float().numpy()
+        write_atomically(path, as_gif(film_of(clips, samples.spec.bounds)))
     else:
         _write_text(samples, path)
 

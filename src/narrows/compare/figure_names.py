@@ -19,6 +19,7 @@ ROWS = {
     "test/drawn/variance_unexplained": "variance unexplained at a draw of z",
     "test/teacher_forced/mse": "teacher forced: MSE per value",
     "test/teacher_forced/variance_unexplained": "teacher forced: variance unexplained",
+    "test/psnr_per_frame": "PSNR, mean over frames (dB)",
     "test/ssim": "SSIM",
     "test/ms_ssim": "MS-SSIM",
     "test/perceptual_efficientnet_lite0": "perceptual distance, EfficientNet-Lite0",
@@ -64,6 +65,7 @@ ROWS = {
     "test/anomaly/pixel_auroc": "anomaly: AUROC of pixels",
     "test/anomaly/aupro": "anomaly: AUPRO, overlap of regions",
     "test/anomaly/pixel_average_precision": "anomaly: average precision of pixels",
+    "test/anomaly/best_dice": "anomaly: best Dice over thresholds of pixels",
     # task disentanglement
     "test/mig": "MIG, mutual information gap",
     "test/sap": "SAP, separated attribute predictability",
@@ -188,6 +190,11 @@ ROWS = {
 CLASSICS = {
     "pca": "PCA",
     "pca_90": "PCA, 90%",
+    "frame_pca": "PCA of frames",
+    "previous_frame": "previous frame",
+    "equalised": "equalised, bright",
+    "equalised_extremes": "equalised, bright or dark",
+    "z_score": "z-score of voxels",
     "ica": "ICA",
     "mixture": "pixel mixture",
     "train": "training rows",

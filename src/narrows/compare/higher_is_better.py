@@ -16,7 +16,7 @@ HIGHER = {
     *("f1", "r2", "nmi", "ari", "silhouette", "mig", "sap", "dci", "hit_rate", "ndcg", "log_likelihood", "validity"),
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead", "si_sdr", "snr", "stoi"),
-    *("vus_pr", "event_recall", "event_precision", "event_f1"),
+    *("vus_pr", "best_dice", "event_recall", "event_precision", "event_f1"),
     *("tstr", "trtr", "augmented"),
     *("log_prob", "npmi", "diversity", "rouge", "overlap", "token_accuracy", "exact_match", "bleu"),
 }

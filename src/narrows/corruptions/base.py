@@ -28,7 +28,17 @@ class Corruption(nn.Module):
     """Whether it marks values as hidden."""
     identity: ClassVar[bool] = False
     """Whether it leaves every input as it is."""
-    kinds: ClassVar[tuple[Kind, ...]] = (*("image", "vector", "series", "counts", "interactions", "audio", "features"),)
+    kinds: ClassVar[tuple[Kind, ...]] = (
+        "image",
+        "volume",
+        "video",
+        "vector",
+        "series",
+        "counts",
+        "interactions",
+        "audio",
+        "features",
+    )
     """The kinds of data that it takes."""
     takes_variable: ClassVar[bool] = False
     """Whether examples may differ in length."""

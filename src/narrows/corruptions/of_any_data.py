@@ -114,7 +114,9 @@ class Block(Corruption):
     """Sets a block of each example, the same in all channels, to `value`, and hides it.
 
     A block is a rectangle of an image or an interval of a series, with sides of `size` times the data's (rounded, at
-    least 1). It lies wholly inside, at a random place that differs between examples, or in the centre.
+    least 1). It lies wholly inside, at a random place that differs between examples, or in the centre; at the `end` it
+    is the last share of the first axis alone, whole: the last steps of a series, the last frames of video, so that what
+    is learnt is to predict them.
 
     "Improved Regularization of Convolutional Neural Networks with Cutout" (DeVries and Taylor, 2017,
     https://arxiv.org/abs/1708.04552); in the centre, the inpainting of "Context Encoders" (Pathak et al., 2016,
@@ -131,12 +133,13 @@ class Block(Corruption):
         spec: DataSpec,
         *,
         size: float = 0.5,
-        place: Literal["random", "centre"] = "random",
+        place: Literal["random", "centre", "end"] = "random",
         value: float = 0.0,
     ) -> None:
         super().__init__(spec)
         require(0 < size < 1, f"corruption block: size must be in (0, 1), not {size}")
-        require(place in ("random", "centre"), f"corruption block: place must be random or centre, not '{place}'")
+        places = ("random", "centre", "end")
+        require(place in places, f"corruption block: place must be {', '.join(places[:-1])} or end, not '{place}'")
         require(
             len(spec.shape) > 1,
             f"corruption block needs images or series, not data of shape {list(spec.shape)}; use corruption=masking",
@@ -145,7 +148,7 @@ class Block(Corruption):
 
     def corrupt(self, x: Tensor) -> Corrupted:
         hidden = torch.ones(len(x), 1, *x.shape[2:], dtype=torch.bool, device=x.device)
-        for axis in range(2, x.ndim):
+        for axis in range(2, 3 if self.place == "end" else x.ndim):
             hidden = hidden & self._inside(len(x), x.shape[axis], x.device).reshape(
                 len(x), *[1] * (axis - 1), -1, *[1] * (x.ndim - axis - 1)
             )
@@ -156,8 +159,9 @@ class Block(Corruption):
         """bool `[examples, side]`: one interval each."""
         length = min(max(1, round(self.size * side)), side)
         places = side - length + 1
-        if self.place == "centre":
-            start = torch.full((examples, 1), (side - length) // 2, device=device)
+        if self.place != "random":
+            first = places - 1 if self.place == "end" else (side - length) // 2
+            start = torch.full((examples, 1), first, device=device)
         else:
             start = torch.randint(places, (examples, 1), device=device)
         position = torch.arange(side, device=device)

@@ -24,6 +24,8 @@ from .dataset_files import ArrayFile as ArrayFile
 from .feature_splits import Seen as Seen
 from .feature_splits import Standardised as Standardised
 from .features import Features as Features
+from .film_files import Film as Film
+from .film_files import FrameSize as FrameSize
 from .float_precision import Blurred as Blurred
 from .histories import Histories as Histories
 from .image_files import Frame as Frame
@@ -41,6 +43,10 @@ from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
 from .piano_rolls import Pieces as Pieces
 from .ragged_rows import Ragged as Ragged
+from .scan_files import Scan as Scan
+from .scan_grid import Grid as Grid
+from .scan_slices import Slices as Slices
+from .scan_slices import Volume as Volume
 from .signal_cells import Columns as Columns
 from .signal_cells import SignalCells as SignalCells
 from .signal_scaling import SignalScaling as SignalScaling
@@ -69,11 +75,14 @@ from .sources.image_folder import ImageFolder as ImageFolder
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions
 from .sources.interactions import InteractionFile as InteractionFile
 from .sources.interactions import Interactions as Interactions
+from .sources.lesions import Heads as Heads
+from .sources.lesions import Lesions as Lesions
 from .sources.mnist import KMNIST as KMNIST
 from .sources.mnist import MNIST as MNIST
 from .sources.mnist import FashionMNIST as FashionMNIST
 from .sources.molecules import HeldOutMolecules as HeldOutMolecules
 from .sources.molecules import Molecules as Molecules
+from .sources.moving_digits import MovingDigits as MovingDigits
 from .sources.music import Music as Music
 from .sources.series import Series as Series
 from .sources.svhn import SVHN as SVHN
@@ -82,6 +91,10 @@ from .sources.table import HeldOutRows as HeldOutRows
 from .sources.table import Label as Label
 from .sources.table import Table as Table
 from .sources.text import Text as Text
+from .sources.video import Clips as Clips
+from .sources.video import Reel as Reel
+from .sources.video import Video as Video
+from .sources.volumes import Volumes as Volumes
 from .sparse_rows import Sparse as Sparse
 from .splits import Plan as Plan
 from .splits import Split as Split

@@ -11,7 +11,7 @@ from narrows.data.contents import Contents, Part
 from narrows.errors import printable
 from narrows.types import Kind, Shape
 
-AXES = {"vector": 1, "series": 2, "image": 3}
+AXES = {"vector": 1, "series": 2, "image": 3, "volume": 4, "video": 4}
 """Axes of an example, channels first."""
 USES = {"train": "", "validation": "to validate on", "test": "to test on"}
 
@@ -70,6 +70,10 @@ def in_words(shape: Shape, kind: str) -> str:
     channels = _count(shape[0], "channel")
     if kind == "series":
         return f"series of {channels} x {_count(shape[1], 'time step')}"
+    if kind == "volume":
+        return f"volumes of {channels} x {shape[1]} x {shape[2]} x {shape[3]} voxels"
+    if kind == "video":
+        return f"clips of {channels} x {_count(shape[1], 'frame')} of {shape[2]} x {shape[3]} pixels"
     return f"images of {channels} x {shape[1]} x {shape[2]} pixels"
 
 

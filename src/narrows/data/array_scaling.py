@@ -17,7 +17,7 @@ from narrows.data.splits import Split
 from narrows.data.stores import Dense, Packed, Store, differs
 from narrows.errors import require
 from narrows.random import generator
-from narrows.types import COUNTED, Kind
+from narrows.types import COUNTED, PIXELS, Kind
 
 Binarise = Literal["none", "static", "dynamic"]
 FLOAT_BYTES = 512 * 2**20
@@ -97,7 +97,7 @@ def hold(splits: dict[str, Split]) -> dict[str, Split]:
 
 
 def _held(split: Split) -> Split:
-    if split.kind != "image":
+    if split.kind not in PIXELS:
         return split
     x, target = split.part.x, split.part.target
     return _with(split, _floats(x), None if target is None else _floats(target))
@@ -216,7 +216,7 @@ def value_range(splits: dict[str, Split]) -> tuple[float, float] | None:
 def _inside_unit(store: Store, kind: Kind) -> bool:
     if kind == "tokens":  # token ids are names and have no range
         return False
-    if kind == "image" and store.dtype == torch.uint8:
+    if kind in PIXELS and store.dtype == torch.uint8:
         return True
     return all(bool(chunk.amin() >= 0) and bool(chunk.amax() <= 1) for chunk in store.chunks())
 
@@ -227,7 +227,7 @@ def draw(split: Split, seed: int, name: str) -> Split:
         return split  # already black and white, which a draw would not change
     x = split.part.x.take(slice(None))
     source = generator(seed, "binarise", name)
-    white = 255 if split.kind == "image" and x.dtype == torch.uint8 else 1
+    white = 255 if split.kind in PIXELS and x.dtype == torch.uint8 else 1
     for start in range(0, len(x), CHUNK):
         grey = scaled(x[start : start + CHUNK], split.kind)
         x[start : start + CHUNK] = (torch.rand(grey.shape, generator=source) < grey) * white

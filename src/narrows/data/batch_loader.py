@@ -19,7 +19,7 @@ from narrows.data.splits import Split
 from narrows.data.stores import Store
 from narrows.errors import UserError
 from narrows.random import generator
-from narrows.types import Batch, Kind
+from narrows.types import PIXELS, Batch, Kind
 
 
 def unit(x: Tensor) -> Tensor:
@@ -31,10 +31,10 @@ def unit(x: Tensor) -> Tensor:
 
 
 def scaled(x: Tensor, kind: Kind) -> Tensor:
-    """Stored values as a model reads them: bytes of images in [0, 1], token ids as int64, everything else as floats."""
+    """Stored values as a model reads them: bytes of pixels in [0, 1], token ids as int64, everything else as floats."""
     if kind == "tokens":
         return x.to(torch.int64)
-    if kind == "image":
+    if kind in PIXELS:
         return unit(x)
     return x if x.is_floating_point() else x.to(torch.float32)
 

@@ -1,5 +1,6 @@
 from .autoregressive import AutoregressiveDecoder as AutoregressiveDecoder
 from .conv import ConvDecoder as ConvDecoder
+from .frames import FrameDecoder as FrameDecoder
 from .gru import AutoregressiveGRUDecoder as AutoregressiveGRUDecoder
 from .gru import GRUDecoder as GRUDecoder
 from .lstm import AutoregressiveLSTMDecoder as AutoregressiveLSTMDecoder

@@ -15,7 +15,7 @@ PART = "decoder conv"
 
 
 class ConvDecoder(Decoder):
-    """Convolutions that double a map once per entry of `channels`, up to an image or a series.
+    """Convolutions that double a map once per entry of `channels`, up to an image, a series or a volume.
 
     A latent vector becomes the first map `[channels[0], *size]` by a linear layer, a latent map by a
     convolution, each with norm and activation; its size is that of the result halved (rounded up) once
@@ -24,7 +24,7 @@ class ConvDecoder(Decoder):
 
     Args:
         in_shape: of one latent, `(D,)` or a map of the first size.
-        out_shape: `(C, H, W)` or `(C, T)`.
+        out_shape: `(C, H, W)`, `(C, T)`, or `(C, D, H, W)` of volumes and video.
         channels: before each doubling, in the order of flow.
         kernel_size: odd, or even where `transposed`, from a vector and every side doubles evenly.
         activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn`, which is the inverse one here.

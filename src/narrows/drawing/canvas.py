@@ -36,6 +36,8 @@ HEAT = "viridis"
 DPI = 150
 TILE = 104
 """Fewest pixels to which the longer side of a small image is enlarged."""
+FEW, SLICES = 2, 8
+"""Volumes or clips beside each other in a picture, and the most slices or frames of each."""
 _GAP, _MARGIN, _TITLE, _HEAD = 6, 20, 58, 26
 _STYLE: dict[str, Any] = {"color": INK, "fontfamily": "DejaVu Sans"}
 
@@ -58,8 +60,15 @@ def image_grid(
 
     One channel is drawn grey (or as a heat map), three as RGB, and any other number as their mean. Without a
     `value_range`, black and white are the smallest and largest value of the first row. `heads` label the columns.
+    Of volumes and video `[N, C, D, H, W]` the first `FEW` are drawn, each a strip of its slices or frames.
     """
     first = rows[0][1]
+    if first.ndim == 5:
+        scale = max(1, round(TILE / 2 / max(first.shape[-2:])))
+        rows = [(label, side_by_side(volumes)) for label, volumes in rows]
+        low, high = value_range if value_range is not None else (float(first.min()), float(first.max()))
+        strips = [_strip(images, low, high, scale, heat) for _, images in rows]
+        return _labelled([label for label, _ in rows], strips, title, heads[:FEW])
     low, high = value_range if value_range is not None else (float(first.min()), float(first.max()))
     scale = max(1, round(TILE / max(first.shape[-2:])))
     strips = [_strip(images, low, high, scale, heat) for _, images in rows]
@@ -67,12 +76,23 @@ def image_grid(
 
 
 def tiles(images: Array, title: str, value_range: tuple[float, float] | None, columns: int = 8) -> Picture:
-    """Images `[N, C, H, W]` in reading order, `columns` per row; an incomplete last row is left out."""
+    """Images `[N, C, H, W]` in reading order, `columns` per row; an incomplete last row is left out. Volumes and video
+    `[N, C, D, H, W]` as strips, `FEW` per row."""
+    columns = FEW if images.ndim == 5 else columns
     rows = [("", images[start : start + columns]) for start in range(0, len(images), columns)]
     full = [row for row in rows if len(row[1]) == len(rows[0][1])]
     if value_range is None:
         value_range = (float(images.min()), float(images.max()))
     return image_grid(full, title, value_range)
+
+
+def side_by_side(volumes: NDArray[Any]) -> NDArray[Any]:
+    """The first `FEW` volumes or clips `[N, C, D, H, W]` as pictures `[n, C, H, S * W]`: S slices or frames side by
+    side, all of at most `SLICES`, else those in the middle of as many equal parts."""
+    depth = volumes.shape[2]
+    count = min(depth, SLICES)
+    places = [int((place + 0.5) * depth / count) for place in range(count)]
+    return np.concatenate([volumes[:FEW, :, place] for place in places], axis=-1)
 
 
 def _strip(images: Array, low: float, high: float, scale: int, heat: bool) -> Picture:

@@ -20,7 +20,7 @@ FREQUENT = 40
 
 def panels(spec: DataSpec) -> int:
     """The number of samples in a picture."""
-    return PANELS if layout_of(spec) == "image" else 8
+    return PANELS if len(spec.shape) == 3 else 8
 
 
 def features(rows: Sequence[Row], spec: DataSpec) -> tuple[list[Row], Sequence[str] | None]:
@@ -55,6 +55,9 @@ def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: s
         span: label for the axis of positions, where there is no room for all values.
     """
     layout = layout_of(spec)
+    if len(spec.shape) == 4:  # a strip of each would leave room for two positions
+        rows = [(label, middle(volumes)) for label, volumes in rows]
+        title = f"{title}; of each the {'frame' if spec.kind == 'video' else 'slice'} in the middle"
     if layout in ("image", "roll"):
         heat = layout == "roll"
         heads = [f"{value:.2f}" for value in values]
@@ -65,9 +68,15 @@ def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: s
     return canvas.heat_maps(shown, title, names, ylabel=span)
 
 
+def middle(volumes: Array) -> Array:
+    """The slice or frame in the middle of volumes or clips `[N, C, D, H, W]`, `[N, C, H, W]`."""
+    return volumes[:, :, volumes.shape[2] // 2]
+
+
 def layout_of(spec: DataSpec) -> str:
-    """How to draw such data: `image`, `lines` (few channels over time), `roll` (many) or `rows` (features)."""
-    if len(spec.shape) == 3:
+    """How to draw such data: `image` (of volumes and video their slices and frames), `lines` (few channels over time),
+    `roll` (many) or `rows` (features)."""
+    if len(spec.shape) in (3, 4):
         return "image"
     if len(spec.shape) == 2:
         return "lines" if spec.shape[0] <= 6 else "roll"

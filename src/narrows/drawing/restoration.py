@@ -20,17 +20,17 @@ from narrows.drawing.canvas import (
     lines,
 )
 from narrows.drawing.examples import features
-from narrows.types import DataSpec
+from narrows.types import PIXELS, DataSpec
 
 OVERLAID = ("input", "clean", "truth", "noisy input", "visible", "model")
 """The methods drawn for a series, whose lines share their axes."""
 
 
 def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Sequence[str] = ()) -> Picture:
-    """The same examples `[N, *shape]` for each method: images as a grid, series as panels with a line per method,
-    vectors as rows of a heat map. Labels name the methods and `heads` the examples."""
+    """The same examples `[N, *shape]` for each method: images, volumes and video as a grid, series as panels with
+    a line per method, vectors as rows of a heat map. Labels name the methods and `heads` the examples."""
     named = [(CLASSICS.get(name, name), values) for name, values in rows.items()]
-    if spec.kind == "image":
+    if spec.kind in PIXELS:
         return image_grid(named, title, spec.bounds, heads=heads)
     if len(spec.shape) == 2:
         renamed = {"clean": "input", "truth": "input", CLASSICS["noisy"]: "corrupted", "visible": "corrupted"}

@@ -27,6 +27,7 @@ from narrows.drawing.canvas import (
     _single,
     _strip,
     heat_maps,
+    side_by_side,
 )
 
 BARS = 60
@@ -69,10 +70,15 @@ def error_images(
     truth: Array, guess: Array, error: Array, heads: Sequence[str], title: str, bounds: tuple[float, float] | None
 ) -> Picture:
     """Images `[N, C, H, W]` above their reconstructions and error maps: the squared error of every pixel, averaged over
-    channels. The colours end at the largest error, which the title gives."""
+    channels. The colours end at the largest error, which the title gives. Of volumes and video `[N, C, D, H, W]` the
+    first ones as strips."""
     low, high = bounds if bounds is not None else (float(truth.min()), float(truth.max()))
     scale = max(1, round(TILE / max(truth.shape[-2:])))
     maps = error.mean(axis=1, keepdims=True)
+    if truth.ndim == 5:
+        scale = max(1, round(TILE / 2 / max(truth.shape[-2:])))
+        truth, guess, maps = (side_by_side(values) for values in (truth, guess, maps))
+        heads = heads[: len(truth)]
     strips = [_strip(images, low, high, scale, False) for images in (truth, guess)]
     strips.append(_strip(maps, 0.0, float(maps.max()), scale, True))
     full = f"{title}; squared error 0 (dark) to {maps.max():.2g} (yellow)"
@@ -88,8 +94,14 @@ def defect_images(
     threshold: float,
 ) -> Picture:
     """Pictures `[N, C, H, W]` in [0, 1] above their reconstructions, if there are any, maps `[N, H, W]`, their places
-    above the threshold, and masks `[N, H, W]`. The colours of maps end at the largest value."""
+    above the threshold, and masks `[N, H, W]`. The colours of maps end at the largest value. Of volumes, with D before
+    H, the first ones as strips."""
     scale = max(1, round(TILE / max(pictures.shape[-2:])))
+    if pictures.ndim == 5:
+        scale = max(1, round(TILE / 2 / max(pictures.shape[-2:])))
+        pictures = side_by_side(pictures)
+        maps, masks = side_by_side(maps[:, None])[:, 0], side_by_side(masks[:, None])[:, 0]
+        guess, heads = None if guess is None else side_by_side(guess), heads[: len(pictures)]
     rows = {"input": (pictures, False, 1.0)}
     if guess is not None:
         rows["reconstruction"] = (guess, False, 1.0)

@@ -1,5 +1,6 @@
 from .conv import ConvEncoder as ConvEncoder
 from .features import FeatureEncoder as FeatureEncoder
+from .frames import FrameEncoder as FrameEncoder
 from .gru import GRUEncoder as GRUEncoder
 from .lstm import LSTMEncoder as LSTMEncoder
 from .mlp import MLPEncoder as MLPEncoder

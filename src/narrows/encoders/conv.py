@@ -24,14 +24,14 @@ PART = "encoder conv"
 
 
 class ConvEncoder(Encoder):
-    """Convolutions that halve an image or a series once per entry of `channels`.
+    """Convolutions that halve an image, a series or a volume once per entry of `channels`.
 
     `strided`: convolution of stride 2, norm, activation. `maxpool`: convolution of stride 1, norm,
-    activation, 2 x 2 maximum. Both take a side s to ceil(s / 2). `[B, C, *size]` to
+    activation, maximum of 2 values a side. Both take a side s to ceil(s / 2). `[B, C, *size]` to
     `[B, channels[-1] * prod(small size)]`, or to the map itself.
 
     Args:
-        in_shape: `(C, H, W)` or `(C, T)`.
+        in_shape: `(C, H, W)`, `(C, T)`, or `(C, D, H, W)` of volumes and video.
         channels: after each halving.
         kernel_size: odd, or even where `strided` and every side halves evenly.
         activation: a name in `narrows.layers.stages.ACTIVATIONS`, or `gdn` (generalised divisive normalisation).

@@ -1,7 +1,7 @@
 """Parts that several backbones share: checks of arguments, norms, and the halving and doubling of maps.
 
-Everything here works on images `[B, C, H, W]` and on series `[B, C, T]` alike; "size" is the shape of a
-map without batch and channels, `(H, W)` or `(T,)`.
+Everything here works on images `[B, C, H, W]`, series `[B, C, T]` and volumes or video `[B, C, D, H, W]` alike; "size"
+is the shape of a map without batch and channels: `(H, W)`, `(T,)` or `(D, H, W)`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from narrows.layers.stages import ACTIVATIONS
 from narrows.layers.stages import activation as make_activation
 from narrows.types import Shape, at_least_single
 
-CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
-TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 GATED = "gated"
 DIVISIVE = "gdn"
-POOLINGS: dict[int, type[nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d}
+POOLINGS: dict[int, type[nn.Module]] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 class BatchNorm(_BatchNorm):
@@ -129,12 +129,13 @@ def halvings(shape: Shape, stages: int, part: str) -> list[Shape]:
     """The sizes of a map before, between and after `stages` halvings, where a side s becomes ceil(s / 2).
 
     Raises:
-        UserError: not the shape of an image or a series, or a side would be 1 before the last halving.
+        UserError: not the shape of an image, a series or a volume, or a side would be 1 before the last halving.
     """
     size = tuple(shape[1:])
     require(
         len(size) in CONVOLUTIONS,
-        f"{part} works on images (C, H, W) or series (C, T), not on shape {list(shape)}; use an MLP for vectors",
+        f"{part} works on images (C, H, W), series (C, T) or volumes (C, D, H, W), not on shape {list(shape)}; use an "
+        "MLP for vectors",
     )
     most = (min(size) - 1).bit_length()
     require(

@@ -26,6 +26,7 @@ from narrows.files import replacing, require_file
 from narrows.new_data.array_files import header_of, problem_texts, write_array
 from narrows.new_data.examples import Chunk, NewData, Write
 from narrows.new_data.pictures import drawn
+from narrows.types import PIXELS
 
 ARRAYS = (".npy", ".npz")
 
@@ -145,7 +146,7 @@ class NewArrays(NewData):
 
     @property
     def _own_dtype(self) -> np.dtype[Any]:
-        kept = self.array.dtype in (np.uint8, np.bool_) and self._kind == "image"
+        kept = self.array.dtype in (np.uint8, np.bool_) and self._kind in PIXELS
         return self.array.dtype if kept else np.dtype(np.float32)
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:

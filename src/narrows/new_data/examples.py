@@ -150,6 +150,7 @@ class NewData(ABC):
 KNOWN = (
     *(".csv", ".tsv", ".txt", ".text", ".parquet", ".pq", ".npy", ".npz", ".jsonl", ".ndjson", ".json"),
     *(".mtx", ".svm", ".svmlight", ".libsvm", ".h5ad", ".smi", ".smiles", ".selfies"),
+    *(".mp4", ".avi", ".mov", ".mkv", ".webm"),
     *(".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff"),
     *(".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )

@@ -16,7 +16,7 @@ from narrows.loading.open_run import OpenRun
 from narrows.runs.recorded_threads import as_recorded
 from narrows.types import Kind
 
-KINDS: dict[int, Kind] = {1: "vector", 2: "series", 3: "image"}
+KINDS: dict[int, Kind] = {1: "vector", 2: "series", 3: "image", 4: "volume"}
 """By the axes of a latent: maps are images, whose channels come first."""
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from narrows.config.building import build
-from narrows.data import Audio, Missing, Music
+from narrows.data import Audio, Lesions, Missing, Music, Video, Volumes
 from narrows.data.array_scaling import ArrayScaling
 from narrows.errors import OWN_CLASSES, UserError, require
 from narrows.loading import recorded_by_the_data as recorded
 from narrows.new_data.examples import Known, NewData
 from narrows.runs.file_names import ENCODING, SCALING, SIGNALS, TOKENISER, VOCABULARY
-from narrows.types import COUNTED
+from narrows.types import COUNTED, PIXELS
 
 if TYPE_CHECKING:
     from narrows.loading.open_run import OpenRun
@@ -157,13 +157,26 @@ def _class(source: Any, known: Known, given: Any) -> type[NewData]:
         from narrows.new_data.sounds import NewSounds
 
         return NewSounds
+    if isinstance(source, Volumes | Lesions) and not isinstance(given, np.ndarray):
+        from narrows.new_data.volumes import NewVolumes
+
+        return NewVolumes
+    if isinstance(source, Video) and not isinstance(given, np.ndarray):
+        from narrows.new_data.video import NewVideo
+
+        return NewVideo
     require(not known.spec.variable, f"narrows reads no new examples of {type(source).__name__}: they vary in length")
-    if array and kind in ("image", "series", "audio", "vector"):
+    if array and kind in (*PIXELS, "series", "audio", "vector"):
         return NewArrays
     if kind == "image":
         return NewPictures
     if kind == "vector":
         return NewTable
+    require(
+        kind not in PIXELS,
+        f"new {kind} data of a run on {type(source).__name__} are read from .npy or .npz, which {given} is not by its "
+        "name",
+    )
     from narrows.new_data.signals import NewSignals
 
     return NewSignals

@@ -14,6 +14,7 @@ from torch import Tensor
 from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import nearest, printable, require
 from narrows.tasks.base import TaskContext
+from narrows.tasks.classics.intensity_maps import INTENSITIES
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.classics.position_detectors import POSITIONS, Positions
 from narrows.tasks.figure_table import FigureTable
@@ -36,7 +37,9 @@ class PixelMaps:
     Args:
         smoothing: standard deviation, in pixels, of the Gaussian by which maps are smoothed; 4 is usual at sides of
             some 250 pixels, 0 leaves them as they are.
-        classics: detectors of positions, of feature maps (`input=features`) alone: feature_pca, padim, patchcore.
+        classics: detectors of positions, of feature maps (`input=features`) alone: feature_pca, padim, patchcore;
+            and of values, of pictures and scans alone: equalised, equalised_extremes, z_score
+            (`tasks.classics.intensity_maps`).
         coreset: the share of training positions that patchcore keeps; null keeps all.
     """
 
@@ -49,7 +52,8 @@ class PixelMaps:
         share = self.coreset
         require(share is None or 0 < share <= 1, f"task anomaly: maps.coreset={share} must be in (0, 1], or null")
         for name in self.classics:
-            require(name in POSITIONS, f"task anomaly: maps.classics has no '{name}': {nearest(name, POSITIONS)}")
+            known = {**POSITIONS, **INTENSITIES}
+            require(name in known, f"task anomaly: maps.classics has no '{name}': {nearest(name, known)}")
 
 
 @dataclass
@@ -82,8 +86,8 @@ def judge_pixels(
     threshold: Callable[[Scores], float],
     found: FigureTable,
 ) -> Pixels | None:
-    """Add to `found` the pixels' figures of every method that has a map, and of detectors of positions also those of
-    whole pictures, by the largest value of the map.
+    """Add to `found` the pixels' figures of every method that has a map, and of detectors of positions and of values
+    also those of whole pictures, by the largest value of the map.
 
     Args:
         score: the model's; see `tasks.measures.anomaly_maps.model_map`.
@@ -101,7 +105,7 @@ def judge_pixels(
     for name in methods:
         normals = finish(held[name][torch.from_numpy(normal(fine))], size, how.smoothing)
         maps = finish(test[name], size, how.smoothing)
-        if name in POSITIONS:
+        if name in POSITIONS or name in INTENSITIES:
             scores = largest(maps)
             found.add(detection_figures(scores, anomalous, threshold(largest(normals)), context.seed), name)
         if masks is not None:
@@ -122,11 +126,10 @@ def largest_of_maps(context: TaskContext, how: PixelMaps) -> dict[str, Score]:
     return {name: score(map_of) for name, map_of in _rebuilding(context, "reconstruction").items()}
 
 
-def _size(context: TaskContext) -> tuple[int, int]:
-    """Height and width of the pictures, of which features may be what the model sees."""
+def _size(context: TaskContext) -> tuple[int, ...]:
+    """Height and width of the pictures, of which features may be what the model sees; of volumes three sides."""
     part = getattr(context.everything, "part", None)
-    height, width = context.spec.shape[1:] if part is None else part("test").x.shape[2:]
-    return height, width
+    return tuple(context.spec.shape[1:] if part is None else part("test").x.shape[2:])
 
 
 def _rebuilding(context: TaskContext, score: str) -> dict[str, MapOf]:
@@ -144,6 +147,8 @@ def _methods(context: TaskContext, how: PixelMaps, score: str) -> dict[str, MapO
     if context.spec.kind == "features":
         positions = Positions(context, how.coreset)
         found |= {name: fit(positions) for name, fit in POSITIONS.items() if name in how.classics}
+    else:
+        found |= {name: fit(context) for name, fit in INTENSITIES.items() if name in how.classics}
     return found
 
 

@@ -25,7 +25,7 @@ from narrows.tasks.figure_table import FigureTable
 from narrows.tasks.measures.chosen_rows import reconstructed, sampled
 from narrows.tasks.measures.reconstruction_errors import example_psnr, example_ssim, has_ssim
 from narrows.tasks.measures.standard_errors import with_error
-from narrows.types import Batch, DataSpec
+from narrows.types import PIXELS, Batch, DataSpec
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ def _figures(restored: Restored, span: float, ssim: bool) -> dict[str, dict[str,
 
 
 def _show(context: TaskContext, condition: Condition, restored: Restored) -> None:
-    if context.spec.kind not in ("image", "series") or len(context.spec.shape) == 1:
+    if context.spec.kind not in (*PIXELS, "series") or len(context.spec.shape) == 1:
         return
     rows = {"clean": restored.clean, "noisy": restored.guesses["noisy"]} | restored.guesses
     known = "seen" if condition.seen else "not seen"

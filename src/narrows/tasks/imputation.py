@@ -19,6 +19,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive, seed_default
 from narrows.tasks.base import Task, TaskContext, counts_have_no
 from narrows.tasks.classics import imputers
+from narrows.tasks.classics.frame_methods import video_imputers
 from narrows.tasks.classics.imputers import Known, Matrix
 from narrows.tasks.classics.series_imputers import series_imputers
 from narrows.tasks.figure_table import FigureTable
@@ -46,7 +47,7 @@ class Imputation(Task):
     on test rows (`.../missing/...`) and, as in benchmarks of imputation, on the training rows
     (`.../missing_train/...`), whose observed values were trained on. Otherwise values are hidden completely at random
     (`test/imputation/mcar_0.5/rmse`) and in blocks (`.../centre_0.5/...`, `.../random_0.3/...`, images and series; of
-    series also the last steps, `.../end_0.25/...`, which is a forecast).
+    series also the last steps, of video the last frames, `.../end_0.25/...`, which is a forecast).
     Standard errors are by bootstrap over rows (`tasks.measures.standard_errors`).
 
     The model reads, in the place of a hidden value, what its training corruption put there, or the training mean
@@ -57,15 +58,15 @@ class Imputation(Task):
     are drawn again ("Stochastic Backpropagation", Rezende et al., 2014, appendix F), each a Markov chain of its own.
 
     Beside the model stand, on the same rows, `tasks.classics.imputers`: mean, k-NN, iterative and (on request) forest,
-    ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples), and of series
-    `tasks.classics.series_imputers`: linear interpolation, the last value, the season before or after. They learn
-    from at most `max_rows` training rows; k-NN, ridge and the mean from whole ones, the chained ones from rows with
-    such gaps.
+    ridge where the hole is the same for all, biharmonic inpainting of images (of the first 100 examples), of series
+    `tasks.classics.series_imputers`: linear interpolation, the last value, the season before or after, and of video
+    the frame before (`tasks.classics.frame_methods`). They learn from at most `max_rows` training rows; k-NN, ridge and
+    the mean from whole ones, the chained ones from rows with such gaps.
 
     Args:
         rates: shares of the values hidden at random.
         blocks: sides of blocks, as shares of the side of the data, for each place: `centre`, `random`, `end` (of
-            series).
+            series and video, all of the last steps).
         draws: from the posterior predictive of variational models; 99 makes the percentiles exact for exchangeable
             draws; 0 for none.
         gibbs: steps of pseudo-Gibbs sampling before a draw.
@@ -108,8 +109,12 @@ class Imputation(Task):
         return "tokens have no missing values" if spec.kind == "tokens" else counts_have_no("missing values", spec)
 
     def check(self, spec: DataSpec) -> None:
-        ends = "end" in self.blocks and spec.kind != "series"
-        require(not ends, f"task imputation: blocks.end hides the last steps of series, and these data are {spec.kind}")
+        ends = "end" in self.blocks and spec.kind not in ("series", "video")
+        require(
+            not ends,
+            f"task imputation: blocks.end hides the last steps of series or frames of video, and these data are "
+            f"{spec.kind}",
+        )
 
     def run(self, context: TaskContext) -> FigureTable:
         train = Batch.cat(sampled(context, "train", self.max_rows, "imputation training rows"))
@@ -170,6 +175,8 @@ class Imputation(Task):
         wanted = imputers.imputers_for(rows.shape[1], self.max_features, case.fixed, self.forest)
         if context.spec.kind == "series" and len(context.spec.shape) == 2:
             wanted |= series_imputers((context.spec.shape[0], context.spec.shape[1]), train)
+        if context.spec.kind == "video":
+            wanted |= video_imputers(context.spec.shape)
         for name, imputer in wanted.items():
             found[name] = torch.from_numpy(imputer(known, rows)).float().reshape(case.truth.shape)
         if context.spec.kind == "image" and case.hide is not None:

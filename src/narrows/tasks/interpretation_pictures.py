@@ -13,7 +13,7 @@ from narrows.compare.figure_names import MODEL
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Picture, Row
 from narrows.drawing.embeddings_and_error_bars import Curve, curves
-from narrows.drawing.examples import features, layout_of, paths, rolls
+from narrows.drawing.examples import features, layout_of, middle, paths, rolls
 from narrows.random import generator
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures import latent_paths
@@ -75,6 +75,8 @@ def _saliency(
     if layout in ("image", "roll"):
         maps = [(name, values.reshape(-1, *spec.shape)) for name, values in rows]
         pictures = rolls(maps) if layout == "roll" else [(name, part.mean(1, keepdims=True)) for name, part in maps]
+        if len(spec.shape) == 4:
+            pictures = [(name, middle(part)) for name, part in pictures]
         return canvas.image_grid(_padded(pictures), title, (0.0, 1.0), heat=True, heads=names)
     latents = ", ".join(names)
     rows = [(f"{name}: {latents}" if "it" in name else name, values) for name, values in _padded(rows)]

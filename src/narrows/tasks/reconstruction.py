@@ -18,6 +18,7 @@ from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses.perceptual import require_pictures
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
+from narrows.tasks.classics.frame_methods import FramePCA
 from narrows.tasks.classics.mean_pca_ridge import PCA_90, Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.pretrained_figures import SeenByNetwork
@@ -26,6 +27,7 @@ from narrows.tasks.measures.reconstruction_errors import (
     example_ms_ssim,
     example_nats,
     example_ssim,
+    frame_psnr,
     has_ms_ssim,
     has_ssim,
     value_counts,
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 Row = tuple[str, str]
 """Method and condition: a row of the table."""
 CORRUPTED, HIDDEN, DRAWN, TEACHER_FORCED = "corrupted", "hidden", "drawn", "teacher_forced"
+FRAME_PCA = "frame_pca"
+DRAWERS = (MODEL, "pca", FRAME_PCA)
+"""Methods whose pictures are compared by their structure."""
 SHOWN = 4
 """Number of worst reconstructed examples shown, and of best ones."""
 
@@ -59,7 +64,9 @@ class Reconstruction(Task):
 
     `nll_at_point` is -log p(x|z) at the noise-free latent, also in `bits_per_dim` or `density_bits_per_dim` where p is
     a mass or density over such data (`Likelihood.bits_name`); the code's own length is no part of it. Images of at
-    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`). With `features` pictures have the
+    least 11 pixels a side have `ssim`, of at least 12 `ms_ssim` (`scores`); of volumes and
+    video these are means over slices and frames, and video has `psnr_per_frame` and a PCA of single frames beside it
+    (`test/frame_pca/...`). With `features` pictures have the
     perceptual distance and the Fréchet distance of reconstructions in that network's features, under its name
     (`perceptual_NAME`, `rfid_NAME`: `SeenByNetwork`). Standard errors are over examples.
 
@@ -142,12 +149,12 @@ class Reconstruction(Task):
             if not self.at_draw:
                 own.pop(DRAWN, None)
             guesses = {(MODEL, condition): (guess, batch.observed) for condition, guess in own.items()}
-            guesses |= _guesses(context, classics, batch)
+            guesses |= _guesses(context, classics, batch, self.max_rows)
             if self.pca_90 and classics.exact:
                 guesses[PCA_90, ""] = (classics.guess_usual(batch.x, batch.observed), batch.observed)
             for row, (found, judged) in guesses.items():
                 sums.setdefault(row, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
-            closer.add(batch, p_x, {method: guesses[method, ""][0] for method in (MODEL, "pca")})
+            closer.add(batch, p_x, {name: guesses[name, ""][0] for name in DRAWERS if (name, "") in guesses})
         figures = _figures(sums, classics.pca.n_components_) if sums else {}
         if context.spec.kind in COUNTED:  # a decibel is one of a signal, and counts have no peak
             figures = {row: _without(found, ("psnr", "psnr_stderr")) for row, found in figures.items()}
@@ -192,6 +199,7 @@ class _Closer:
         self.likelihood: Likelihood = context.model.likelihood
         self.seen = None if features is None else SeenByNetwork(features(), spec, context.device)
         self.span, self.ssim, self.ms_ssim = span, has_ssim(spec), has_ms_ssim(spec)
+        self.video = spec.kind == "video"
         self.rows: dict[str, dict[str, list[Tensor]]] = {}
         self.values = 0.0
         self.bits: set[str | None] = set()
@@ -202,9 +210,11 @@ class _Closer:
         self.bits.add(self.likelihood.bits_name(batch.truth))
         if self.seen is not None and batch.observed is None:
             self.seen.add(batch.truth, guesses)
-        if not self.ssim or batch.observed is not None:
+        if batch.observed is not None:
             return
-        for method, guess in guesses.items():
+        for method, guess in guesses.items() if self.video else ():
+            self._keep(method, "psnr_per_frame", frame_psnr(guess, batch.truth, self.span))
+        for method, guess in guesses.items() if self.ssim else ():
             self._keep(method, "ssim", example_ssim(guess, batch.truth, self.span))
             if self.ms_ssim:
                 self._keep(method, "ms_ssim", example_ms_ssim(guess, batch.truth, self.span))
@@ -249,7 +259,9 @@ def _show(context: TaskContext, errors: Tensor) -> None:
     )
 
 
-def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[Row, tuple[Tensor, Tensor | None]]:
+def _guesses(
+    context: TaskContext, classics: Classics, batch: Batch, max_rows: int | None
+) -> dict[Row, tuple[Tensor, Tensor | None]]:
     """The guesses of the other methods by row of the table, each with the values that are judged (None for all)."""
     model, x, observed = context.model, batch.x, batch.observed
     guesses: dict[Row, Tensor] = {
@@ -265,6 +277,8 @@ def _guesses(context: TaskContext, classics: Classics, batch: Batch) -> dict[Row
         guesses["pca", "denoised"] = classics.guess_pca(x_in, observed)
         if classics.ridge is not None:
             guesses["ridge", "denoised"] = classics.guess_ridge(x_in, observed)
+    if context.spec.kind == "video" and observed is None:
+        guesses[FRAME_PCA, ""] = FramePCA.of(context, max_rows).guess(x)
     judged = {row: (guess, observed) for row, guess in guesses.items()}
     if hidden is not None:
         only = hidden if observed is None else hidden & observed
@@ -283,7 +297,7 @@ def _figures(sums: dict[Row, ErrorSums], components: int) -> dict[Row, dict[str,
     found.get((MODEL, CORRUPTED), {}).pop("bce", None)
     smallest = 1e-30
     mean = max(sums["mean", ""].mse, smallest)
-    for method in (MODEL, "pca", PCA_90):
+    for method in (MODEL, "pca", PCA_90, FRAME_PCA):
         if (method, "") in sums:
             of = sums[method, ""]
             found[method, ""] |= of.deviations() | {"variance_unexplained": of.mse / mean}

@@ -21,6 +21,7 @@ from narrows.data.float_precision import narrowed, refuse_blurred
 from narrows.data.memory_mapped import Mapped
 from narrows.data.stores import Store, cuts
 from narrows.errors import UserError, nearest, require
+from narrows.types import PIXELS
 
 NO_KEY = "x"
 """What the array of a .npy is called, which has no keys."""
@@ -244,15 +245,15 @@ def lay_out(x: NumpyArray, kind: str, channels_last: bool | None, where: str) ->
 
 
 def to_tensor(x: NumpyArray, kind: str, where: str) -> Tensor:
-    """`x` as uint8 for images of bytes or truth values, else as floats: in double precision if float32 could not hold
+    """`x` as uint8 for pixels of bytes or truth values, else as floats: in double precision if float32 could not hold
     every value of its type."""
     require(
         x.dtype.kind in "biuf",
         f"{where} is of type {x.dtype}: numbers or truth values are needed",
     )
-    if kind == "image" and x.dtype == np.uint8:
+    if kind in PIXELS and x.dtype == np.uint8:
         return torch.from_numpy(np.ascontiguousarray(x))
-    if kind == "image" and x.dtype == np.bool_:
+    if kind in PIXELS and x.dtype == np.bool_:
         return torch.from_numpy(x.astype(np.uint8) * np.uint8(255))
     exact = np.can_cast(x.dtype, np.float32)
     return torch.from_numpy(np.ascontiguousarray(x.astype(np.float32 if exact else np.float64)))

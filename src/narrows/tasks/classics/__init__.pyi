@@ -2,6 +2,7 @@ from .anomaly_detectors import Rows as Rows
 from .count_models import Components as Components
 from .count_models import Means as Means
 from .dimension_reducers import Reducer as Reducer
+from .frame_methods import FramePCA as FramePCA
 from .ica import Independent as Independent
 from .image_codecs import Classic as Classic
 from .image_codecs import Coded as Coded

@@ -10,7 +10,7 @@ from narrows.drawing import roc_and_error_maps as figures
 from narrows.drawing.canvas import Picture
 from narrows.evaluation import select
 from narrows.tasks.base import TaskContext
-from narrows.types import Batch
+from narrows.types import PIXELS, Batch
 
 TOP = 8
 
@@ -35,7 +35,7 @@ def most_anomalous(
     truth = shown.truth.numpy()
     heads = ["anomaly" if kind else "normal" for kind in anomalous[top]]
     title = "the most anomalous test examples, and what they really are"
-    if context.spec.kind == "image":
+    if context.spec.kind in PIXELS:
         return figures.error_images(truth, guess, error, heads, title, context.spec.bounds)
     if context.spec.kind in ("series", "audio") and truth.ndim == 3:
         return figures.error_lines(truth, guess, error, heads, title)

@@ -1,4 +1,4 @@
-"""Maps of where a picture is anomalous, `[N, H, W]`, higher where more so."""
+"""Maps of where a picture or a volume is anomalous, `[N, H, W]` or `[N, D, H, W]`, higher where more so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from narrows.tasks.measures.anomaly_scores import usual_errors
 from narrows.types import Batch
 
 MapOf = Callable[[Batch], Tensor]
-"""A function from a batch `[B, C, h, w]` to its maps `[B, h, w]`, before they are enlarged and smoothed."""
+"""A function from a batch `[B, C, h, w]` to its maps `[B, h, w]`, before they are enlarged and smoothed; of volumes
+with D before h."""
 Maps = NDArray[np.float32]
 
 
@@ -43,14 +44,15 @@ def guess_map(guess: Callable[[Batch], Tensor], usual: Tensor | None = None) -> 
     return found
 
 
-def finish(maps: Tensor, size: tuple[int, int], smoothing: float) -> Maps:
+def finish(maps: Tensor, size: tuple[int, ...], smoothing: float) -> Maps:
     """Maps `[N, h, w]` at the size of the pictures, `[N, H, W]`: enlarged by bilinear interpolation, then smoothed by a
-    Gaussian of `smoothing` pixels (its standard deviation; 0 leaves them as they are), borders mirrored."""
+    Gaussian of `smoothing` pixels (its standard deviation; 0 leaves them as they are), borders mirrored. Those of
+    volumes `[N, D, H, W]` are smoothed along all three axes."""
     maps = maps.float().cpu()
     if tuple(maps.shape[1:]) != size:
         maps = torch.nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
     values = maps.numpy()
-    return ndimage.gaussian_filter(values, smoothing, axes=(1, 2)) if smoothing else values
+    return ndimage.gaussian_filter(values, smoothing, axes=tuple(range(1, values.ndim))) if smoothing else values
 
 
 def largest(maps: Maps) -> NDArray[np.float64]:

@@ -126,6 +126,6 @@ def unfit(name: str, model: Autoencoder) -> str | None:
         return f"score=elbo needs a posterior and a prior, which {type(model.bottleneck).__name__} has not"
     if name == "latent" and math.prod(model.latent_shape) > MAX_SQUARE:
         return f"score=latent inverts a covariance of at most {MAX_SQUARE} dimensions"
-    if name == "map_maximum" and len(model.spec.shape) != 3:
-        return "score=map_maximum needs pictures, which have places"
+    if name == "map_maximum" and len(model.spec.shape) not in (3, 4):
+        return "score=map_maximum needs pictures or volumes, which have places"
     return None

@@ -88,8 +88,9 @@ def _at_random(rate: float, x: Tensor) -> Tensor:
 
 
 def _at_end(share: float, x: Tensor) -> Tensor:
+    """The last steps of series `[B, C, T]`, the last frames of video `[B, C, T, H, W]`."""
     hidden = torch.zeros_like(x, dtype=torch.bool)
-    hidden[..., -max(1, round(share * x.shape[-1])) :] = True
+    hidden[:, :, -max(1, round(share * x.shape[2])) :] = True
     return hidden
 
 

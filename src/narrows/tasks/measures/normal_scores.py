@@ -157,6 +157,8 @@ def _normal_labels(run: OpenRun, data: Any) -> list[int] | None:
     if data.spec.columns is not None or not asked or data.spec.num_classes is None:
         return None
     named = asked[0].get("normal_labels")
+    if named == "auto":  # as the task takes it
+        return [1] if data.spec.trained_labels is None else list(data.spec.trained_labels)
     return None if named is None else list(named)
 
 

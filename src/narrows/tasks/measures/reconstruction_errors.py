@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy
 from narrows.evaluation import per_example
 from narrows.losses.similarity import multi_scale_ssim, scales_of, structure
 from narrows.tasks.measures.standard_errors import standard_error
-from narrows.types import DataSpec, log_prob_of
+from narrows.types import PIXELS, DataSpec, log_prob_of
 
 BEST_PSNR = 100.0
 """Decibels given to an (almost) exact reconstruction, whose PSNR has no bound."""
@@ -45,28 +45,42 @@ def _decibels(mse: Tensor, span: float) -> Tensor:
 
 
 def has_ssim(spec: DataSpec) -> bool:
-    """Whether these are images with room for SSIM's window."""
-    return spec.kind == "image" and len(spec.shape) == 3 and min(spec.shape[1:]) >= WINDOW
+    """Whether these are images, slices or frames with room for SSIM's window."""
+    return spec.kind in PIXELS and len(spec.shape) in (3, 4) and min(spec.shape[-2:]) >= WINDOW
 
 
 def example_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
     """SSIM of each image of `[B, C, H, W]`, `[B]` float64: a Gaussian window of 11 pixels with sigma 1.5, K1 = 0.01,
-    K2 = 0.03, mean over channels and positions, borders mirrored.
+    K2 = 0.03, mean over channels and positions, borders mirrored. Of volumes and video `[B, C, D, H, W]` the mean over
+    slices or frames.
 
     "Image Quality Assessment: From Error Visibility to Structural Similarity" (Wang et al., 2004), equation 13.
     """
-    return structure(guess.float(), truth.float(), span, WINDOW)[0].cpu().double()
+    return structure(_planes(guess), _planes(truth), span, WINDOW)[0].reshape(len(truth), -1).mean(1).cpu().double()
+
+
+def frame_psnr(guess: Tensor, truth: Tensor, span: float) -> Tensor:
+    """`10 log10(span^2 / MSE)` of each frame of `[B, C, T, H, W]` in dB, at most `BEST_PSNR`, the mean over frames,
+    `[B]` float64: what video is judged by, where one bad frame costs less than in the PSNR of all values together."""
+    errors = (guess.float() - truth.float()).square().mean((1, 3, 4))
+    return _decibels(errors, span).mean(1).cpu().double()
+
+
+def _planes(values: Tensor) -> Tensor:
+    """Images as they are; slices or frames of `[B, C, D, H, W]` as images, `[B D, C, H, W]`."""
+    return (values if values.ndim == 4 else values.transpose(1, 2).flatten(0, 1)).float()
 
 
 def has_ms_ssim(spec: DataSpec) -> bool:
     """Whether these are images that can be compared on more scales than one."""
-    return has_ssim(spec) and scales_of(min(spec.shape[1:]), WINDOW) > 1
+    return has_ssim(spec) and scales_of(min(spec.shape[-2:]), WINDOW) > 1
 
 
 def example_ms_ssim(guess: Tensor, truth: Tensor, span: float) -> Tensor:
     """MS-SSIM of each image of `[B, C, H, W]`, `[B]` float64, as the loss of that name has it: over the scales that
-    fit, their exponents divided by their sum; five, from 176 pixels a side, are the published ones."""
-    return multi_scale_ssim(guess.float(), truth.float(), span, WINDOW).cpu().double()
+    fit, their exponents divided by their sum; five, from 176 pixels a side, are the published ones. Of volumes and
+    video the mean over slices or frames."""
+    return multi_scale_ssim(_planes(guess), _planes(truth), span, WINDOW).reshape(len(truth), -1).mean(1).cpu().double()
 
 
 class ErrorSums:

@@ -27,6 +27,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.measures.principal_axes import principal
 from narrows.training.elsewhere import Elsewhere
+from narrows.training.films import write_films
 from narrows.training.sounds import reconstructed_sounds, write_sounds
 from narrows.types import Batch, DataSpec, VariationalLatent
 
@@ -42,10 +43,10 @@ class Pictures(pl.Callback):
     """Draws `reconstruction`, `latent_map` and, for models with a prior, `samples` and `traversal`.
 
     Each goes to TensorBoard's group `views`, where the first examples of sound can be heard too, and to
-    `<trainer.default_root_dir>/figures/<name>.png`. They are drawn at the end of fitting, and after validation every
-    `every_n_epochs` epochs; on rank zero only and with their own seeded random numbers, so that training draws the same
-    numbers with and without pictures. The LightningModule must have the autoencoder as `model`, and the datamodule
-    `spec` and `ordered_loader("validation")`.
+    `<trainer.default_root_dir>/figures/<name>.png`; samples of video also move, in `samples.gif`. They are drawn at the
+    end of fitting, and after validation every `every_n_epochs` epochs; on rank zero only and with their own seeded
+    random numbers, so that training draws the same numbers with and without pictures. The LightningModule must have the
+    autoencoder as `model`, and the datamodule `spec` and `ordered_loader("validation")`.
 
     Args:
         every_n_epochs: epochs between drawings; null draws at the end only.
@@ -85,6 +86,7 @@ class Pictures(pl.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         pictures = draw(pl_module.model, data, pl_module.device, examples=self.examples, seed=self.seed)
         publish(pictures, Path(trainer.default_root_dir), trainer.loggers, trainer.global_step)
+        write_films(pl_module.model, Path(trainer.default_root_dir), self.seed)
         sounds = reconstructed_sounds(pl_module.model, data, pl_module.device, self.seed)
         for logger in trainer.loggers:
             write_sounds(logger, sounds, trainer.global_step)

@@ -1,0 +1,200 @@
+"""Films from files, as frames in their order: folders of frames, animations, arrays, and what av decodes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+from narrows.data.dataset_files import array_names, read_arrays
+from narrows.data.image_files import ImageReader, open_image
+from narrows.data.image_tree import LITTER, SUFFIXES
+from narrows.errors import UserError, require
+from narrows.files import require_no_pipe
+
+Frames = NDArray[np.uint8]
+"""`[T, C, H, W]`."""
+ANIMATIONS, ARRAYS = (".gif", ".webp", ".apng"), (".npy", ".npz")
+CODED = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv")
+ENDINGS = (*ANIMATIONS, *ARRAYS, *CODED)
+EXTRA = "pip install 'narrows[video]'"
+
+
+@dataclass(frozen=True)
+class Film:
+    """A film: a file, the frames of a folder, or one film of an array of many."""
+
+    name: str
+    path: Path
+    frames: tuple[str, ...] = field(default=(), repr=False)
+    """The pictures of a folder, in their order."""
+
+
+@dataclass(frozen=True)
+class FrameSize:
+    """What frames are brought to.
+
+    Args:
+        size: height and width, one number for both or two; null: as they are.
+        channels: 1 (grey) or 3 (colour).
+    """
+
+    size: Any = None
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.channels in (1, 3), f"source.channels={self.channels} is neither 3 (colour) nor 1 (grey)")
+        if self.size is not None:
+            ImageReader(self.size, self.channels)  # type: ignore[arg-type]
+
+    def fit(self, image: Image.Image) -> Frames:
+        """A frame `[C, H, W]`; of another shape it is scaled until it covers the size, and its middle is kept."""
+        image = image.convert("RGB" if self.channels == 3 else "L")
+        if self.size is not None:
+            image = ImageReader(self.size, self.channels).fitted(image)  # type: ignore[arg-type]
+        pixels = np.array(image).reshape(image.height, image.width, self.channels)
+        return pixels.transpose(2, 0, 1)
+
+
+def in_order(name: str) -> list[Any]:
+    """A key by which numbers in names are put in their own order: frame 9 comes before frame 10."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def find_films(root: Path) -> list[Film]:
+    """The films at a path in the order of their names: a file; the pictures of a folder as one film; or the films and
+    the folders of pictures in a folder and below.
+
+    Raises:
+        UserError: there are none.
+    """
+    require_no_pipe(root)
+    if not root.is_dir():
+        return [Film(root.name, root)]
+    found = []
+    for folder, folders, names in os.walk(root):
+        kept = sorted((name for name in names if not _hidden(name)), key=in_order)
+        folders[:] = sorted((name for name in folders if not _hidden(name)), key=in_order)
+        inside = Path(folder).relative_to(root)
+        films = [name for name in kept if Path(name).suffix.lower() in ENDINGS]
+        found += [Film((inside / name).as_posix(), Path(folder) / name) for name in films]
+        pictures = [name for name in kept if Path(name).suffix.lower() in SUFFIXES - set(ENDINGS)]
+        if pictures:
+            name = inside.as_posix() if inside.parts else root.name
+            found.append(Film(name, Path(folder), tuple(os.path.join(folder, one) for one in pictures)))
+    require(
+        bool(found),
+        f"{root} holds no film: folders of frames ({', '.join(sorted(SUFFIXES))}) and files ending in "
+        f"{', '.join(ENDINGS)} are looked for",
+    )
+    return sorted(found, key=lambda film: in_order(film.name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def read_films(film: Film, size: FrameSize, key: str = "auto") -> Iterator[tuple[str, Frames]]:
+    """The name and the frames `[T, C, H, W]` of a film; of an array of many, of each.
+
+    Args:
+        key: of a .npz of several arrays, the one that holds the films.
+
+    Raises:
+        UserError: a file that is broken, no film, or of values that are no pixels.
+    """
+    suffix = film.path.suffix.lower()
+    if film.frames:
+        yield film.name, _stacked([size.fit(open_image(path)) for path in film.frames], str(film.path))
+    elif suffix in ARRAYS:
+        yield from _of_array(film, size, key)
+    elif suffix in CODED:
+        yield film.name, _stacked(list(_decoded(film.path, size)), str(film.path))
+    else:
+        yield film.name, _stacked(list(_animated(film.path, size)), str(film.path))
+
+
+def _stacked(frames: list[Frames], where: str) -> Frames:
+    require(bool(frames), f"{where} holds no frame")
+    shapes = {frame.shape for frame in frames}
+    require(
+        len(shapes) == 1,
+        f"{where} holds frames of {' and '.join(f'{shape[1]} x {shape[2]}' for shape in sorted(shapes)[:2])} pixels: "
+        "set source.size, to which all are brought",
+    )
+    return np.stack(frames)
+
+
+def _animated(path: Path, size: FrameSize) -> Iterator[Frames]:
+    try:
+        with Image.open(path) as image:
+            for frame in ImageSequence.Iterator(image):
+                yield size.fit(frame)
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them into
+        raise UserError(f"{path} is no animation that can be read ({' '.join(str(error).split())})") from error
+
+
+def _decoded(path: Path, size: FrameSize) -> Iterator[Frames]:
+    library = import_av()
+    try:
+        with library.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield size.fit(frame.to_image())
+    except UserError:
+        raise
+    except Exception as error:  # FFmpeg's readers raise whatever a broken file leads them into
+        raise UserError(f"{path} is no film that can be read ({' '.join(str(error).split())})") from error
+
+
+def _of_array(film: Film, size: FrameSize, key: str) -> Iterator[tuple[str, Frames]]:
+    path = film.path
+    keys = array_names(path)
+    if key == "auto":
+        require(
+            len(keys) <= 1 or "images" in keys or "x" in keys,
+            f"{path} holds the arrays {', '.join(keys)}: set source.key to that of the films",
+        )
+        key = next((name for name in ("x", "images") if name in keys), keys[0] if keys else "x")
+    values = read_arrays(path, [key])[key]
+    where = f"array '{key}' of {path}" if keys else str(path)
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * np.uint8(255)
+    require(
+        values.dtype == np.uint8,
+        f"{where} holds {values.dtype} values, where the pixels of films are bytes (uint8): scale it to 0 to 255, or "
+        "use datamodule=arrays datamodule.source.kind=video for clips of numbers",
+    )
+    coloured = values.ndim >= 4 and values.shape[-1] in (1, 3)
+    if not coloured:
+        values = values[..., None]
+    require(
+        values.ndim in (4, 5) and values.size > 0,
+        f"{where} has shape {list(values.shape)}, where a film is [T, H, W] or [T, H, W, C], and many are [N, T, H, W] "
+        "or [N, T, H, W, C]",
+    )
+    many = values if values.ndim == 5 else values[None]
+    for number, one in enumerate(many):
+        images = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in one]
+        yield f"{film.name}#{number}" if len(many) > 1 else film.name, _stacked([size.fit(i) for i in images], where)
+
+
+def import_av() -> Any:
+    """The library av, which reads and writes films by FFmpeg.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise UserError(f"coded films are read by the library av, which is not installed: {EXTRA}") from error
+    return av

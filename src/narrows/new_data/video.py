@@ -1,0 +1,180 @@
+"""New films: a file, a folder of frames or a folder of films, in the run's clips, and rebuilt frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from narrows.coding.example_files import eight_bits
+from narrows.data import Film, Video
+from narrows.data.batch_loader import unit
+from narrows.data.film_files import ARRAYS, ENDINGS, Frames, find_films, read_films
+from narrows.drawing.films import as_gif
+from narrows.errors import UserError, require
+from narrows.files import appearing, replacing
+from narrows.new_data.examples import Chunk, Known, NewData, Write
+from narrows.new_data.pictures import drawn
+from narrows.new_data.problem_file import Problems, listing_problems
+
+GIF, NPY = ".gif", ".npy"
+
+
+@dataclass
+class Rebuilding:
+    """A film, and what the model has made of its clips so far."""
+
+    name: str
+    ending: str
+    clips: int
+    sums: NDArray[np.float64] = field(repr=False)
+    """`[C, T, H, W]`."""
+    counts: NDArray[np.float64] = field(repr=False)
+    """How many clips cover each frame, `[T]`."""
+    done: int = 0
+
+    def add(self, start: int, clip: NDArray[np.floating]) -> bool:
+        """Add a rebuilt clip `[C, F, H, W]`; whether the film is complete."""
+        self.sums[:, start : start + clip.shape[1]] += clip
+        self.counts[start : start + clip.shape[1]] += 1
+        self.done += 1
+        return self.done == self.clips
+
+    def frames(self) -> NDArray[np.uint8]:
+        """`[T, H, W]` or `[T, H, W, 3]`."""
+        mean = torch.from_numpy(self.sums / self.counts[:, None, None])
+        pixels = np.asarray(eight_bits(mean)).transpose(1, 2, 3, 0)
+        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+
+@dataclass
+class Piece:
+    """A clip, and the film that it is of."""
+
+    name: str
+    values: Tensor | None
+    film: Rebuilding | None
+    start: int = 0
+    problem: str | None = None
+
+
+class NewVideo(NewData):
+    """The clips of films, side by side, the last one of a film so that it ends with it. A rebuilt film has as many
+    frames as it had (of a run that takes every n-th frame, these), the mean where two clips overlap: a GIF, or an array
+    of bytes."""
+
+    form = "films"
+
+    def __init__(self, source: Video, known: Known, given: Any) -> None:
+        super().__init__(source, known, given)
+        self.video = source
+        self.films = find_films(self.path)
+
+    def chunks(self) -> Iterator[Chunk]:
+        held: list[Piece] = []
+        for number, film in enumerate(self.films, 1):
+            for piece in self._pieces(film):
+                held.append(piece)
+                if len(held) == self.known.rows:
+                    yield self._chunk(held, number / len(self.films))
+                    held = []
+        if held:
+            yield self._chunk(held, 1.0)
+
+    def _pieces(self, film: Film) -> Iterator[Piece]:
+        try:
+            for name, frames in read_films(film, self.video.size, self.video.key):
+                yield from self._clips(name, film, frames[:: self.video.clips.step])
+        except UserError as error:
+            yield Piece(film.name, None, None, problem=str(error))
+
+    def _clips(self, name: str, film: Film, frames: Frames) -> Iterator[Piece]:
+        channels, count, height, width = self.known.spec.shape
+        if frames.shape[1:] != (channels, height, width):
+            found = f"{frames.shape[1]} x {frames.shape[2]} x {frames.shape[3]}"
+            yield Piece(name, None, None, problem=f"its frames are {found}, the run's {channels} x {height} x {width}")
+            return
+        if len(frames) < count:
+            yield Piece(name, None, None, problem=f"it has {len(frames)} frames, fewer than the {count} of a clip")
+            return
+        starts = list(range(0, len(frames) - count + 1, count))
+        starts += [] if starts[-1] + count == len(frames) else [len(frames) - count]
+        ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
+        sums = np.zeros((channels, len(frames), height, width))
+        whole = Rebuilding(name, ending, len(starts), sums, np.zeros(len(frames)))
+        for start in starts:
+            clip = np.ascontiguousarray(frames[start : start + count].swapaxes(0, 1))
+            values = unit(torch.from_numpy(clip))
+            values = values if self.known.drawn is None else drawn(values, self.known.drawn)
+            yield Piece(f"{name}:{start}-{start + count - 1}", values, whole, start)
+
+    def _chunk(self, pieces: list[Piece], done: float) -> Chunk:
+        names, problems = [one.name for one in pieces], [one.problem for one in pieces]
+        return Chunk.of(names, [one.values for one in pieces], problems, done, pieces)
+
+    @property
+    def _many(self) -> bool:
+        return len(self.films) > 1 or (self.path.is_dir() and not self.films[0].frames)
+
+    def default_target(self) -> Path:
+        if self._many:
+            return self.stem("reconstructed", "")
+        array = self.path.suffix.lower() in ARRAYS
+        plain = self.path.with_suffix("") if self.path.suffix.lower() in ENDINGS else self.path
+        return plain.with_name(f"{plain.name}.reconstructed{NPY if array else GIF}")
+
+    @contextmanager
+    def rebuilding(self, out: Path) -> Iterator[Write]:
+        """A film for a film, a folder of them for several, in which `problems.csv` lists what could not be read."""
+        ending = out.suffix.lower()
+        require(
+            self._many or ending in (GIF, NPY), f"a film is written as .gif or .npy, which {out} is not by its name"
+        )
+        with ExitStack() as stack:
+            problems, folder, file = Problems(), None, None
+            if self._many:
+                folder = stack.enter_context(appearing(out))
+                problems = stack.enter_context(listing_problems(folder))
+            else:
+                file = stack.enter_context(replacing(out))
+
+            def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
+                problems.add(chunk)
+                pieces = [chunk.beside[row] for row in chunk.rows.tolist()]
+                for piece, clip in zip(pieces, [] if rebuilt is None else rebuilt.numpy(), strict=True):
+                    if not piece.film.add(piece.start, clip):
+                        continue
+                    if folder is not None:
+                        target = folder / f"{_plain(piece.film.name)}{piece.film.ending}"
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        with target.open("wb") as opened:
+                            _put(opened, piece.film.frames(), piece.film.ending)
+                    else:
+                        _put(file, piece.film.frames(), ending)
+
+            yield write
+
+    def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
+        """Clips of bytes, `[M, C, T, H, W]`."""
+        return eight_bits(rebuilt)
+
+
+def _plain(name: str) -> str:
+    """A film's name without the ending of its file; of one of many in an array, behind its number."""
+    path, mark, number = name.partition("#")
+    plain = path if Path(path).suffix.lower() not in ENDINGS else str(Path(path).with_suffix(""))
+    return f"{plain}{mark and '_'}{number}"
+
+
+def _put(file: Any, frames: NDArray[np.uint8], ending: str) -> None:
+    if ending == NPY:
+        np.save(file, frames)
+    else:
+        file.write(as_gif(frames))

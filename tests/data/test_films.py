@@ -1,0 +1,163 @@
+"""Films from files, and the clips that are cut from them."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from narrows.data import Clips, Contents, DataModule, Digits, MovingDigits, Part, Video
+from narrows.data.film_files import in_order
+from narrows.data.sources.moving_digits import bounced
+from narrows.drawing.films import as_gif
+from narrows.errors import UserError
+
+
+def counting(frames: int, height: int = 6, width: int = 5) -> np.ndarray:
+    """A film `[T, H, W]` whose frame t is of value t alone."""
+    return np.arange(frames, dtype=np.uint8)[:, None, None] * np.ones((1, height, width), np.uint8)
+
+
+def numbers(part: Part) -> list[list[int]]:
+    """The frames of each clip of such a film."""
+    return part.x.take(slice(None))[:, 0, :, 0, 0].tolist()
+
+
+def test_the_frames_of_a_clip_are_the_films_in_order(tmp_path: Path) -> None:
+    np.save(tmp_path / "film.npy", counting(20))
+    for clips in (Clips(4), Clips(4, 1), Clips(3, 2, 3)):
+        made = Video(str(tmp_path / "film.npy"), clips).load().train
+        span = clips.away if clips.stride is None else clips.stride
+        wanted = [
+            [start + clips.step * place for place in range(clips.frames)]
+            for start in range(0, 20 - (clips.frames - 1) * clips.step, span)
+        ]
+        assert numbers(made) == wanted
+        assert made.names is not None
+        assert made.names[1] == f"film.npy:{span}-{span + clips.span - 1}"
+
+
+def test_no_frame_is_on_both_sides_where_time_divides(tmp_path: Path) -> None:
+    np.savez(tmp_path / "films.npz", x=np.stack([counting(60), counting(60) + 100]))
+    np.save(tmp_path / "one.npy", counting(60))
+    cuts = ((Clips(4, 1), None), (Clips(3, 2, 2), None), (Clips(4, 2), 3), (Clips(5), None))
+    for (clips, folds), (path, split) in itertools.product(cuts, (("films.npz", "time"), ("one.npy", "auto"))):
+        source = Video(str(tmp_path / path), clips, split=split, test=0.2)  # type: ignore[arg-type]
+        data = DataModule(source, validation=0.2, folds=folds)
+        data.setup()
+        seen = {name: frames_of(data, name) for name in ("train", "validation", "test")}
+        assert not seen["train"] & seen["test"]
+        assert not seen["train"] & seen["validation"]
+        assert not seen["validation"] & seen["test"]
+        for offset in (0, 100) if path == "films.npz" else (0,):
+            own = {name: {v for v in values if offset <= v < offset + 60} for name, values in seen.items()}
+            assert max(own["train"] | own["validation"]) < min(own["test"])
+
+
+def frames_of(data: DataModule, split: str) -> set[int]:
+    """The frames of a split's clips, which are held as values in [0, 1]."""
+    x = data.part(split).x.take(slice(None))  # type: ignore[arg-type]
+    return set((x[:, 0, :, 0, 0] * 255).round().int().flatten().tolist())
+
+
+def test_whole_films_are_held_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "films.npz", x=np.stack([counting(9) + 20 * number for number in range(8)]))
+    data = DataModule(Video(str(tmp_path / "films.npz"), Clips(4, 1), test=0.25), validation=0.2)
+    data.setup()
+    train, test = ({name.split(":")[0] for name in data.part(split).names or []} for split in ("train", "test"))
+    assert len(test) == 2
+    assert not train & test
+
+
+def test_every_form_of_a_film_is_read_alike(tmp_path: Path) -> None:
+    film = np.random.default_rng(0).integers(0, 256, (12, 8, 10), np.uint8)
+    np.save(tmp_path / "a.npy", film)
+    np.save(tmp_path / "b.npy", film[..., None])
+    (tmp_path / "c.gif").write_bytes(as_gif(film))
+    for number, frame in enumerate(film):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        Image.fromarray(frame).save(tmp_path / "d" / f"frame{number + 1}.png")  # frame10 would sort before frame2
+    found = [Video(str(tmp_path / name), Clips(4)).load() for name in ("a.npy", "b.npy", "c.gif", "d")]
+    assert [contents.kind for contents in found] == ["video"] * 4
+    for contents in found[1:]:
+        assert torch.equal(contents.train.x.take(slice(None)), found[0].train.x.take(slice(None)))
+    every: Contents = Video(str(tmp_path), Clips(4)).load()
+    assert every.groups is not None
+    assert every.groups.unique().tolist() == [0, 1, 2, 3]
+    assert sorted(["f10", "f9", "f1"], key=in_order) == ["f1", "f9", "f10"]
+
+
+def test_a_coded_film_is_read(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 32, 32, "yuv420p", 4_000_000
+        for value in range(9):
+            picture = np.full((32, 32, 3), 20 * value, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    made = Video(str(tmp_path / "film.mp4"), Clips(3), size=[16, 8]).load().train.x
+    assert tuple(made.shape) == (3, 1, 3, 16, 8)
+    values = made.take(slice(None)).float().mean((1, 3, 4)).flatten()
+    assert (values - 20 * torch.arange(9)).abs().max() < 6
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no film that can be read"):
+        Video(str(tmp_path / "bad.mp4")).load()
+
+
+def test_what_is_no_film_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "short.npy", counting(3))
+    with pytest.raises(UserError, match="all shorter than a clip"):
+        Video(str(tmp_path / "short.npy")).load()
+    np.save(tmp_path / "floats.npy", counting(20) / 255)
+    with pytest.raises(UserError, match=r"bytes \(uint8\)"):
+        Video(str(tmp_path / "floats.npy")).load()
+    np.savez(tmp_path / "two.npz", left=counting(20), right=counting(20))
+    with pytest.raises(UserError, match=r"set source\.key"):
+        Video(str(tmp_path / "two.npz")).load()
+    assert len(Video(str(tmp_path / "two.npz"), key="left").load().train) == 2
+    np.save(tmp_path / "wide.npy", counting(20, 9, 9))
+    (tmp_path / "floats.npy").unlink()
+    (tmp_path / "two.npz").unlink()
+    with pytest.raises(UserError, match=r"set source\.size"):
+        Video(str(tmp_path)).load()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(UserError, match="holds no film"):
+        Video(str(tmp_path / "none")).load()
+
+
+def test_digits_move_and_bounce() -> None:
+    room = np.array([10, 4])
+    assert [bounced(np.array([place, 0.0]), room)[0] for place in range(-3, 24)] == [
+        *(3, 2, 1), *range(11), *range(9, -1, -1), *(1, 2, 3),
+    ]  # fmt: skip
+    source = Digits(test=0.2)
+    made = [MovingDigits(Bytes(source), 1, 6, 16, [1.0, 2.0], train=5, test=3).load() for _ in range(2)]
+    x = made[0].train.x.take(slice(None))
+    assert tuple(x.shape) == (5, 1, 6, 16, 16)
+    assert made[0].identity == made[1].identity
+    assert torch.equal(x, made[1].train.x.take(slice(None)))
+    # A single digit keeps all of its light, and moves by a pixel or two.
+    light = x.double().sum((1, 3, 4))
+    torch.testing.assert_close(light, light[:, :1].expand_as(light))
+    rows = (x.double().sum((1, 4)) * torch.arange(16)).sum(2) / light
+    columns = (x.double().sum((1, 3)) * torch.arange(16)).sum(2) / light
+    moved = (rows.diff(dim=1) ** 2 + columns.diff(dim=1) ** 2).sqrt()
+    assert 0.5 < float(moved.mean()) < 2.5
+    assert float(moved.max()) <= 2 + 2**0.5
+
+
+class Bytes:
+    """The digits of scikit-learn as pictures of bytes, with a test split."""
+
+    def __init__(self, source: Digits) -> None:
+        self.source = source
+
+    def load(self) -> Contents:
+        found = self.source.load()
+        x = (found.train.x.take(slice(None)) * 255).round().to(torch.uint8)
+        return Contents("image", Part(x[:100]), test=Part(x[100:150]))

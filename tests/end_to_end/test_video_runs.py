@@ -1,0 +1,94 @@
+"""A run on films: trained, judged frame by frame, and given films that it has not seen."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import TINY, run_in_process
+from PIL import Image, ImageSequence
+
+import narrows
+from narrows.commands import reconstruct, sample, score
+
+WHERE = ("datamodule=video", "datamodule.source.path=film.npy", "datamodule.source.clips.frames=4")
+SMALL = ("encoder.channels=[4,4]", "decoder.channels=[4,4]", "bottleneck.dim=4", "~tasks.latent")
+PREDICTS = ("+task@tasks.imputation=imputation", "tasks.imputation.rates=[]", "tasks.imputation.blocks={end: [0.25]}")
+
+
+def film(frames: int = 120) -> np.ndarray:
+    """A bright bar that goes round, `[T, 12, 11]`."""
+    places = np.arange(11)[None] - np.arange(frames)[:, None]
+    bar = np.where(places % 11 < 3, 220, 20).astype(np.uint8)
+    return np.repeat(bar[:, None], 12, axis=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("video")
+    np.save(made / "film.npy", film())
+    whole = [option for option in TINY if "limit_test" not in option and "callbacks" not in option]
+    shown = ("callbacks=default", "callbacks.progress.enable=false", "datamodule.source.clips.stride=1")
+    done = run_in_process(*WHERE, *SMALL, *PREDICTS, *whole, *shown, "variant=vae", "hydra.run.dir=run", cwd=made)
+    assert done.code == 0, done.err
+    return made
+
+
+@pytest.fixture
+def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = Path(shutil.copytree(folder, tmp_path / "video"))
+    monkeypatch.chdir(found)
+    return found
+
+
+def test_frames_are_judged_beside_the_frame_before(folder: Path) -> None:
+    figures = json.loads((folder / "run" / "metrics.json").read_text())
+    assert figures["test/frame_pca/psnr_per_frame"] > 10
+    assert {"test/psnr_per_frame", "test/ssim", "test/imputation/end_0.25/rmse"} <= figures.keys()
+    # The last frame of four is judged: of the frame before it differ two columns of eleven.
+    truth = np.sqrt(2 / 11) * 200 / 255
+    assert figures["test/imputation/end_0.25/previous_frame/rmse"] == pytest.approx(truth, rel=1e-3)
+    assert figures["test/imputation/end_0.25/ridge/rmse"] < 0.1 * truth
+    with Image.open(folder / "run" / "figures" / "samples.gif") as moving:
+        assert len(list(ImageSequence.Iterator(moving))) <= 4
+
+
+def test_a_film_comes_back_with_all_of_its_frames(place: Path) -> None:
+    np.save("new.npy", film(10))
+    reconstruct.main(["run", "new.npy", "-o", "out.npy"])
+    found = np.load("out.npy")
+    assert (found.shape, found.dtype) == ((10, 12, 11), np.uint8)
+    # Clips of the frames 0 to 3, 4 to 7 and 6 to 9: where two overlap, their mean.
+    clips = [film(10)[start : start + 4][None] for start in (0, 4, 6)]
+    model = narrows.load("run")
+    first, second, last = (np.asarray(model.reconstruct(as_input(clip)))[0, 0] for clip in clips)
+    wanted = np.concatenate([first, second[:2], (second[2:] + last[:2]) / 2, last[2:]])
+    np.testing.assert_allclose(found, 255 * np.clip(wanted, 0, 1), atol=0.51)
+    reconstruct.main(["run", "new.npy", "-o", "out.gif"])
+    with Image.open("out.gif") as moving:
+        assert moving.size == (11, 12)
+
+
+def as_input(clip: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(clip[None]).float() / 255
+
+
+def test_folders_scores_and_samples(place: Path) -> None:
+    Path("films").mkdir()
+    np.save("films/a.npy", film(9))
+    np.save("films/b.npy", film(3))
+    reconstruct.main(["run", "films", "-o", "back"])
+    assert np.load("back/a.npy").shape == (9, 12, 11)
+    with Path("back/problems.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["b.npy"]
+    score.main(["run", "films/a.npy", "-o", "scores.csv"])
+    with Path("scores.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["a.npy:0-3", "a.npy:4-7", "a.npy:5-8"]
+    sample.main(["run", "-n", "3", "-o", "drawn.gif"])
+    with Image.open("drawn.gif") as moving:
+        assert moving.size[1] > 12

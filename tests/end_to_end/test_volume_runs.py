@@ -1,0 +1,116 @@
+"""Runs on scans: trained, judged voxel by voxel, and given scans that they have not seen."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command import TINY, run_in_process
+from scans import blob, write_healthy_and_lesioned, write_nifti
+
+import narrows
+from narrows.commands import embed, reconstruct, score
+from narrows.data import Grid, Slices
+from narrows.data.scan_files import read_scan
+
+nibabel = pytest.importorskip("nibabel")
+SMALL = ("encoder.channels=[4,4]", "decoder.channels=[4,4]", "bottleneck.dim=4", "~tasks.latent")
+JUDGED = ("+task@tasks.anomaly=anomaly", "tasks.anomaly.classics=[]", "tasks.anomaly.maps.smoothing=0")
+WHERE = ("datamodule=volumes", "datamodule.source.path=scans", "variant=undercomplete")
+MAPS = "tasks.anomaly.maps.classics=[equalised,equalised_extremes,z_score]"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on whole volumes, `run`, and one on their slices, `slices`."""
+    made = tmp_path_factory.mktemp("volumes")
+    write_healthy_and_lesioned(made / "scans")
+    for name, more in {"run": (MAPS,), "slices": ("datamodule.source.slices.plane=coronal",)}.items():
+        figures = ["callbacks=default", "callbacks.progress.enable=false"] if name == "run" else []
+        whole = [option for option in TINY if "limit_test" not in option and "callbacks" not in option]
+        done = run_in_process(
+            *WHERE, *more, *SMALL, *JUDGED, *whole, *(figures or ["callbacks=none"]), f"hydra.run.dir={name}", cwd=made
+        )
+        assert done.code == 0, done.err
+    return made
+
+
+@pytest.fixture
+def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = Path(shutil.copytree(folder, tmp_path / "volumes"))
+    monkeypatch.chdir(found)
+    return found
+
+
+def test_voxels_are_judged_beside_what_needs_no_network(folder: Path) -> None:
+    figures = json.loads((folder / "run" / "metrics.json").read_text())
+    assert figures["test/anomaly/z_score/best_dice"] > 0.5
+    assert figures["test/anomaly/mean/best_dice"] > 0.9
+    # The lesions are darker, and no brightness tells them.
+    assert figures["test/anomaly/equalised/best_dice"] < 0.5
+    assert figures["test/anomaly/equalised_extremes/best_dice"] < 0.5
+    drawn = {path.name for path in (folder / "run" / "figures").iterdir()}
+    assert {"anomaly_pixels.png", "anomaly_top.png", "reconstruction.png"} <= drawn
+    of_slices = json.loads((folder / "slices" / "metrics.json").read_text())
+    assert of_slices["test/anomaly/mean/pixel_auroc"] > 0.9
+
+
+@pytest.mark.parametrize("run", ["run", "slices"])
+def test_a_scan_comes_back_on_its_own_grid(place: Path, run: str) -> None:
+    # The run's size, lying otherwise: from the left, and the front first.
+    values = blob((10, 8, 12)).astype(np.float32)
+    write_nifti(place / "new.nii.gz", values, "sagittal")
+    reconstruct.main([run, "new.nii.gz", "-o", "out.nii"])
+    one, other = nibabel.load("new.nii.gz"), nibabel.load("out.nii")
+    assert other.shape == one.shape == (10, 8, 12)
+    np.testing.assert_array_equal(other.affine, one.affine)
+    assert other.get_data_dtype() == np.float32
+    scan, grid = read_scan("new.nii.gz"), Grid()
+    x = torch.from_numpy(grid.fit(scan, "new"))[None, None]
+    slices = Slices("coronal" if run == "slices" else None)
+    seen = x if run == "run" else torch.from_numpy(np.ascontiguousarray(slices.of(x[0, 0].numpy())))[:, None]
+    with torch.no_grad():
+        made = narrows.load(run).reconstruct(seen)[:, 0].numpy()
+    wanted = grid.back(made[0] if run == "run" else slices.joined(made), scan, "new")  # in the scan's own units
+    np.testing.assert_allclose(read_scan("out.nii").values, wanted, rtol=1e-4, atol=0.01)
+    reconstruct.main([run, "new.nii.gz"])
+    assert (place / "new.reconstructed.nii.gz").is_file()
+
+
+def test_a_folder_comes_back_and_what_cannot_be_read_is_told(place: Path) -> None:
+    (place / "scans" / "test" / "lesion" / "broken.nii").write_bytes(b"nothing")
+    np.save(place / "scans" / "test" / "array.npy", blob((8, 10, 12)))
+    reconstruct.main(["run", "scans/test", "-o", "back"])
+    found = sorted(path.relative_to("back").as_posix() for path in Path("back").rglob("*.*"))
+    assert found == ["array.npy", *(f"good/{n}.nii.gz" for n in range(3)), *(f"lesion/{n}.nii.gz" for n in (3, 4, 5)),
+                     "problems.csv"]  # fmt: skip
+    assert np.load("back/array.npy").shape == (8, 10, 12)
+    with Path("back/problems.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["lesion/broken.nii"]
+
+
+def test_scans_are_scored_embedded_and_read_in_python(place: Path) -> None:
+    score.main(["run", "scans/test", "-o", "scores.csv"])
+    with Path("scores.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)][:2] == ["good/0.nii.gz", "good/1.nii.gz"]
+    embed.main(["slices", "scans/test/good/0.nii.gz", "-o", "latents.npz"])
+    assert np.load("latents.npz")["latents"].shape == (10, 4)
+    found = narrows.load("run").reconstruct("scans/test/good")
+    assert np.asarray(found).shape == (3, 8, 10, 12)
+
+
+def test_a_scan_of_another_size_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nifti(place / "other.nii", blob((9, 9, 9)))
+    with pytest.raises(SystemExit) as end:
+        reconstruct.main(["run", "other.nii", "-o", "out.nii"])
+    assert end.value.code == 2
+    assert "and the run's are [1, 8, 10, 12]" in capsys.readouterr().err
+    assert not (place / "out.nii").exists()
+    with pytest.raises(SystemExit):
+        reconstruct.main(["run", "scans/test/good/0.nii.gz", "-o", "out.png"])
+    assert "written as .nii, .nii.gz or .npy" in capsys.readouterr().err
