@@ -21,6 +21,7 @@ from .language import Language as Language
 from .latent import CodeHistogram as CodeHistogram
 from .latent import LatentFigures as LatentFigures
 from .latent import Moments as Moments
+from .latent_arithmetic import Read as Read
 from .likelihood import Likelihood as Likelihood
 from .molecules import Molecules as Molecules
 from .music import Music as Music

@@ -1,3 +1,4 @@
+from .attribute_table import AttributeTable as AttributeTable
 from .auroc_and_thresholds import Ranking as Ranking
 from .disentanglement_scores import Table as Table
 from .embeddings import LinearProbe as LinearProbe
