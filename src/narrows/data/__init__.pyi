@@ -75,6 +75,7 @@ from .sources.mnist import FashionMNIST as FashionMNIST
 from .sources.molecules import HeldOutMolecules as HeldOutMolecules
 from .sources.molecules import Molecules as Molecules
 from .sources.music import Music as Music
+from .sources.photographs import Photographs as Photographs
 from .sources.series import Series as Series
 from .sources.svhn import SVHN as SVHN
 from .sources.synthetic import Signal as Signal

@@ -30,6 +30,7 @@ from .probe import Probe as Probe
 from .recommendation import Recommendation as Recommendation
 from .reconstruction import Reconstruction as Reconstruction
 from .reduction import Reduction as Reduction
+from .style import Style as Style
 from .summary import Judge as Judge
 from .summary import Summary as Summary
 from .summary import Text as Text
