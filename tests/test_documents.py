@@ -62,6 +62,7 @@ DAY = section("Sweep, compare, reproduce")
 PICTURES = section("A day with your own pictures")
 DEFECTS = section("Defects on pictures")
 SYNTHETIC = section("Synthetic tables")
+ATTRIBUTES = section("Attributes of your own")
 
 
 def test_the_readme_has_commands() -> None:
@@ -70,7 +71,14 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", commands(README.replace(DAY, "").replace(PICTURES, "").replace(DEFECTS, "").replace(SYNTHETIC, ""))
+    "line",
+    commands(
+        README.replace(DAY, "")
+        .replace(PICTURES, "")
+        .replace(DEFECTS, "")
+        .replace(SYNTHETIC, "")
+        .replace(ATTRIBUTES, "")
+    ),
 )
 def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
     _, _, *arguments = shlex.split(line)
@@ -96,6 +104,26 @@ def test_synthetic_tables_are_made_as_the_readme_says(tmp_path: Path, monkeypatc
         sample.main([str(figures.parent) if word == "RUN" else word for word in shlex.split(line)[2:]])
     assert Path("new.csv").read_text().count("\n") == 10_001
     assert {line.split(",")[1] for line in Path("broken.csv").read_text().splitlines()[1:]} == {"broken"}
+
+
+def test_attributes_of_one_s_own_are_given_as_the_readme_says(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    lines = ["file,glasses,smile"]
+    for number in range(60):
+        picture = np.full((8, 8, 3), 60 + number, np.uint8)
+        picture[2] = 255 * (number % 2)
+        Image.fromarray(picture).save(tmp_path / "faces" / f"anna_{number}.png")
+        lines.append(f"anna_{number}.png,{number % 2},{'' if number % 3 else number // 3 % 2}")
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    (line,) = commands(ATTRIBUTES)
+    small = (*SMALL, "datamodule.source.size=8", "datamodule.validation=0.3", "tasks.interpretation.examples=3")
+    done = run_in_process(*shlex.split(line)[2:], *small, cwd=tmp_path)
+    assert done.code == 0, done.err
+    (figures,) = tmp_path.rglob("metrics.json")
+    assert {"test/interpretation/glasses/arithmetic", "test/interpretation/smile/pca/arithmetic"} <= set(
+        json.loads(figures.read_text())
+    )
+    assert list(tmp_path.rglob("figures/attribute_smile.png"))
 
 
 @pytest.mark.parametrize("line", commands(DEFECTS))

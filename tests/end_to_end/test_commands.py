@@ -45,7 +45,7 @@ def test_help_is_there_without_torch() -> None:
 
 VALID = (
     "valid: compare, completion, compress, decompress, diff, embed, evaluate, export, pack, recommend, reconstruct, "
-    "reproduce, sample, score, summarise, tensorboard, train"
+    "reproduce, sample, score, style, summarise, tensorboard, train"
 )
 
 

@@ -241,6 +241,12 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("feature_map@datamodule.features=frozen", "datamodule.features.network.size=32", "corruption=gaussian"),
         *("callbacks=probe", "callbacks.progress.enable=false"),
     ),
+    "photographs": (
+        *("datamodule=photographs", "datamodule.source.kodak=false", "datamodule.source.size=16", "data_dir=."),
+        *("datamodule.source.side=24", "datamodule.source.step=8", "encoder=conv", "encoder.flatten=false"),
+        *("variant=undercomplete", "decoder=conv", *CONVOLUTIONS, "bottleneck.dim=4"),
+        *("+task@tasks.style=style", "tasks.style.features.layers=[stem,stage1]", "tasks.style.max_examples=3"),
+    ),
     "counts": (
         *("datamodule=counts", "datamodule.source.path=counts.csv", "datamodule.source.label.key=kind", *NARROW),
         *("likelihood=gaussian", "callbacks=default", "callbacks.progress.enable=false"),
@@ -403,6 +409,8 @@ def test_every_choice_fits_two_steps(name: str, workplace: Path) -> None:
     figures = fit(workplace, name, *RUNS[name], *(() if name in WITH_TASKS else NO_TASKS))
     if name == "anomaly":
         assert 0 <= figures["test/anomaly/auroc"] <= 1
+    if name == "photographs":
+        assert {"test/style/gram_distance", "test/style/histogram/content_mse"} <= set(figures)
     if name == "likelihood":
         assert math.isfinite(figures["test/nll"])
     if name == "dsprites":

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -226,3 +229,76 @@ def test_what_it_does_not_fit_and_options_out_of_range() -> None:
     for option in ("examples", "rows", "shown", "max_rows"):
         with pytest.raises(UserError, match=f"{option} must be at least 1, not 0"):
             Interpretation(**{option: 0})
+
+
+# ── attributes of a CSV ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Numbered(Rows):
+    """Rows that are numbered through all splits, or named."""
+
+    def __init__(self, splits: dict[str, Batch], named: bool = False) -> None:
+        super().__init__(splits, batch_size=64)
+        starts = np.cumsum([0, *map(len, splits.values())])
+        self.rows = {
+            name: torch.arange(start, start + len(splits[name])) for name, start in zip(splits, starts, strict=False)
+        }
+        self.named = named
+
+    def ordered_loader(self, split: str) -> Iterator[Batch]:
+        start = 0
+        for batch in super().ordered_loader(split):
+            yield replace(batch, index=self.rows[split][start : start + len(batch)])
+            start += len(batch)
+
+    def part(self, split: str) -> SimpleNamespace:
+        return SimpleNamespace(names=[f"{row}.png" for row in self.rows[split].tolist()] if self.named else None)
+
+
+def attributed(named: bool = False) -> tuple[PPCA, Numbered, list[str]]:
+    """Examples without labels; the CSV says which were on which side, of all but each seventh."""
+    torch.manual_seed(0)
+    truth = PPCA()
+    splits = {name: drawn(truth, n) for name, n in (("train", 400), ("validation", 150), ("test", 80))}
+    sides = torch.cat([batch.label for batch in splits.values() if batch.label is not None]).tolist()
+    found = Numbered({name: Batch(batch.x) for name, batch in splits.items()}, named)
+    lines = [f"{row}{'.png' if named else ''},{'' if row % 7 == 0 else side}" for row, side in enumerate(sides)]
+    return truth, found, lines
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_arithmetic_on_attributes_of_a_csv(named: bool, tmp_path: Path) -> None:
+    truth, rows, lines = attributed(named)
+    table = tmp_path / "sides.csv"
+    table.write_text("\n".join([f"{'file' if named else 'index'},right", *lines]))
+    judged = context(truth.model().eval(), rows)
+    judged.directory = tmp_path
+    found = run_tasks({"i": Interpretation(examples=5, attributes=str(table))}, judged)
+    assert found["test/interpretation/right/judge_accuracy"] > 0.95
+    assert found["test/interpretation/right/arithmetic"] > 0.95
+    assert found["test/interpretation/right/pca/arithmetic"] > 0.95
+    assert "test/interpretation/arithmetic" not in found, "there are no classes"
+    assert (tmp_path / "figures" / "attribute_right.png").is_file()
+    assert judged.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("row,right\n0,1\n", "names the columns: 'file' .* or 'index' .*; it holds row, right"),
+        ("index\n0\n", "then one or more attributes"),
+        ("index,a b\n0,1\n", "has the attribute 'a b': each has a name of its own"),
+        ("index,right\n0,yes\n", "row 2 of .* is no index and 1 cells of 0, 1 or nothing"),
+        ("index,right\nzero,1\n", "row 2 of .* has the index 'zero', which is no row number"),
+        ("index,right\n0,1\n0,1\n", "row 3 of .* gives index 0 again"),
+        ("index,right\n9999,1\n", "no example has any index that .* gives, such as 9999; the first of training is 0"),
+        ("file,right\na.png,1\n", "these examples have no file names; give the rows by 'index'"),
+        ("index,right\n0,1\n1,1\n", "attribute 'right' is 1 of 2 and 0 of 0 train examples, and needs both there"),
+    ],
+)
+def test_a_csv_that_says_nothing_is_refused_in_one_sentence(text: str, sentence: str, tmp_path: Path) -> None:
+    truth, rows, _ = attributed()
+    (tmp_path / "a.csv").write_text(text)
+    task = Interpretation(examples=5, attributes=str(tmp_path / "a.csv"))
+    with pytest.raises(UserError, match=sentence):
+        task.run(context(truth.model().eval(), rows))

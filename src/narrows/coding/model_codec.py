@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from narrows.bottlenecks.hyperprior import ScaleHyperprior
 from narrows.coding.ans_entropy_coder import Whole
 from narrows.coding.side_information import SideInformation
 from narrows.errors import UserError, require
+from narrows.models.any_size import padded_to_multiples, side_multiples
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import DataSpec, HyperpriorLatent, Latent, QuantizedLatent, Shape
 
@@ -53,7 +53,7 @@ class Codec:
         bottleneck = model.bottleneck
         self.told = SideInformation(bottleneck) if isinstance(bottleneck, ScaleHyperprior) else None
         """What tells the scales of latents; None where nothing does."""
-        self._multiple = _multiple(model)
+        self._multiple = side_multiples(model)
 
     @property
     def device(self) -> torch.device:
@@ -188,8 +188,7 @@ class Codec:
         shape = tuple(x.shape[1:])
         if self._require_fits(shape) is None or self._multiple is None:
             return x
-        (down, right) = (-side % each for side, each in zip(shape[1:], self._multiple, strict=True))
-        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+        return padded_to_multiples(x, self._multiple)
 
 
 def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
@@ -251,29 +250,6 @@ def unfit(model: Autoencoder) -> str | None:
 def unit_range(spec: DataSpec) -> bool:
     """Whether the data are grey or colour pictures in [0, 1], which eight-bit files can hold."""
     return spec.kind == "image" and spec.value_range == (0.0, 1.0) and spec.shape[0] in (1, 3)
-
-
-@torch.no_grad()
-def _multiple(model: Autoencoder) -> tuple[int, int] | None:
-    """The numbers of which the sides of a picture must be multiples; None if the model reads only its own size.
-
-    A picture larger by one step of the latent map shows whether all stages are convolutions.
-    """
-    shape, latent = tuple(model.spec.shape), tuple(model.latent_shape)
-    if model.spec.kind != "image" or len(latent) != 3 or shape[1] % latent[1] or shape[2] % latent[2]:
-        return None
-    each = shape[1] // latent[1], shape[2] // latent[2]
-    larger = (shape[0], shape[1] + each[0], shape[2] + each[1])
-    try:
-        found = model.encode(torch.zeros(1, *larger, device=next(model.parameters()).device))
-        given = model.point_at(found.point)
-        if isinstance(found, QuantizedLatent) and found.maps is not None:
-            return None
-    except RuntimeError:
-        # Torch raises this if the shape of a layer is fixed.
-        return None
-    grown = (1, latent[0], latent[1] + 1, latent[2] + 1)
-    return each if tuple(found.point.shape) == grown and tuple(given.shape[1:]) == larger else None
 
 
 def fingerprint(model: Autoencoder) -> bytes:

@@ -14,6 +14,7 @@ COMMANDS = {
     "summarise": "print the sentences that say most of new texts, by a run of documents",
     "sample": "draw from a run's prior, or from a density fitted to its latents",
     "compress": "pictures or arrays to one small file, by a run's model",
+    "style": "a picture in the style of another, by a run's features and its decoder",
     "decompress": "what compress wrote, back to pictures or arrays",
     "pack": "a trained run in one file that every command takes for a run, with a model card",
     "export": "a trained model as ONNX, torch.export or safetensors, compared with the model",

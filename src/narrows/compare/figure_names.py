@@ -179,6 +179,13 @@ ROWS = {
     "test/synthetic/closest": "samples: distance to training rows, of test rows 1",
     "test/synthetic/marginals": "samples: mean distance of a column's distribution",
     "test/synthetic/associations": "samples: mean difference of two columns' dependence",
+    # task style
+    "test/style/gram_distance": "style: Gram distance, in EfficientNet-Lite0",
+    "test/style/content_mse": "style: content error, in EfficientNet-Lite0",
+    "test/style/artfid": "style: ArtFID's product, in EfficientNet-Lite0",
+    "test/style/*/gram_distance": "style {}: Gram distance",
+    "test/style/*/content_mse": "style {}: content error",
+    "test/style/*/lead": "style {}: lead in Gram distance",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -270,6 +277,10 @@ CLASSICS = {
     "copula": "Gaussian copula",
     "smote": "SMOTE",
     "bootstrap": "bootstrap with noise",
+    "histogram": "histogram matching",
+    "reinhard": "colour transfer",
+    "fourier": "Fourier amplitudes",
+    "content": "content as it is",
     "no_latent": "same decoder, no latent",
 }
 """Classic methods, measured on the same split, with their labels."""

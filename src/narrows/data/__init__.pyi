@@ -84,6 +84,7 @@ from .sources.molecules import HeldOutMolecules as HeldOutMolecules
 from .sources.molecules import Molecules as Molecules
 from .sources.moving_digits import MovingDigits as MovingDigits
 from .sources.music import Music as Music
+from .sources.photographs import Photographs as Photographs
 from .sources.series import Series as Series
 from .sources.svhn import SVHN as SVHN
 from .sources.synthetic import Signal as Signal

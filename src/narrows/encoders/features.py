@@ -55,21 +55,24 @@ class FeatureEncoder(Encoder):
             f"{PART} reads pictures of one or three channels, not data of shape {list(self.in_shape)}",
         )
         require(halvings >= 0, f"{PART} needs halvings of at least 0, not {halvings}")
-        self.network, self.normalise = network(), normalise
-        self.size = tuple(-(-side // 2**halvings) for side in self.in_shape[1:])
-        self.out_shape = (sum(self.network.channels), *self.size)
+        self.network, self.halvings, self.normalise = network(), halvings, normalise
+        self.out_shape = (sum(self.network.channels), *self._size(self.in_shape[1:]))
         self._checksum = _checksum(self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         maps: list[Tensor] = self.network(x)
-        return torch.cat([self._brought(found) for found in maps], 1).contiguous()
+        size = self._size(x.shape[2:])
+        return torch.cat([self._brought(found, size) for found in maps], 1).contiguous()
 
-    def _brought(self, found: Tensor) -> Tensor:
+    def _size(self, sides: Shape) -> Shape:
+        return tuple(-(-side // 2**self.halvings) for side in sides)
+
+    def _brought(self, found: Tensor, size: Shape) -> Tensor:
         if self.normalise:
             found = F.layer_norm(found.movedim(1, -1), found.shape[1:2]).movedim(-1, 1)
-        if tuple(found.shape[2:]) == self.size:
+        if tuple(found.shape[2:]) == size:
             return found
-        return F.interpolate(found, self.size, mode="bilinear", align_corners=False)
+        return F.interpolate(found, size, mode="bilinear", align_corners=False)
 
     # No buffer, which another run's weights could overwrite.
 

@@ -6,4 +6,5 @@ from .masking import MaskingAutoencoder as MaskingAutoencoder
 from .stages import DataReader as DataReader
 from .stages import FittedDensity as FittedDensity
 from .stages import Stages as Stages
+from .style_transfer import StyleTransfer as StyleTransfer
 from .vamp import VampAutoencoder as VampAutoencoder

@@ -21,6 +21,7 @@ from .language import Language as Language
 from .latent import CodeHistogram as CodeHistogram
 from .latent import LatentFigures as LatentFigures
 from .latent import Moments as Moments
+from .latent_arithmetic import Read as Read
 from .likelihood import Likelihood as Likelihood
 from .molecules import Molecules as Molecules
 from .music import Music as Music
@@ -29,6 +30,7 @@ from .probe import Probe as Probe
 from .recommendation import Recommendation as Recommendation
 from .reconstruction import Reconstruction as Reconstruction
 from .reduction import Reduction as Reduction
+from .style import Style as Style
 from .summary import Judge as Judge
 from .summary import Summary as Summary
 from .summary import Text as Text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,11 +21,12 @@ from narrows.tasks.classics.ica import fit_ica
 from narrows.tasks.classics.mean_pca_ridge import Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.interpretation_pictures import Sensitivity, decoded, told
+from narrows.tasks.latent_arithmetic import Read, arithmetic, attribute_arithmetic
 from narrows.tasks.measures import jacobians
+from narrows.tasks.measures.attribute_table import read_attributes
 from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.embeddings import Matrix, Reader, embedding, labels, read_split, told_the_label
-from narrows.tasks.measures.latent_paths import class_means, fit_judge, other_classes, shift
-from narrows.tasks.measures.standard_errors import bootstrap, with_error
+from narrows.tasks.measures.standard_errors import bootstrap
 from narrows.types import COUNTED, Batch, DataSpec, QuantizedLatent
 
 log = logging.getLogger(__name__)
@@ -50,28 +50,42 @@ class Interpretation(Task):
     - `test/interpretation/arithmetic`, where there are classes: how often a random forest, fitted on *validation* rows,
       gives a test example's decoding the class that it was shifted to, `z + mean(other class) - mean(its own)`; beside
       the same in principal components. `.../judge_accuracy` is the forest's on the test rows themselves.
+    - `test/interpretation/NAME/arithmetic` likewise for each attribute that a CSV gives (`attributes`: a column `file`,
+      the name of a picture in its folder, or `index`, its row; then columns of 1, 0 or nothing, where it is not known),
+      between examples with it and without.
 
     Pictures: `sensitivity` (the shares, ranked), `latent_saliency` (what each of the first latents moves, and which
     inputs drive it; the classics' components), `latent_traversal`, `interpolation` (linear, spherical, and of the raw
-    values). Where features have names, the text `latent_features` lists those that drive each of the first latents
-    most, such as the marker genes of cells. Data whose factors are known are for task disentanglement.
+    values), and `attribute_NAME` for each attribute. Where features have names, the text `latent_features` lists those
+    that drive each of the first latents most, such as the marker genes of cells. Data whose factors are known are for
+    task disentanglement.
 
     Args:
         examples: test examples at which derivatives are taken.
         rows: test examples for the arithmetic, and validation rows for its judge.
         shown: latents and classics' components in the pictures.
         max_rows: training rows that PCA may read, null for all, and ICA, at most 10,000.
+        attributes: a CSV of the attributes of examples; null for none.
 
     Raises:
-        UserError: an argument below 1.
+        UserError: an argument below 1; `attributes` that cannot be read, or are of none of the examples.
     """
 
     name = "interpretation"
     figures = declared(("effective_latents", "top_1_share", "top_3_share"), (MODEL, "pca", "ica"), "interpretation")
 
-    def __init__(self, *, examples: int = 200, rows: int = 2000, shown: int = 8, max_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        examples: int = 200,
+        rows: int = 2000,
+        shown: int = 8,
+        max_rows: int | None = None,
+        attributes: str | None = None,
+    ) -> None:
         require_at_least(1, "task interpretation:", examples=examples, rows=rows, shown=shown, max_rows=max_rows)
         self.examples, self.rows, self.shown, self.max_rows = examples, rows, shown, max_rows
+        self.attributes = attributes
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if spec.kind == "tokens":
@@ -85,13 +99,16 @@ class Interpretation(Task):
         latents = math.prod(model.latent_shape)
         return None if latents <= MAX_LATENTS else f"{latents} latents are more than {MAX_LATENTS}"
 
+    def check(self, spec: DataSpec) -> None:
+        if self.attributes is not None:
+            read_attributes(self.attributes)
+
     def run(self, context: TaskContext) -> FigureTable:
         if context.spec.factor_sizes is not None:
             log.info("the factors of these data are known: task disentanglement holds the latents against them")
         classics = fit_classics(context, self.max_rows)
         train = self._read(context, classics, "train", None)
-        size = sum(len(batch) for batch in context.datamodule.ordered_loader("test"))
-        looked_at = drawn(size, self.rows, context.seed, "factors", "test")
+        looked_at = drawn(_size(context, "test"), self.rows, context.seed, "factors", "test")
         test = self._read(context, classics, "test", looked_at)
         self._compare(context, classics, test)
         spread = train[MODEL].std(0)
@@ -102,8 +119,12 @@ class Interpretation(Task):
         for kind, weights in theirs.items():
             found.add(ranked(np.square(weights).sum(1)), kind)
         found.add({"active_units": float((test[MODEL].var(0) > ACTIVE).sum())})
-        for kind, hits in self._arithmetic(context, classics, train, test).items():
-            found.add(hits, kind)
+        if context.spec.num_classes is not None or self.attributes is not None:
+            held_out = drawn(_size(context, "validation"), self.rows, context.seed, "factors", "validation")
+            places = {"validation": held_out.numpy(), "test": looked_at.numpy()}
+            rows = {"train": train, "validation": self._read(context, classics, "validation", held_out), "test": test}
+            read = Read(rows, places)
+            self._arithmetic(context, classics, read, found)
         if context.directory is not None:
             from narrows.tasks import interpretation_pictures
 
@@ -130,30 +151,19 @@ class Interpretation(Task):
         model, mean = (float(np.square(rows - test["raw"]).mean()) for rows in (guess, classics.mean))
         context.warn_if_worse_than_mean("the model is", "test MSE", model, mean)
 
-    def _arithmetic(
-        self, context: TaskContext, classics: Classics, train: dict[str, NDArray], test: dict[str, NDArray]
-    ) -> dict[str, dict[str, float]]:
-        """The figures of latent arithmetic, by method; empty without classes."""
-        classes = context.spec.num_classes
-        if classes is None or told_the_label(context.model) is not None or len(np.unique(train["label"])) < 2:
-            return {}
-        size = sum(len(batch) for batch in context.datamodule.ordered_loader("validation"))
-        positions = drawn(size, self.rows, context.seed, "factors", "validation")
-        held_out = self._read(context, classics, "validation", positions)
-        judge = fit_judge(held_out["raw"], held_out["label"], context.seed)
-        found = {MODEL: {"judge_accuracy": float((judge(test["raw"]) == test["label"]).mean())}}
-        back: dict[str, Callable[[Matrix, NDArray], Matrix]] = {
-            MODEL: lambda codes, known: decoded(context, codes, told(test, known)).reshape(len(codes), -1),
-            "pca": lambda codes, known: classics.pca.inverse_transform(codes),
-        }
-        for kind, decode in back.items():
-            means = class_means(train[kind], train["label"], classes)
-            known = np.isfinite(means[test["label"]]).all(1)
-            label = test["label"][known]
-            target = other_classes(label, means, context.seed)
-            hits = (judge(decode(shift(test[kind][known], label, target, means), known)) == target).astype(np.float64)
-            found.setdefault(kind, {}).update(with_error("arithmetic", hits))
-        return found
+    def _arithmetic(self, context: TaskContext, classics: Classics, read: Read, found: FigureTable) -> None:
+        """Add the figures of latent arithmetic between classes, if there are any, and of attributes that are given."""
+        classes, train = context.spec.num_classes, read.rows["train"]
+        if classes is not None and told_the_label(context.model) is None and len(np.unique(train["label"])) > 1:
+            kinds = {split: rows["label"] for split, rows in read.rows.items()}
+            for method, figures in arithmetic(context, classics, read, kinds, classes)[0].items():
+                found.add(figures, method)
+        if self.attributes is not None:
+            attribute_arithmetic(context, classics, read, self.attributes, found, self.shown)
+
+
+def _size(context: TaskContext, split: str) -> int:
+    return sum(len(batch) for batch in context.datamodule.ordered_loader(split))
 
 
 def _totals(batch: Batch) -> NDArray[np.floating]:

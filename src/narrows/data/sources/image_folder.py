@@ -127,9 +127,9 @@ class ImageFolder:
 def _part(
     tree: Tree, examples: Sequence[str | Frame], numbers: Mapping[str, int], reader: ImageReader, streamed: bool
 ) -> Part:
-    x = _read(examples, reader, streamed)
+    x, names = _read(examples, reader, streamed), [_name(tree, example) for example in examples]
     if not numbers:
-        return Part(x)
+        return Part(x, names=names)
     found = [tree.inside(example if isinstance(example, str) else example.path)[0] for example in examples]
     strange = sorted(set(found) - set(numbers))
     require(
@@ -137,7 +137,14 @@ def _part(
         f"{tree.root} has the class '{strange[0] if strange else ''}', which source.path has not: its classes are "
         f"{', '.join(numbers)}",
     )
-    return Part(x, torch.tensor([numbers[name] for name in found]))
+    return Part(x, torch.tensor([numbers[name] for name in found]), names=names)
+
+
+def _name(tree: Tree, example: str | Frame) -> str:
+    """The path of a file below the folder, with `#` and its number that of a frame."""
+    if isinstance(example, Frame):
+        return f"{'/'.join(tree.inside(example.path))}#{example.number}"
+    return "/".join(tree.inside(example))
 
 
 def _read(examples: Sequence[str | Frame], reader: ImageReader, streamed: bool) -> Tensor | Streamed:

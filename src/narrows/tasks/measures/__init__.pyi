@@ -1,3 +1,4 @@
+from .attribute_table import AttributeTable as AttributeTable
 from .auroc_and_thresholds import Ranking as Ranking
 from .disentanglement_scores import Table as Table
 from .embeddings import LinearProbe as LinearProbe
@@ -16,5 +17,6 @@ from .sentence_chooser import SentenceChooser as SentenceChooser
 from .sound_clips import Clip as Clip
 from .sparse_splits import SparseSplit as SparseSplit
 from .sparse_splits import Trained as Trained
+from .style_figures import SeenStyle as SeenStyle
 from .synthetic_figures import Closeness as Closeness
 from .time_steps import Cut as Cut
