@@ -2,6 +2,7 @@ from .autoregressive import AutoregressiveDecoder as AutoregressiveDecoder
 from .conv import ConvDecoder as ConvDecoder
 from .gru import AutoregressiveGRUDecoder as AutoregressiveGRUDecoder
 from .gru import GRUDecoder as GRUDecoder
+from .lapped import LappedDecoder as LappedDecoder
 from .lstm import AutoregressiveLSTMDecoder as AutoregressiveLSTMDecoder
 from .lstm import LSTMDecoder as LSTMDecoder
 from .mlp import MLPDecoder as MLPDecoder
