@@ -14,6 +14,7 @@ import torch
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.frames import FrameDecoder
 from narrows.decoders.gru import AutoregressiveGRUDecoder, GRUDecoder
+from narrows.decoders.lapped import LappedDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
@@ -26,6 +27,7 @@ from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.features import FeatureEncoder
 from narrows.encoders.frames import FrameEncoder
 from narrows.encoders.gru import GRUEncoder
+from narrows.encoders.lapped import LappedEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
@@ -59,6 +61,13 @@ def half_open(stage: Build, *shapes: Any, **options: Any) -> Any:
     return made
 
 
+def awake(stage: Build, *shapes: Any, **options: Any) -> Any:
+    """A lapped transform whose network has left 0, where what leads to its last layer would learn nothing yet."""
+    made = stage(*shapes, **options)
+    torch.nn.init.normal_(made.between.change[-1].weight, std=0.3)
+    return made
+
+
 ENCODERS: dict[str, tuple[Build, Shape]] = {
     "mlp": (partial(MLPEncoder, widths=[12, 8]), IMAGE),
     "mlp_batch": (partial(MLPEncoder, widths=[12, 8], norm="batch", activation="tanh"), SERIES),
@@ -87,6 +96,11 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "lstm_deep": (partial(LSTMEncoder, hidden=4, layers=2, bidirectional=True, dropout=0.3), SERIES),
     "gru": (partial(GRUEncoder, hidden=4, layers=2, bidirectional=True), SERIES),
     "gru_frames": (partial(GRUEncoder, hidden=4, bidirectional=True, most_steps=5), SERIES),
+    "lapped": (partial(awake, LappedEncoder, hop=4, width=6, units=1), (2, 12)),
+    "lapped_flat": (
+        partial(awake, LappedEncoder, hop=2, width=5, units=2, kernel_size=5, activation="silu", flatten=True),
+        SHORT,
+    ),
     "tcn": (partial(TCNEncoder, channels=[6, 4], dropout=0.2), SERIES),
     "tcn_steps": (partial(TCNEncoder, channels=[6, 4], pool="steps"), SERIES),
     "tcn_causal": (
@@ -182,6 +196,9 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
         OF_TOKENS,
         RUNNING_TEXT,
     ),
+    "lapped": (partial(awake, LappedDecoder, hop=4, width=6, units=1), (8, 3), (2, 12), {}),
+    "lapped_mapped": (partial(awake, LappedDecoder, hop=2, width=5, units=0, kernel_size=5), (3, 3), SHORT, {}),
+    "lapped_vector": (partial(awake, LappedDecoder, hop=2, width=5, activation="silu"), (5,), SHORT, {}),
     "tcn": (partial(TCNDecoder, channels=[6, 4], dropout=0.2, time_features=4), (5,), (4, 6), {}),
     "tcn_causal": (partial(TCNDecoder, channels=[6], causal=True, checkpointing=True), (2, 3), SHORT, {}),
     "tcn_ar": (partial(AutoregressiveTCNDecoder, channels=[6, 4]), (5,), (4, 6), AR),

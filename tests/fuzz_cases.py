@@ -91,7 +91,7 @@ class Workshop:
 
 # What a user may type.
 
-SEQUENTIAL = ("lstm", "gru", "tcn", "transformer")
+SEQUENTIAL = ("lstm", "gru", "tcn", "transformer", "lapped")
 
 
 def bases(everything: bool, draw: random.Random) -> list[tuple[str, ...]]:

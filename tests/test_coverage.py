@@ -27,6 +27,7 @@ from instances import (
     MAP_BOTTLENECKS,
     SCHEDULES,
     SERIES,
+    SOUND,
     SOUND_CORRUPTIONS,
     SOUND_INPUTS,
     SOUND_TERMS,
@@ -47,6 +48,7 @@ from narrows.config.option_types import type_hints
 from narrows.corruptions import Corruption
 from narrows.decoders.autoregressive import AutoregressiveDecoder
 from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.lapped import LappedDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder
@@ -55,6 +57,7 @@ from narrows.decoders.transformer import AutoregressiveTransformerDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.densities.base import Density, StandardisedDensity
 from narrows.encoders.conv import ConvEncoder
+from narrows.encoders.lapped import LappedEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.recurrent import RecurrentEncoder
@@ -343,6 +346,7 @@ BACKBONES: dict[str, tuple[DataSpec, Any, Any]] = {
     "vit": (IMAGE, partial(ViTEncoder, patch=4, **TOKENS), partial(ViTDecoder, patch=4, **TOKENS)),
     "lstm": (SERIES, LSTM, partial(LSTMDecoder, hidden=8)),
     "lstm_ar": (SERIES, LSTM, partial(AutoregressiveLSTMDecoder, hidden=8)),
+    "lapped": (SOUND, partial(LappedEncoder, hop=8, width=8), partial(LappedDecoder, hop=8, width=8)),
     "tcn": (SERIES, partial(TCNEncoder, channels=[8]), partial(TCNDecoder, channels=[8], time_features=2)),
     "transformer_ar": (
         SERIES,

@@ -47,7 +47,12 @@ def memory(sizes: list[int]) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pictures.npy"
             np.save(path, np.random.default_rng(0).integers(0, 256, (rows, 28, 28), dtype=np.uint8))
-            options = ["datamodule=arrays", f"datamodule.source.path={path}", "trainer.max_steps=1", "~task@tasks.latent"]
+            options = [
+                "datamodule=arrays",
+                f"datamodule.source.path={path}",
+                "trainer.max_steps=1",
+                "~task@tasks.latent",
+            ]
             command = [*NARROWS, "train", *SMALL[:2], *options]
             found[f"{rows:,} pictures, {rows * 784 / 1e6:.0f} MB"] = _peak(command, folder)
     return found

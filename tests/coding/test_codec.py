@@ -258,8 +258,10 @@ def test_arrays_keep_their_type_key_and_axes(tmp_path: Path) -> None:
         np.save(tmp_path / name, values)
     np.savez(tmp_path / "e.npz", digits=grey)
     np.savez(tmp_path / "f.npz", x=grey, y=np.arange(4))
+    codec = Codec(network("deterministic"))
+    assert codec.model.spec == IMAGE
     for name in (*cases, "e.npz", "f.npz"):
-        examples = example_files.read(tmp_path / name, IMAGE)
+        examples = example_files.read(tmp_path / name, codec)
         assert examples.groups[0].shape == (4, 1, 8, 8)
         out = tmp_path / f"out{Path(name).suffix}"
         example_files.write(out, examples.layout, examples.groups)

@@ -28,6 +28,11 @@ from narrows.errors import UserError
 ARRAY: dict[str, Any] = {"kind": "npz", "key": "x", "shape": [1, 8, 8], "dtype": "float32", "channel": True}
 FOLDER: dict[str, Any] = {"kind": "folder", "names": ["a.png", "b.png"], "shapes": [[1, 8, 8]] * 2}
 
+SOUNDS: dict[str, Any] = {
+    **{"kind": "sounds", "names": ["a.wav", "b.flac"], "rate": 8000, "channels": 1},
+    **{"steps": [500, 700], "rates": [8000, 16_000], "subtypes": ["PCM_16", "FLOAT"]},
+}
+
 
 def file_of(layout: Any, count: int = 2, code: bytes = b"\0", step: float = 0.0, model: bytes = b"m" * 8) -> bytes:
     """A file with a right checksum, whatever it says; a layout of bytes is taken as it is."""
@@ -75,6 +80,23 @@ WRONG |= {
 WRONG |= {
     f"name {name!r}": (FOLDER | {"names": ["a.png", name]}, 2)
     for name in (None, 3, "../b.png", "/b.png", "c/../../b.png", "c//b.png", "./b.png", "b.exe", "b\x1b.png", "b\n.png")
+}
+WRONG |= {
+    f"sounds {change!r}": (SOUNDS | change, 2)
+    for change in (
+        *({"steps": steps} for steps in (None, [500], [500, 0], [500, 2**40], [500, True], [500, "x"], [2**28, 9])),
+        *({"rates": rates} for rates in (None, [8000], [8000, 0], [8000, 2**40], [8000, 8000.0])),
+        *({"subtypes": subtypes} for subtypes in (None, ["PCM_16"], ["PCM_16", "EVIL"], ["PCM_16", ["FLOAT"]])),
+        *({"rate": rate} for rate in (None, 0, -8000, "8000")),
+        *({"channels": channels} for channels in (None, 0, 2**20, True)),
+        *({"window": window} for window in (0, -1, "a", 100)),
+        *(
+            {"names": names}
+            for names in (None, ["a.wav"], ["a.wav", "a.wav"], ["a.wav", "../b.wav"], ["a.wav", "b.exe"])
+        ),
+        *({"codebooks": codebooks} for codebooks in (0, -1, "2", True, [1])),
+        {"kind": "sound"},
+    )
 }
 
 

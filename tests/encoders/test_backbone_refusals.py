@@ -9,6 +9,7 @@ from backbone_instances import SENTENCES
 
 from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.gru import AutoregressiveGRUDecoder
+from narrows.decoders.lapped import LappedDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
 from narrows.decoders.resnet import ResNetDecoder
@@ -18,6 +19,7 @@ from narrows.decoders.unet import UNetDecoder
 from narrows.decoders.vit import ViTDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.gru import GRUEncoder
+from narrows.encoders.lapped import LappedEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
 from narrows.encoders.resnet import ResNetEncoder
@@ -119,6 +121,16 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         "neither a file nor torchvision's name for weights of resnet18: did you mean 'IMAGENET1K_V1'",
     ),
     "frames of nothing": (lambda: GRUEncoder((1, 9), most_steps=0), r"encoder gru needs most_steps .* not \[0\]"),
+    "image for lapped": (lambda: LappedEncoder(IMAGE), r"encoder lapped works on sound and series"),
+    "odd hop": (lambda: LappedEncoder((1, 9), hop=3), "encoder lapped needs an even hop of at least 2, not 3"),
+    "hop that does not fit": (lambda: LappedDecoder((2,), (1, 9), hop=4), "multiples of hop=4 samples, not on 9"),
+    "units of lapped": (lambda: LappedEncoder((1, 8), hop=4, units=7), "encoder lapped needs units from 0 to 6, not 7"),
+    "kernel of lapped": (
+        lambda: LappedEncoder((1, 8), hop=4, kernel_size=4),
+        "encoder lapped needs an odd kernel_size",
+    ),
+    "width of lapped": (lambda: LappedEncoder((1, 8), hop=4, width=0), "needs width of at least 1, not 0"),
+    "frames of another hop": (lambda: LappedDecoder((4, 4), (1, 8), hop=4), r"of 2 frames, .* gives \[4, 4\]"),
     "image for tcn": (lambda: TCNEncoder(IMAGE), "encoder tcn reads series .* not data of shape"),
     "tokens as they are": (lambda: TransformerEncoder((9,)), "encoder transformer reads series .* input=embedding"),
     "even kernel of tcn": (lambda: TCNDecoder((2,), (1, 9), kernel_size=4), "decoder tcn needs an odd kernel_size"),

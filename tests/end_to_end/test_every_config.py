@@ -277,6 +277,13 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("decoder=frames", "decoder.frame.channels=[4]", "decoder.time.hidden=6"),
         *("callbacks=default", "callbacks.progress.enable=false"),
     ),
+    "codec": (
+        *("datamodule=audio", "datamodule.source.path=clips", "datamodule.source.window=256", "variant=residual_vq"),
+        *("encoder=lapped", "decoder=lapped", "encoder.hop=16", "decoder.hop=16", "encoder.width=8"),
+        *("decoder.width=8", "bottleneck.codes=4", "bottleneck.dim=16", "bottleneck.identity=true", "loss=vq_sound"),
+        *("loss.spectral.widths=[32]", "bottleneck.dropout=0.5", "+task@tasks.codec=codec"),
+        *("tasks.codec.max_examples=4", "trainer.limit_test_batches=null"),
+    ),
     "dsprites": (
         *("datamodule=dsprites", "data_dir=.", "datamodule.source.file=sprites.npz", *NARROW),
         *("+task@tasks.factors=disentanglement", "tasks.factors.metrics=[mig,sap,modularity]"),
@@ -442,6 +449,7 @@ OPTIONS = {
     "lstm_ar": "hidden=6",
     "gru": "hidden=6",
     "gru_ar": "hidden=6",
+    "lapped": "hop=4",  # its frames are what two doublings start from
     "tcn": "channels=[4,4]",
     "tcn_ar": "channels=[4,4]",
     "transformer": "width=8",
@@ -456,7 +464,7 @@ READERS = ("torchvision", "features")
 IMAGE_PAIRS = [(e, d) for e in (*OF_IMAGES, *READERS) for d in OF_IMAGES]
 # Series are for all others; these are the pairs that images do not have.
 RECURRENT, TEMPORAL = ("lstm", "gru"), ("tcn", "transformer")
-OF_SERIES = tuple(name + half for name in (*RECURRENT, *TEMPORAL) for half in ("", "_ar"))
+OF_SERIES = ("lapped", *(name + half for name in (*RECURRENT, *TEMPORAL) for half in ("", "_ar")))
 SERIES_PAIRS = [(e, d) for e in choices("encoder") for d in choices("decoder") if e in OF_SERIES or d in OF_SERIES]
 SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e not in READERS]
 # Two read images alone, others write series alone; topics are of counts, which an MLP reads.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from narrows.bottlenecks._quantizer import CodebookBottleneck, rotated, straight_through
 from narrows.errors import require
@@ -106,6 +106,8 @@ class ResidualVQ(CodebookBottleneck):
         rotate: the rotation trick, from the first residual to z.
         dropout: probability in training that z of an example is of its first levels alone, 1 to all of them, each as
             likely.
+        identity: whether `W` and `b` start as the identity, of the first `dim` values: for an encoder that already
+            starts as something, such as `encoder=lapped`.
 
     Raises:
         UserError: a value out of its range.
@@ -128,12 +130,16 @@ class ResidualVQ(CodebookBottleneck):
         revive_after: int | None = 100,
         rotate: bool = False,
         dropout: float = 0.0,
+        identity: bool = False,
     ) -> None:
         require(0 <= dropout <= 1, f"bottleneck residual_vq: dropout must be in [0, 1], not {dropout}")
         require(dim >= 1, f"bottleneck residual_vq: dim must be at least 1, not {dim}")
         require(levels >= 1, f"bottleneck residual_vq: levels must be at least 1, not {levels}")
         learning = {"ema": ema, "kmeans": kmeans, "revive_after": revive_after}
         super().__init__(in_shape, "residual_vq", dim=dim, codes=codes, count=levels, width=dim, **learning)
+        if identity:
+            nn.init.eye_(self.projection.weight)
+            nn.init.zeros_(self.projection.bias)
         self.past = rotated if rotate else straight_through
         self.dropout = dropout
 

@@ -4,4 +4,5 @@ from .coding_tables import Tables as Tables
 from .example_files import Examples as Examples
 from .model_codec import Codec as Codec
 from .nrwz_file import Header as Header
+from .pieces import Piece as Piece
 from .side_information import SideInformation as SideInformation

@@ -54,15 +54,20 @@ class Tables:
     def checksum(self) -> bytes:
         return digest(json.dumps(self.content, separators=(",", ":")).encode())
 
-    def encode(self, streams: Sequence[Any]) -> bytes:
-        self.require_of(len(streams))
-        return encode(streams, self.tables)
+    def encode(self, streams: Sequence[Any], codebooks: int | None = None) -> bytes:
+        """See `narrows.coding.ans_entropy_coder.encode`; `codebooks` of the streams alone, where it is not null."""
+        self.require_of(len(streams), codebooks)
+        return encode(streams, self.tables[:codebooks])
 
     def decode(
-        self, code: bytes, lengths: Sequence[int], later: Callable[[list[Whole]], list[int]] | None = None
+        self,
+        code: bytes,
+        lengths: Sequence[int],
+        later: Callable[[list[Whole]], list[int]] | None = None,
+        codebooks: int | None = None,
     ) -> list[Any]:
         """See `narrows.coding.ans_entropy_coder.decode`."""
-        return decode(code, lengths, self.tables, later)
+        return decode(code, lengths, self.tables[:codebooks], later)
 
     def least_bits(self, lengths: Sequence[int], later: int = 0) -> float:
         """The fewest bits that streams of these lengths, and so many values in all others, take, if every value is the
@@ -71,13 +76,16 @@ class Tables:
         known = sum(length * bits for length, bits in zip(lengths, least, strict=False))
         return known + (later * min(least[len(lengths) :]) if later else 0.0)
 
-    def require_of(self, streams: int) -> None:
+    def require_of(self, streams: int, codebooks: int | None = None) -> None:
         """Refuse tables of another number of streams.
+
+        Args:
+            codebooks: how many of them are coded; null: all.
 
         Raises:
             UserError: says both numbers.
         """
-        has = len(self.tables)
+        has = len(self.tables[:codebooks])
         require(has == streams, f"the coding tables are of {has} streams of numbers, and the model has {streams}")
 
 
@@ -121,7 +129,7 @@ class Fitted:
     """The tables of a run: the stored ones, or else fitted to its training split, which is encoded once, when needed.
 
     Args:
-        codec: of the run's model.
+        codec: of the run's model, with all of its codebooks.
         folder: where they are stored; None to write nothing.
         data: returns the run's data.
     """

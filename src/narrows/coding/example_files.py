@@ -1,4 +1,4 @@
-"""The files that are compressed and restored: a picture, a folder of pictures, or examples in a .npy or .npz.
+"""The files that are compressed and restored: a picture, a folder of pictures, sounds, or examples in a .npy or .npz.
 
 The layout in a compressed file describes them; see `narrows.coding.file_layout`.
 """
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from narrows.coding import sound_layout
 from narrows.coding.file_layout import DTYPES, PNG, check_key, check_layout, check_pictures, shapes
-from narrows.coding.model_codec import unit_range
+from narrows.coding.model_codec import Codec, unit_range
+from narrows.coding.sound_examples import check_sound_target, read_sounds, write_sounds
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.image_files import open_image
@@ -42,17 +44,27 @@ class Examples:
         return sum(map(len, self.groups))
 
 
-def read(path: Path, spec: DataSpec) -> Examples:
-    """Read the examples at `path` for a model of data `spec`.
+def read(path: Path, codec: Codec) -> Examples:
+    """Read the examples at `path` for a model.
 
     Raises:
         UserError: nothing at `path`, a file that cannot be read, or examples that do not fit the model's data.
     """
-    path = existing(path, "IN")
+    path, spec = existing(path, "IN"), codec.model.spec
+    if path.suffix.lower() in ARRAYS and not path.is_dir():
+        examples = _read_arrays(path, spec)
+    elif spec.kind == "audio":
+        examples = Examples(*read_sounds(path, spec, whole=codec.any_size))
+    else:
+        examples = _read_pictures(path, spec)
+    if codec.codebooks is not None:
+        examples.layout["codebooks"] = codec.codebooks
+    return examples
+
+
+def _read_pictures(path: Path, spec: DataSpec) -> Examples:
     if path.is_dir():
         return _read_folder(path, spec)
-    if path.suffix.lower() in ARRAYS:
-        return _read_arrays(path, spec)
     require(
         path.suffix.lower() in SUFFIXES,
         f"{path} is neither a picture ({', '.join(sorted(SUFFIXES))}), a folder of pictures, nor a .npy or .npz file",
@@ -121,6 +133,9 @@ def check_target(path: Path, layout: dict[str, Any], count: int) -> None:
         UserError: the wrong suffix, a folder that is not empty, or pictures that are none.
     """
     kind = layout["kind"]
+    if kind in sound_layout.KINDS:
+        check_sound_target(path, layout)
+        return
     if kind in ("folder", "image"):
         check_pictures(shapes(layout, count))
     if kind == "folder":
@@ -135,7 +150,8 @@ def check_target(path: Path, layout: dict[str, Any], count: int) -> None:
 
 
 def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
-    """Write the examples in the format from which they were read, pictures as PNG, each file whole or not at all.
+    """Write the examples in the format from which they were read, pictures as PNG, sound as WAV or FLAC, each file
+    whole or not at all.
 
     Raises:
         UserError: see `check_layout` and `check_target`.
@@ -143,7 +159,9 @@ def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
     count = sum(map(len, groups))
     check_layout(layout, count)
     check_target(path, layout, count)
-    if layout["kind"] == "folder":
+    if layout["kind"] in sound_layout.KINDS:
+        write_sounds(path, layout, groups)
+    elif layout["kind"] == "folder":
         pictures = itertools.chain.from_iterable(groups)
         targets = [path / name for name in layout["names"]]
         for target, picture in zip(targets, pictures, strict=True):

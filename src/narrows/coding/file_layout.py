@@ -2,7 +2,8 @@
 
 A file may be a stranger's, and its checksum protects against damage alone. The layout is a mapping: `kind` ("image",
 "folder", "npy", "npz"), `shape` of an example (or `shapes`, one for each picture of a folder), and, depending on the
-kind, `names`, `key`, `dtype` and whether the array had a `channel` axis.
+kind, `names`, `key`, `dtype` and whether the array had a `channel` axis. Of sounds see `narrows.coding.sound_layout`.
+`codebooks` says how many of the model's levels are there, where they are not all.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from narrows.coding import sound_layout
 from narrows.errors import UserError, printable, require
 from narrows.types import Shape
 
-KINDS = ("image", "folder", "npy", "npz")
+KINDS = ("image", "folder", "npy", "npz", *sound_layout.KINDS)
 DTYPES = ("uint8", "bool", "float32")
 PNG = ".png"
 AXES = 8
@@ -35,10 +37,17 @@ def check_layout(layout: Any, count: int) -> None:
     require(kind in KINDS, f"the file says that it is of the kind {_shown(kind)}, which this narrows does not know")
     require(count >= 1, "the file's header says that it holds no examples")
     require(kind != "image" or count == 1, f"the file's header says that one picture is {count} pictures")
+    if (codebooks := layout.get("codebooks")) is not None:
+        right = isinstance(codebooks, int) and not isinstance(codebooks, bool) and codebooks >= 1
+        require(right, f"the file's header says that {_shown(codebooks)} codebooks are there")
+    if kind in sound_layout.KINDS:
+        sound_layout.check(layout)
     shapes(layout, count)
     if kind == "folder":
-        _check_names(layout.get("names"), count)
-    elif kind != "image":
+        _check_names(layout.get("names"), count, (PNG,))
+    elif kind == "sounds":
+        _check_names(layout.get("names"), len(layout["steps"]), sound_layout.ENDINGS)
+    elif kind not in ("image", "sound"):
         _check_array(layout)
 
 
@@ -48,6 +57,8 @@ def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
     Raises:
         UserError: the layout does not have them.
     """
+    if layout["kind"] in sound_layout.KINDS:
+        return sound_layout.shapes(layout, count)
     listed = layout.get("shapes")
     found = [layout.get("shape")] if listed is None else listed
     right = isinstance(found, list) and all(map(_is_shape, found)) and (listed is None or len(listed) == count)
@@ -63,25 +74,28 @@ def _is_shape(shape: Any) -> bool:
     return all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= LONGEST for side in shape)
 
 
-def _check_names(names: Any, count: int) -> None:
+def _check_names(names: Any, count: int, endings: Sequence[str]) -> None:
+    what, ending = ("picture", PNG) if PNG in endings else ("sound", " or ".join(endings))
     right = isinstance(names, list) and len(names) == count
-    require(right, f"the file's header does not name each of its {count} pictures")
+    require(right, f"the file's header does not name each of its {count} {what}s")
     for name in names:
-        if not is_inside(name):
-            raise UserError(f"the file names a picture {_shown(name)}, which leads out of its folder or is no {PNG}")
+        if not is_inside(name, endings):
+            raise UserError(f"the file names a {what} {_shown(name)}, which leads out of its folder or is no {ending}")
     taken = set(names)
     doubled = next((name for name, same in itertools.groupby(sorted(names)) if len(list(same)) > 1), None)
-    require(doubled is None, f"the file names several pictures {_shown(doubled)}, of which one alone could be kept")
+    require(doubled is None, f"the file names several {what}s {_shown(doubled)}, of which one alone could be kept")
     folders = {str(folder) for name in taken for folder in PurePosixPath(name).parents}
-    require(not taken & folders, "the file names a picture and a folder alike")
+    require(not taken & folders, f"the file names a {what} and a folder alike")
 
 
-def is_inside(name: Any) -> bool:
-    """Whether a name from a file is one of a picture within its folder."""
+def is_inside(name: Any, endings: Sequence[str] = (PNG,)) -> bool:
+    """Whether a name from a file is one within its folder, with one of these endings."""
     if not isinstance(name, str) or printable(name) != name or "\\" in name or len(name) > 1000:
         return False
     path = PurePosixPath(name)
-    return str(path) == name and not path.is_absolute() and ".." not in path.parts and path.name.endswith(PNG)
+    return (
+        str(path) == name and not path.is_absolute() and ".." not in path.parts and path.name.endswith(tuple(endings))
+    )
 
 
 def _check_array(layout: dict[str, Any]) -> None:

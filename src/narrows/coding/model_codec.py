@@ -17,8 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from narrows.bottlenecks.base import Bottleneck
+from narrows.bottlenecks.discrete import ResidualVQ
 from narrows.bottlenecks.hyperprior import ScaleHyperprior
 from narrows.coding.ans_entropy_coder import Whole
+from narrows.coding.pieces import pieces
 from narrows.coding.side_information import SideInformation
 from narrows.errors import UserError, require
 from narrows.models.any_size import padded_to_multiples, side_multiples
@@ -40,17 +43,23 @@ class Codec:
     numbers, entry by entry, or, where side information tells their scales, scale by scale behind it
     (`narrows.coding.side_information`). If all stages are convolutions, pictures may have other sizes than the training
     pictures: they are padded at the right and lower edges, by repeating the last pixels, to a size that the encoder can
-    halve evenly, and cropped after decoding.
+    halve evenly, and cropped after decoding. Sound may likewise be of any length, and passes through the model piece by
+    piece (`narrows.coding.pieces`).
+
+    Args:
+        codebooks: of a residual quantiser, how many of its levels are coded; null: all.
 
     Raises:
-        UserError: data or a model that cannot be coded.
+        UserError: data or a model that cannot be coded, or codebooks that it does not have.
     """
 
-    def __init__(self, model: Autoencoder) -> None:
+    def __init__(self, model: Autoencoder, codebooks: int | None = None) -> None:
         reason = unfit(model)
         require(reason is None, f"this run cannot compress: {reason}")
         self.model = model
         bottleneck = model.bottleneck
+        _require_codebooks(bottleneck, codebooks)
+        self.codebooks = codebooks
         self.told = SideInformation(bottleneck) if isinstance(bottleneck, ScaleHyperprior) else None
         """What tells the scales of latents; None where nothing does."""
         self._multiple = side_multiples(model)
@@ -72,14 +81,42 @@ class Codec:
 
     @torch.no_grad()
     def _read(self, x: Tensor) -> list[Source]:
+        if self.told is not None:
+            latent = self.model.encode(x.to(self.device))
+            assert isinstance(latent, HyperpriorLatent)
+            _require_finite(latent)
+            return self.told.split(latent)
+        hop = self._hop
+        if hop is None:
+            return [part.flatten().numpy() for part in self._maps(x)]
+        parts = [
+            [codes[..., piece.kept(hop)] for codes in self._maps(x[..., piece.read])]
+            for piece in pieces(x.shape[-1], hop, self.model.spec.shape[-1])
+        ]
+        return [torch.cat(stream, -1).flatten().numpy() for stream in zip(*parts, strict=True)]
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """Encode `[B, *shape]` as S streams of codes or values, `[B, *positions]` each."""
         latent = self.model.encode(x.to(self.device))
         if isinstance(latent, QuantizedLatent):
-            return [codes.flatten().cpu().numpy() for _, codes in latent.books.values()]
-        require(bool(latent.point.isfinite().all()), "the model gives latents that are not finite numbers")
-        if self.told is not None:
-            assert isinstance(latent, HyperpriorLatent)
-            return self.told.split(latent)
-        return [values.flatten().cpu().numpy() for values in latent.point.unbind(1)]
+            return [codes.cpu() for _, codes in self._books(latent)]
+        _require_finite(latent)
+        return [values.cpu() for values in latent.point.unbind(1)]
+
+    def _books(self, latent: QuantizedLatent) -> list[tuple[int, Tensor]]:
+        """Size and codes of the codebooks that are coded."""
+        return list(latent.books.values())[: self.codebooks]
+
+    @property
+    def _hop(self) -> int | None:
+        """Samples of a position of the latent map, where sounds of any length are coded."""
+        return self._multiple[0] if self._multiple is not None and self.model.spec.kind == "audio" else None
+
+    @property
+    def any_size(self) -> bool:
+        """Whether all stages are convolutions, so that pictures may have other sizes than the model's, and sounds other
+        lengths."""
+        return self._multiple is not None
 
     @property
     def streams(self) -> int:
@@ -127,9 +164,22 @@ class Codec:
         parts = self._parts(streams, count, shape)
         rows = max(1, PIXELS // math.prod(shape))
         chunks = ([part[start : start + rows] for part in parts] for start in range(0, count, rows))
-        found = torch.cat([self.model.point_at(self._latent(chunk, step)).cpu() for chunk in chunks])
+        found = torch.cat([self._decode(chunk, step) for chunk in chunks])
         require(bool(found.isfinite().all()), "the latents are so far from 0 that the model gives no finite numbers")
-        return found[..., : shape[1], : shape[2]] if len(shape) == 3 else found
+        inside = tuple(slice(0, side) for side in shape[1:])
+        return found[(..., *inside)]
+
+    def _decode(self, parts: list[Tensor], step: float | None) -> Tensor:
+        """The means of p(x|z) at streams `[B, *positions]`."""
+        hop = self._hop
+        if hop is None:
+            return self.model.point_at(self._latent(parts, step)).cpu()
+        found = []
+        for piece in pieces(parts[0].shape[-1] * hop, hop, self.model.spec.shape[-1]):
+            read = slice(piece.read.start // hop, piece.read.stop // hop)
+            rebuilt = self.model.point_at(self._latent([part[..., read] for part in parts], step))
+            found.append(rebuilt[..., piece.kept(1)].cpu())
+        return torch.cat(found, -1)
 
     def _parts(self, streams: Sequence[Whole], count: int, shape: Shape) -> list[Tensor]:
         """What the decoder reads of the streams, each `[count, *positions]`."""
@@ -154,7 +204,7 @@ class Codec:
     def alphabets(self) -> list[int] | None:
         """The number of values of every stream; None if the values are unbounded."""
         probe = self._probe
-        return [size for size, _ in probe.books.values()] if isinstance(probe, QuantizedLatent) else None
+        return [size for size, _ in self._books(probe)] if isinstance(probe, QuantizedLatent) else None
 
     def _positions(self, shape: Shape) -> list[Shape]:
         """The shape of one example of that shape in every stream.
@@ -164,10 +214,10 @@ class Codec:
         """
         steps = self._require_fits(shape)
         if isinstance(self._probe, QuantizedLatent):
-            own = [tuple(codes.shape[1:]) for _, codes in self._probe.books.values()]
+            own = [tuple(codes.shape[1:]) for _, codes in self._books(self._probe)]
         else:
             own = [tuple(self._probe.point.shape[2:])] * self._probe.point.shape[1]
-        return own if steps is None else [(*place[:-2], *steps) for place in own]
+        return own if steps is None else [(*place[: -len(steps)], *steps) for place in own]
 
     @cached_property
     @torch.no_grad()
@@ -176,11 +226,12 @@ class Codec:
         return self.model.encode(torch.zeros(1, *self.model.spec.shape, device=self.device))
 
     def _require_fits(self, shape: Shape) -> Shape | None:
-        """The positions of a picture of another size than the model's own; None for an example of its own shape."""
+        """The positions of a picture or sound of another size than the model's own; None for an example of its own
+        shape."""
         own = tuple(self.model.spec.shape)
         if shape == own:
             return None
-        if self._multiple is None or len(shape) != 3 or shape[0] != own[0]:
+        if self._multiple is None or len(shape) != len(own) or shape[0] != own[0]:
             raise UserError(_refusal(shape, own, self._multiple is not None))
         return tuple(-(-side // each) for side, each in zip(shape[1:], self._multiple, strict=True))
 
@@ -191,16 +242,38 @@ class Codec:
         return padded_to_multiples(x, self._multiple)
 
 
+def _require_finite(latent: Latent) -> None:
+    require(bool(latent.point.isfinite().all()), "the model gives latents that are not finite numbers")
+
+
 def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
     found, wanted = " x ".join(map(str, shape)), " x ".join(map(str, own))
     if convolutional:
-        return f"examples of shape {found} do not fit a model of {own[0]}-channel pictures of any size"
+        what = "pictures of any size" if len(own) == 3 else "sounds of any length"
+        return f"examples of shape {found} do not fit a model of {own[0]}-channel {what}"
     hint = (
         "; only one of convolutions alone (encoder=conv encoder.flatten=false decoder=conv) takes other sizes"
         if len(own) == 3
         else ""
     )
     return f"examples of shape {found} do not fit a model of {wanted}{hint}"
+
+
+def _require_codebooks(bottleneck: Bottleneck, codebooks: int | None) -> None:
+    """Refuse a number of levels that a bottleneck does not have.
+
+    Raises:
+        UserError: says how many it has, or that it has none in turn.
+    """
+    if codebooks is None:
+        return
+    levels = len(bottleneck.sizes) if isinstance(bottleneck, ResidualVQ) else 0
+    require(
+        levels > 0,
+        f"codebooks={codebooks} leaves out the last levels of a residual quantiser (variant=residual_vq), and this "
+        f"run's bottleneck is {type(bottleneck).__name__}",
+    )
+    require(1 <= codebooks <= levels, f"codebooks must be from 1 to this run's {levels}, not {codebooks}")
 
 
 def rounded(sources: Sequence[Source], step: float | None) -> list[Whole]:
@@ -240,8 +313,12 @@ def discrete(model: Autoencoder) -> bool:
 
 def unfit(model: Autoencoder) -> str | None:
     """The reason why this model cannot compress; None if it can."""
-    if model.spec.kind not in ("image", "vector", "series"):
-        return f"its data are {model.spec.kind}, and images, vectors and series can be compressed"
+    if model.spec.kind not in ("image", "vector", "series", "audio"):
+        return f"its data are {model.spec.kind}, and images, vectors, series and sound can be compressed"
+    if model.spec.variable:
+        return "its examples differ in length: train on windows (datamodule.source.window=4096)"
+    if model.needs_input:
+        return f"what it rebuilds depends on x too, and not on the latent alone (model {type(model).__name__})"
     if model.classes(1) is not None:
         return "it reads the class of every example, which a compressed file does not hold"
     return None

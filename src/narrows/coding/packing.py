@@ -31,12 +31,13 @@ def quantise(codec: Codec, examples: Examples, step: float | None) -> list[Whole
 
 
 def pack_examples(tables: Tables, streams: list[Whole], examples: Examples) -> bytes:
-    """The bytes of the compressed file of the examples, whose quantised latents are `streams`.
+    """The bytes of the compressed file of the examples, whose quantised latents are `streams`, as many as their layout
+    has codebooks.
 
     Raises:
         UserError: a file that `unpack_examples` would refuse.
     """
-    code = tables.encode(streams)
+    code = tables.encode(streams, examples.layout.get("codebooks"))
     _require_room(tables, code, [len(stream) for stream in streams], 0, sum(group.numel() for group in examples.groups))
     header = Header(tables.model, tables.checksum, tables.step, examples.count, examples.layout)
     return pack(header, code)
@@ -76,7 +77,7 @@ def unpack_examples(codec: Codec, tables: Tables, data: bytes, name: str) -> tup
     header, code = unpack(data, name)
     groups = shapes(header.layout, header.count)
     try:
-        tables.require_of(codec.streams)
+        tables.require_of(codec.streams, codec.codebooks)
         lengths = _sums([codec.lengths(*group) for group in groups])
         later = sum(codec.later_values(*group) for group in groups)
         _require_room(tables, code, lengths, later, sum(count * math.prod(shape) for count, shape in groups))
@@ -85,7 +86,7 @@ def unpack_examples(codec: Codec, tables: Tables, data: bytes, name: str) -> tup
             pieces = _pieces(first, [codec.lengths(*group) for group in groups])
             return _sums([codec.later_lengths(piece, *group) for piece, group in zip(pieces, groups, strict=True)])
 
-        return header, tables.decode(code, lengths, later_lengths)
+        return header, tables.decode(code, lengths, later_lengths, codec.codebooks)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
 

@@ -1,6 +1,7 @@
-"""`narrows compress IN OUT --run RUN`: pictures or arrays to a small file, by a trained model and its coding tables.
+"""`narrows compress IN OUT --run RUN`: pictures, sound or arrays to a small file, by a trained model and its coding
+tables.
 
-    narrows compress IN OUT --run RUN [--step S] [--allow PKG] [KEY=VALUE ...]
+    narrows compress IN OUT --run RUN [--step S | --codebooks K] [--allow PKG] [KEY=VALUE ...]
 
 The loss comes from the model and from rounding its latents; coding the rounded latents is lossless. The tables of code
 probabilities are fitted to the run's training split, which must be on this machine the first time, and kept in the
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from narrows.coding import sound_layout
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
 from narrows.errors import require
@@ -24,15 +26,18 @@ from narrows.runs.overwriting import require_not_recorded
 
 if TYPE_CHECKING:
     from narrows.coding.coding_tables import Tables
+    from narrows.coding.example_files import Examples
     from narrows.coding.model_codec import Codec
     from narrows.evaluation import EvaluationData
     from narrows.loading.open_run import OpenRun
+    from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
-Compress a picture, a folder of pictures, or a .npy or .npz of many examples (x, or its only array) into one file.
-Arrays hold data as the model reads them: bytes for pictures, scaled numbers for everything else.
+Compress a picture, a folder of pictures, a sound, a folder or zip archive of sounds, or a .npy or .npz of many examples
+(x, or its only array) into one file. Arrays hold data as the model reads them: bytes for pictures, scaled numbers for
+everything else. Sound of any length and rate is brought to the run's rate, and comes back at its own.
 """
 EPILOG = """\
 examples
@@ -40,6 +45,8 @@ examples
   narrows compress photo.png photo.nrwz --run RUN --step 2    coarser than the run's own step
   narrows compress photos/ photos.nrwz --run RUN data_dir=DIR   data that lie elsewhere here
   narrows decompress photos.nrwz back/ --run RUN
+  narrows compress speech.wav speech.nrwz --run RUN --codebooks 4   the first four levels of a residual quantiser
+  narrows decompress speech.nrwz back.wav --run RUN
 """
 
 
@@ -50,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("overrides", nargs="*", metavar="KEY=VALUE", help="values to change in the run's config: where its data lie")
     add("--step", type=float, metavar="S", help="of the quantiser of continuous latents; larger is smaller and worse")
+    add("--codebooks", type=int, metavar="K", help="levels of a residual quantiser; fewer are smaller and worse")
     return made
 
 
@@ -83,20 +91,24 @@ def compress(options: argparse.Namespace) -> None:
     require(not options.target.is_dir(), f"{options.target} is a folder, and OUT is to be one file")
     check_target(options)
     run = open_run(options)
-    codec = Codec(run.model)
-    spec = codec.model.spec
-    examples = example_files.read(options.source, spec)
+    codec = Codec(run.model, options.codebooks)
+    examples = example_files.read(options.source, codec)
     tables = _prepare_tables(options, run, codec)
     data = pack_examples(tables, quantise(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.target, data)
+    log.info("%s: %d bytes, %s", options.target, len(data), _rate(len(data), examples, codec.model.spec))
+
+
+def _rate(size: int, examples: Examples, spec: DataSpec) -> str:
+    """What so many bytes are of each example and value."""
+    if examples.layout["kind"] in sound_layout.KINDS:
+        seconds = sum(sound_layout.coded_steps(examples.layout)) / examples.layout["rate"]
+        return f"{8 * size / seconds / 1000:.4g} kbit/s of {seconds:.4g} s"
     values = sum(group.numel() for group in examples.groups)
     places = values // examples.groups[0].shape[1] if spec.kind == "image" else values
-    log.info(
-        "%s: %d bytes, %.4g per example, %.4g bits per %s",
-        *(options.target, len(data), len(data) / examples.count, 8 * len(data) / places),
-        "pixel" if spec.kind == "image" else "value",
-    )
+    unit = "pixel" if spec.kind == "image" else "value"
+    return f"{size / examples.count:.4g} per example, {8 * size / places:.4g} bits per {unit}"
 
 
 def check_target(options: argparse.Namespace) -> None:
@@ -123,8 +135,9 @@ def open_run(options: argparse.Namespace) -> OpenRun:
 def _prepare_tables(options: argparse.Namespace, run: OpenRun, codec: Codec) -> Tables:
     """The coding tables for the given step; they are fitted if the run has none yet."""
     from narrows.coding.coding_tables import Fitted
+    from narrows.coding.model_codec import Codec
 
-    fitted = Fitted(codec, run.path / CODING, lambda: _data(run, options.overrides))
+    fitted = Fitted(Codec(codec.model), run.path / CODING, lambda: _data(run, options.overrides))
     return fitted.tables(fitted.step(options.step))
 
 

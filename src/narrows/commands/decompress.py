@@ -1,4 +1,4 @@
-"""`narrows decompress IN OUT --run RUN`: turn a file of `narrows compress` back into pictures or arrays.
+"""`narrows decompress IN OUT --run RUN`: turn a file of `narrows compress` back into pictures, sound or arrays.
 
     narrows decompress IN OUT --run RUN [--allow PKG]
 
@@ -19,7 +19,8 @@ from narrows.files import require_no_pipe
 from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
-Decompress: a picture comes back as .png, a folder of pictures as a folder of .png, an array as it was.
+Decompress: a picture comes back as .png, a folder of pictures as a folder of .png, a sound as .wav or .flac at its own
+rate and as long as it was, a folder of sounds as a folder, an array as it was.
 A file of another model, or one that is damaged or cut short, is refused.
 """
 
@@ -27,7 +28,7 @@ A file of another model, or one that is damaged or cut short, is refused.
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("decompress", DESCRIPTION)
-    add_places(made, "a file that narrows compress wrote", "where the pictures or the array go")
+    add_places(made, "a file that narrows compress wrote", "where the pictures, the sounds or the array go")
     return made
 
 
@@ -42,7 +43,7 @@ def decompress(options: argparse.Namespace) -> None:
     Raises:
         UserError: a file that is damaged or of another run, or a target that cannot be written.
     """
-    from narrows.coding import example_files
+    from narrows.coding import example_files, sound_layout
     from narrows.coding.model_codec import Codec, unit_range
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import find_tables, rebuild_examples, unpack_examples
@@ -55,9 +56,12 @@ def decompress(options: argparse.Namespace) -> None:
     header, _ = unpack(data, name)
     example_files.check_target(options.target, header.layout, header.count)
     run = open_run(options)
-    codec = Codec(run.model)
-    pictures = header.layout["kind"] in ("image", "folder") or header.layout["dtype"] == "uint8"
-    require(not pictures or unit_range(codec.model.spec), f"{name} holds pictures, and the data of {run.path} are none")
+    codec = Codec(run.model, header.layout.get("codebooks"))
+    spec, kind = codec.model.spec, header.layout["kind"]
+    of_sound = spec.kind == "audio" and header.layout.get("rate") == spec.rate
+    require(kind not in sound_layout.KINDS or of_sound, f"{name} holds sound, and {run.path} is of other data or rates")
+    pictures = kind in ("image", "folder") or header.layout.get("dtype") == "uint8"
+    require(not pictures or unit_range(spec), f"{name} holds pictures, and the data of {run.path} are none")
     tables = find_tables(codec, run.path / CODING, data, name)
     header, streams = unpack_examples(codec, tables, data, name)
     example_files.write(options.target, header.layout, rebuild_examples(codec, header, streams))

@@ -152,6 +152,12 @@ def encode(samples: NDArray[Any], rate: int, ending: str = ".wav", subtype: str 
     return file.getvalue()
 
 
+def written_name(name: str) -> PurePosixPath:
+    """The name of a file that takes the place of a sound of this name: its ending is one that is written."""
+    path = PurePosixPath(name)
+    return path if path.suffix.lower() in WRITTEN else path.with_suffix(".wav")
+
+
 def write_sound(path: Path, samples: NDArray[Any], rate: int, subtype: str = "PCM_16") -> None:
     """Write a file whole or not at all, in the format of its ending; see `encode`."""
     content = encode(samples, rate, path.suffix, subtype)

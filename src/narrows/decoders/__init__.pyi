@@ -3,6 +3,7 @@ from .conv import ConvDecoder as ConvDecoder
 from .frames import FrameDecoder as FrameDecoder
 from .gru import AutoregressiveGRUDecoder as AutoregressiveGRUDecoder
 from .gru import GRUDecoder as GRUDecoder
+from .lapped import LappedDecoder as LappedDecoder
 from .lstm import AutoregressiveLSTMDecoder as AutoregressiveLSTMDecoder
 from .lstm import LSTMDecoder as LSTMDecoder
 from .mlp import MLPDecoder as MLPDecoder

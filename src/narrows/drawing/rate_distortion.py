@@ -13,10 +13,16 @@ Points = Sequence[tuple[float, float]]
 STYLES = ("-", "--", "-.", ":")
 
 
-def rate_distortion(runs: Mapping[str, Points], classics: Mapping[str, Points], title: str) -> Picture:
-    """PSNR over bits per pixel on a logarithmic axis: a thick line per run, with a point for each step, and a thin line
-    per classic codec. A codec whose files cannot be as small as the runs' starts further to the right."""
-    figure, axis = _single((7.4, 4.6), title, ("bits per pixel, from bytes on disk", "PSNR (dB)"), "")
+def rate_distortion(
+    runs: Mapping[str, Points],
+    classics: Mapping[str, Points],
+    title: str,
+    labels: tuple[str, str] = ("bits per pixel, from bytes on disk", "PSNR (dB)"),
+) -> Picture:
+    """Quality over rate, by default PSNR over bits per pixel, on a logarithmic axis: a thick line per run, with a point
+    for each step, and a thin line per classic codec. A codec whose files cannot be as small as the runs' starts further
+    to the right."""
+    figure, axis = _single((7.4, 4.6), title, labels, "")
     axis.grid(color=MUTED, lw=0.4, alpha=0.3)
     axis.set_xscale("log")
     colours = [colour for colour in CLASSES if colour != MODEL]

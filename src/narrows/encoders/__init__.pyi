@@ -2,6 +2,7 @@ from .conv import ConvEncoder as ConvEncoder
 from .features import FeatureEncoder as FeatureEncoder
 from .frames import FrameEncoder as FrameEncoder
 from .gru import GRUEncoder as GRUEncoder
+from .lapped import LappedEncoder as LappedEncoder
 from .lstm import LSTMEncoder as LSTMEncoder
 from .mlp import MLPEncoder as MLPEncoder
 from .recurrent import RecurrentEncoder as RecurrentEncoder

@@ -14,6 +14,10 @@ from .divisive_normalisation import GDN as GDN
 from .efficientnet_lite import EfficientNetLite0 as EfficientNetLite0
 from .feature_maps import FeatureMap as FeatureMap
 from .feature_networks import FeatureNetwork as FeatureNetwork
+from .lapped_transforms import BetweenFrames as BetweenFrames
+from .lapped_transforms import DilatedUnit as DilatedUnit
+from .lapped_transforms import LappedAnalysis as LappedAnalysis
+from .lapped_transforms import LappedSynthesis as LappedSynthesis
 from .pooling import Pooling as Pooling
 from .recomputing import Staged as Staged
 from .recurrence import Recurrence as Recurrence

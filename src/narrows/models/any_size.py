@@ -1,4 +1,4 @@
-"""Pictures of other sizes than those that a model was trained on, which models of convolutions alone take."""
+"""Examples of other sizes than those that a model was trained on, which models of convolutions alone take."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from narrows.types import QuantizedLatent
 
 
 @torch.no_grad()
-def side_multiples(model: Autoencoder) -> tuple[int, int] | None:
-    """The numbers of which the height and width of a picture must be multiples; None if the model reads only its own
-    size.
+def side_multiples(model: Autoencoder) -> tuple[int, ...] | None:
+    """The numbers of which the sides of a picture, or the length of a sound, must be multiples; None if the model reads
+    only its own size.
 
-    A picture larger by one step of the latent map shows whether all stages are convolutions.
+    An example larger by one step of the latent map shows whether all stages are convolutions.
     """
     shape, latent = tuple(model.spec.shape), tuple(model.latent_shape)
-    if model.spec.kind != "image" or len(latent) != 3 or shape[1] % latent[1] or shape[2] % latent[2]:
+    if model.spec.kind not in ("image", "audio") or len(latent) != len(shape):
         return None
-    each = shape[1] // latent[1], shape[2] // latent[2]
-    larger = (shape[0], shape[1] + each[0], shape[2] + each[1])
+    if any(side % steps for side, steps in zip(shape[1:], latent[1:], strict=True)):
+        return None
+    each = tuple(side // steps for side, steps in zip(shape[1:], latent[1:], strict=True))
+    larger = (shape[0], *(side + one for side, one in zip(shape[1:], each, strict=True)))
     try:
         found = model.encode(torch.zeros(1, *larger, device=next(model.parameters()).device))
         given = model.point_at(found.point)
@@ -30,12 +32,16 @@ def side_multiples(model: Autoencoder) -> tuple[int, int] | None:
     except RuntimeError:
         # Torch raises this if the shape of a layer is fixed.
         return None
-    grown = (1, latent[0], latent[1] + 1, latent[2] + 1)
+    grown = (1, latent[0], *(steps + 1 for steps in latent[1:]))
     return each if tuple(found.point.shape) == grown and tuple(given.shape[1:]) == larger else None
 
 
-def padded_to_multiples(x: Tensor, multiples: tuple[int, int]) -> Tensor:
-    """Pictures `[B, C, H, W]` whose last pixels are repeated at the right and lower edges, up to sides that are
-    multiples of these."""
-    down, right = (-side % each for side, each in zip(x.shape[2:], multiples, strict=True))
-    return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+def padded_to_multiples(x: Tensor, multiples: tuple[int, ...]) -> Tensor:
+    """`[B, C, *sides]` up to sides that are multiples of these: pictures by repeating their last pixels at the right
+    and lower edges, sounds by silence at their end."""
+    due = [-side % each for side, each in zip(x.shape[2:], multiples, strict=True)]
+    if not any(due):
+        return x
+    if len(due) == 1:
+        return F.pad(x, (0, due[0]))
+    return F.pad(x, (0, due[1], 0, due[0]), mode="replicate")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from narrows.data.sound_files import (
     in_channels,
     resampled,
     write_sound,
+    written_name,
 )
 from narrows.data.sound_windows import cut_sound
 from narrows.data.sources.audio import name_of
@@ -130,7 +131,7 @@ class NewSounds(NewData):
             if many:
                 folder = stack.enter_context(appearing(out))
                 problems = stack.enter_context(listing_problems(folder))
-                keep: Keep = lambda origin, sound: self._save(folder / _target(origin.name), origin, sound)  # noqa: E731
+                keep: Keep = lambda origin, sound: self._save(folder / written_name(origin.name), origin, sound)  # noqa: E731
             else:
                 file = stack.enter_context(replacing(out))
                 keep = lambda origin, sound: self._put(file, out.suffix, origin, sound)  # noqa: E731
@@ -164,11 +165,6 @@ class NewSounds(NewData):
             values[:, : window.origin.steps - window.start]
             for window, values in zip(windows, rebuilt.numpy(), strict=True)
         ]
-
-
-def _target(name: str) -> PurePosixPath:
-    path = PurePosixPath(name)
-    return path if path.suffix.lower() in WRITTEN else path.with_suffix(WAV)
 
 
 class _Joined:

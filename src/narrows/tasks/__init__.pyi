@@ -5,6 +5,10 @@ from .anomaly_of_points import Points as Points
 from .base import Task as Task
 from .base import TaskContext as TaskContext
 from .clusters import Clusters as Clusters
+from .codec import Originals as Originals
+from .codec import Point as Point
+from .codec import SoundCompression as SoundCompression
+from .codec import WrittenSound as WrittenSound
 from .compression import Compression as Compression
 from .compression import Written as Written
 from .denoising import Condition as Condition

@@ -21,6 +21,15 @@ from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .position_detectors import Positions as Positions
 from .recommenders import Candidate as Candidate
 from .series_detectors import OneSeries as OneSeries
+from .sound_codecs import ADPCM as ADPCM
+from .sound_codecs import MP3 as MP3
+from .sound_codecs import ClassicSoundCodec as ClassicSoundCodec
+from .sound_codecs import CodedSound as CodedSound
+from .sound_codecs import MuLaw as MuLaw
+from .sound_codecs import Opus as Opus
+from .sound_codecs import Packets as Packets
+from .sound_codecs import TransformCodec as TransformCodec
+from .sound_codecs import Waveform as Waveform
 from .sound_denoisers import Noisy as Noisy
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel
