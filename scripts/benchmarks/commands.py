@@ -58,14 +58,23 @@ def memory(sizes: list[int]) -> dict[str, float]:
     return found
 
 
-def _seconds(command: list[str], code: int) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        seconds = time.perf_counter() - start
+def finish(command: list[str], folder: Path | str, code: int = 0) -> float:
+    """Seconds of a command in this folder.
+
+    Raises:
+        RuntimeError: it ended with another exit code; with what it said.
+    """
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
     if done.returncode != code:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     return seconds
+
+
+def _seconds(command: list[str], code: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return finish(command, folder, code)
 
 
 def _peak(command: list[str], folder: str) -> float:

@@ -69,21 +69,26 @@ class Clock(L.Callback):
         self.start = time.perf_counter()
 
     def on_train_end(self, *_: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.start
 
 
-def ratios(cases: dict[str, Case], rounds: int) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
-    """Of every case the median, least and largest ratio to the bare loop in every setting."""
+def ratios(
+    cases: dict[str, Case], rounds: int, device: str = "cpu"
+) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
+    """Of every case the median, least and largest ratio to the bare loop in every setting, with the data on the
+    device."""
     for name, case in cases.items():
         data = case.datamodule()
         x, held_out = (
-            torch.cat([batch.x for batch in data.ordered_loader(split)]) for split in ("train", "validation")
+            torch.cat([batch.x for batch in data.ordered_loader(split)]).to(device) for split in ("train", "validation")
         )
         found: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
         for _ in range(rounds):
             for setting, parts in SETTINGS.items():
                 before = _bare(case, data, x, held_out, by_hand=name == BY_HAND)
-                seconds = _with_narrows(case, data, parts)
+                seconds = _with_narrows(case, data, parts, device)
                 after = _bare(case, data, x, held_out, by_hand=name == BY_HAND)
                 found[setting].append(2 * seconds / (before + after))
         yield name, {setting: spread(values) for setting, values in found.items()}
@@ -96,9 +101,9 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def _bare(case: Case, data: DataModule, x: Tensor, held_out: Tensor, *, by_hand: bool) -> float:
     """Seconds of one epoch and its validation in the loop that one would write by hand."""
-    loss, optimizer = _by_hand() if by_hand else _same_modules(case, data)
+    loss, optimizer = _by_hand(x.device) if by_hand else same_modules(case, data, x.device)
     start = time.perf_counter()
-    for rows in torch.randperm(len(x)).split(case.batch):
+    for rows in torch.randperm(len(x), device=x.device).split(case.batch):
         value = loss(x[rows])
         optimizer.zero_grad()
         value.backward()
@@ -106,17 +111,24 @@ def _bare(case: Case, data: DataModule, x: Tensor, held_out: Tensor, *, by_hand:
     with torch.no_grad():
         for part in held_out.split(1000):
             loss(part)
+    if x.is_cuda:
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def _by_hand() -> tuple[Callable[[Tensor], Tensor], torch.optim.Optimizer]:
-    model = BareVAE()
+def _by_hand(device: torch.device) -> tuple[Callable[[Tensor], Tensor], torch.optim.Optimizer]:
+    model = BareVAE().to(device)
     return model, torch.optim.Adam(model.parameters(), lr=1e-3)
 
 
-def _same_modules(case: Case, data: DataModule) -> tuple[Callable[[Tensor], Tensor], torch.optim.Optimizer]:
+def same_modules(
+    case: Case, data: DataModule, device: torch.device
+) -> tuple[Callable[[Tensor], Tensor], torch.optim.Optimizer]:
+    """The loss of a batch by the modules that narrows trains, and their optimiser."""
     config, model, objective = case.build(data)
     objective.attach(model)
+    model.to(device)
+    objective.to(device)
     objective.span(1000)
     optimizer = build_later(config.optimizer, "optimizer")([*model.parameters(), *objective.parameters()])
 
@@ -126,7 +138,7 @@ def _same_modules(case: Case, data: DataModule) -> tuple[Callable[[Tensor], Tens
     return loss, optimizer
 
 
-def _with_narrows(case: Case, data: DataModule, parts: frozenset[str]) -> float:
+def _with_narrows(case: Case, data: DataModule, parts: frozenset[str], device: str) -> float:
     """Seconds of the same epoch in narrows with the named parts switched on."""
     config, model, objective = case.build(data)
     module, clock = build_module(config, model, objective), Clock()
@@ -135,7 +147,8 @@ def _with_narrows(case: Case, data: DataModule, parts: frozenset[str]) -> float:
         callbacks += [Progress(refresh=20)] if "bar" in parts else []
         callbacks += [Checkpoint()] if "checkpoint" in parts else []
         trainer = L.Trainer(
-            accelerator="cpu",
+            accelerator=device,
+            devices=1,
             max_epochs=1,
             callbacks=callbacks,
             logger=[TensorBoard(folder), CSVHistory(folder)] if "loggers" in parts else False,
