@@ -166,10 +166,8 @@ def published(folder: Path, name: str, kind: str, data: Path | None, budget: Bud
     _, directory = run(folder, name, f"experiment={name}", f"data_dir={data}", f"trainer={kind}", limit)
     manifest = json.loads((directory / "manifest.json").read_text())
     figures = json.loads((directory / "metrics.json").read_text())
-    return {
-        "epochs": manifest.get("epochs"),
-        **{key: value for key, value in figures.items() if key.startswith("test/")},
-    }
+    test = {key: value for key, value in figures.items() if key.startswith("test/")}
+    return {"status": manifest["status"], "seconds": manifest.get("seconds"), **test}
 
 
 if __name__ == "__main__":
