@@ -504,6 +504,7 @@ SPRITES = "datamodule.source.file=dsprites_grid46080.npz"
 # What an experiment needs beside its name to be tried in seconds.
 SMALL = {
     "ptb": ("datamodule.source.path=${data_dir}/ptb/valid.txt.gz", "decoder.hidden=16", "decoder.embedding=16"),
+    "audio_codec_fsdd": ("bottleneck.codes=16", "encoder.width=8", "decoder.width=8"),
     "beta_tcvae_dsprites": (SPRITES,),
     "summary_bbc": ("bottleneck.dim=16",),  # 27 million weights
     "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),
