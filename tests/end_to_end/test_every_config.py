@@ -265,7 +265,12 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=audio", "datamodule.source.path=clips", "datamodule.source.window=256", "variant=residual_vq"),
         *("encoder=lapped", "decoder=lapped", "encoder.hop=16", "decoder.hop=16", "encoder.width=8"),
         *("decoder.width=8", "bottleneck.codes=4", "bottleneck.dim=16", "bottleneck.identity=true", "loss=vq_sound"),
-        *("loss.spectral.widths=[32]", "bottleneck.dropout=0.5", "+task@tasks.codec=codec"),
+        *(
+            "+term@loss.spectral=spectral",
+            "loss.spectral.widths=[32]",
+            "bottleneck.dropout=0.5",
+            "+task@tasks.codec=codec",
+        ),
         *("tasks.codec.max_examples=4", "trainer.limit_test_batches=null"),
     ),
     "dsprites": (

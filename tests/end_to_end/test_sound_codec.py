@@ -23,7 +23,13 @@ OPTIONS = (
     *("encoder=lapped", "decoder=lapped", "encoder.hop=32", "decoder.hop=32", "encoder.width=8", "decoder.width=8"),
     "datamodule.source.names.pattern='{word}_{speaker}_{take}'",
     *("bottleneck.dim=32", "bottleneck.codes=16", "bottleneck.levels=3", "bottleneck.identity=true"),
-    *("bottleneck.dropout=0.5", "loss=vq_sound", "loss.spectral.widths=[32]", "hydra.run.dir=run"),
+    *(
+        "bottleneck.dropout=0.5",
+        "loss=vq_sound",
+        "+term@loss.spectral=spectral",
+        "loss.spectral.widths=[32]",
+        "hydra.run.dir=run",
+    ),
 )
 
 
