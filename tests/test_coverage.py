@@ -12,6 +12,7 @@ from typing import Any
 import backbone_instances
 import pytest
 import torch
+from backbone_instances import awake
 from command import composed
 from hydra.utils import get_object
 from instances import (
@@ -27,7 +28,6 @@ from instances import (
     MAP_BOTTLENECKS,
     SCHEDULES,
     SERIES,
-    SOUND,
     SOUND_CORRUPTIONS,
     SOUND_INPUTS,
     SOUND_TERMS,
@@ -139,8 +139,10 @@ def sources() -> set[type]:
 
 
 def built(table: dict[str, Any]) -> set[type]:
+    """What the entries build; of those that something is done to, the class is the first argument."""
     entries = [entry[0] if isinstance(entry, tuple) else entry for entry in table.values()]
-    return {getattr(entry, "func", entry) for entry in entries}
+    found = {getattr(entry, "func", entry) for entry in entries}
+    return found | {entry.args[0] for entry in entries if getattr(entry, "args", ())}
 
 
 def with_yaml() -> set[Any]:
@@ -262,7 +264,7 @@ READERS: dict[str, set[str]] = {
     **dict.fromkeys(("sparse", "matryoshka"), SPARSE),
     "l0": {"jumprelu"},
     "gated_sae": {"gated_sae"},
-    **dict.fromkeys(("vq", "vqgan"), CODEBOOKS),
+    **dict.fromkeys(("vq", "vq_sound", "vqgan"), CODEBOOKS),
     "vq_gradient": {"vq_gradient"},
     "lfq": {"lfq"},
     "gumbel_vq": {"gumbel_vq"},
@@ -346,7 +348,7 @@ BACKBONES: dict[str, tuple[DataSpec, Any, Any]] = {
     "vit": (IMAGE, partial(ViTEncoder, patch=4, **TOKENS), partial(ViTDecoder, patch=4, **TOKENS)),
     "lstm": (SERIES, LSTM, partial(LSTMDecoder, hidden=8)),
     "lstm_ar": (SERIES, LSTM, partial(AutoregressiveLSTMDecoder, hidden=8)),
-    "lapped": (SOUND, partial(LappedEncoder, hop=8, width=8), partial(LappedDecoder, hop=8, width=8)),
+    "lapped": (SERIES, partial(awake, LappedEncoder, hop=4, width=8), partial(awake, LappedDecoder, hop=4, width=8)),
     "tcn": (SERIES, partial(TCNEncoder, channels=[8]), partial(TCNDecoder, channels=[8], time_features=2)),
     "transformer_ar": (
         SERIES,
@@ -432,12 +434,15 @@ MORE = {
     "decoder AutoregressiveLSTMDecoder": 9,
     "decoder AutoregressiveGRUDecoder": 9,
     "encoder ViTEncoder": 9,
+    "bottleneck ResidualVQ": 9,
+    "task Probe": 9,
 }
 """Files of arrays say nothing of themselves: their keys, layout, labels, test rows and place are all told. Series lie
 in arrays, which have a layout, or in tables, which have a format, an order and signals. Anomalies are examples, time
 steps of series or pixels of pictures, which have options of their own. Decoders that read the steps before have a size,
 and what is done against a posterior that collapses. A ViT has a
-transformer's sizes, and tokens that may be pooled, placed or learnt."""
+transformer's sizes, and tokens that may be pooled, placed or learnt. A residual quantiser has its sizes, and how its
+codebooks learn; the probe the labels that it is told, and the networks and rows that it makes of them."""
 
 
 def test_no_component_has_more_options_than_one_can_keep_in_mind() -> None:

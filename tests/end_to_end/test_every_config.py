@@ -281,7 +281,12 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=audio", "datamodule.source.path=clips", "datamodule.source.window=256", "variant=residual_vq"),
         *("encoder=lapped", "decoder=lapped", "encoder.hop=16", "decoder.hop=16", "encoder.width=8"),
         *("decoder.width=8", "bottleneck.codes=4", "bottleneck.dim=16", "bottleneck.identity=true", "loss=vq_sound"),
-        *("loss.spectral.widths=[32]", "bottleneck.dropout=0.5", "+task@tasks.codec=codec"),
+        *(
+            "+term@loss.spectral=spectral",
+            "loss.spectral.widths=[32]",
+            "bottleneck.dropout=0.5",
+            "+task@tasks.codec=codec",
+        ),
         *("tasks.codec.max_examples=4", "trainer.limit_test_batches=null"),
     ),
     "dsprites": (
@@ -528,6 +533,7 @@ SPRITES = "datamodule.source.file=dsprites_grid46080.npz"
 # What an experiment needs beside its name to be tried in seconds.
 SMALL = {
     "ptb": ("datamodule.source.path=${data_dir}/ptb/valid.txt.gz", "decoder.hidden=16", "decoder.embedding=16"),
+    "audio_codec_fsdd": ("bottleneck.codes=16", "encoder.width=8", "decoder.width=8"),
     "beta_tcvae_dsprites": (SPRITES,),
     "summary_bbc": ("bottleneck.dim=16",),  # 27 million weights
     "rae_mnist": ("encoder.channels=[4,4,4,4]", "decoder.channels=[4,4,4]", "density=gaussian"),

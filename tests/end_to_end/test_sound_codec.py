@@ -21,8 +21,15 @@ soundfile = pytest.importorskip("soundfile")
 OPTIONS = (
     *("datamodule=audio", "datamodule.source.path=own", "datamodule.source.window=256", "variant=residual_vq"),
     *("encoder=lapped", "decoder=lapped", "encoder.hop=32", "decoder.hop=32", "encoder.width=8", "decoder.width=8"),
+    "datamodule.source.names.pattern='{word}_{speaker}_{take}'",
     *("bottleneck.dim=32", "bottleneck.codes=16", "bottleneck.levels=3", "bottleneck.identity=true"),
-    *("bottleneck.dropout=0.5", "loss=vq_sound", "loss.spectral.widths=[32]", "hydra.run.dir=run"),
+    *(
+        "bottleneck.dropout=0.5",
+        "loss=vq_sound",
+        "+term@loss.spectral=spectral",
+        "loss.spectral.widths=[32]",
+        "hydra.run.dir=run",
+    ),
 )
 
 
@@ -116,6 +123,25 @@ def test_what_cannot_be_done_is_one_sentence(
     assert sentence in " ".join(capsys.readouterr().err.split())
     left = [path for path in sorted(place.rglob("*")) if path not in before and "coding" not in path.parts]
     assert not left
+
+
+def test_another_field_of_the_names_is_told_from_the_latents(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The field that is the label gives the label's figures; another one is told by its own."""
+    evaluate.main(["run", "task=probe", "task.sizes=[4]", "task.networks=false", "task.field=word"])
+    by_field = json.loads((place / "run" / "tasks" / "probe.json").read_text())["figures"]
+    evaluate.main(["run", "task=probe", "task.sizes=[4]", "task.networks=false"])
+    by_label = json.loads((place / "run" / "tasks" / "probe.json").read_text())["figures"]
+    assert by_field == {name.replace("probe/", "probe/word_", 1): value for name, value in by_label.items()}
+    assert {"test/probe/all_labels/pooled_probe", "test/probe/4_labels/mfcc/probe"} <= set(by_label)
+    # Tones of one pitch a word, whoever says it.
+    assert by_label["test/probe/all_labels/mel/probe"] == 1
+    evaluate.main(["run", "task=probe", "task.sizes=[]", "task.field=speaker"])
+    found = json.loads((place / "run" / "tasks" / "probe.json").read_text())["figures"]
+    assert found["test/probe/speaker_all_labels/mel/probe"] < 0.9
+    with pytest.raises(SystemExit) as end:
+        evaluate.main(["run", "task=probe", "task.sizes=[]", "task.field=age"])
+    assert end.value.code == 2
+    assert "field=age is none of these data's names: they have word, speaker, take" in capsys.readouterr().err
 
 
 def test_a_run_is_judged_by_its_files_beside_codecs_at_equal_bytes(place: Path) -> None:

@@ -121,6 +121,7 @@ ROWS = {
     "test/codec/decoder_macs_per_sample": "codec: decoder (multiply-adds per sample)",
     # task probe
     "test/probe/*_labels/probe": "accuracy with {} labels: linear probe",
+    "test/probe/*_labels/pooled_probe": "accuracy with {} labels: linear probe, over time",
     "test/probe/*_labels/finetuned": "accuracy with {} labels: fine-tuned network",
     "test/probe/*_labels/augmented": "accuracy with {} labels: forest, samples added",
     # task interpretation

@@ -66,7 +66,8 @@ class SoundCompression(Task):
     - kbit_per_s: 8 x bytes of the file / seconds of sound / 1000, header, lengths and checksum included.
     - si_sdr: mean over clips, in dB, with its standard error; `lead` is the model's less that of the best of the
       codecs beside it whose bytes are at most as many, paired.
-    - mel_distance: mean over clips of `tasks.measures.mel_distance`, in dB; stoi: of clips that are long enough.
+    - mel_distance: mean over clips of `tasks.measures.mel_distance`, in dB; stoi: of the main figures alone, and of
+      clips that are long enough.
     - decoder_parameters, decoder_bytes, decoder_macs_per_sample: as in task compression.
     - `test/codec/level_L/codes_used` and `.../perplexity`: how much of the L-th codebook the test clips use.
 
@@ -132,6 +133,9 @@ class SoundCompression(Task):
         for point, file in files.items():
             beside = {name: codec.within(file.size) for name, codec in classics.items()}
             judged = originals.figures(file, beside)
+            if point == main:
+                for name, heard in originals.understood(file, beside).items():
+                    judged[name] |= heard
             for method, figures in judged.items():
                 curves.setdefault(method, []).append((figures["kbit_per_s"], figures["si_sdr"]))
                 for condition in ("",) * (point == main) + (point.name,) * (len(points) > 1):
@@ -191,12 +195,19 @@ class Originals:
             found[MODEL] |= with_error("lead", ratios[MODEL] - ratios[best])
         return found
 
+    def understood(self, file: CodedSound, beside: Mapping[str, CodedSound]) -> dict[str, dict[str, float]]:
+        """By method, STOI of the clips that are long enough."""
+        found = {}
+        for name, coded in {MODEL: file, **beside}.items():
+            heard = self._each(coded, lambda guess, true: stoi(guess, true, self.rate))
+            known = heard[np.isfinite(heard)]
+            found[name] = with_error("stoi", known) if len(known) else {}
+        return found
+
     def _one(self, coded: CodedSound, ratios: NDArray[np.float64]) -> dict[str, float]:
-        heard = self._each(coded, lambda guess, true: stoi(guess, true, self.rate))
-        heard = heard[np.isfinite(heard)]
         found = {"kbit_per_s": self.rate_of(coded)} | with_error("si_sdr", ratios)
-        found |= with_error("mel_distance", self._each(coded, lambda guess, true: mel_distance(guess, true, self.rate)))
-        return found | (with_error("stoi", heard) if len(heard) else {})
+        far = self._each(coded, lambda guess, true: mel_distance(guess, true, self.rate))
+        return found | with_error("mel_distance", far)
 
     def _each(self, coded: CodedSound, measure: object) -> NDArray[np.float64]:
         assert callable(measure)

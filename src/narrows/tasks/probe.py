@@ -28,9 +28,11 @@ from narrows.tasks.measures.embeddings import (
     LinearProbe,
     Matrix,
     Reader,
+    clip_field,
     embedding,
     fit_probe,
     labels,
+    pooled_embedding,
     read_split,
     told_the_label,
 )
@@ -53,7 +55,8 @@ class Probe(Task):
 
     - `test/probe/<n>_labels/probe`: a linear probe (`tasks.measures.embeddings.fit_probe`) of the embeddings, beside
       one of the raw values (`.../raw/probe`) and of as many principal components as the latents are (`.../pca/probe`);
-      of sound, of means and deviations of mel bands and of MFCC too (`.../mel/probe`, `.../mfcc/probe`).
+      of sound, of means and deviations of mel bands and of MFCC too (`.../mel/probe`, `.../mfcc/probe`), and where its
+      latents are maps over time, of their means and deviations (`.../pooled_probe`), which like those do not say when.
     - `test/probe/<n>_labels/finetuned`: encoder and bottleneck, without noise, under a linear layer that starts as
       the probe, all trained on the labels ("Fine-Tuning can Distort Pretrained Features", Kumar et al., 2022); beside
       the same network from new random weights (`.../scratch/finetuned`). Both see the same batches. The run's model is
@@ -79,6 +82,8 @@ class Probe(Task):
         networks: whether to train networks at all.
         augment: rows made of every labelled one; 0 makes none.
         max_rows: training rows that PCA may read, and that labels are drawn from; null for all.
+        field: of the names of files (`datamodule.source.names.pattern`), whose values are told in place of the data's
+            labels, under `test/probe/<field>_<n>_labels/`; without networks and augmentation, which learn the labels.
 
     Raises:
         UserError: an argument out of its range.
@@ -97,6 +102,7 @@ class Probe(Task):
         networks: bool = True,
         augment: int = 0,
         max_rows: int | None = None,
+        field: str | None = None,
     ) -> None:
         for size in sizes:
             require(size >= 2, f"task probe: sizes must be at least 2, not {size}")
@@ -104,19 +110,22 @@ class Probe(Task):
         require(rate > 0, f"task probe: rate must be above 0, not {rate}")
         require_at_least(2, "task probe:", max_rows=max_rows)
         self.sizes, self.draws = sorted(set(sizes)), draws
-        self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks
+        self.steps, self.epochs, self.rate, self.networks = steps, epochs, rate, networks and field is None
         require(augment >= 0, f"task probe: augment must not be negative, not {augment}")
-        self.augment, self.max_rows = augment, max_rows
-        every = _condition(ALL)
-        tuned = declared(("finetuned",), heading=self.name, condition=every) if networks else ()
+        self.augment, self.max_rows, self.field = augment if field is None else 0, max_rows, field
+        every = self._condition(ALL)
+        tuned = declared(("finetuned",), heading=self.name, condition=every) if self.networks else ()
         self.figures = (*declared(("probe",), (MODEL, "raw", "pca"), self.name, every), *tuned)
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
-        if spec.num_classes is None:
+        if spec.num_classes is None and self.field is None:
             return "the data have no labels" if spec.factor_sizes is None else "the labels are factors, not classes"
         if spec.kind == "tokens":
             return "tokens have no principal components"
         return told_the_label(model)
+
+    def _condition(self, size: str) -> str:
+        return f"{size}_labels" if self.field is None else f"{self.field}_{size}_labels"
 
     def run(self, context: TaskContext) -> FigureTable:
         train, test = (self._read(context, split) for split in ("train", "test"))
@@ -131,31 +140,33 @@ class Probe(Task):
                 chosen = labelled(train["label"], size, context.seed, draw)
                 for kind, values in self._judge(context, train, test, chosen, draw).items():
                     hits.setdefault(kind, []).append(values)
-            found.add(_figures(hits), condition=_condition(name))
-            log.info("task probe: %s labels: probe %.4f", name, found.row(condition=_condition(name))["probe"])
+            found.add(_figures(hits), condition=self._condition(name))
+            log.info("task probe: %s labels: probe %.4f", name, found.row(condition=self._condition(name))["probe"])
         self._draw(context, found, sizes | {ALL: rows})
         return found
 
     def _read(self, context: TaskContext, split: str) -> dict[str, NDArray]:
         classics = fit_classics(context, self.max_rows)
-        readers: dict[str, Reader] = {
-            "probe": embedding(context),
-            "raw/probe": lambda batch: classics.flat(batch.x, batch.observed),
-            "pca/probe": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
-            "label": labels,
-        }
-        if (rate := context.spec.rate) is not None:
-            readers["mel/probe"] = lambda batch: log_mel_means(batch.x, rate)
-            readers["mfcc/probe"] = lambda batch: mfcc_means(batch.x, rate)
-        if self.networks or self.augment:
-            readers["x"] = lambda batch: batch.x.cpu().numpy()
-            if next(iter(context.batches(split))).missing is not None:
-                readers["missing"] = _missing
         positions = None
         if split == "train" and self.max_rows is not None and self.max_rows < context.spec.size:
             log.info("task probe reads %d of the %d training rows", self.max_rows, context.spec.size)
             # "features", here and below, seeds as it did when the task was called so.
             positions = drawn(context.spec.size, self.max_rows, context.seed, "features")
+        readers: dict[str, Reader] = {
+            "probe": embedding(context),
+            "raw/probe": lambda batch: classics.flat(batch.x, batch.observed),
+            "pca/probe": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
+            "label": labels if self.field is None else clip_field(context, split, self.field, positions),
+        }
+        if (rate := context.spec.rate) is not None:
+            readers["mel/probe"] = lambda batch: log_mel_means(batch.x, rate)
+            readers["mfcc/probe"] = lambda batch: mfcc_means(batch.x, rate)
+            if len(context.model.latent_shape) == 2:
+                readers["pooled_probe"] = pooled_embedding(context)
+        if self.networks or self.augment:
+            readers["x"] = lambda batch: batch.x.cpu().numpy()
+            if next(iter(context.batches(split))).missing is not None:
+                readers["missing"] = _missing
         return read_split(context, split, readers, positions)
 
     def _judge(
@@ -203,6 +214,7 @@ class Probe(Task):
         names = {
             "probe": "this run: linear probe",
             "finetuned": "this run: fine-tuned",
+            "pooled_probe": "this run, pooled over time: linear probe",
             "raw/probe": "raw values: linear probe",
             "pca/probe": "PCA: linear probe",
             "mel/probe": "log-mel means: linear probe",
@@ -215,16 +227,18 @@ class Probe(Task):
             "smote/augmented": "forest, SMOTE added",
         }
         lines = []
-        rows = [found.row(condition=_condition(size)) for size in sizes]
+        rows = [found.row(condition=self._condition(size)) for size in sizes]
         for kind, name in names.items():
             known = [(size, row) for size, row in zip(sizes.values(), rows, strict=True) if kind in row]
             if known:
                 errors = [row.get(f"{kind}{STDERR}", math.nan) for _, row in known]
                 values = [row[kind] for _, row in known]
                 lines.append(Curve(name, [size for size, _ in known], values, errors, ours="/" not in kind))
-        title = "Test accuracy by the number of labelled training examples"
+        told = "" if self.field is None else f" of {self.field}"
+        title = f"Test accuracy{told} by the number of labelled training examples"
         note = f"mean and standard error of {self.draws} draws of the labels"
-        context.show("label_efficiency", curves(lines, title, ("labelled examples", "accuracy"), note=note))
+        name = "label_efficiency" if self.field is None else f"label_efficiency_{self.field}"
+        context.show(name, curves(lines, title, ("labelled examples", "accuracy"), note=note))
 
 
 class Classifier(nn.Module):
@@ -247,10 +261,6 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor, missing: Tensor | None = None) -> Tensor:
         batch = Batch(x, observed=None if missing is None else ~missing)
         return self.head(self.model.encode(batch).point.flatten(1))
-
-
-def _condition(labels: str) -> str:
-    return f"{labels}_labels"
 
 
 def labelled(label: NDArray, size: int, seed: int, draw: int) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from narrows.data import ClipNames
 from narrows.errors import require
 from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
@@ -51,10 +52,60 @@ def embedding(context: TaskContext) -> Reader:
     return lambda batch: context.model.embed(batch).float().cpu().numpy()
 
 
+def pooled_embedding(context: TaskContext) -> Reader:
+    """Means and deviations over time of latents that are maps `[D, K]`, of the steps whose part of the sound `[C, T]`
+    is not all zeros, or of all where none is: `[B, 2 D]`."""
+    shape = context.model.latent_shape
+
+    def read(batch: Batch) -> NDArray[Any]:
+        latents = context.model.embed(batch).float().cpu().numpy().reshape(len(batch), *shape)
+        edges = np.arange(shape[1]) * batch.x.shape[-1] // shape[1]
+        heard = np.maximum.reduceat(batch.x.abs().amax(1).cpu().numpy(), edges, axis=1) > 0
+        heard |= ~heard.any(1, keepdims=True)
+        weight = (heard / heard.sum(1, keepdims=True))[:, None]
+        mean = (latents * weight).sum(2)
+        spread = np.sqrt((np.square(latents - mean[..., None]) * weight).sum(2))
+        return np.concatenate([mean, spread], 1)
+
+    return read
+
+
 def labels(batch: Batch) -> NDArray[Any]:
     """The classes, `[B]`."""
     assert batch.label is not None
     return batch.label.cpu().numpy()
+
+
+def clip_field(context: TaskContext, split: str, field: str, positions: Tensor | None = None) -> Reader:
+    """Classes `[B]`, in the order of their names, by a field of the names of sounds: of the split's batches in order,
+    or of its rows at the ascending `positions`.
+
+    Raises:
+        UserError: the data's names have no such field.
+    """
+    names = getattr(getattr(context.datamodule, "source", None), "names", None)
+    known = names.fields if isinstance(names, ClipNames) else []
+    require(
+        field in known,
+        f"field={field} is none of these data's names: "
+        + (f"they have {', '.join(known)}" if known else "set datamodule.source.names.pattern, of sound"),
+    )
+
+    def values(split: str) -> list[str]:
+        assert isinstance(names, ClipNames)
+        clips = (str(name).rpartition(":")[0] or str(name) for name in context.datamodule.part(split).names)
+        return [names.read(clip)[field] for clip in clips]
+
+    classes, told, read = sorted({*values("train"), *values("test")}), values(split), 0
+    told = told if positions is None else [told[row] for row in positions.tolist()]
+
+    def next_classes(batch: Batch) -> NDArray[Any]:
+        nonlocal read
+        part = told[read : read + len(batch)]
+        read += len(batch)
+        return np.array([classes.index(value) for value in part])
+
+    return next_classes
 
 
 def told_the_label(model: Autoencoder) -> str | None:
