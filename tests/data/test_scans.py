@@ -140,6 +140,15 @@ def test_the_slices_of_a_scan_stay_together(tmp_path: Path) -> None:
     assert torch.equal(test.label == 1, marked), "a slice without a lesion is normal"
 
 
+def test_the_last_slices_of_a_single_scan_are_held_out(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a#1.nii", blob((6, 5, 20)))
+    data = DataModule(Volumes(str(path), slices=Slices("axial"), test=0.2), validation=0.2)
+    data.setup()
+    train, test = ([int(name.split()[-1]) for name in data.part(split).names or []] for split in ("train", "test"))
+    assert test == [16, 17, 18, 19]
+    assert train == list(range(11))  # 12 to 14 validate; 11 and 15 lie between
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "a" / "1.nii", blob((4, 5, 6)))
     write_nifti(tmp_path / "a" / "2.nii", blob((4, 5, 7)))

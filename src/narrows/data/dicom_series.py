@@ -37,7 +37,8 @@ def read_series(path: str) -> tuple[NDArray[Any], Any]:
         UserError: pydicom is not installed; a slice that cannot be read; slices of different sizes or directions, that
             lie unevenly, so that one may be missing, or that do not say where they lie.
     """
-    folder, _, number = path.rpartition("#") if "#" in os.path.basename(path) else (path, "", "0")
+    folder, _, number = (path, "", "0") if os.path.isdir(path) else path.rpartition("#")
+    require(os.path.isdir(folder) and number.isdigit(), f"there is no DICOM series {path}")
     files = [entry.path for entry in sorted(os.scandir(folder), key=lambda entry: entry.name) if entry.is_file()]
     slices = [file for file in files if _is_dicom(file)]
     wanted = sorted({_identifier(file) for file in slices})[int(number)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ Frames = NDArray[np.uint8]
 ANIMATIONS, ARRAYS = (".gif", ".webp", ".apng"), (".npy", ".npz")
 CODED = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv")
 ENDINGS = (*ANIMATIONS, *ARRAYS, *CODED)
+MOST_BYTES = 4 * 2**30
+"""Of the frames of one film."""
 EXTRA = "pip install 'narrows[video]'"
 
 
@@ -112,16 +114,25 @@ def read_films(film: Film, size: FrameSize, key: str = "auto") -> Iterator[tuple
     """
     suffix = film.path.suffix.lower()
     if film.frames:
-        yield film.name, _stacked([size.fit(open_image(path)) for path in film.frames], str(film.path))
+        yield film.name, _stacked((size.fit(open_image(path)) for path in film.frames), str(film.path))
     elif suffix in ARRAYS:
         yield from _of_array(film, size, key)
     elif suffix in CODED:
-        yield film.name, _stacked(list(_decoded(film.path, size)), str(film.path))
+        yield film.name, _stacked(_decoded(film.path, size), str(film.path))
     else:
-        yield film.name, _stacked(list(_animated(film.path, size)), str(film.path))
+        yield film.name, _stacked(_animated(film.path, size), str(film.path))
 
 
-def _stacked(frames: list[Frames], where: str) -> Frames:
+def _stacked(read: Iterable[Frames], where: str) -> Frames:
+    frames, taken = [], 0
+    for frame in read:
+        taken += frame.nbytes
+        require(
+            taken <= MOST_BYTES,
+            f"{where} has more than {MOST_BYTES // 2**30} GiB of pixels, a guard against films that fill the memory: "
+            "set source.size to a smaller one, or cut the film",
+        )
+        frames.append(frame)
     require(bool(frames), f"{where} holds no frame")
     shapes = {frame.shape for frame in frames}
     require(
@@ -184,7 +195,7 @@ def _of_array(film: Film, size: FrameSize, key: str) -> Iterator[tuple[str, Fram
     many = values if values.ndim == 5 else values[None]
     for number, one in enumerate(many):
         images = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in one]
-        yield f"{film.name}#{number}" if len(many) > 1 else film.name, _stacked([size.fit(i) for i in images], where)
+        yield f"{film.name}#{number}" if len(many) > 1 else film.name, _stacked(map(size.fit, images), where)
 
 
 def import_av() -> Any:

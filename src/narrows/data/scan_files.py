@@ -128,7 +128,7 @@ def read_scan(path: str) -> Scan:
     Raises:
         UserError: a file that is missing, broken or holds no single volume of numbers, or a library that is missing.
     """
-    if os.path.isdir(path) or "#" in os.path.basename(path):
+    if os.path.isdir(path) or (not os.path.exists(path) and "#" in os.path.basename(path)):
         values, header = read_series(path)
         return _turned(values, header, path)
     require(os.path.exists(path), f"there is no file {path}")

@@ -28,7 +28,7 @@ GIF, NPY = ".gif", ".npy"
 
 
 @dataclass
-class Rebuilding:
+class RebuiltFilm:
     """A film, and what the model has made of its clips so far."""
 
     name: str
@@ -55,12 +55,12 @@ class Rebuilding:
 
 
 @dataclass
-class Piece:
+class ClipPiece:
     """A clip, and the film that it is of."""
 
     name: str
     values: Tensor | None
-    film: Rebuilding | None
+    film: RebuiltFilm | None
     start: int = 0
     problem: str | None = None
 
@@ -78,7 +78,7 @@ class NewVideo(NewData):
         self.films = find_films(self.path)
 
     def chunks(self) -> Iterator[Chunk]:
-        held: list[Piece] = []
+        held: list[ClipPiece] = []
         for number, film in enumerate(self.films, 1):
             for piece in self._pieces(film):
                 held.append(piece)
@@ -88,34 +88,35 @@ class NewVideo(NewData):
         if held:
             yield self._chunk(held, 1.0)
 
-    def _pieces(self, film: Film) -> Iterator[Piece]:
+    def _pieces(self, film: Film) -> Iterator[ClipPiece]:
         try:
             for name, frames in read_films(film, self.video.size, self.video.key):
                 yield from self._clips(name, film, frames[:: self.video.clips.step])
         except UserError as error:
-            yield Piece(film.name, None, None, problem=str(error))
+            yield ClipPiece(film.name, None, None, problem=str(error))
 
-    def _clips(self, name: str, film: Film, frames: Frames) -> Iterator[Piece]:
+    def _clips(self, name: str, film: Film, frames: Frames) -> Iterator[ClipPiece]:
         channels, count, height, width = self.known.spec.shape
         if frames.shape[1:] != (channels, height, width):
             found = f"{frames.shape[1]} x {frames.shape[2]} x {frames.shape[3]}"
-            yield Piece(name, None, None, problem=f"its frames are {found}, the run's {channels} x {height} x {width}")
+            problem = f"its frames are {found}, the run's {channels} x {height} x {width}"
+            yield ClipPiece(name, None, None, problem=problem)
             return
         if len(frames) < count:
-            yield Piece(name, None, None, problem=f"it has {len(frames)} frames, fewer than the {count} of a clip")
+            yield ClipPiece(name, None, None, problem=f"it has {len(frames)} frames, fewer than the {count} of a clip")
             return
         starts = list(range(0, len(frames) - count + 1, count))
         starts += [] if starts[-1] + count == len(frames) else [len(frames) - count]
         ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
         sums = np.zeros((channels, len(frames), height, width))
-        whole = Rebuilding(name, ending, len(starts), sums, np.zeros(len(frames)))
+        whole = RebuiltFilm(name, ending, len(starts), sums, np.zeros(len(frames)))
         for start in starts:
             clip = np.ascontiguousarray(frames[start : start + count].swapaxes(0, 1))
             values = unit(torch.from_numpy(clip))
             values = values if self.known.drawn is None else drawn(values, self.known.drawn)
-            yield Piece(f"{name}:{start}-{start + count - 1}", values, whole, start)
+            yield ClipPiece(f"{name}:{start}-{start + count - 1}", values, whole, start)
 
-    def _chunk(self, pieces: list[Piece], done: float) -> Chunk:
+    def _chunk(self, pieces: list[ClipPiece], done: float) -> Chunk:
         names, problems = [one.name for one in pieces], [one.problem for one in pieces]
         return Chunk.of(names, [one.values for one in pieces], problems, done, pieces)
 

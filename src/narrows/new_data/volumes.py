@@ -23,11 +23,11 @@ from narrows.new_data.pictures import drawn
 from narrows.new_data.problem_file import Problems, listing_problems
 
 GZIPPED = ".nii.gz"
-Keep = Callable[["Origin", np.ndarray], None]
+Keep = Callable[["ScanOrigin", np.ndarray], None]
 
 
 @dataclass
-class Origin:
+class ScanOrigin:
     """The scan that an example is of, or a slice of which it is."""
 
     path: str
@@ -41,13 +41,13 @@ class Origin:
 
 
 @dataclass
-class Piece:
+class ScanPiece:
     """An example, and where it comes from."""
 
     name: str
     values: Tensor | None
     """`[1, D, H, W]` or `[1, h, w]`; None where the file could not be read."""
-    origin: Origin | None
+    origin: ScanOrigin | None
     problem: str | None = None
 
 
@@ -64,7 +64,7 @@ class NewVolumes(NewData):
         self.tree: Tree = find_scans(self.path)
 
     def chunks(self) -> Iterator[Chunk]:
-        held: list[Piece] = []
+        held: list[ScanPiece] = []
         for number, file in enumerate(self.tree.files, 1):
             for piece in self._pieces(file):
                 held.append(piece)
@@ -74,7 +74,7 @@ class NewVolumes(NewData):
         if held:
             yield self._chunk(held, 1.0)
 
-    def _pieces(self, file: str) -> Iterator[Piece]:
+    def _pieces(self, file: str) -> Iterator[ScanPiece]:
         name = "/".join(self.tree.inside(file))
         try:
             scan = read_scan(file)
@@ -86,15 +86,15 @@ class NewVolumes(NewData):
                 f"{file} makes examples of shape {list(found)} on the run's grid, and the run's are {list(wanted)}",
             )
         except UserError as error:
-            yield Piece(name, None, None, str(error))
+            yield ScanPiece(name, None, None, str(error))
             return
-        origin = Origin(file, name, scan, len(every))
+        origin = ScanOrigin(file, name, scan, len(every))
         for place, one in enumerate(every):
             x = torch.from_numpy(np.ascontiguousarray(one))[None]
             x = x if self.known.drawn is None else drawn(x, self.known.drawn)
-            yield Piece(slice_name(name, self.slices.plane, place), x, origin)
+            yield ScanPiece(slice_name(name, self.slices.plane, place), x, origin)
 
-    def _chunk(self, pieces: list[Piece], done: float) -> Chunk:
+    def _chunk(self, pieces: list[ScanPiece], done: float) -> Chunk:
         names, problems = [one.name for one in pieces], [one.problem for one in pieces]
         return Chunk.of(names, [one.values for one in pieces], problems, done, pieces)
 
@@ -138,13 +138,13 @@ class NewVolumes(NewData):
 
             yield write
 
-    def _whole(self, origin: Origin) -> np.ndarray:
+    def _whole(self, origin: ScanOrigin) -> np.ndarray:
         """A scan on its own grid and in its own units, `[D, H, W]`."""
         made = np.stack(origin.rebuilt)
         values = made[0] if self.slices.plane is None else self.slices.joined(made)
         return self.grid.back(values, origin.scan, origin.path)
 
-    def _save(self, folder: Path, origin: Origin, values: np.ndarray) -> None:
+    def _save(self, folder: Path, origin: ScanOrigin, values: np.ndarray) -> None:
         ending = _ending(origin.path)
         plain = origin.name[: len(origin.name) - len(ending_of(origin.name))] or "scan"
         target = folder / f"{plain}{ending}"

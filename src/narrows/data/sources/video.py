@@ -12,7 +12,7 @@ from torch import Tensor
 
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
-from narrows.data.film_files import Frames, FrameSize, find_films, read_films
+from narrows.data.film_files import Film, Frames, FrameSize, find_films, read_films
 from narrows.data.image_tree import PARTS
 from narrows.errors import nearest, require
 
@@ -134,7 +134,7 @@ class Video:
     def _read(self) -> tuple[list[Reel], int]:
         """The films, and how many were shorter than a clip."""
         films = find_films(existing(self.path, "source.path"))
-        tops = [PARTS.get(film.name.split("/")[0].lower()) if "/" in film.name else None for film in films]
+        tops = [_part_of(film) for film in films]
         reels, short, first = [], 0, None
         for film, top in zip(films, tops, strict=True):
             for name, frames in read_films(film, self.size, self.key):
@@ -178,6 +178,12 @@ class Video:
         said += f"; {cut}, every {self.clips.away} ({', '.join(f'{n:,} of {name}' for name, n in counts.items())})"
         said += f"; {short} films are shorter than a clip and left out" if short else ""
         return f"{said}; held out: {'the last clips of each film' if in_time else 'whole films'}"
+
+
+def _part_of(film: Film) -> str | None:
+    """The split that a film's folder is named after, if it is."""
+    folder = film.name.split("/")[0] if "/" in film.name or film.frames else ""
+    return PARTS.get(folder.lower())
 
 
 def clip_name(film: str, start: int, clips: Clips) -> str:

@@ -27,7 +27,7 @@ class Volumes:
     is anomalous in the scans of `test/<class>`, voxel by voxel; classes that `train` has too need none.
 
     A scan is turned so that its axes go to the head, to the back and to the right (`narrows.data.scan_files`), and
-    brought to `grid`. All slices of a scan stay in one split.
+    brought to `grid`. All slices of a scan stay in one split; of a single scan the last ones are held out.
 
     Args:
         grid: spacing, size and range of values to which all are brought.
@@ -71,11 +71,14 @@ class Volumes:
         trained = self.train_labels
         if masks is not None and trained is None:
             trained = [numbers[name] for name in class_names(trees["train"])]
+        # Of a single scan the last slices are held out, but for one between, which is much like them.
+        alone = self.slices.plane is not None and len(volumes["train"]) == 1
         return Contents.of_parts(
             "volume" if self.slices.plane is None else "image",
             {part: one for part, (one, _) in made.items()},
             self.test,
-            groups=made["train"][1],
+            groups=None if alone else made["train"][1],
+            neighbours=1 if alone else None,
             train_labels=trained if numbers else None,
             class_names=names or None,
             identity=digest.hexdigest(),
@@ -176,13 +179,13 @@ def _split_off_masks(root: Tree) -> tuple[Tree, Tree | None]:
 def _number(trees: Mapping[str, Tree], *, masked: bool) -> dict[str, int]:
     """The number of each class by its name; with masks those of training come first, and 0 is normal."""
     names = class_names(trees["train"])
+    others = sorted({name for tree in trees.values() for name in class_names(tree)} - set(names))
     if not masked:
-        others = sorted({name for tree in trees.values() for name in class_names(tree)} - set(names))
         if others and names:
             raise UserError(f"{', '.join(others)} are classes that training lacks: bring scans of them, or masks")
         return number_classes(names)
     require(bool(names), f"{trees['train'].root} needs a folder for each class, such as good, beside masks")
-    return {name: number for number, name in enumerate([*names, *sorted({*class_names(trees["test"])} - {*names})])}
+    return {name: number for number, name in enumerate([*names, *others])}
 
 
 def _name(tree: Tree, file: str, mark: str = "") -> str:
