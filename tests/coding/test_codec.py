@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from narrows.coding.model_codec import Codec, fingerprint, rounded
 from narrows.coding.nrwz_file import pack, unpack
 from narrows.coding.packing import find_tables, pack_examples, quantise, rebuild_examples, unpack_examples
 from narrows.decoders.conv import ConvDecoder
+from narrows.decoders.unet import UNetDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
@@ -121,7 +123,7 @@ def test_pictures_of_any_size_are_padded_and_cropped_where_all_is_convolution(na
     [
         {},
         {"encoder": partial(ConvEncoder, channels=[3]), "decoder": partial(ConvDecoder, channels=[3])},
-        {"encoder": CONV["encoder"], "decoder": partial(ConvDecoder, channels=[4, 3], upsample="nearest")},
+        {"encoder": CONV["encoder"], "decoder": partial(UNetDecoder, channels=[4, 3])},
     ],
 )
 def test_other_sizes_are_refused_where_a_stage_has_a_size(stages: dict[str, Any]) -> None:
@@ -130,6 +132,15 @@ def test_other_sizes_are_refused_where_a_stage_has_a_size(stages: dict[str, Any]
         codec.sources(torch.rand(1, 3, 16, 25))
     with pytest.raises(UserError, match=r"shape 1 x 16 x 24 do not fit a model of 3-channel pictures of any size"):
         Codec(photographs("fsq")).sources(torch.rand(1, 1, 16, 24))
+
+
+def test_a_decoder_that_repeats_values_takes_other_sizes_too_where_its_own_is_even() -> None:
+    net = network("fsq", spec=PHOTO, **CONV | {"decoder": partial(ConvDecoder, channels=[4, 3], upsample="nearest")})
+    assert len(Codec(net).sources(torch.rand(1, 3, 17, 25))[0]) == 5 * 7
+    odd = replace(PHOTO, shape=(3, 18, 24))
+    net = network("fsq", spec=odd, **CONV | {"decoder": partial(ConvDecoder, channels=[4, 3], upsample="nearest")})
+    with pytest.raises(UserError, match=r"shape 3 x 17 x 25 do not fit a model of 3 x 18 x 24"):
+        Codec(net).sources(torch.rand(1, 3, 17, 25))
 
 
 def test_a_finer_step_costs_more_and_loses_less() -> None:

@@ -11,7 +11,7 @@ from command import NARROW, NO_TASKS, TINY, only_run, run_in_process
 from numpy.typing import NDArray
 from PIL import Image
 
-from narrows.commands import reconstruct, style
+from narrows.commands import evaluate, reconstruct, style
 
 MAPS = ("encoder=conv", "encoder.flatten=false", "decoder=conv", "encoder.channels=[4,6]", "decoder.channels=[6,4]")
 
@@ -66,6 +66,12 @@ def test_several_strengths_are_one_picture(place: Path, tmp_path: Path) -> None:
     height, width, _ = pixels(tmp_path / "a.styled.png").shape
     assert width > 5 * 80
     assert height > 64
+
+
+def test_a_finished_run_is_judged(place: Path) -> None:
+    evaluate.main([run_of(place), "task=style", "task.max_examples=2", "task.features.layers=[stem]"])
+    figures = (only_run(place / "maps") / "metrics.json").read_text()
+    assert "test/style/reinhard/gram_distance" in figures
 
 
 @pytest.mark.parametrize(

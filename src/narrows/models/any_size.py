@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
 from narrows.types import QuantizedLatent
 
@@ -29,8 +30,8 @@ def side_multiples(model: Autoencoder) -> tuple[int, ...] | None:
         given = model.point_at(found.point)
         if isinstance(found, QuantizedLatent) and found.maps is not None:
             return None
-    except RuntimeError:
-        # Torch raises this if the shape of a layer is fixed.
+    except (RuntimeError, UserError):
+        # What torch raises if the shape of a layer is fixed, as it is or as the model's refusal of its input.
         return None
     grown = (1, latent[0], *(steps + 1 for steps in latent[1:]))
     return each if tuple(found.point.shape) == grown and tuple(given.shape[1:]) == larger else None

@@ -123,5 +123,5 @@ def _show(
         label: (values if label == "rebuilt" else values[first]).reshape(-1, *context.spec.shape)
         for label, values in rows.items()
     }
-    heads = [f"{'without' if kinds[place] else 'with'} {name}" for place in first]
+    heads = [f"{'less' if kinds[place] else 'plus'} {name}" for place in first]
     context.show(f"attribute_{name}", examples(pictures, f"Latent arithmetic: {name}", context.spec, heads))

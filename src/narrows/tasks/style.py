@@ -208,7 +208,9 @@ def _show(
     from narrows.drawing.style_pictures import trade_off
 
     rows = {"content": content, "style": style} | {f"strength {s:g}": x for s, x in own.items()} | dict(made)
-    shown = {name: x[:SHOWN].float().cpu().numpy() for name, x in rows.items()}
+    # Neighbours are often patches of one photograph.
+    chosen = np.unique(np.linspace(0, len(content) - 1, SHOWN).astype(int)).tolist()
+    shown = {name: x[chosen].float().cpu().numpy() for name, x in rows.items()}
     context.show("style", restoration.examples(shown, "Test pictures in the style of others", context.spec))
     points = {f"{s:g}": (judged["content_mse"].mean(), judged["gram_distance"].mean()) for s, judged in curve.items()}
     classics = {n: (judged["content_mse"].mean(), judged["gram_distance"].mean()) for n, judged in beside.items()}
