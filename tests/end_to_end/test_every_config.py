@@ -31,7 +31,7 @@ PUBLISHED |= {"jsb_chorales", "qm9", "music", "molecules"}
 # As text, likewise: their experiments.
 PUBLISHED |= {"ptb", "tinyshakespeare"}
 # Sound, of files too: its experiment.
-PUBLISHED |= {"fsdd"}
+PUBLISHED |= {"fsdd", "mnist_fsdd"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -284,6 +284,19 @@ RUNS["entropy"] = ("bottleneck=entropy", *NARROW)
 RUNS["scale_hyperprior"] = ("variant=scale_hyperprior", *CONVOLUTIONS, "bottleneck.hidden=4", "bottleneck.side=2")
 RUNS["bundled"] = ("datamodule=bundled", "input=missing_indicator", "datamodule.source.share=0.3", *NARROW)
 RUNS["shares"] = (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=0.5")
+SMALL_PARTS = ("encoder.default.widths=[8]", "decoder.default.widths=[8]")
+JUDGED_PARTS = ("tasks.parts.max_examples=30", "tasks.parts.nll_samples=2", "tasks.parts.nll_examples=4")
+RUNS |= {
+    "mvae": ("variant=mvae", "datamodule=halves", *SMALL_PARTS),
+    "mmvae": (
+        *("variant=mmvae", "datamodule=halves", *SMALL_PARTS, "+task@tasks.parts=multimodal", *JUDGED_PARTS),
+        *("trainer.limit_test_batches=null", "loss.bound.samples=2", "+encoder@encoder.each.left=mlp"),
+    ),
+    "mopoe": (
+        *("variant=mopoe", "datamodule=multimodal", *SMALL_PARTS, "+likelihood@likelihood.each.a=laplace"),
+        *(f"+datamodule.source.parts.{part}={{_target_:narrows.data.Arrays,path:table.npz}}" for part in "ab"),
+    ),
+}
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
 RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "density.epochs=1", "density.widths=[8]")
 RUNS |= {
@@ -328,7 +341,7 @@ WITH_TASKS = {
     "capacity",
     "sequential",
 }
-WITH_TASKS |= {*QUANTISED, "vq_vae_2"}
+WITH_TASKS |= {*QUANTISED, "vq_vae_2", "mmvae"}
 WITH_TASKS |= {"conditional_vae", "vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
 # Made of another run's parts, with other numbers: goldens and laws train these on every call.
 SAME_PARTS = {"beta_vae", "capacity_vae", "free_bits_vae", "dip_vae_ii", "miwae_bound", "ciwae", "piwae"}
@@ -440,6 +453,8 @@ SERIES_PAIRS = [(e, d) for e, d in SERIES_PAIRS if e not in READERS]
 # Two read images alone, others write series alone; topics are of counts, which an MLP reads.
 IMPOSSIBLE = {(e, d) for e in READERS for d in choices("decoder") if d in OF_SERIES}
 IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "topics" in d}
+# Those of parts go together alone, on data that have some: the runs of mvae, mmvae and mopoe.
+IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "parts" in (e, d)}
 SERIES_PAIRS = [pair for pair in SERIES_PAIRS if pair not in IMPOSSIBLE]
 PAIRS = IMAGE_PAIRS + SERIES_PAIRS
 

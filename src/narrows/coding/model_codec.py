@@ -243,6 +243,8 @@ def unfit(model: Autoencoder) -> str | None:
     """The reason why this model cannot compress; None if it can."""
     if model.spec.kind not in ("image", "vector", "series"):
         return f"its data are {model.spec.kind}, and images, vectors and series can be compressed"
+    if model.spec.parts is not None:
+        return "its data are multi-modal, and a compressed file holds examples of one kind"
     if model.classes(1) is not None:
         return "it reads the class of every example, which a compressed file does not hold"
     return None

@@ -177,6 +177,12 @@ ROWS = {
     "test/synthetic/closest": "samples: distance to training rows, of test rows 1",
     "test/synthetic/marginals": "samples: mean distance of a column's distribution",
     "test/synthetic/associations": "samples: mean difference of two columns' dependence",
+    # task multimodal
+    "test/multimodal/coherence": "parts from parts: coherence of labels",
+    "test/multimodal/*/accuracy": "{}: accuracy of the classifier on real examples",
+    "test/multimodal/*/coherence": "{}: coherence of labels",
+    "test/multimodal/*/spread": "{}: variance within a label, of real examples 1",
+    "test/multimodal/*/nll": "{}: -log p, bound (nats)",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -264,6 +270,7 @@ CLASSICS = {
     "smote": "SMOTE",
     "bootstrap": "bootstrap with noise",
     "no_latent": "same decoder, no latent",
+    "cca": "CCA",
 }
 """Classic methods, measured on the same split, with their labels."""
 

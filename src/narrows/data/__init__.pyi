@@ -41,6 +41,7 @@ from .missing_completely_at_random import Missing as Missing
 from .number_texts import Marks as Marks
 from .piano_rolls import Pieces as Pieces
 from .ragged_rows import Ragged as Ragged
+from .side_by_side import SideBySide as SideBySide
 from .signal_cells import Columns as Columns
 from .signal_cells import SignalCells as SignalCells
 from .signal_scaling import SignalScaling as SignalScaling
@@ -65,15 +66,18 @@ from .sources.digits import Digits as Digits
 from .sources.documents import Documents as Documents
 from .sources.documents import HeldOutDocuments as HeldOutDocuments
 from .sources.dsprites import DSprites as DSprites
+from .sources.halves import Halves as Halves
 from .sources.image_folder import ImageFolder as ImageFolder
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions
 from .sources.interactions import InteractionFile as InteractionFile
 from .sources.interactions import Interactions as Interactions
+from .sources.log_mel import LogMel as LogMel
 from .sources.mnist import KMNIST as KMNIST
 from .sources.mnist import MNIST as MNIST
 from .sources.mnist import FashionMNIST as FashionMNIST
 from .sources.molecules import HeldOutMolecules as HeldOutMolecules
 from .sources.molecules import Molecules as Molecules
+from .sources.multimodal import Multimodal as Multimodal
 from .sources.music import Music as Music
 from .sources.series import Series as Series
 from .sources.svhn import SVHN as SVHN

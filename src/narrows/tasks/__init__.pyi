@@ -23,6 +23,7 @@ from .latent import LatentFigures as LatentFigures
 from .latent import Moments as Moments
 from .likelihood import Likelihood as Likelihood
 from .molecules import Molecules as Molecules
+from .multimodal import Multimodal as Multimodal
 from .music import Music as Music
 from .probe import Classifier as Classifier
 from .probe import Probe as Probe
