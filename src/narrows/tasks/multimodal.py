@@ -192,7 +192,8 @@ class Multimodal(Task):
 
     def _show(self, context: TaskContext, batch: Batch) -> None:
         model, spec = context.model, context.spec
-        few = next(chosen_rows.parts(batch, SHOWN))
+        # Evenly over the rows: pairs by class stand in the order of their classes.
+        few = _select(batch, torch.linspace(0, len(batch) - 1, min(SHOWN, len(batch))).round().long())
         pairs = itertools.permutations(spec.slices, 2)
         shown = []
         for source, target in pairs:
