@@ -17,6 +17,7 @@ from narrows.decoders.gru import AutoregressiveGRUDecoder, GRUDecoder
 from narrows.decoders.lapped import LappedDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.parts import PartsDecoder
 from narrows.decoders.resnet import ResNetDecoder
 from narrows.decoders.tcn import AutoregressiveTCNDecoder, TCNDecoder
 from narrows.decoders.topics import EmbeddedTopicDecoder, TopicDecoder
@@ -30,6 +31,7 @@ from narrows.encoders.gru import GRUEncoder
 from narrows.encoders.lapped import LappedEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.parts import PartsEncoder
 from narrows.encoders.resnet import ResNetEncoder
 from narrows.encoders.tcn import TCNEncoder
 from narrows.encoders.torchvision import TorchvisionEncoder
@@ -119,6 +121,15 @@ ENCODERS: dict[str, tuple[Build, Shape]] = {
     "vit_pooled": (partial(ViTEncoder, patch=3, **SMALL, dropout=0.2, positions="learnt", pool="mean"), IMAGE),
     "vit_latents": (partial(ViTEncoder, patch=3, **SMALL, latents=5), IMAGE),
     "vit_series": (partial(ViTEncoder, patch=2, width=4, heads=1, depth=2), SHORT),
+    "parts": (
+        partial(
+            PartsEncoder,
+            layout={"image": IMAGE, "words": (7,)},
+            each={"image": partial(ConvEncoder, channels=[4, 5])},
+            default=partial(MLPEncoder, widths=[6]),
+        ),
+        (115,),
+    ),
     "torchvision": (partial(TorchvisionEncoder), (1, 9, 12)),
     "features": (partial(FeatureEncoder, network=partial(FeatureNetwork, layers=["stem"]), halvings=1), IMAGE),
     "torchvision_frozen": (partial(TorchvisionEncoder, freeze=True, normalise=True), (3, 9, 12)),
@@ -169,6 +180,17 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
         partial(UNetDecoder, channels=[6, 4], norm="batch", activation="relu", attention=True),
         (5, 3, 3),
         IMAGE,
+        {},
+    ),
+    "parts": (
+        partial(
+            PartsDecoder,
+            layout={"image": IMAGE, "words": (7,)},
+            each={"image": partial(ConvDecoder, channels=[5, 4])},
+            default=partial(MLPDecoder, widths=[6]),
+        ),
+        (5,),
+        (115,),
         {},
     ),
     "vit": (partial(ViTDecoder, patch=3, **SMALL), (5, 3, 4), IMAGE, {}),

@@ -44,6 +44,11 @@ def is_of_series(variant: str) -> bool:
     return "sequential" in variant or "text" in variant
 
 
+def is_of_parts(config: Any) -> bool:
+    """Whether a composition needs data of named parts, by its encoder."""
+    return bool(getattr(get_object(config.encoder._target_), "reads_parts", False))
+
+
 def is_of_counts(config: Any) -> bool:
     """Whether a composition needs counts, by its likelihood."""
     return issubclass(get_object(config.likelihood._target_), CountLikelihood)

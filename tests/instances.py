@@ -20,6 +20,7 @@ from narrows.bottlenecks.categorical import Categorical, Joint
 from narrows.bottlenecks.deterministic import Deterministic
 from narrows.bottlenecks.discrete import ResidualVQ, VectorQuantizer
 from narrows.bottlenecks.entropy import EntropyBottleneck
+from narrows.bottlenecks.experts import MixtureOfExperts, MixtureOfProductsOfExperts, ProductOfExperts
 from narrows.bottlenecks.flow import FlowPosterior, FlowPrior
 from narrows.bottlenecks.gaussian import Gaussian
 from narrows.bottlenecks.gumbel import GumbelVQ
@@ -44,6 +45,7 @@ from narrows.densities.second_stage import SecondStage
 from narrows.encoders.mlp import MLPEncoder
 from narrows.layers.feature_networks import FeatureNetwork
 from narrows.likelihoods import counts, elementwise, normal
+from narrows.likelihoods.parts import PartsLikelihood
 from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.losses import Objective, Term
 from narrows.losses.adversarial import LatentAdversary, OutputAdversary, TotalCorrelationCritic
@@ -51,6 +53,7 @@ from narrows.losses.aggregate import DIP, DimensionwiseKL, MutualInformation, To
 from narrows.losses.critic import Critic
 from narrows.losses.discrepancy import MMD
 from narrows.losses.divergence import KL, Capacity, Rate
+from narrows.losses.experts import StratifiedELBO, SubsampledELBO
 from narrows.losses.geometry import Contraction, DecoderContraction
 from narrows.losses.importance import ImportanceWeighted
 from narrows.losses.norms import DecoderNorm, LatentNorm
@@ -138,6 +141,13 @@ MAP_BOTTLENECKS: dict[str, Build] = {
     "hierarchical_vq_rotate": partial(HierarchicalVQ, dim=5, codes=6, rotate=True),
 }
 
+# These read an expert for each part of multi-modal data; their laws are in tests/laws/test_experts.py.
+PART_BOTTLENECKS: dict[str, Build] = {
+    "poe": partial(ProductOfExperts, dim=5),
+    "moe": partial(MixtureOfExperts, dim=5),
+    "mopoe": partial(MixtureOfProductsOfExperts, dim=5),
+}
+
 LIKELIHOODS: dict[str, Build] = {
     "bernoulli": partial(elementwise.BernoulliLikelihood),
     "continuous_bernoulli": partial(elementwise.ContinuousBernoulliLikelihood),
@@ -154,6 +164,9 @@ COLUMN_LIKELIHOODS: dict[str, Build] = {
     "mixed": partial(MixedLikelihood),
     "mixed_fixed": partial(MixedLikelihood, scope="fixed"),
 }
+
+# These need data of named parts; their laws are in tests/laws/test_parts.py.
+PART_LIKELIHOODS: dict[str, Build] = {"parts": partial(PartsLikelihood)}
 
 # These need counts; their laws are in tests/laws/test_count_likelihoods.py.
 COUNT_LIKELIHOODS: dict[str, Build] = {
@@ -251,6 +264,13 @@ TERMS: dict[str, Callable[[], Term]] = {
 SOUND_TERMS: dict[str, Callable[[], Term]] = {"spectral": partial(SpectralDistance, widths=[8, 16])}
 
 
+# These are bounds of multi-modal data; their laws are in tests/laws/test_experts.py.
+PART_TERMS: dict[str, Callable[[], Term]] = {
+    "subsampled_elbo": SubsampledELBO,
+    "stratified_elbo": StratifiedELBO,
+}
+
+
 @functools.cache
 def _shipped(loss: str) -> Objective:
     holder = GlobalHydra.instance()
@@ -268,6 +288,8 @@ def shipped(loss: str) -> Objective:
     return deepcopy(_shipped(loss))
 
 
+OF_PARTS = ("subsampled", "stratified")
+"""Losses that read experts of parts, which no bottleneck of other data has; they are refused by name."""
 LOSSES: dict[str, Callable[[], Objective]] = {name: partial(shipped, name) for name in choice_files("loss")}
 
 SCHEDULES: dict[str, Build] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from command import composed
-from count_source import is_of_counts, is_of_series
+from count_source import is_of_counts, is_of_parts, is_of_series
 from torch import Tensor, nn
 
 from narrows.config.auto_values import decided
@@ -17,12 +17,20 @@ from narrows.config.composition import config_dir
 from narrows.loading.model_from_config import build_model
 from narrows.losses import Objective
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import Batch, DataSpec
+from narrows.types import Batch, DataSpec, NamedPart
 
 VARIANTS = sorted(path.stem for path in (config_dir() / "variant").glob("*.yaml"))
 IMAGE = DataSpec(shape=(1, 8, 8), kind="image", size=100, num_classes=3, value_range=(0.0, 1.0))
 SERIES = DataSpec(shape=(2, 12), kind="series", size=100, num_classes=3)
 COUNTS = DataSpec((20,), "counts", 100, num_classes=3, value_range=(0.0, float("inf")), totals=(3.0, 0.3))
+PARTS = DataSpec(
+    shape=(64,),
+    kind="vector",
+    size=100,
+    num_classes=3,
+    value_range=(0.0, 1.0),
+    parts=[NamedPart(side, (1, 8, 4), "image", (0.0, 1.0)) for side in ("left", "right")],
+)
 # Small networks, where the choice has such an option.
 SMALL: dict[str, Any] = {
     "widths": [12],
@@ -65,10 +73,11 @@ class Case:
 def config_of(variant: str) -> Any:
     data = "series" if is_of_series(variant) else "digits"
     config = decided(composed(f"variant={variant}", f"datamodule={data}"))
-    for part in ("model", "encoder", "decoder"):
+    parts = [config[part] for part in ("model", "encoder", "decoder")]
+    for part in (*parts, *(part.default for part in parts if "default" in part)):
         for option, value in SMALL.items():
-            if option in config[part] and config[part][option] not in ([], None):
-                config[part][option] = value
+            if option in part and part[option] not in ([], None):
+                part[option] = value
     if "codes" in config.bottleneck:
         config.bottleneck.codes = min(config.bottleneck.codes, 100)  # a batch has enough vectors for as many
     if variant == "vmf_topics":
@@ -79,6 +88,7 @@ def config_of(variant: str) -> Any:
 def case(variant: str) -> Case:
     config = config_of(variant)
     spec = COUNTS if is_of_counts(config) else SERIES if is_of_series(variant) else IMAGE
+    spec = PARTS if is_of_parts(config) else spec
     model = build_model(config, spec)
     objective = Objective({name: build(term, name) for name, term in config.loss.items()})
     torch.manual_seed(4)

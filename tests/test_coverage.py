@@ -26,6 +26,10 @@ from instances import (
     LIKELIHOODS,
     LOSSES,
     MAP_BOTTLENECKS,
+    OF_PARTS,
+    PART_BOTTLENECKS,
+    PART_LIKELIHOODS,
+    PART_TERMS,
     SCHEDULES,
     SERIES,
     SOUND_CORRUPTIONS,
@@ -51,6 +55,7 @@ from narrows.decoders.conv import ConvDecoder
 from narrows.decoders.lapped import LappedDecoder
 from narrows.decoders.lstm import AutoregressiveLSTMDecoder, LSTMDecoder
 from narrows.decoders.mlp import MLPDecoder
+from narrows.decoders.parts import PartsDecoder
 from narrows.decoders.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder
 from narrows.decoders.tcn import TCNDecoder
 from narrows.decoders.transformer import AutoregressiveTransformerDecoder
@@ -60,6 +65,7 @@ from narrows.encoders.conv import ConvEncoder
 from narrows.encoders.lapped import LappedEncoder
 from narrows.encoders.lstm import LSTMEncoder
 from narrows.encoders.mlp import MLPEncoder
+from narrows.encoders.parts import PartsEncoder
 from narrows.encoders.recurrent import RecurrentEncoder
 from narrows.encoders.tcn import TCNEncoder
 from narrows.encoders.transformer import TransformerEncoder
@@ -84,6 +90,9 @@ OTHER_DEFAULTS = {
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
     ("task/anomaly.yaml", "points"): "judges time steps where there are some, the constructor's windows",
     ("task/anomaly.yaml", "maps"): "judges pixels where there are masks, the constructor's whole pictures",
+    **{(f"{stage}/parts.yaml", "each"): "empty, so that parts can be added" for stage in ("encoder", "decoder")},
+    **{(f"{stage}/parts.yaml", "default"): "options of a choice" for stage in ("encoder", "decoder")},
+    ("likelihood/parts.yaml", "each"): "empty, so that parts can be added",
     **{
         ("term/patch_adversary.yaml", option): "VQGAN's choice"
         for option in ("weight", "match", "reconstructions", "adaptive")
@@ -99,6 +108,8 @@ FROM_CODE = {"self", "in_shape", "out_shape", "spec", "save_dir"}
 FROM_CODE_OF: dict[type, set[str]] = {
     Autoencoder: {"stages"},
     Density: {"model"},
+    PartsEncoder: {"layout"},
+    PartsDecoder: {"layout"},
     WarmUpCosine: {"optimizer"},
     AutoencoderModule: {"model", "objective", "optimizer", "scheduler", "seed"},
 }
@@ -164,14 +175,14 @@ KINDS: dict[str, tuple[Callable[[], set[type]], dict[str, Any] | None]] = {
     "input": (lambda: components(Input), INPUTS | TOKEN_INPUTS | SOUND_INPUTS),
     "encoder": (lambda: components(Encoder) - {RecurrentEncoder}, backbone_instances.ENCODERS),
     "decoder": (lambda: components(Decoder) - SHARED_DECODERS, backbone_instances.DECODERS),
-    "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS),
+    "bottleneck": (lambda: components(Bottleneck), BOTTLENECKS | MAP_BOTTLENECKS | PART_BOTTLENECKS),
     "model": (lambda: components(Autoencoder) | {Autoencoder}, None),
     "likelihood": (
         lambda: components(Likelihood) - {CountLikelihood},
-        LIKELIHOODS | COLUMN_LIKELIHOODS | COUNT_LIKELIHOODS,
+        LIKELIHOODS | COLUMN_LIKELIHOODS | COUNT_LIKELIHOODS | PART_LIKELIHOODS,
     ),
     "corruption": (lambda: components(Corruption), CORRUPTIONS | TOKEN_CORRUPTIONS | SOUND_CORRUPTIONS),
-    "term": (lambda: components(Term), TERMS | SOUND_TERMS),
+    "term": (lambda: components(Term), TERMS | SOUND_TERMS | PART_TERMS),
     "schedule": (schedule_classes, SCHEDULES),
     "density": (lambda: components(Density) - {StandardisedDensity}, DENSITIES),
     "task": (lambda: components(Task), None),
@@ -269,6 +280,7 @@ READERS: dict[str, set[str]] = {
     "lfq": {"lfq"},
     "gumbel_vq": {"gumbel_vq"},
     "sparse_kl": {"deterministic_sigmoid"},
+    **{key: set() for key in OF_PARTS},
 }
 ANY_VARIATIONAL = {loss for loss, read in READERS.items() if read == VARIATIONAL}
 # The only losses that train all of a bottleneck.

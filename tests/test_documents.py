@@ -32,7 +32,7 @@ from defect_pictures import write_defects
 from omegaconf import OmegaConf
 from PIL import Image
 
-from narrows.commands import sample
+from narrows.commands import compress, embed, reconstruct, sample
 from narrows.config.composition import choice_files, config_dir
 from narrows.runs.file_names import SWEEP
 
@@ -63,6 +63,7 @@ PICTURES = section("A day with your own pictures")
 DEFECTS = section("Defects on pictures")
 SYNTHETIC = section("Synthetic tables")
 ATTRIBUTES = section("Attributes of your own")
+PARTS = section("Several parts")
 
 
 def test_the_readme_has_commands() -> None:
@@ -78,6 +79,7 @@ def test_the_readme_has_commands() -> None:
         .replace(DEFECTS, "")
         .replace(SYNTHETIC, "")
         .replace(ATTRIBUTES, "")
+        .replace(PARTS, "")
     ),
 )
 def test_a_command_of_the_readme(line: str, tmp_path: Path) -> None:
@@ -137,6 +139,48 @@ def test_a_folder_of_defects_is_judged_by_pixels(line: str, tmp_path: Path) -> N
     (figures,) = tmp_path.rglob("metrics.json")
     assert "test/anomaly/aupro" in figures.read_text()
     assert ("test/anomaly/patchcore/aupro" in figures.read_text()) == ("feature_map" in line)
+
+
+def test_parts_are_made_from_others_as_the_readme_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, rebuild = commands(PARTS, "narrows")
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 3, 60)
+    image = rng.integers(0, 200, (60, 6, 6)).astype("uint8") + (18 * label).astype("uint8")[:, None, None]
+    np.save("image.npy", image)
+    sound = rng.normal(size=(60, 9)).astype("float32") + label[:, None]
+    sound[3] = np.nan  # missing
+    np.save("sound.npy", sound)
+    image_is_one = "+datamodule.source.parts.image.kind=image"  # bytes of three axes are found to be one too
+    done = run_in_process(*shlex.split(train)[2:], *SMALL, image_is_one, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "image (image, 1x6x6) with sound (vector, 9), paired by rows" in done.err
+    (run,) = run_directories(tmp_path)
+    np.savez("sound.npz", sound=sound[:5])
+    reconstruct.main([str(run) if word == "RUN" else word for word in shlex.split(rebuild)[2:]])
+    with np.load("made.npz") as made:
+        assert made["image"].shape == (5, 1, 6, 6)
+        assert made["sound"].shape == (5, 9)
+        assert np.isfinite(made["image"][[0, 1, 2, 4]]).all()
+        assert np.isnan(made["image"][3]).all()
+        assert "no part" in made["problem"][3]
+    sample.main([str(run), "-n", "4", "-o", "drawn.npz"])
+    with np.load("drawn.npz") as drawn:
+        assert {name: drawn[name].shape for name in drawn} == {"image": (4, 1, 6, 6), "sound": (4, 9)}
+    embed.main([str(run), "sound.npz", "-o", "z.npz"])
+    assert Path("z.npz").is_file()
+    assert (run / "figures" / "multimodal.png").is_file()
+    for command, given, message in (
+        (reconstruct.main, "sound.npy", "reads a .npz with arrays named image, sound"),
+        (compress.main, "sound.npz", "its data are multi-modal"),
+    ):
+        arguments = [given, "out.nrwz", "--run", str(run)] if command is compress.main else [str(run), given]
+        with pytest.raises(SystemExit) as ended:
+            command(arguments)
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_newcomer_s_folder_of_texts_trains_with_the_command_of_the_readme(tmp_path: Path) -> None:

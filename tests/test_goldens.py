@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import composed
-from count_source import COUNTS, is_of_counts, is_of_series
+from count_source import COUNTS, is_of_counts, is_of_parts, is_of_series
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
@@ -60,6 +60,8 @@ def config_of(variant: str) -> DictConfig:
     data = ("datamodule=series", "likelihood=gaussian") if is_of_series(variant) else ("datamodule=digits",)
     asked = (f"variant={variant}", *data, "trainer=cpu", "trainer.precision=64-true")
     config = composed(*asked)
+    if is_of_parts(config):
+        config = composed(*asked, "datamodule=halves")
     config = decided(composed(*asked, COUNTS) if is_of_counts(config) else config)
     if "kmeans" in config.bottleneck:
         # Fewer codes than rows to start them at: of two equal codes, rounding would choose.

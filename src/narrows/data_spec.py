@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite, prod
 from typing import Any, Literal
@@ -27,6 +28,24 @@ class Column:
     width: int = 1
     """Number of values: that of the categories where the column is categorical (one-hot), the last for all those that
     no training row has; else 1."""
+
+
+@dataclass
+class NamedPart:
+    """One part of multi-modal data: a run of an example's values, which have a shape and a kind of their own."""
+
+    name: str
+    shape: Shape
+    kind: Kind
+    value_range: tuple[float, float] | None = None
+    """As `DataSpec.value_range`."""
+    rate: int | None = None
+    """Samples of a second, where the part is sound."""
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
 
 
 @dataclass
@@ -61,6 +80,8 @@ class DataSpec:
     """Names of the signals that stand beside the examples and are not rebuilt; None where there are none."""
     rate: int | None = None
     """Samples of a second, where the data are sound."""
+    parts: list[NamedPart] | None = None
+    """The parts of multi-modal data, in the order in which an example `[D]` holds their flattened values; else None."""
     fingerprint: str = ""
     """SHA-256 of the content (not the path) of all splits."""
     trained_labels: list[int] | None = field(default=None, compare=False)
@@ -77,20 +98,44 @@ class DataSpec:
         found = self.value_range
         return found if found is not None and all(map(isfinite, found)) else None
 
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each part's values stand in an example `[D]`, by its name; empty where the data have no parts."""
+        parts = self.parts or []
+        ends = list(itertools.accumulate((part.size for part in parts), initial=0))
+        return {part.name: slice(start, end) for part, start, end in zip(parts, ends, ends[1:], strict=False)}
+
+    def of_part(self, name: str) -> DataSpec:
+        """What is known of a part alone."""
+        part = next(part for part in self.parts or [] if part.name == name)
+        return DataSpec(
+            part.shape,
+            part.kind,
+            self.size,
+            self.num_classes,
+            value_range=part.value_range,
+            rate=part.rate,
+            class_names=self.class_names,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain containers for the manifest; an infinite end of the range becomes None."""
         values = asdict(self)
-        if self.value_range is not None:
-            values["value_range"] = tuple(end if isfinite(end) else None for end in self.value_range)
+        for one in (values, *(values["parts"] or [])):
+            if one["value_range"] is not None:
+                one["value_range"] = tuple(end if isfinite(end) else None for end in one["value_range"])
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DataSpec:
         values = dict(values)
         values["shape"] = tuple(values["shape"])
-        if values.get("value_range") is not None:
-            low, high = values["value_range"]
-            values["value_range"] = (-inf if low is None else low, inf if high is None else high)
+        values["value_range"] = _range(values.get("value_range"))
+        if values.get("parts") is not None:
+            values["parts"] = [
+                NamedPart(**{**part, "shape": tuple(part["shape"]), "value_range": _range(part.get("value_range"))})
+                for part in values["parts"]
+            ]
         if values.get("totals") is not None:
             values["totals"] = tuple(values["totals"])
         if values.get("columns") is not None:
@@ -118,5 +163,19 @@ class DataSpec:
         counts = [self.num_classes or 0, *(column.width for column in self.columns or [])]
         require(all(count >= 0 for count in counts), f"numbers of classes or categories must not be negative: {counts}")
         require(self.rate is None or self.rate >= 1, f"the sampling rate must be at least 1, but it is {self.rate}")
-        low, high = self.value_range or (0, 1)
-        require(low <= high, f"value_range must go from the smallest to the largest, but is {self.value_range}")
+        for bounds in (self.value_range, *(part.value_range for part in self.parts or [])):
+            low, high = bounds or (0, 1)
+            require(low <= high, f"value_range must go from the smallest to the largest, but is {bounds}")
+        require(
+            self.parts is None or self.shape == (sum(part.size for part in self.parts),),
+            f"parts of {[part.size for part in self.parts or []]} values do not fill examples of shape "
+            f"{list(self.shape)}",
+        )
+
+
+def _range(ends: Any) -> tuple[float, float] | None:
+    """A range as it was before `to_dict`."""
+    if ends is None:
+        return None
+    low, high = ends
+    return (-inf if low is None else low, inf if high is None else high)

@@ -26,6 +26,7 @@ from narrows.data_spec import PIXELS as PIXELS
 from narrows.data_spec import Column as Column
 from narrows.data_spec import DataSpec as DataSpec
 from narrows.data_spec import Kind as Kind
+from narrows.data_spec import NamedPart as NamedPart
 from narrows.data_spec import Shape as Shape
 
 

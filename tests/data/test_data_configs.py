@@ -45,7 +45,16 @@ data_dir: nowhere
 """
 
 
-BROUGHT = ("bernoulli", "categorical", "gaussian", "gaussian_optimal", "mixed", "multinomial", "negative_binomial")
+BROUGHT = (
+    "bernoulli",
+    "categorical",
+    "gaussian",
+    "gaussian_optimal",
+    "mixed",
+    "multinomial",
+    "negative_binomial",
+    "parts",
+)
 """The likelihoods that datamodules bring."""
 
 
@@ -76,6 +85,11 @@ def targets(config: DictConfig) -> list[DictConfig]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_datamodule_yaml(name: str, tree: Path) -> None:
     needed = ["datamodule.source.path=somewhere"] if name in NEEDS_PATH else []
+    needed += [
+        f"+datamodule.source.parts.{part}={{_target_:narrows.data.Digits,test:0.1,train_labels:null}}"
+        for part in "ab"
+        if name == "multimodal"
+    ]
     needed += ["datamodule.source.run=somewhere"] if name == "latents" else []
     with initialize_config_dir(str(tree), **VERSION_BASE):
         config = compose("train", [f"datamodule={name}", *needed])

@@ -31,7 +31,7 @@ PUBLISHED |= {"jsb_chorales", "qm9", "music", "molecules"}
 # As text, likewise: their experiments.
 PUBLISHED |= {"ptb", "tinyshakespeare"}
 # Sound and video, of files too: their experiments; what is generated from files: tests/data.
-PUBLISHED |= {"fsdd", "frey_faces", "lesions", "moving_digits"}
+PUBLISHED |= {"fsdd", "mnist_fsdd", "frey_faces", "lesions", "moving_digits"}
 # No experiment yet in these, or nothing to fit: composed alone.
 NOT_FITTED = {
     "datamodule": PUBLISHED
@@ -312,6 +312,19 @@ RUNS["entropy"] = ("bottleneck=entropy", *NARROW)
 RUNS["scale_hyperprior"] = ("variant=scale_hyperprior", *CONVOLUTIONS, "bottleneck.hidden=4", "bottleneck.side=2")
 RUNS["bundled"] = ("datamodule=bundled", "input=missing_indicator", "datamodule.source.share=0.3", *NARROW)
 RUNS["shares"] = (*NARROW, "+schedule@loss.kl.weight=linear", "loss.kl.weight.steps=0.5")
+SMALL_PARTS = ("encoder.default.widths=[8]", "decoder.default.widths=[8]")
+JUDGED_PARTS = ("tasks.parts.max_examples=30", "tasks.parts.nll_samples=2", "tasks.parts.nll_examples=4")
+RUNS |= {
+    "mvae": ("variant=mvae", "datamodule=halves", *SMALL_PARTS),
+    "mmvae": (
+        *("variant=mmvae", "datamodule=halves", *SMALL_PARTS, "+task@tasks.parts=multimodal", *JUDGED_PARTS),
+        *("trainer.limit_test_batches=null", "loss.bound.samples=2", "+encoder@encoder.each.left=mlp"),
+    ),
+    "mopoe": (
+        *("variant=mopoe", "datamodule=multimodal", *SMALL_PARTS, "+likelihood@likelihood.each.a=laplace"),
+        *(f"+datamodule.source.parts.{part}={{_target_:narrows.data.Arrays,path:table.npz}}" for part in "ab"),
+    ),
+}
 RUNS["rotation_trick"] = ("variant=vq_vae", *NARROW, "bottleneck.rotate=true", "module.accumulate=2")
 RUNS["two_stage_vae"] = ("variant=two_stage_vae", *NARROW, "density.epochs=1", "density.widths=[8]")
 RUNS |= {
@@ -356,7 +369,7 @@ WITH_TASKS = {
     "capacity",
     "sequential",
 }
-WITH_TASKS |= {*QUANTISED, "vq_vae_2"}
+WITH_TASKS |= {*QUANTISED, "vq_vae_2", "mmvae"}
 WITH_TASKS |= {"conditional_vae", "vamp_vae", "mixture_vae", "categorical_vae", "joint_vae"}
 # Made of another run's parts, with other numbers: goldens and laws train these on every call.
 SAME_PARTS = {"beta_vae", "capacity_vae", "free_bits_vae", "dip_vae_ii", "miwae_bound", "ciwae", "piwae"}
@@ -477,6 +490,8 @@ IMPOSSIBLE = {(e, d) for e in READERS for d in choices("decoder") if d in OF_SER
 IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "topics" in d}
 # Frames are of video alone: its run is above.
 IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "frames" in (e, d)}
+# Those of parts go together alone, on data that have some: the runs of mvae, mmvae and mopoe.
+IMPOSSIBLE |= {(e, d) for e in choices("encoder") for d in choices("decoder") if "parts" in (e, d)}
 SERIES_PAIRS = [pair for pair in SERIES_PAIRS if pair not in IMPOSSIBLE]
 PAIRS = IMAGE_PAIRS + SERIES_PAIRS
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from narrows.tasks.measures.mel_features import log_mel, log_mel_means, mel_filters, mfcc_means
+from narrows.data.mel_scale import mel_filters
+from narrows.tasks.measures.mel_features import log_mel, log_mel_means, mfcc_means
 
 RATE = 8000
 

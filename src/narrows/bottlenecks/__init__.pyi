@@ -8,6 +8,12 @@ from .discrete import ResidualVQ as ResidualVQ
 from .discrete import VectorQuantizer as VectorQuantizer
 from .entropy import EntropyBottleneck as EntropyBottleneck
 from .entropy import SmoothedLogistics as SmoothedLogistics
+from .experts import ExpertsLatent as ExpertsLatent
+from .experts import MixtureOfExperts as MixtureOfExperts
+from .experts import MixtureOfProducts as MixtureOfProducts
+from .experts import MixtureOfProductsOfExperts as MixtureOfProductsOfExperts
+from .experts import ProductLatent as ProductLatent
+from .experts import ProductOfExperts as ProductOfExperts
 from .flow import FlowPosterior as FlowPosterior
 from .flow import FlowPrior as FlowPrior
 from .gaussian import Gaussian as Gaussian

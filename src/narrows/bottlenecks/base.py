@@ -29,6 +29,8 @@ class Bottleneck(nn.Module):
     returns: type[Latent] = Latent
     trial_shape: ClassVar[Shape] = (4,)
     """Shape of an input that it can read, with which a composition is checked before there are data."""
+    reads_parts: ClassVar[bool] = False
+    """Whether it reads an expert for each part of multi-modal data, which an encoder of parts gives."""
     step: ClassVar[float | None] = None
     """Compression rounds `point` to multiples of it; None where training does not prepare `point` for rounding."""
     sizes: tuple[int, ...]

@@ -315,6 +315,8 @@ def unfit(model: Autoencoder) -> str | None:
     """The reason why this model cannot compress; None if it can."""
     if model.spec.kind not in ("image", "vector", "series", "audio"):
         return f"its data are {model.spec.kind}, and images, vectors, series and sound can be compressed"
+    if model.spec.parts is not None:
+        return "its data are multi-modal, and a compressed file holds examples of one kind"
     if model.spec.variable:
         return "its examples differ in length: train on windows (datamodule.source.window=4096)"
     if model.needs_input:

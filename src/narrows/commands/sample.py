@@ -100,7 +100,7 @@ def sample(options: argparse.Namespace) -> list[Path]:
     if sample_files.is_file(options.out):
         require_outside_runs(out)
         sample_files.require_form(run, out)
-    for name in ("samples.npy", "samples.png", "samples.gif", "samples.txt", "samples.csv"):
+    for name in ("samples.npy", "samples.npz", "samples.png", "samples.gif", "samples.txt", "samples.csv"):
         require_not_recorded(out / name, run.path)
     with as_recorded(run.path):
         shares = _prepare(run, overrides, options)

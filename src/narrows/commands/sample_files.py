@@ -88,7 +88,7 @@ def write(samples: Samples, out: Path) -> list[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         _write_one(samples, out)
         return [out]
-    names = ["samples.npy"]
+    names = ["samples.npz" if samples.spec.parts else "samples.npy"]
     if samples.spec.kind != "tokens":
         names += ["samples.png", *(["samples.csv"] if samples.spec.columns else [])]
         names += ["samples.gif"] if samples.spec.kind == "video" else []
@@ -129,10 +129,19 @@ def _write_one(samples: Samples, path: Path) -> None:
 
 
 def _write_arrays(samples: Samples, path: Path) -> None:
-    """`x` as the model gives it; a .npz holds `label` too, where samples are of a class."""
+    """`x` as the model gives it; a .npz holds `label` too, where samples are of a class, and of multi-modal data the
+    parts by their names, in their own units."""
     import numpy as np
 
+    from narrows.new_data.open_new import known_of
+
     x = (samples.x if samples.spec.kind == "tokens" else samples.x.float()).numpy()
+    if samples.spec.parts is not None and path.suffix.lower() == ".npz":
+        from narrows.new_data.parts import write_parts
+
+        labels = {} if samples.label is None else {"label": samples.label.numpy()}
+        write_parts(path, samples.x, samples.spec, known_of(samples.run).scaling, labels)
+        return
     with replacing(path) as file:
         if path.suffix.lower() == ".npy":
             np.save(file, x)

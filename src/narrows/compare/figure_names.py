@@ -195,6 +195,12 @@ ROWS = {
     "test/style/*/gram_distance": "style {}: Gram distance",
     "test/style/*/content_mse": "style {}: content error",
     "test/style/*/lead": "style {}: lead in Gram distance",
+    # task multimodal
+    "test/multimodal/coherence": "parts from parts: coherence of labels",
+    "test/multimodal/*/accuracy": "{}: accuracy of the classifier on real examples",
+    "test/multimodal/*/coherence": "{}: coherence of labels",
+    "test/multimodal/*/spread": "{}: variance within a label, of real examples 1",
+    "test/multimodal/*/nll": "{}: -log p, bound (nats)",
     # task transfer
     "test/transfer/*/mse": "transfer, {}: MSE per value",
     "test/transfer/*/psnr": "transfer, {}: PSNR (dB)",
@@ -296,6 +302,7 @@ CLASSICS = {
     "fourier": "Fourier amplitudes",
     "content": "content as it is",
     "no_latent": "same decoder, no latent",
+    "cca": "CCA",
 }
 """Classic methods, measured on the same split, with their labels."""
 

@@ -17,7 +17,7 @@ HIGHER = {
     *("uniqueness", "novelty", "purity", "trustworthiness", "modularity", "probe", "knn"),
     *("continuity", "explained_variance", "finetuned", "arithmetic", "gain", "lead", "si_sdr", "snr", "stoi"),
     *("vus_pr", "best_dice", "event_recall", "event_precision", "event_f1"),
-    *("tstr", "trtr", "augmented"),
+    *("tstr", "trtr", "augmented", "coherence"),
     *("log_prob", "npmi", "diversity", "rouge", "overlap", "token_accuracy", "exact_match", "bleu"),
 }
 LOWER = {

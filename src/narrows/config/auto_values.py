@@ -6,7 +6,8 @@ for it. A scheduler that refers to one (`T_max: ${trainer.max_epochs}`) holds th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -31,9 +32,23 @@ STAND_INS: dict[str, Value] = {
 """By key, what stands in for `auto`: what a run has whose data are not small."""
 
 
+NETWORKS = ("dropout", "shortcut")
+"""Options of perceptrons that may be `auto`, also of those that are the parts of another encoder or decoder."""
+
+
 def open_keys(config: DictConfig) -> list[str]:
-    """The keys of `STAND_INS` that are still `auto`."""
-    return [key for key in STAND_INS if OmegaConf.select(config, key) == AUTO]
+    """The keys that are still `auto`: those of `STAND_INS`, and of perceptrons within an encoder or decoder."""
+    within = (key for stage in ("encoder", "decoder") for key in _inner_keys(config.get(stage), stage))
+    return [key for key in (*STAND_INS, *within) if OmegaConf.select(config, key) == AUTO]
+
+
+def _inner_keys(node: Any, path: str) -> Iterator[str]:
+    """The options of `NETWORKS` of components below this one."""
+    for key in node if isinstance(node, DictConfig) else ():
+        inner = node._get_node(key)
+        if isinstance(inner, DictConfig):
+            yield from (f"{path}.{key!s}.{option}" for option in NETWORKS if option in inner)
+            yield from _inner_keys(inner, f"{path}.{key!s}")
 
 
 def decided(config: DictConfig, values: Mapping[str, Value] = STAND_INS) -> DictConfig:
@@ -41,7 +56,9 @@ def decided(config: DictConfig, values: Mapping[str, Value] = STAND_INS) -> Dict
     values = STAND_INS | dict(values)
     done, keys = config.copy(), open_keys(config)
     for key in keys:
-        OmegaConf.update(done, key, values[key])
+        # Of a perceptron within another stage, what is usual: it is not the whole of a small model.
+        usual = f"{key.partition('.')[0]}.{key.rpartition('.')[2]}"
+        OmegaConf.update(done, key, values[key] if key in values else STAND_INS[usual])
     if EPOCHS in keys:
         scheduler = done.get("scheduler") or {}
         for option in [option for option in scheduler if scheduler[option] == AUTO]:

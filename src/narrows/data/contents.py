@@ -11,7 +11,7 @@ from torch import Tensor
 
 from narrows.data.stores import Dense, Store
 from narrows.errors import nearest, require
-from narrows.types import Kind
+from narrows.types import Kind, NamedPart
 
 if TYPE_CHECKING:
     from narrows.data.cell_forms import LabelColumn
@@ -171,6 +171,13 @@ class Contents:
     """Where the rows of `train` and `test` lie in the series that they were cut from, if they are windows."""
     rate: int | None = None
     """Samples of a second, where the examples are sound."""
+    named_parts: list[NamedPart] | None = None
+    """The parts of multi-modal data, whose flattened values stand side by side in `x`; `standardise` is then "none"."""
+    standardise_parts: list[Standardise] | None = None
+    """How each of them is standardised."""
+    pooled: str | None = None
+    """Why the official parts must stay as they are, where pooling some of their rows would put what is held out into
+    training; None: they may be pooled."""
     scale_each: bool = False
     """Whether `standardise` is fitted to each series of the timeline alone."""
     identity: str | None = None

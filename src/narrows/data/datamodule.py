@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, counted, duplicates, feature_splits, signal_scaling, tokenised
+from narrows.data import array_scaling, counted, duplicates, feature_splits, part_scaling, signal_scaling, tokenised
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import ArrayScaling, Binarise
 from narrows.data.augmentation import Augmentation, augmented
@@ -144,6 +144,9 @@ class DataModule(LightningDataModule):
         if contents.timeline is not None and contents.kind != "audio":
             assert self.timeline is not None
             splits, self.signals = signal_scaling.standardise(contents, splits, self.timeline)
+        elif contents.named_parts is not None:
+            hows = contents.standardise_parts or []
+            splits, self.scaling = part_scaling.standardise(splits, contents.named_parts, hows)
         elif contents.columns is None:
             splits, self.scaling = array_scaling.standardise(splits, contents.standardise, names)
         else:
@@ -186,6 +189,7 @@ class DataModule(LightningDataModule):
             trained_labels=None if contents.train_labels is None else [int(label) for label in contents.train_labels],
             class_names=contents.class_names,
             rate=contents.rate,
+            parts=None if contents.named_parts is None else part_scaling.with_ranges(contents.named_parts, splits),
             variable=differs(stores[0]),
             vocabulary=None if tokeniser is None else list(tokeniser.vocabulary),
             end=None if tokeniser is None else tokeniser.end,

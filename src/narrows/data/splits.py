@@ -88,6 +88,10 @@ def divide(contents: Contents, plan: Plan) -> dict[str, Split]:
     if plan.validation == "auto":
         plan = replace(plan, validation=FRACTION if contents.validation is None else "official")
     development = contents.train
+    require(
+        contents.pooled is None or (plan.validation == "official" and plan.folds is None),
+        f"{contents.pooled}: set validation=official and folds=null",
+    )
     _require_labels(contents)
     rows, splits = _test_split(contents, plan.seed)
     if plan.validation == "official" and plan.folds is None:

@@ -9,6 +9,7 @@ from .lstm import LSTMDecoder as LSTMDecoder
 from .mlp import MLPDecoder as MLPDecoder
 from .mlp import TransposedLinear as TransposedLinear
 from .mlp import UnitLinear as UnitLinear
+from .parts import PartsDecoder as PartsDecoder
 from .recurrent import AutoregressiveRecurrentDecoder as AutoregressiveRecurrentDecoder
 from .recurrent import RecurrentDecoder as RecurrentDecoder
 from .resnet import ResNetDecoder as ResNetDecoder

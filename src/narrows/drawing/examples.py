@@ -9,10 +9,13 @@ from torch import Tensor
 
 from narrows.drawing import canvas
 from narrows.drawing.canvas import Array, Picture, Row
+from narrows.drawing.parts import sheet_of_parts
 from narrows.types import COUNTED, DataSpec
 
 PANELS = 32
 """Samples in a picture of images; of other data there are eight."""
+MOST_PARTS = 16
+"""Multi-modal examples in a picture."""
 
 FREQUENT = 40
 """Features of counts in a picture: more have no room for their names."""
@@ -36,6 +39,8 @@ def features(rows: Sequence[Row], spec: DataSpec) -> tuple[list[Row], Sequence[s
 
 def sheet(drawn: Array, spec: DataSpec, title: str) -> Picture:
     """A picture of examples `[N, *shape]` of any data but tokens."""
+    if spec.parts is not None:
+        return sheet_of_parts([("", drawn[:MOST_PARTS])], spec, title)
     layout = layout_of(spec)
     if layout == "image":
         return canvas.tiles(drawn, title, spec.bounds)
@@ -54,6 +59,8 @@ def paths(rows: Sequence[Row], values: Sequence[float], spec: DataSpec, title: s
         values: `[V]`, the position of each example along the direction.
         span: label for the axis of positions, where there is no room for all values.
     """
+    if spec.parts is not None:
+        return sheet_of_parts(rows, spec, title, [f"{value:.2f}" for value in values])
     layout = layout_of(spec)
     if len(spec.shape) == 4:  # a strip of each would leave room for two positions
         rows = [(label, middle(volumes)) for label, volumes in rows]

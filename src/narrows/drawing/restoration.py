@@ -20,6 +20,7 @@ from narrows.drawing.canvas import (
     lines,
 )
 from narrows.drawing.examples import features
+from narrows.drawing.parts import sheet_of_parts
 from narrows.types import PIXELS, DataSpec
 
 OVERLAID = ("input", "clean", "truth", "noisy input", "visible", "model")
@@ -30,6 +31,8 @@ def examples(rows: Mapping[str, Array], title: str, spec: DataSpec, heads: Seque
     """The same examples `[N, *shape]` for each method: images, volumes and video as a grid, series as panels with
     a line per method, vectors as rows of a heat map. Labels name the methods and `heads` the examples."""
     named = [(CLASSICS.get(name, name), values) for name, values in rows.items()]
+    if spec.parts is not None:
+        return sheet_of_parts(named, spec, title, heads)
     if spec.kind in PIXELS:
         return image_grid(named, title, spec.bounds, heads=heads)
     if len(spec.shape) == 2:

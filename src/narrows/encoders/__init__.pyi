@@ -5,6 +5,7 @@ from .gru import GRUEncoder as GRUEncoder
 from .lapped import LappedEncoder as LappedEncoder
 from .lstm import LSTMEncoder as LSTMEncoder
 from .mlp import MLPEncoder as MLPEncoder
+from .parts import PartsEncoder as PartsEncoder
 from .recurrent import RecurrentEncoder as RecurrentEncoder
 from .resnet import ResNetEncoder as ResNetEncoder
 from .tcn import TCNEncoder as TCNEncoder

@@ -52,6 +52,9 @@ class Encoder(nn.Module):
     out_shape: Shape
     reads_hidden: ClassVar[bool] = False
     reads_length: ClassVar[bool] = False
+    reads_parts: ClassVar[bool] = False
+    """Whether it is of multi-modal data: it is built with `layout=`, the shape of each part by name (None of other
+    data), and gives `[B, F + 1, K]`, the features of each of K parts and whether it is there."""
     initial: ClassVar[tuple[str, ...]] = ()
     """Options that only say where training starts: a trained model is built without them."""
 
@@ -79,6 +82,9 @@ class Decoder(nn.Module):
     writes_shares: ClassVar[bool] = False
     """Whether it is of a topic model: each latent is a topic, each output the logit of a word's share. It then has
     `topics()`, the shares of words in every topic, `[K, V]`."""
+    reads_parts: ClassVar[bool] = False
+    """Whether it is of multi-modal data: it is built with `layout=`, the shape of each part's parameters by name (None
+    of other data)."""
     tied: bool = False
     scheduled_sampling: float = 0.0
     """Probability that a step is fed the decoder's own guess in training, where it is autoregressive."""

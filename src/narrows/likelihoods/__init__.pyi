@@ -16,6 +16,8 @@ from .elementwise import LevelCategorical as LevelCategorical
 from .elementwise import Likelihood as Likelihood
 from .normal import GaussianLikelihood as GaussianLikelihood
 from .normal import OptimalGaussianLikelihood as OptimalGaussianLikelihood
+from .parts import PartsDistribution as PartsDistribution
+from .parts import PartsLikelihood as PartsLikelihood
 from .table_row import MixedDistribution as MixedDistribution
 from .table_row import MixedLikelihood as MixedLikelihood
 from .token_categorical import TokenCategorical as TokenCategorical

@@ -11,6 +11,8 @@ from .discrepancy import MMD as MMD
 from .divergence import KL as KL
 from .divergence import Capacity as Capacity
 from .divergence import Rate as Rate
+from .experts import StratifiedELBO as StratifiedELBO
+from .experts import SubsampledELBO as SubsampledELBO
 from .geometry import Contraction as Contraction
 from .geometry import DecoderContraction as DecoderContraction
 from .importance import ImportanceWeighted as ImportanceWeighted

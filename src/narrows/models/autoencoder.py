@@ -22,7 +22,7 @@ from narrows.likelihoods.elementwise import Likelihood
 from narrows.models.feedback import readout, steps, teacher_forced
 from narrows.models.given_values import refusing_others, require_count, require_examples
 from narrows.models.initial_weights import INITS, Init
-from narrows.models.stage_checks import refuse_fixed_length, require_topics
+from narrows.models.stage_checks import layout_of, reads_parts, refuse_fixed_length, require_experts, require_topics
 from narrows.models.stages import Builder, DataReader, FittedDensity, Stages
 from narrows.types import Batch, DataSpec, Given, Latent, Output, Shape, VariationalLatent
 
@@ -79,7 +79,9 @@ class Autoencoder(nn.Module):
             f"these data have covariates ({', '.join(spec.covariates or [])}), which input "
             f"{type(self.input).__name__} does not read: set input=covariates",
         )
-        self.encoder: Encoder = stages.encoder(self.seen_shape)
+        own = {"layout": layout_of(spec)} if reads_parts(stages.encoder) else {}
+        self.encoder: Encoder = stages.encoder(self.seen_shape, **own)
+        require_experts(self.encoder, stages.bottleneck)
         self.bottleneck: Bottleneck = stages.bottleneck(self.encoder.out_shape)
         self.returns(self.bottleneck)
         self.decoder: Decoder = self._build_decoder(stages.decoder)
@@ -117,7 +119,9 @@ class Autoencoder(nn.Module):
     def _build_decoder(self, builder: Builder) -> Decoder:
         wanted = self.written_shape
         target = getattr(builder, "func", builder)
-        extra = {"spec": self.spec} if getattr(target, "autoregressive", False) else {}
+        extra: dict[str, Any] = {"spec": self.spec} if getattr(target, "autoregressive", False) else {}
+        if reads_parts(builder):
+            extra["layout"] = getattr(self.likelihood, "layout", None) or layout_of(self.spec)
         decoder: Decoder = builder(self.read_shape, wanted, **extra)
         if tuple(decoder.out_shape) != tuple(wanted):
             raise UserError(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from narrows.corruptions import Corruption
 from narrows.errors import require
 from narrows.inputs import Input
 from narrows.layers.stages import Decoder, Encoder
 from narrows.likelihoods.counts import CountLikelihood
 from narrows.likelihoods.elementwise import Likelihood
+from narrows.types import DataSpec, Shape
 
 
 def require_topics(decoder: Decoder, likelihood: Likelihood, latent_alone: bool, model: str) -> None:
@@ -32,6 +36,30 @@ def require_topics(decoder: Decoder, likelihood: Likelihood, latent_alone: bool,
         latent_alone,
         f"decoder {name} takes every value that it reads for a topic, and model {model} puts others beside the latent; "
         "use decoder=mlp, or model=autoencoder",
+    )
+
+
+def reads_parts(builder: Callable[..., Any]) -> bool:
+    """Whether a builder is of a stage of multi-modal data."""
+    return bool(getattr(getattr(builder, "func", builder), "reads_parts", False))
+
+
+def layout_of(spec: DataSpec) -> dict[str, Shape] | None:
+    """The shape of each part of an example, by name; None where the data have no parts."""
+    return None if spec.parts is None else {part.name: tuple(part.shape) for part in spec.parts}
+
+
+def require_experts(encoder: Encoder, bottleneck: Callable[..., Any]) -> None:
+    """Refuse an encoder and a bottleneck of which only one is of parts.
+
+    Raises:
+        UserError: names both.
+    """
+    name = getattr(getattr(bottleneck, "func", bottleneck), "__name__", "")
+    require(
+        encoder.reads_parts == reads_parts(bottleneck),
+        f"bottleneck {name} and encoder {type(encoder).__name__} do not go together: an expert for each part is what "
+        "encoder=parts gives, and what bottleneck=poe, moe and mopoe read",
     )
 
 

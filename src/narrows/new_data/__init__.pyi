@@ -8,6 +8,7 @@ from .features import NewFeatures as NewFeatures
 from .latents_source import Latents as Latents
 from .loaded import Reader as Reader
 from .music import NewMusic as NewMusic
+from .parts import NewParts as NewParts
 from .pictures import NewPictures as NewPictures
 from .problem_file import Problems as Problems
 from .signals import Folded as Folded

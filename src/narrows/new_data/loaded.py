@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,9 @@ class Reader:
         self._run = run
 
     def reads(self, given: Any) -> bool:
-        """Whether this is a path, an array, a frame, sparse rows, or, of a run on texts, a list of texts."""
-        if isinstance(given, str | Path | np.ndarray) or hasattr(given, "iloc") or hasattr(given, "tocsr"):
+        """Whether this is a path, an array, a frame, sparse rows, or, of a run on texts, a list of texts, of one on
+        multi-modal data a dictionary of arrays."""
+        if isinstance(given, str | Path | np.ndarray | Mapping) or hasattr(given, "iloc") or hasattr(given, "tocsr"):
             return True
         worded = self._run.model.spec.kind == "tokens" or (self._run.path / VOCABULARY).is_file()
         return worded and isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
@@ -74,7 +75,8 @@ class Reader:
         return torch.cat([values for _, values in to_memory(model, self._open(given), model.embed)])
 
     def reconstruct(self, given: Any) -> Any:
-        """New data rebuilt, in their own units: an array `[N, ...]`, a frame, or a list of texts.
+        """New data rebuilt, in their own units: an array `[N, ...]`, a frame, a list of texts, or a dictionary of
+        arrays.
 
         Raises:
             UserError: data that the run does not read, or an example that cannot be read.
@@ -85,6 +87,8 @@ class Reader:
             return [text for texts in found for text in texts]
         if isinstance(found[0], np.ndarray):
             return np.concatenate(found)
+        if isinstance(found[0], dict):
+            return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
         import pandas as pd  # which made the first one already
 
         return pd.concat(found, ignore_index=True)

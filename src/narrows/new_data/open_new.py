@@ -130,6 +130,10 @@ def _class(source: Any, known: Known, given: Any) -> type[NewData]:
     from narrows.new_data.tables import NewTable
 
     kind = known.spec.kind
+    if known.spec.parts is not None:
+        from narrows.new_data.parts import NewParts
+
+        return NewParts
     require(
         isinstance(given, Path | np.ndarray) or kind in (*COUNTED, "tokens") or hasattr(given, "iloc"),
         f"a run on {kind} data reads a path, an array or a frame, not a {type(given).__name__}",

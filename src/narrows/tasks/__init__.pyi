@@ -28,6 +28,7 @@ from .latent import Moments as Moments
 from .latent_arithmetic import Read as Read
 from .likelihood import Likelihood as Likelihood
 from .molecules import Molecules as Molecules
+from .multimodal import Multimodal as Multimodal
 from .music import Music as Music
 from .probe import Classifier as Classifier
 from .probe import Probe as Probe

@@ -98,6 +98,8 @@ def _check_call(path: str, node: DictConfig, target: Any, kind: _Kind) -> None:
     options |= dict.fromkeys(kind.by_name)
     if getattr(target, "autoregressive", False):
         options["spec"] = None
+    if issubclass(kind.base, Encoder | Decoder) and getattr(target, "reads_parts", False):
+        options["layout"] = None
     try:
         inspect.signature(target).bind(*kind.called_with, **options)
     except TypeError as error:

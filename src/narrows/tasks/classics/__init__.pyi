@@ -17,6 +17,8 @@ from .music_models import LogisticFrames as LogisticFrames
 from .music_models import Markov as Markov
 from .music_models import RollPCA as RollPCA
 from .ngrams import NGramSampler as NGramSampler
+from .part_regressions import CCAOfBoth as CCAOfBoth
+from .part_regressions import PCAOfBoth as PCAOfBoth
 from .plain_language_model import PlainLanguageModel as PlainLanguageModel
 from .position_detectors import Positions as Positions
 from .recommenders import Candidate as Candidate

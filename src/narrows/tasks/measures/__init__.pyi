@@ -9,6 +9,7 @@ from .mixed_rows import MixedRows as MixedRows
 from .mixed_rows import RowColumn as RowColumn
 from .normal_scores import Calibration as Calibration
 from .observed_values import Statistics as Statistics
+from .part_classifier import PartClassifier as PartClassifier
 from .pretrained_figures import SeenByNetwork as SeenByNetwork
 from .property_walk import Direction as Direction
 from .reconstruction_errors import ErrorSums as ErrorSums

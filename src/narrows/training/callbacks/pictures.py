@@ -20,6 +20,7 @@ from narrows.compare.tensorboard_groups import VIEWS
 from narrows.drawing import canvas, class_plots
 from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, features, layout_of, panels, paths, rolls, sheet
+from narrows.drawing.parts import sheet_of_parts
 from narrows.drawing.sounds import spectrograms
 from narrows.errors import require_at_least
 from narrows.evaluation import EvaluationData, evaluating, select, subset
@@ -174,6 +175,8 @@ def _reconstruction(scene: _Scene) -> Picture:
         rows.append(("target", array(scene.shown.target)))
     rows.append(("model", array(scene.model.reconstruct(shown))))
     layout = layout_of(scene.spec)
+    if scene.spec.parts is not None:
+        return sheet_of_parts(rows, scene.spec, title)
     if scene.spec.rate is not None:
         return spectrograms({name: list(values) for name, values in rows}, title, scene.spec.rate)
     if layout == "image":
