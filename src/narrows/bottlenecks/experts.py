@@ -78,7 +78,7 @@ class ExpertsLatent(ReparameterisedLatent):
 
     def of_subsets(self) -> Normal:
         """The product of each subset, over `[S, B, D]`."""
-        return self.product(self.subsets[:, None].expand(-1, len(self.present), -1))
+        return self.product(self.subsets[:, None].expand(-1, self.present.shape[0], -1))
 
     @property
     def shares(self) -> Tensor:

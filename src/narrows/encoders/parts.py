@@ -67,7 +67,7 @@ class PartsEncoder(Encoder):
             if unseen is not None:
                 own = own.masked_fill(unseen, 0.0)
             features = encoder(own.unflatten(1, shape)).flatten(1)
-            there = features.new_ones(len(x), 1) if unseen is None else (~unseen.all(1, keepdim=True)).to(features)
+            there = features.new_ones(x.shape[0], 1) if unseen is None else (~unseen.all(1, keepdim=True)).to(features)
             filled = nn.functional.pad(features, (0, self.out_shape[0] - 1 - features.shape[1]))
             columns.append(torch.cat([filled.masked_fill(there == 0, 0.0), there], 1))
         return torch.stack(columns, 2)
