@@ -103,7 +103,7 @@ def test_a_block_is_one_box_through_all_channels(spec: DataSpec, sides: tuple[in
     [
         ({"size": 0.0}, r"size must be in \(0, 1\)"),
         ({"size": 1.0}, r"size must be in \(0, 1\)"),
-        ({"place": "left"}, "place must be random or centre, not 'left'"),
+        ({"place": "left"}, "place must be random, centre or end, not 'left'"),
     ],
 )
 def test_block_refuses(options: dict[str, object], sentence: str) -> None:

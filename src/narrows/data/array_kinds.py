@@ -44,7 +44,7 @@ def _refuse_axes(found: str | None, x: NumpyArray, where: str) -> NoReturn:
         raise UserError(f"{has}, but {found} data must be {wanted[found]}")
     if x.ndim == 5:
         raise UserError(f"{has}, which may be volumes or video: set source.kind to volume or video")
-    raise UserError(f"{has}, but arrays must be {', '.join(wanted.values())}")
+    raise UserError(f"{has}, but auto data must be {', '.join(wanted.values())}")
 
 
 def _refuse_doubt(x: NumpyArray, where: str) -> None:
