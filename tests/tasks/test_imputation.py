@@ -225,5 +225,7 @@ def test_the_end_of_series_is_a_forecast(tmp_path: Path) -> None:
     assert found["test/imputation/centre_0.25/seasonal/rmse"] == pytest.approx(0, abs=1e-4)
     assert found["test/imputation/end_0.25/last_value/rmse"] > found["test/imputation/end_0.25/rmse"] > 0.5
     assert found["test/imputation/centre_0.25/linear/rmse"] > 0.1
-    with pytest.raises(UserError, match=r"blocks\.end hides the last steps of series or frames of video, and these data are image"):
+    with pytest.raises(
+        UserError, match=r"blocks\.end hides the last steps of series or frames of video, and these data are image"
+    ):
         task.check(DataSpec(shape=(1, 8, 8), kind="image", size=1))
