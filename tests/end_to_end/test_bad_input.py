@@ -54,7 +54,7 @@ NAMES: dict[str, tuple[tuple[str, ...], str]] = {
     "no checkpoint": (("~callbacks.checkpoint",), "callbacks has no 'checkpoint'"),
     "null": (("loss.kl=null",), "loss.kl is no component"),
     "no key": (("=3",), "'=3' names no key: write KEY=VALUE"),
-    "number for a choice": (("datamodule=3",), "there is no datamodule '3': valid: "),
+    "number for a choice": (("datamodule=3",), "there is no datamodule '3': none of "),
     "null for a choice": (("variant=null",), "there is no variant 'null': "),
     "numbers for choices": (("callbacks=[1]",), "there is no callbacks '[1]': "),
 }

@@ -39,7 +39,7 @@ NOT_FITTED = {
     | {"latents"},  # of another run: test_new_data.py
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
     "encoder": {"gru"},  # two steps of each with its decoders: below
-    "decoder": {"gru", "gru_ar", "tcn", "transformer"},
+    "decoder": {"gru_ar", "tcn", "transformer"},
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "features": {"efficientnet_b0", "resnet18", "vgg16"},  # their weights are not at hand: tests/layers
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
