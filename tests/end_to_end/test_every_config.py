@@ -38,8 +38,7 @@ NOT_FITTED = {
     | {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"}
     | {"latents"},  # of another run: test_new_data.py
     "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
-    "encoder": {"gru"},  # two steps of each with its decoders: below
-    "decoder": {"gru_ar", "tcn", "transformer"},
+    "decoder": {"gru_ar", "tcn", "transformer"},  # two steps of each with its encoder: below
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "features": {"efficientnet_b0", "resnet18", "vgg16"},  # their weights are not at hand: tests/layers
     "debug": {"fdr", "limit", "overfit", "profiler"},  # each to its end: tests/config/test_other_words.py
