@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import torch
@@ -202,6 +202,11 @@ class Contents:
         """The parts that exist, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in named.items() if part is not None}
+
+    def with_parts(self, parts: Mapping[str, Part], **changed: Any) -> Contents:
+        """These contents with other parts, by name, and what else has `changed`."""
+        test = parts.get("test")
+        return replace(self, train=parts["train"], validation=parts.get("validation"), test=test, **changed)
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:

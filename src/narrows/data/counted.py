@@ -61,7 +61,7 @@ def held_sparse(contents: Contents) -> Contents:
         for store in part.stores:
             assert isinstance(store, Sparse)
             require_counts(store.matrix, f"the {name} split", names, whole=contents.kind == "counts")
-    return replace(contents, train=parts["train"], validation=parts.get("validation"), test=parts.get("test"))
+    return contents.with_parts(parts)
 
 
 def prepare(contents: Contents, splits: dict[str, Split], said: list[str]) -> tuple[dict[str, Split], list[str] | None]:

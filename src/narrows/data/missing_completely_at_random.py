@@ -38,7 +38,7 @@ class Missing:
         if self.share == 0:
             return contents
         parts = {name: self._concealed(part, name) for name, part in contents.parts().items()}
-        return replace(contents, train=parts["train"], validation=parts.get("validation"), test=parts.get("test"))
+        return contents.with_parts(parts)
 
     def _concealed(self, part: Part, name: str) -> Part:
         if not isinstance(part.x, Dense):

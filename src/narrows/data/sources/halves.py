@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 
 import torch
@@ -37,12 +36,9 @@ class Halves:
         middle = shape[2] // 2
         sizes = {"left": (*shape[:2], middle), "right": (*shape[:2], shape[2] - middle)}
         parts = {name: _cut(part, middle) for name, part in contents.parts().items()}
-        return replace(
-            contents,
+        return contents.with_parts(
+            parts,
             kind="vector",
-            train=parts["train"],
-            validation=parts.get("validation"),
-            test=parts.get("test"),
             named_parts=[NamedPart(name, size, "image") for name, size in sizes.items()],
             standardise_parts=["none", "none"],
             reading=[

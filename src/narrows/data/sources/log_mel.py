@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,12 +67,9 @@ class LogMel:
         longest = (self.frames - 1) * self.hop
         cut = sum(int((_lengths(part.x) > longest).sum()) for part in contents.parts().values())
         told = f"log-mel: pictures of {self.bands} bands x {self.frames} frames, {longest / contents.rate:.2f} s"
-        return replace(
-            contents,
+        return contents.with_parts(
+            parts,
             kind="image",
-            train=parts["train"],
-            validation=parts.get("validation"),
-            test=parts.get("test"),
             timeline=None,
             rate=None,
             identity=self._identity(contents),
