@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from narrows.drawing.canvas import CLASSES, INK, MODEL, MUTED, NOISE, TRUTH, Array, Picture, _panels, _render
+from narrows.drawing.canvas import CLASSES, MODEL, NOISE, TRUTH, Array, _panels, _render
+from narrows.drawing.labels import INK, MUTED, Picture
 
 CHANNELS = 6
 """Channels that are drawn of one series."""

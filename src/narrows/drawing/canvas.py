@@ -5,6 +5,7 @@ Arrays are NumPy, channels first. Nothing here uses pyplot's global state.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from PIL import Image
 
+from narrows.drawing.labels import DPI, FAINT, GAP, INK, MUTED, Picture, labelled
 from narrows.files import replacing
 
 Array = NDArray[np.floating]
-Picture = NDArray[np.uint8]
 Row = tuple[str, Array]
 """A label and its values, `[N, *shape]`."""
 
-INK, MUTED, FAINT = "#1f2933", "#7b8794", "#cbd2d9"
 TRUTH, MODEL, NOISE = "#7b8794", "#0b7a75", "#e9a23b"
 CLASSES = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1",
@@ -33,20 +33,25 @@ CLASSES = (
 )  # fmt: skip
 """Colours of classes and of methods."""
 HEAT = "viridis"
-DPI = 150
 TILE = 104
 """Fewest pixels to which the longer side of a small image is enlarged."""
 FEW, SLICES = 2, 8
 """Volumes or clips beside each other in a picture, and the most slices or frames of each."""
-_GAP, _MARGIN, _TITLE, _HEAD = 6, 20, 58, 26
 _STYLE: dict[str, Any] = {"color": INK, "fontfamily": "DejaVu Sans"}
 
 
-def save(picture: Picture, path: Path) -> None:
-    """Write a PNG, which appears under its name only when complete."""
+def as_png(picture: Picture) -> bytes:
+    """The bytes of a PNG file; a tenth larger than the smallest, in half of the time."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG", compress_level=3)
+    return file.getvalue()
+
+
+def save(picture: Picture | bytes, path: Path) -> None:
+    """Write a picture, or the bytes of its PNG, into a file that appears under its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        Image.fromarray(picture).save(file, format="PNG")
+        file.write(picture if isinstance(picture, bytes) else as_png(picture))
 
 
 def image_grid(
@@ -68,11 +73,11 @@ def image_grid(
         rows = [(label, side_by_side(volumes)) for label, volumes in rows]
         low, high = value_range if value_range is not None else (float(first.min()), float(first.max()))
         strips = [_strip(images, low, high, scale, heat) for _, images in rows]
-        return _labelled([label for label, _ in rows], strips, title, heads[:FEW])
+        return labelled([label for label, _ in rows], strips, title, heads[:FEW])
     low, high = value_range if value_range is not None else (float(first.min()), float(first.max()))
     scale = max(1, round(TILE / max(first.shape[-2:])))
     strips = [_strip(images, low, high, scale, heat) for _, images in rows]
-    return _labelled([label for label, _ in rows], strips, title, heads)
+    return labelled([label for label, _ in rows], strips, title, heads)
 
 
 def tiles(images: Array, title: str, value_range: tuple[float, float] | None, columns: int = 8) -> Picture:
@@ -104,31 +109,9 @@ def _strip(images: Array, low: float, high: float, scale: int, heat: bool) -> Pi
         unit = colormaps[HEAT](unit[..., 0])[..., :3]
     pixels = np.rint(np.broadcast_to(unit, (*unit.shape[:3], 3)) * 255).astype(np.uint8)
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-    gap = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
+    gap = np.full((pixels.shape[1], GAP, 3), 255, np.uint8)
     parts = [part for image in pixels for part in (gap, image)][1:]
     return np.concatenate(parts, axis=1)
-
-
-def _labelled(labels: Sequence[str], strips: Sequence[Picture], title: str, heads: Sequence[str]) -> Picture:
-    """Strips below one another at their exact pixels, row labels on the left, a title above."""
-    side = _MARGIN + (round(10.5 * max(map(len, labels))) + 16 if any(labels) else 0)
-    width = max(side + strips[0].shape[1] + _MARGIN, round(13 * len(title)) + 2 * _MARGIN)
-    heights = [strip.shape[0] for strip in strips]
-    above = _TITLE + (_HEAD if heads else 0)
-    height = above + sum(heights) + _GAP * (len(strips) - 1) + _MARGIN
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    figure.text(_MARGIN / width, 1 - 0.5 * _TITLE / height, title, va="center", fontsize=10, **_STYLE)
-    step = (strips[0].shape[1] + _GAP) / max(len(heads), 1)
-    for number, head in enumerate(heads):
-        place = ((side + step * (number + 0.5) - _GAP / 2) / width, 1 - (_TITLE + 0.3 * _HEAD) / height)
-        figure.text(*place, head, va="center", ha="center", fontsize=8, color=MUTED)
-    top = above
-    for label, strip in zip(labels, strips, strict=True):
-        figure.figimage(strip, xo=side, yo=height - top - strip.shape[0], origin="upper")
-        middle = 1 - (top + strip.shape[0] / 2) / height
-        figure.text(_MARGIN / width, middle, label, va="center", fontsize=8, color=MUTED)
-        top += strip.shape[0] + _GAP
-    return _render(figure)
 
 
 def lines(rows: Sequence[Row], title: str, columns: int = 4, heads: Sequence[str] = ()) -> Picture:

@@ -11,7 +11,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from narrows.drawing.canvas import CLASSES, FAINT, MODEL, Array, Picture, _render, _single
+from narrows.drawing.canvas import CLASSES, MODEL, Array, _render, _single
+from narrows.drawing.labels import FAINT, Picture
 from narrows.errors import printable
 
 MARKERS = ("o", "^", "s")

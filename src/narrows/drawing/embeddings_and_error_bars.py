@@ -11,21 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from narrows.drawing.canvas import (
-    _STYLE,
-    CLASSES,
-    DPI,
-    FAINT,
-    INK,
-    MUTED,
-    Array,
-    Picture,
-    _layout,
-    _quiet,
-    _render,
-    _single,
-)
+from narrows.drawing.canvas import _STYLE, CLASSES, Array, _layout, _quiet, _render, _single
 from narrows.drawing.class_plots import explain, paint
+from narrows.drawing.labels import DPI, FAINT, INK, MUTED, Picture
 
 
 def maps(

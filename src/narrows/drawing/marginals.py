@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from narrows.drawing.canvas import CLASSES, FAINT, Picture, _layout, _render
+from narrows.drawing.canvas import CLASSES, _layout, _render
+from narrows.drawing.labels import FAINT, Picture
 from narrows.errors import printable
 
 ACROSS, MOST = 4, 16

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from narrows.drawing.canvas import HEAT, Array, Picture, _render, _single
+from narrows.drawing.canvas import HEAT, Array, _render, _single
+from narrows.drawing.labels import Picture
 from narrows.errors import printable
 
 SHORT = 32

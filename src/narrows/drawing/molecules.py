@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from narrows.drawing.canvas import Array, Picture, image_grid
+from narrows.drawing.canvas import Array, image_grid
+from narrows.drawing.labels import Picture
 
 SIDE = 200
 

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from narrows.drawing import canvas
-from narrows.drawing.canvas import Array, Picture, Row
+from narrows.drawing.canvas import Array, Row
+from narrows.drawing.labels import Picture
 from narrows.types import DataSpec, Shape
 
 NARROW = 32

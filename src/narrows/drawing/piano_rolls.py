@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from narrows.data.midi_files import LOWEST, Roll
 from narrows.data.piano_rolls import pitch_names
-from narrows.drawing.canvas import FAINT, MODEL, MUTED, NOISE, Picture, _panels, _render
+from narrows.drawing.canvas import MODEL, NOISE, _panels, _render
+from narrows.drawing.labels import FAINT, MUTED, Picture
 
 WRONG = "#e15759"
 COLOURS = ListedColormap(["#ffffff00", MODEL, NOISE, WRONG])

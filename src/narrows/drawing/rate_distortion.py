@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from narrows.compare.figure_names import CLASSICS
-from narrows.drawing.canvas import CLASSES, MODEL, MUTED, Picture, _render, _single
+from narrows.drawing.canvas import CLASSES, MODEL, _render, _single
+from narrows.drawing.labels import MUTED, Picture
 
 Points = Sequence[tuple[float, float]]
 STYLES = ("-", "--", "-.", ":")

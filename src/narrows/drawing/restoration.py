@@ -6,20 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from narrows.compare.figure_names import CLASSICS
 from narrows.compare.figure_names import MODEL as OURS
-from narrows.drawing.canvas import (
-    CLASSES,
-    INK,
-    MODEL,
-    MUTED,
-    Array,
-    Picture,
-    _panels,
-    _render,
-    heat_maps,
-    image_grid,
-    lines,
-)
+from narrows.drawing.canvas import CLASSES, MODEL, Array, _panels, _render, heat_maps, image_grid, lines
 from narrows.drawing.examples import features
+from narrows.drawing.labels import INK, MUTED, Picture
 from narrows.drawing.parts import sheet_of_parts
 from narrows.types import PIXELS, DataSpec
 

@@ -12,16 +12,11 @@ from sklearn.metrics import roc_curve
 
 from narrows.drawing.canvas import (
     CLASSES,
-    FAINT,
-    INK,
     MODEL,
-    MUTED,
     NOISE,
     TILE,
     TRUTH,
     Array,
-    Picture,
-    _labelled,
     _panels,
     _render,
     _single,
@@ -29,6 +24,7 @@ from narrows.drawing.canvas import (
     heat_maps,
     side_by_side,
 )
+from narrows.drawing.labels import FAINT, INK, MUTED, Picture, labelled
 
 BARS = 60
 SHOWN = 99.5
@@ -82,7 +78,7 @@ def error_images(
     strips = [_strip(images, low, high, scale, False) for images in (truth, guess)]
     strips.append(_strip(maps, 0.0, float(maps.max()), scale, True))
     full = f"{title}; squared error 0 (dark) to {maps.max():.2g} (yellow)"
-    return _labelled(["input", "reconstruction", "squared error"], strips, full, heads)
+    return labelled(["input", "reconstruction", "squared error"], strips, full, heads)
 
 
 def defect_images(
@@ -115,7 +111,7 @@ def defect_images(
         f"anomalies of the highest scores and the lowest, then normal ones of the highest; map 0 (dark) to "
         f"{maps.max():.2g} (yellow), threshold {threshold:.2g}"
     )
-    return _labelled(list(rows), strips, title, heads)
+    return labelled(list(rows), strips, title, heads)
 
 
 def error_lines(truth: Array, guess: Array, error: Array, heads: Sequence[str], title: str) -> Picture:

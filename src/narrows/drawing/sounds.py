@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from narrows.compare.figure_names import CLASSICS
-from narrows.drawing.canvas import HEAT, INK, MUTED, Array, Picture, _panels, _render
+from narrows.drawing.canvas import HEAT, Array, _panels, _render
+from narrows.drawing.labels import INK, MUTED, Picture
 
 DEEPEST = 60.0
 """Decibels below the loudest place of the first row at which a spectrogram is black."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from narrows.compare.figure_names import CLASSICS
-from narrows.drawing.canvas import CLASSES, FAINT, MODEL, Array, Picture, _labelled, _render, _single, _strip
+from narrows.drawing.canvas import CLASSES, MODEL, Array, _render, _single, _strip
+from narrows.drawing.labels import FAINT, Picture, labelled
 
 Point = tuple[float, float]
 
@@ -34,7 +35,7 @@ def strength_grid(columns: Mapping[str, Array], title: str) -> Picture:
     fitted = [_within(picture, frame) for picture in columns.values()]
     channels = max(map(len, fitted))
     images = np.stack([np.broadcast_to(picture, (channels, *frame)) for picture in fitted])
-    return _labelled([""], [_strip(images, 0.0, 1.0, 1, heat=False)], title, list(columns))
+    return labelled([""], [_strip(images, 0.0, 1.0, 1, heat=False)], title, list(columns))
 
 
 def _within(picture: Array, frame: tuple[int, ...]) -> Array:

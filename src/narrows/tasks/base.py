@@ -23,7 +23,7 @@ from narrows.tasks.figure_table import FigureTable
 from narrows.types import COUNTED, Batch, DataSpec
 
 if TYPE_CHECKING:
-    from narrows.drawing.canvas import Picture
+    from narrows.drawing.labels import Picture
 
 log = logging.getLogger(__name__)
 

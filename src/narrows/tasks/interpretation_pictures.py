@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from narrows.compare.figure_names import MODEL
 from narrows.drawing import canvas
-from narrows.drawing.canvas import Picture, Row
+from narrows.drawing.canvas import Row
 from narrows.drawing.embeddings_and_error_bars import Curve, curves
 from narrows.drawing.examples import features, layout_of, middle, paths, rolls
+from narrows.drawing.labels import Picture
 from narrows.random import generator
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures import latent_paths

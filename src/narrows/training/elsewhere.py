@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from narrows.drawing.canvas import Picture
+from narrows.drawing.labels import Picture
 from narrows.errors import UserError, first_line
 from narrows.runs.file_names import HISTORY
 from narrows.runs.job import Job

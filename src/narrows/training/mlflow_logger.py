@@ -11,7 +11,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from narrows.drawing.canvas import Picture
+from narrows.drawing.labels import Picture
 from narrows.files import wait_for_lock
 from narrows.training.elsewhere import Described, Elsewhere
 

@@ -57,6 +57,19 @@ class TensorBoard(Waiting, TensorBoardLogger):
             super().log_metrics({tag_of(name): value for name, value in metrics.items()}, step)
 
     @rank_zero_only
+    def add_png(self, name: str, png: bytes, shape: tuple[int, ...], step: int) -> None:
+        """Write a picture `[H, W, 3]` that is encoded already; the writer's own `add_image` would do it again."""
+        if self._kept(partial(self.add_png, name, png, shape, step)):
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width, channels = shape
+        image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png)
+        with naming(self.log_dir):
+            writer = self.experiment._get_file_writer()
+            writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Flush and stay open: fitting and testing share one event file."""
         self.save()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from narrows.drawing.canvas import Picture
+from narrows.drawing.labels import Picture
 from narrows.training.elsewhere import Described, Elsewhere
 
 STEP = "trainer/global_step"

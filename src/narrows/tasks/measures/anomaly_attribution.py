@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from narrows.drawing import roc_and_error_maps as figures
-from narrows.drawing.canvas import Picture
+from narrows.drawing.labels import Picture
 from narrows.evaluation import select
 from narrows.tasks.base import TaskContext
 from narrows.types import PIXELS, Batch

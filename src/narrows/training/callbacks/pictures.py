@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from torch.distributions import Normal
 
 from narrows.compare.tensorboard_groups import VIEWS
 from narrows.drawing import canvas, class_plots
-from narrows.drawing.canvas import Picture
 from narrows.drawing.examples import array, features, layout_of, panels, paths, rolls, sheet
+from narrows.drawing.labels import Picture
 from narrows.drawing.parts import sheet_of_parts
 from narrows.drawing.sounds import spectrograms
 from narrows.errors import require_at_least
@@ -30,6 +30,7 @@ from narrows.tasks.measures.principal_axes import principal
 from narrows.training.elsewhere import Elsewhere
 from narrows.training.films import write_films
 from narrows.training.sounds import reconstructed_sounds, write_sounds
+from narrows.training.tensorboard import TensorBoard
 from narrows.types import Batch, DataSpec, VariationalLatent
 
 log = logging.getLogger(__name__)
@@ -93,19 +94,20 @@ class Pictures(pl.Callback):
             write_sounds(logger, sounds, trainer.global_step)
 
 
-def publish(pictures: dict[str, Picture], directory: Path, loggers: Iterable[Any], step: int) -> None:
+def publish(pictures: dict[str, Picture], directory: Path, loggers: Sequence[Any], step: int) -> None:
     """Write pictures to `<directory>/figures/*.png` and to every logger that takes pictures, in the group `views`."""
     for name, picture in pictures.items():
-        canvas.save(picture, directory / FIGURES / f"{name}.png")
-    for logger in loggers:
-        if isinstance(logger, Elsewhere):
-            for name, picture in pictures.items():
+        png = canvas.as_png(picture)
+        canvas.save(png, directory / FIGURES / f"{name}.png")
+        for logger in loggers:
+            if isinstance(logger, Elsewhere):
                 logger.add_image(f"{VIEWS}/{name}", picture, step)
-            continue
-        add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
-        if add_image is not None:
-            for name, picture in pictures.items():
-                add_image(f"{VIEWS}/{name}", picture, step, dataformats="HWC")
+            elif isinstance(logger, TensorBoard):
+                logger.add_png(f"{VIEWS}/{name}", png, picture.shape, step)
+            else:
+                add_image = getattr(getattr(logger, "experiment", None), "add_image", None)
+                if add_image is not None:
+                    add_image(f"{VIEWS}/{name}", picture, step, dataformats="HWC")
 
 
 @dataclass
