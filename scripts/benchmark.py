@@ -1,10 +1,10 @@
-"""What narrows costs: steps, data, growth, starts, sweeps and memory, measured interleaved in one run.
+"""What narrows costs: steps, whole fits, data, growth, starts, sweeps and memory, measured interleaved in one run.
 
     python scripts/benchmark.py                          # all of it, some twenty minutes
     python scripts/benchmark.py steps --rounds 7         # a part of it
     python scripts/benchmark.py --toy --json figures.json
 
-`steps` is a ratio to a bare loop within one run, the others are times of the machine that is told. No test times.
+`steps` and `fits` are ratios to a bare loop within one run, the others are times of this machine. No test times.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import narrows  # noqa: F401 (before torchvision, which Lightning imports)
 # isort: split
 
 import torch
-from benchmarks import commands, growth, steps, stores
+from benchmarks import commands, fits, growth, steps, stores
 
 from narrows.training.freed_memory import keep_freed_memory
 from narrows.training.lightning_trainer import quieten
@@ -40,6 +40,14 @@ def _steps(rounds: int, toy: bool) -> dict[str, Any]:
         found[name] = ratios
         told = (f"{r['median']:.3f} ({r['min']:.3f} to {r['max']:.3f}) {setting}" for setting, r in ratios.items())
         print(f"  {name:<46} {', '.join(told)}", flush=True)
+    return found
+
+
+def _fits(rounds: int, toy: bool) -> dict[str, Any]:
+    found = fits.ratios(rounds, ["trainer.max_epochs=1"] if toy else [])
+    print(f"fits: time of the default run's fit over the bare loop's, median (least to largest) of {rounds} rounds")
+    for name, row in found.items():
+        print(f"  beside {name:<39} {row['median']:.3f} ({row['min']:.3f} to {row['max']:.3f})", flush=True)
     return found
 
 
@@ -80,7 +88,7 @@ def _told(title: str, found: dict[str, float], form: str) -> dict[str, float]:
 
 
 PARTS: dict[str, Callable[[int, bool], dict[str, Any]]] = {
-    **{"steps": _steps, "data": _data, "growth": _growth},
+    **{"steps": _steps, "fits": _fits, "data": _data, "growth": _growth},
     **{"starts": _starts, "sweeps": _sweeps, "memory": _memory},
 }
 

@@ -31,7 +31,7 @@ from narrows.training.preparation import build_module
 from narrows.training.tensorboard import TensorBoard
 from narrows.types import Batch
 
-MLP = ("variant=vae", "encoder.widths=[400]", "decoder.widths=[400]", "bottleneck.dim=20")
+MLP = ("variant=vae", "likelihood=bernoulli", "encoder.widths=[400]", "decoder.widths=[400]", "bottleneck.dim=20")
 BY_HAND = "MLP VAE, batch 128, beside one wired by hand"
 CASES = {
     BY_HAND: Case(MLP, rows=54_000),
