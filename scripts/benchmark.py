@@ -1,4 +1,4 @@
-"""What narrows costs: steps, whole fits, data, growth, starts, sweeps and memory, measured interleaved in one run.
+"""What narrows costs: steps, whole fits, data, growth, starts, sweeps, records and memory, interleaved in one run.
 
     python scripts/benchmark.py                          # all of it, some twenty minutes
     python scripts/benchmark.py steps --rounds 7         # a part of it
@@ -26,7 +26,7 @@ import narrows  # noqa: F401 (before torchvision, which Lightning imports)
 # isort: split
 
 import torch
-from benchmarks import commands, fits, growth, steps, stores
+from benchmarks import commands, fits, growth, many_runs, steps, stores
 
 from narrows.training.freed_memory import keep_freed_memory
 from narrows.training.lightning_trainer import quieten
@@ -75,6 +75,10 @@ def _sweeps(rounds: int, toy: bool) -> dict[str, Any]:
     return _told("sweeps: runs a minute", commands.sweeps(*((2, 1) if toy else (32, 3))), ".1f")
 
 
+def _records(rounds: int, toy: bool) -> dict[str, Any]:
+    return _told("records: seconds", many_runs.seconds(*((3, 1) if toy else (1_000, rounds))), ".2f")
+
+
 def _memory(rounds: int, toy: bool) -> dict[str, Any]:
     sizes = [1_000, 2_000] if toy else [20_000, 100_000, 500_000]
     return _told("memory: the largest in use, in MB", commands.memory(sizes), ",.0f")
@@ -89,7 +93,7 @@ def _told(title: str, found: dict[str, float], form: str) -> dict[str, float]:
 
 PARTS: dict[str, Callable[[int, bool], dict[str, Any]]] = {
     **{"steps": _steps, "fits": _fits, "data": _data, "growth": _growth},
-    **{"starts": _starts, "sweeps": _sweeps, "memory": _memory},
+    **{"starts": _starts, "sweeps": _sweeps, "records": _records, "memory": _memory},
 }
 
 
