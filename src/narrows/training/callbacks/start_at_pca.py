@@ -11,8 +11,6 @@ import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from narrows.bottlenecks.deterministic import Deterministic
@@ -128,6 +126,8 @@ def principal(data: DataModule, most: int, seed: int) -> tuple[Array, Array, Arr
     total = float(rows.var(0, ddof=1).sum()) if len(rows) > 1 else 0.0
     if total == 0:
         return mean, np.zeros((0, values)), np.zeros(0), total
+    from sklearn.decomposition import PCA  # takes half a second, which most runs need not wait for
+
     pca = PCA(min(most, *rows.shape), random_state=seed).fit(rows)
     return mean, pca.components_, pca.explained_variance_, total
 
@@ -140,6 +140,8 @@ def _by_covariance(data: DataModule, mean: Array, most: int) -> tuple[Array, Arr
         product += part.T @ part
     covariance = product / max(data.spec.size - 1, 1)
     first = max(len(mean) - most, 0)
+    from scipy.linalg import eigh
+
     variances, vectors = eigh(covariance, subset_by_index=[first, len(mean) - 1])
     kept = variances[::-1] > 0
     return vectors.T[::-1][kept], variances[::-1][kept], float(covariance.trace())
