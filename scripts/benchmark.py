@@ -1,4 +1,4 @@
-"""What narrows costs: steps, whole fits, data, growth, starts, sweeps, records and memory, interleaved in one run.
+"""What narrows costs: steps, whole fits, Pythae, data, growth, starts, sweeps, records and memory, in one run.
 
     python scripts/benchmark.py                          # all of it, some twenty minutes
     python scripts/benchmark.py steps --rounds 7         # a part of it
@@ -26,7 +26,7 @@ import narrows  # noqa: F401 (before torchvision, which Lightning imports)
 # isort: split
 
 import torch
-from benchmarks import commands, fits, growth, many_runs, steps, stores
+from benchmarks import commands, fits, growth, many_runs, peers, steps, stores
 
 from narrows.training.freed_memory import keep_freed_memory
 from narrows.training.lightning_trainer import quieten
@@ -48,6 +48,17 @@ def _fits(rounds: int, toy: bool) -> dict[str, Any]:
     print(f"fits: time of the default run's fit over the bare loop's, median (least to largest) of {rounds} rounds")
     for name, row in found.items():
         print(f"  beside {name:<39} {row['median']:.3f} ({row['min']:.3f} to {row['max']:.3f})", flush=True)
+    return found
+
+
+def _peers(rounds: int, toy: bool) -> dict[str, Any]:
+    found = peers.ratios(rounds, 1_000 if toy else 20_000)
+    if found is None:
+        print("peers: Pythae is not installed (pip install pythae)")
+        return {}
+    print("peers: images a second of a VAE as its users have it, and the ratio, median (least to largest)")
+    for name, row in found.items():
+        print(f"  {name:<46} {row['median']:,.2f} ({row['min']:,.2f} to {row['max']:,.2f})", flush=True)
     return found
 
 
@@ -92,7 +103,7 @@ def _told(title: str, found: dict[str, float], form: str) -> dict[str, float]:
 
 
 PARTS: dict[str, Callable[[int, bool], dict[str, Any]]] = {
-    **{"steps": _steps, "fits": _fits, "data": _data, "growth": _growth},
+    **{"steps": _steps, "fits": _fits, "peers": _peers, "data": _data, "growth": _growth},
     **{"starts": _starts, "sweeps": _sweeps, "records": _records, "memory": _memory},
 }
 

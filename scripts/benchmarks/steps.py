@@ -88,7 +88,7 @@ def ratios(
         for _ in range(rounds):
             for setting, parts in SETTINGS.items():
                 before = _bare(case, data, x, held_out, by_hand=name == BY_HAND)
-                seconds = _with_narrows(case, data, parts, device)
+                seconds = with_narrows(case, data, parts, device)
                 after = _bare(case, data, x, held_out, by_hand=name == BY_HAND)
                 found[setting].append(2 * seconds / (before + after))
         yield name, {setting: spread(values) for setting, values in found.items()}
@@ -138,7 +138,7 @@ def same_modules(
     return loss, optimizer
 
 
-def _with_narrows(case: Case, data: DataModule, parts: frozenset[str], device: str) -> float:
+def with_narrows(case: Case, data: DataModule, parts: frozenset[str], device: str) -> float:
     """Seconds of the same epoch in narrows with the named parts switched on."""
     config, model, objective = case.build(data)
     module, clock = build_module(config, model, objective), Clock()
