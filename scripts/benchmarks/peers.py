@@ -1,6 +1,7 @@
 """Images a second beside Pythae, on its own default VAE: layers of 512, 10 latents, batches of 64, squared error.
 
-Both train and validate for an epoch as their users have it: Pythae by its BaseTrainer and progress bars, narrows with progress bar, TensorBoard, CSV and checkpoints. `pip install pythae` puts it beside narrows.
+Both train and validate for an epoch as their users have it: Pythae by its BaseTrainer and progress bars, narrows with
+progress bar, TensorBoard, CSV and checkpoints. `pip install pythae` puts it beside narrows.
 """
 
 from __future__ import annotations
