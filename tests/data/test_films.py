@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from narrows.data import Clips, Contents, DataModule, Digits, MovingDigits, Part, Video
-from narrows.data.film_files import in_order
+from narrows.data.film_files import as_gif, in_order
 from narrows.data.sources.moving_digits import bounced
-from narrows.drawing.films import as_gif
 from narrows.errors import UserError
 
 

@@ -22,7 +22,8 @@ from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.image_codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
-from narrows.tasks.compression import Compression, curve_of, decoder_cost
+from narrows.tasks.compression import Compression, decoder_cost
+from narrows.tasks.compression_pictures import curve_of
 from narrows.types import Batch, DataSpec
 
 SPEC = DataSpec(shape=(1, 8, 8), kind="image", size=60, value_range=(0.0, 1.0))

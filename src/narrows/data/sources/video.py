@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -184,6 +185,12 @@ def _part_of(film: Film) -> str | None:
     """The split that a film's folder is named after, if it is."""
     folder = film.name.split("/")[0] if "/" in film.name or film.frames else ""
     return PARTS.get(folder.lower())
+
+
+def frames_of_clip(name: str) -> tuple[str, int, int] | None:
+    """The film of a clip of this name, and its first and last frame; None where the name is that of no clip."""
+    found = re.fullmatch(r"(.*):(\d+)-(\d+)", name, re.DOTALL)
+    return None if found is None else (found[1], int(found[2]), int(found[3]))
 
 
 def clip_name(film: str, start: int, clips: Clips) -> str:
