@@ -1,7 +1,8 @@
 """Films that are compressed and restored: a file, the frames of a folder, or the films of a folder.
 
 A film is brought to the size of the run's frames, as the run brought those that it was trained on, cut into clips side
-by side, and comes back at that size, with as many frames as it had. See `narrows.coding.film_layout`.
+by side, and comes back at that size, with as many frames as it had (in a GIF,
+frames that do not change are one that stays for longer). See `narrows.coding.film_layout`.
 """
 
 from __future__ import annotations

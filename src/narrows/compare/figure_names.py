@@ -62,6 +62,8 @@ ROWS = {
     "test/anomaly/recall": "anomaly: recall at the threshold",
     "test/anomaly/precision": "anomaly: precision at the threshold",
     "test/anomaly/f1": "anomaly: F1 at the threshold",
+    "test/anomaly/frame_auroc": "anomaly: AUROC of frames",
+    "test/anomaly/frame_average_precision": "anomaly: average precision of frames",
     "test/anomaly/pixel_auroc": "anomaly: AUROC of pixels",
     "test/anomaly/aupro": "anomaly: AUPRO, overlap of regions",
     "test/anomaly/pixel_average_precision": "anomaly: average precision of pixels",
