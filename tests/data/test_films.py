@@ -12,7 +12,7 @@ from PIL import Image
 
 from narrows.data import Clips, Contents, DataModule, Digits, MovingDigits, Part, Video
 from narrows.data.film_files import as_gif, in_order
-from narrows.data.sources.moving_digits import bounced
+from narrows.data.sources.moving_digits import Turn, bounced
 from narrows.errors import UserError
 
 
@@ -242,6 +242,9 @@ def test_odd_digits_are_marked_and_the_other_clips_stay_as_they_were() -> None:
     assert all(int((row.int().diff() == 1).sum()) + int(row[0]) == 1 for row in frames)
     assert bool((after[marks] > 0).all())
     assert plain.identity != found.identity
+    rush = Turn(0, 2, 4, shape=False)
+    assert [rush.moved(step) for step in range(6)] == [0, 1, 5, 9, 10, 11]
+    assert [Turn(0, 2, 4, shape=True).moved(step) for step in range(6)] == [*range(6)]
     for wrong in (-0.1, 1.0):
         with pytest.raises(UserError, match=r"source\.anomalous"):
             MovingDigits(Bytes(Digits()), anomalous=wrong)

@@ -166,8 +166,8 @@ class Turn:
         return self.first <= step < self.last
 
     def moved(self, step: int) -> int:
-        """How many usual steps the digit has gone at a frame."""
-        fast = 0 if self.shape else min(max(step - self.first, 0), self.last - self.first)
+        """How many usual steps the digit has gone at a frame: to each odd one it comes in a rush."""
+        fast = 0 if self.shape else min(max(step - self.first + 1, 0), self.last - self.first)
         return step + (RUSH - 1) * fast
 
 
