@@ -28,9 +28,12 @@ def check(layout: Mapping[str, Any]) -> None:
         UserError: names what is wrong.
     """
     frames, shape = layout.get("frames"), layout.get("shape")
-    right = isinstance(frames, list) and len(frames) >= 1 and (layout["kind"] == "films" or len(frames) == 1)
+    unclear = f"the file's header does not say of its films how many frames they have, at most {MOST_FRAMES:,}"
+    require(isinstance(frames, list), unclear)
+    assert isinstance(frames, list)
+    right = len(frames) >= 1 and (layout["kind"] == "films" or len(frames) == 1)
     right = right and all(type(count) is int and count >= 1 for count in frames) and sum(frames) <= MOST_FRAMES
-    require(right, f"the file's header does not say of its films how many frames they have, at most {MOST_FRAMES:,}")
+    require(right, unclear)
     sides = isinstance(shape, list) and len(shape) == 4 and all(type(side) is int and side >= 1 for side in shape)
     require(
         sides and layout["shape"][0] in (1, 3),

@@ -37,12 +37,16 @@ def check(layout: Mapping[str, Any]) -> None:
         UserError: names what is wrong.
     """
     sides, ends, headers = (layout.get(name) for name in ("sides", "ends", "headers"))
-    listed = isinstance(sides, list) and isinstance(ends, list) and isinstance(headers, list)
-    listed = listed and len(sides) == len(ends) == len(headers) >= 1
-    require(
-        listed and (layout["kind"] == "scans" or len(sides) == 1),
-        "the file's header does not say of each of its scans how large it is, what its values are and where it lies",
+    listed = all(isinstance(values, list) for values in (sides, ends, headers))
+    unclear = (
+        "the file's header does not say of each of its scans how large it is, what its values are and where it lies"
     )
+    require(listed, unclear)
+    assert isinstance(sides, list)
+    assert isinstance(ends, list)
+    assert isinstance(headers, list)
+    right = len(sides) == len(ends) == len(headers) >= 1
+    require(right and (layout["kind"] == "scans" or len(sides) == 1), unclear)
     require(
         all(_are_sides(each) and math.prod(each) <= MOST_VOXELS for each in sides),
         f"the file's header says that a scan has other sides than three, or more than {MOST_VOXELS:,} voxels",

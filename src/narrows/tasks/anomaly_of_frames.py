@@ -84,8 +84,9 @@ class Folding:
     def mean(self, values: NDArray[Any]) -> Scores:
         """`[N, T] -> [F]`."""
         cells = self._cells.ravel()
-        sums: Scores = np.bincount(cells, values.astype(np.float64).ravel(), len(self.film))
-        return sums / np.bincount(cells, minlength=len(self.film))
+        sums = np.bincount(cells, values.astype(np.float64).ravel(), len(self.film))
+        found: Scores = sums / np.bincount(cells, minlength=len(self.film))
+        return found
 
 
 def has_frames(context: TaskContext) -> bool:
@@ -117,7 +118,7 @@ def judge_frames(
     test, _ = _filmed(context.everything.ordered_loader("test"), part.names, methods, context)
     test.anomalous = Folding(part.names, *marked.shape).mean(marked) > 0
     require(
-        test.anomalous.any() and not test.anomalous.all(),
+        bool(test.anomalous.any()) and not test.anomalous.all(),
         "task anomaly: the masks mark no frame or every frame of the test clips; ranking needs both kinds",
     )
     names = context.everything.part("validation").names

@@ -6,10 +6,11 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part
@@ -63,8 +64,8 @@ class Clips:
         """Where the clips of a film of so many frames begin."""
         return range(0, length - self.span + 1, self.away)
 
-    def cut(self, film: Frames, start: int) -> Frames:
-        """A clip `[C, T, H, W]` of a film `[T, C, H, W]`."""
+    def cut(self, film: NDArray[Any], start: int) -> NDArray[Any]:
+        """A clip `[C, T, H, W]` of a film `[T, C, H, W]`, or of its masks."""
         return film[start : start + self.span : self.step].swapaxes(0, 1)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +30,13 @@ def frame_figures(
     def rows(drawn: NDArray[np.integer]) -> NDArray[np.integer]:
         return np.concatenate([of_film[film] for film in drawn])
 
-    figures = {
+    def at_threshold(rate: Callable[[Flags, Flags], float], drawn: NDArray[np.integer]) -> float:
+        return rate(flagged[rows(drawn)], anomalous[rows(drawn)])
+
+    figures: dict[str, Callable[[NDArray[np.integer]], float]] = {
         "auroc": lambda drawn: ranking.auroc(rows(drawn)),
         "average_precision": lambda drawn: ranking.average_precision(rows(drawn)),
-        **{
-            name: lambda drawn, rate=rate: rate(flagged[rows(drawn)], anomalous[rows(drawn)])
-            for name, rate in RATES.items()
-        },
+        **{name: partial(at_threshold, rate) for name, rate in RATES.items()},
     }
     every = np.arange(len(of_film))
     errors = {
