@@ -158,13 +158,14 @@ def test_films_that_cannot_be_compressed_are_one_sentence(
     assert not Path(arguments[1]).exists()
 
 
-def test_clips_are_judged_as_files_beside_h264(place: Path) -> None:
+def test_clips_are_judged_as_files_beside_h264(place: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("av")
-    evaluate.main(["run", "task=compression", "task.factors=[]"])
+    with caplog.at_level("INFO"):
+        evaluate.main(["run", "task=compression", "task.factors=[]"])
     figures = json.loads(Path("run/tasks/compression.json").read_text())["figures"]
     # Of the last clips of a film of 120 frames, one begins at each frame: those side by side are taken.
-    clips = figures["test/compression/bpp"] * 4 * 12 * 11 / (8 * figures["test/compression/bytes_per_example"])
-    assert clips == pytest.approx(1)
+    assert json.loads(Path("run/manifest.json").read_text())["data"]["size"] > 80
+    assert ": 3 examples encoded" in caplog.text
     for name in ("h264", "h264_mosaic", "jpeg2000", "pca"):
         assert figures[f"test/compression/{name}/psnr_per_frame"] > 5
         assert figures[f"test/compression/{name}/bpp"] > 0
