@@ -150,6 +150,7 @@ COMMANDS = {
 """How often each meets a damaged run."""
 UNCHANGED = (
     *("load", "evaluate", "sample", "score", "compress", "decompress", "recommend", "summarise"),
+    "style",
     *("embed", "reconstruct"),
     *("compare", "diff", "reproduce"),
 )

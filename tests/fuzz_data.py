@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+MAPS = ("encoder=conv", "encoder.flatten=false", "decoder=conv")
+NARROW = ("encoder.channels=[4]", "decoder.channels=[4]", "bottleneck.dim=4")
 DATA = {
     "digits": (),
     "table": ("datamodule=table", "datamodule.source.path={data}/table.csv", "datamodule.source.label.column=kind"),
@@ -18,6 +20,7 @@ DATA = {
     "series": ("datamodule=series", "datamodule.source.path={data}/series.csv", "datamodule.source.window=8"),
     "ratings": ("datamodule=interactions", "datamodule.source.path={data}/ratings.csv"),
     "texts": ("datamodule=documents", "datamodule.source.path={data}/texts.jsonl"),
+    "clips": ("datamodule=video", "datamodule.source.path={data}/film.npy", "datamodule.source.clips.frames=4"),
 }
 """Data of every kind, and how a run reads them."""
 RUNS: dict[str, tuple[str, ...]] = {
@@ -27,6 +30,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "series": (*DATA["series"], "variant=undercomplete", "logger=csv"),
     "films": (*DATA["ratings"], "variant=mult_dae", "datamodule.source.min_rating=2"),
     "texts": (*DATA["texts"], "variant=nvdm"),
+    "clips": (*DATA["clips"], "variant=undercomplete", *NARROW),
+    "images": (*DATA["images"], "variant=undercomplete", *NARROW, *MAPS),
 }
 """The finished runs that are damaged."""
 FILES = {
@@ -39,6 +44,7 @@ FILES = {
     "series.csv": DATA["series"],
     "ratings.csv": DATA["ratings"],
     "texts.jsonl": DATA["texts"],
+    "film.npy": DATA["clips"],
     "series.npz": (DATA["series"][0], "datamodule.source.path={data}/series.npz"),
 }
 """The data files that are damaged, and how a run reads them."""
@@ -49,10 +55,12 @@ NEW = {
     "table": "table.csv",
     "films": "ratings.csv",
     "texts": "story.txt",
+    "clips": "film.npy",
+    "images": "images/1.png",
 }
 """What a run is asked about; where nothing else is said below, to compress it."""
-QUESTIONS = {"table": "score", "films": "recommend", "texts": "summarise"}
-"""Commands that answer about new data: `narrows COMMAND RUN DATA -o OUT`."""
+QUESTIONS = {"table": "score", "films": "recommend", "texts": "summarise", "images": "style"}
+"""Commands that answer about new data: `narrows COMMAND RUN DATA -o OUT`, but for the style of a picture."""
 
 
 def question(name: str, run: str, new: str, packed: bool, draw: random.Random | None = None) -> tuple[str, list[str]]:
@@ -60,11 +68,13 @@ def question(name: str, run: str, new: str, packed: bool, draw: random.Random | 
     the times that it may `draw` it is one that reads new data of every kind."""
     if draw is not None and not packed and draw.random() < 0.5:
         command = draw.choice(["embed", "reconstruct"])
-        rows = name == "table" and command == "reconstruct"
-        return command, [run, new, "-o", "out.csv" if rows else "out.npz"]
+        endings = {"table": ".csv", "clips": ".gif", "images": ".png"} if command == "reconstruct" else {}
+        return command, [run, new, "-o", f"out{endings.get(name, '.npz')}"]
+    if name == "images":
+        return "style", [new, new, "--run", run, "-o", "out.png"]
     if name in QUESTIONS:
         return QUESTIONS[name], [run, new, "-o", "out.csv"]
-    return "decompress" if packed else "compress", [new, "out", "--run", run]
+    return "decompress" if packed else "compress", [new, "out.npy" if packed else "out", "--run", run]
 
 
 def make_data(folder: Path) -> None:
@@ -82,6 +92,7 @@ def make_data(folder: Path) -> None:
     np.save(folder / "arrays.npy", x)
     np.save(folder / "digits.npy", rng.integers(0, 256, (5, 8, 8), dtype=np.uint8))
     np.save(folder / "series.npy", rng.normal(size=(5, 2, 8)).astype(np.float32))
+    np.save(folder / "film.npy", rng.integers(0, 256, (120, 8, 8), dtype=np.uint8))
     signal = pd.DataFrame(rng.normal(size=(400, 2)).round(3), columns=["a", "b"])
     signal.to_csv(folder / "series.csv", index=False)
     np.savez(folder / "series.npz", x=rng.normal(size=(400, 2)).astype(np.float32))

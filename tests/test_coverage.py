@@ -90,6 +90,7 @@ OTHER_DEFAULTS = {
     ("task/style.yaml", "features"): "the constructor's network and layers, written out",
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
     ("task/anomaly.yaml", "points"): "judges time steps where there are some, the constructor's windows",
+    ("task/anomaly.yaml", "frames"): "judges frames where masks mark them, the constructor's whole clips",
     ("task/anomaly.yaml", "maps"): "judges pixels where there are masks, the constructor's whole pictures",
     **{(f"{stage}/parts.yaml", "each"): "empty, so that parts can be added" for stage in ("encoder", "decoder")},
     **{(f"{stage}/parts.yaml", "default"): "options of a choice" for stage in ("encoder", "decoder")},

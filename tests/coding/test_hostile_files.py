@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import resource
 import struct
@@ -16,13 +17,14 @@ import torch
 from instances import BOTTLENECKS, batch, model
 from tasks.standins import Rows
 
-from narrows.coding import ans_entropy_coder
+from narrows.coding import ans_entropy_coder, example_files
 from narrows.coding.ans_entropy_coder import Table, decode, encode
 from narrows.coding.coding_tables import Fitted, Tables, load_tables, store
 from narrows.coding.example_files import Examples
 from narrows.coding.model_codec import Codec
 from narrows.coding.nrwz_file import LAYOUT, digest, pack, unpack
 from narrows.coding.packing import find_tables, pack_examples, quantise, rebuild_examples, unpack_examples
+from narrows.data import Volumes
 from narrows.errors import UserError
 
 ARRAY: dict[str, Any] = {"kind": "npz", "key": "x", "shape": [1, 8, 8], "dtype": "float32", "channel": True}
@@ -31,6 +33,15 @@ FOLDER: dict[str, Any] = {"kind": "folder", "names": ["a.png", "b.png"], "shapes
 SOUNDS: dict[str, Any] = {
     **{"kind": "sounds", "names": ["a.wav", "b.flac"], "rate": 8000, "channels": 1},
     **{"steps": [500, 700], "rates": [8000, 16_000], "subtypes": ["PCM_16", "FLOAT"]},
+}
+
+FILMS: dict[str, Any] = {
+    **{"kind": "films", "names": ["a.gif", "deep/b.npy"], "shape": [1, 4, 6, 5]},
+    **{"frames": [4, 3]},
+}
+SCANS: dict[str, Any] = {
+    **{"kind": "scans", "names": ["a.nii.gz", "b.npy"], "shape": [1, 8, 8, 8], "sides": [[9, 9, 9], [8, 8, 8]]},
+    **{"ends": [[0.0, 1.0], [-4, 900.5]], "headers": [base64.b64encode(bytes(348)).decode(), None]},
 }
 
 
@@ -98,6 +109,49 @@ WRONG |= {
         {"kind": "sound"},
     )
 }
+WRONG |= {
+    f"films {change!r}": (FILMS | change, 2)
+    for change in (
+        *({"frames": frames} for frames in (None, [], [4], [4, 0], [4, True], [4, 2**30], [9, 9], [4, "x"])),
+        *({"shape": shape} for shape in (None, [1, 4, 6], [2, 4, 6, 5], [1, 0, 6, 5], [1, 4, 6, 2.0])),
+        *(
+            {"names": names}
+            for names in (None, ["a.gif"], ["a.gif", "a.gif"], ["a.gif", "../b.npy"], ["a.gif", "b.py"])
+        ),
+        {"kind": "film"},
+    )
+}
+WRONG |= {
+    f"scans {str(change)[:60]!r}": (SCANS | change, 2)
+    for change in (
+        *({"sides": sides} for sides in (None, [[9, 9, 9]], [[9, 9], [8, 8, 8]], [[9, 9, 0], [8, 8, 8]])),
+        *({"sides": [[9, 9, 9], sides]} for sides in (3, [2**15, 1, 1], [9000, 9000, 9000], [8, 8, True], [8.0, 8, 8])),
+        *({"ends": [[0, 1], ends]} for ends in (None, [1, 0], [0, 0], [0, float("inf")], [0, "1"], [0, True], [0])),
+        *({"headers": [None, header]} for header in (3, "x", "AAAA", "é", base64.b64encode(bytes(349)).decode())),
+        *({"shape": shape} for shape in (None, [3, 8, 8, 8], [1, 8], [1, 8, 8, 0])),
+        *(
+            {"names": names}
+            for names in (None, ["a.nii"], ["a.nii", "a.nii"], ["a.nii", "../b.npy"], ["a.nii", "b.png"])
+        ),
+        {"kind": "scan"},
+    )
+}
+
+
+def test_what_is_changed_above_is_right_as_it_is() -> None:
+    for layout in (FILMS, SCANS, SOUNDS):
+        assert unpack(file_of(layout, 2), "f")[0].layout == layout
+
+
+def test_a_header_of_nifti_is_checked_before_a_scan_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("nibabel")
+    source = Volumes("nowhere")
+    examples = [torch.zeros(2, 1, 8, 8, 8)]
+    with pytest.raises(UserError, match=r"a\.nii\.gz"):
+        example_files.write(tmp_path / "out", SCANS | {"sides": [[8, 8, 8]] * 2}, examples, source)
+    with pytest.raises(UserError, match="describes other scans than its examples are of"):
+        example_files.write(tmp_path / "out", SCANS | {"headers": [None, None]}, examples, source)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("what", WRONG)

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from narrows.data import Clips, Contents, DataModule, Digits, MovingDigits, Part, Video
-from narrows.data.film_files import in_order
-from narrows.data.sources.moving_digits import bounced
-from narrows.drawing.films import as_gif
+from narrows.data.film_files import as_gif, in_order
+from narrows.data.sources.moving_digits import Turn, bounced
 from narrows.errors import UserError
 
 
@@ -161,3 +160,93 @@ class Bytes:
         found = self.source.load()
         x = (found.train.x.take(slice(None)) * 255).round().to(torch.uint8)
         return Contents("image", Part(x[:100]), test=Part(x[100:150]))
+
+
+def test_masks_mark_clips_of_the_test_films(tmp_path: Path) -> None:
+    for part in ("train", "test", "ground_truth"):
+        (tmp_path / part).mkdir()
+    np.save(tmp_path / "train" / "a.npy", counting(8))
+    np.save(tmp_path / "test" / "b.npy", counting(8))
+    np.save(tmp_path / "test" / "c.npy", counting(8))
+    mask = np.zeros((8, 6, 5), np.uint8)
+    mask[5, 2, 3] = 1
+    np.save(tmp_path / "ground_truth" / "b_mask.npy", mask)
+    contents = Video(str(tmp_path), Clips(4)).load()
+    assert contents.test is not None
+    assert contents.test.names == [f"test/{name}" for name in ("b.npy:0-3", "b.npy:4-7", "c.npy:0-3", "c.npy:4-7")]
+    assert contents.test.label is not None
+    assert contents.test.label.tolist() == [0, 1, 0, 0]
+    assert contents.train.label is not None
+    assert contents.train.label.tolist() == [0, 0]
+    assert contents.train_labels == [0]
+    assert contents.test.anomalous is not None
+    marks = contents.test.anomalous.take(slice(None))
+    assert tuple(marks.shape) == (4, 1, 4, 6, 5)
+    assert torch.nonzero(marks).tolist() == [[1, 0, 1, 2, 3]]
+    # Every form of a film can be a mask, and it is brought to the frames' size.
+    (tmp_path / "ground_truth" / "b_mask.npy").unlink()
+    (tmp_path / "ground_truth" / "b_mask").mkdir()
+    for number, frame in enumerate(mask):
+        Image.fromarray(frame * np.uint8(255)).save(tmp_path / "ground_truth" / "b_mask" / f"{number}.png")
+    again = Video(str(tmp_path), Clips(4)).load()
+    assert again.test is not None
+    assert again.test.anomalous is not None
+    assert torch.equal(again.test.anomalous.take(slice(None)), marks)
+    halved = Video(str(tmp_path), Clips(4), size=[3, 5]).load()
+    assert halved.test is not None
+    assert halved.test.anomalous is not None
+    assert tuple(halved.test.anomalous.take(slice(None)).shape) == (4, 1, 4, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("short", "has 3 frames of 6 x 5 pixels, but"),
+        ("stray", "ground_truth/d_mask.npy is the mask of no test film"),
+        ("loose", "do not all lie in folders train, val and test"),
+        ("no test", "do not all lie in folders train, val and test"),
+    ],
+)
+def test_masks_that_fit_no_film_are_refused(tmp_path: Path, change: str, sentence: str) -> None:
+    for part in ("train", "test", "ground_truth"):
+        (tmp_path / part).mkdir()
+    np.save(tmp_path / "train" / "a.npy", counting(8))
+    if change != "no test":
+        np.save(tmp_path / "test" / "b.npy", counting(8))
+    if change == "loose":
+        np.save(tmp_path / "e.npy", counting(8))
+    name = "d_mask.npy" if change == "stray" else "b_mask.npy"
+    np.save(tmp_path / "ground_truth" / name, counting(3 if change == "short" else 8))
+    with pytest.raises(UserError, match=sentence):
+        Video(str(tmp_path), Clips(4)).load()
+
+
+def test_odd_digits_are_marked_and_the_other_clips_stay_as_they_were() -> None:
+    plain = MovingDigits(Bytes(Digits()), 2, 8, 20, [1.0, 2.0], train=6, test=10).load()
+    found = MovingDigits(Bytes(Digits()), 2, 8, 20, [1.0, 2.0], train=6, test=10, anomalous=0.4).load()
+    assert plain.test is not None
+    assert found.test is not None
+    assert found.test.label is not None
+    assert found.test.anomalous is not None
+    odd = found.test.label == 1
+    assert int(odd.sum()) == 4
+    before, after = plain.test.x.take(slice(None)), found.test.x.take(slice(None))
+    assert torch.equal(before[~odd], after[~odd])
+    assert all(not torch.equal(one, other) for one, other in zip(before[odd], after[odd], strict=True))
+    assert torch.equal(plain.train.x.take(slice(None)), found.train.x.take(slice(None)))
+    marks = found.test.anomalous.take(slice(None)) > 0
+    assert not marks[~odd].any()
+    frames = marks[odd].flatten(3).any(3)[:, 0]
+    assert bool(((frames.sum(1) >= 2) & (frames.sum(1) <= 4)).all())
+    # Unbroken, and what is marked is seen.
+    assert all(int((row.int().diff() == 1).sum()) + int(row[0]) == 1 for row in frames)
+    assert bool((after[marks] > 0).all())
+    assert plain.identity != found.identity
+    rush = Turn(0, 2, 4, shape=False)
+    assert [rush.moved(step) for step in range(6)] == [0, 1, 5, 9, 10, 11]
+    assert [Turn(0, 2, 4, shape=True).moved(step) for step in range(6)] == [*range(6)]
+    for wrong in (-0.1, 1.0):
+        with pytest.raises(UserError, match=r"source\.anomalous"):
+            MovingDigits(Bytes(Digits()), anomalous=wrong)
+    with pytest.raises(UserError, match=r"source\.frames"):
+        MovingDigits(Bytes(Digits()), frames=3, anomalous=0.5)

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import narrows
-from narrows.coding.example_files import eight_bits
+from narrows.coding.eight_bits import eight_bits
 from narrows.commands import embed, pack, reconstruct, score
 from narrows.data import ImageFolder, ImageReader
 from narrows.errors import UserError

@@ -30,6 +30,7 @@ from narrows.commands import (
     reproduce,
     sample,
     score,
+    style,
     summarise,
 )
 from narrows.errors import UserError
@@ -48,6 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_in_process(*SMALL, *CODES, cwd=folder)
     assert done.code == 0, done.err
     (folder / "in.txt").write_text("A text.")
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(folder / "in.png")
     np.save(folder / "in.npy", np.zeros((3, 8, 8), dtype=np.uint8))
     compress.main([str(folder / "in.npy"), str(folder / "in.nrwz"), "--run", str(folder / "run")])
     return folder / "run"
@@ -76,6 +78,7 @@ def commands(run: Path, beside: Path, out: Path) -> dict[str, Callable[[], objec
         "reconstruct": lambda: reconstruct.main([str(run), str(beside / "in.npy"), "-o", str(out / "rebuilt.npy")]),
         "export": lambda: export.main([str(run), "--to", "safetensors", "-o", str(out / "new.safetensors")]),
         "summarise": lambda: summarise.main([str(run), str(beside / "in.txt"), "-o", str(out / "short.txt")]),
+        "style": lambda: style.main([*[str(beside / "in.png")] * 2, "--run", str(run), "-o", str(out / "new.png")]),
         "compress": lambda: compress.main([str(beside / "in.npy"), str(out / "new.nrwz"), "--run", str(run)]),
         "decompress": lambda: decompress.main([str(beside / "in.nrwz"), str(out / "new.npy"), "--run", str(run)]),
         "reproduce": lambda: _reproduce(str(run), "--into", str(out / "again")),
@@ -250,7 +253,7 @@ def test_a_hostile_directory_is_named_without_its_control_characters(run: Path, 
         if name != "reproduce":
             done = ended(call)
             assert plain(done), (name, done.out + done.err)
-            assert done.code == (2 if name in ("summarise", "decompress") else 0), (name, done.err)
+            assert done.code == (2 if name in ("summarise", "style", "decompress") else 0), (name, done.err)
 
 
 def test_the_log_of_a_run_has_no_control_characters(tmp_path: Path) -> None:

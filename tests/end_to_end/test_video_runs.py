@@ -14,7 +14,8 @@ from command import TINY, run_in_process
 from PIL import Image, ImageSequence
 
 import narrows
-from narrows.commands import reconstruct, sample, score
+from narrows.coding.model_codec import Codec
+from narrows.commands import compress, decompress, evaluate, reconstruct, sample, score
 
 WHERE = ("datamodule=video", "datamodule.source.path=film.npy", "datamodule.source.clips.frames=4")
 SMALL = ("encoder.channels=[4,4]", "decoder.channels=[4,4]", "bottleneck.dim=4", "~tasks.latent")
@@ -92,3 +93,81 @@ def test_folders_scores_and_samples(place: Path) -> None:
     sample.main(["run", "-n", "3", "-o", "drawn.gif"])
     with Image.open("drawn.gif") as moving:
         assert moving.size[1] > 12
+
+
+def test_films_are_compressed_and_come_back_with_all_of_their_frames(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.save("new.npy", film(10))
+    with caplog.at_level("INFO"):
+        compress.main(["new.npy", "new.nrwz", "--run", "run", "--step", "0.25"])
+    size = Path("new.nrwz").stat().st_size
+    assert f"{size} bytes, {size / 10:.4g} per frame, {8 * size / 1320:.4g} bits per pixel" in caplog.text
+    shutil.move("film.npy", "elsewhere.npy")  # decompressing needs no data
+    decompress.main(["new.nrwz", "back.npy", "--run", "run"])
+    # Three clips side by side, the last filled up by its last frame.
+    filled = np.concatenate([film(10), film(10)[-1:], film(10)[-1:]])
+    x = torch.from_numpy(filled.reshape(3, 1, 4, 12, 11)).float() / 255
+    codec = Codec(narrows.load("run"))
+    whole = [np.rint(source.astype(np.float64) / 0.25).astype(np.int64) for source in codec.sources(x)]
+    wanted = codec.rebuild(whole, 3, (1, 4, 12, 11), 0.25).reshape(12, 12, 11)[:10]
+    np.testing.assert_allclose(np.load("back.npy"), 255 * wanted.clamp(0, 1).numpy(), atol=0.51)
+    decompress.main(["new.nrwz", "back.gif", "--run", "run"])
+    with Image.open("back.gif") as moving:
+        assert moving.size == (11, 12)
+    Path("films/deep").mkdir(parents=True)
+    np.save("films/a.npy", film(9))
+    with Image.open("back.gif") as moving:
+        moving.save("films/deep/b.gif", save_all=True)
+    compress.main(["films", "films.nrwz", "--run", "run", "--step", "0.25"])
+    decompress.main(["films.nrwz", "films_back", "--run", "run"])
+    assert np.load("films_back/a.npy").shape == (9, 12, 11)
+    with Image.open("films_back/deep/b.gif") as moving:
+        assert moving.size == (11, 12)
+    # Clips as the model reads them are an array of examples, as ever.
+    np.save("clips.npy", filled.reshape(3, 4, 12, 11))
+    compress.main(["clips.npy", "clips.nrwz", "--run", "run", "--step", "0.25"])
+    decompress.main(["clips.nrwz", "clips_back.npy", "--run", "run"])
+    np.testing.assert_array_equal(np.load("clips_back.npy").reshape(12, 12, 11)[:10], np.load("back.npy"))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        ("compress", ("large.npy", "out.nrwz"), "frames of large.npy are 1 x 13 x 11, and the run's 1 x 12 x 11"),
+        ("compress", ("none", "out.nrwz"), "none holds no film"),
+        ("compress", ("broken.gif", "out.nrwz"), "broken.gif is no animation that can be read"),
+        ("compress", ("new.npy", "out.nrwz", "--step", "0"), "step must be a number above 0"),
+        ("decompress", ("new.nrwz", "out.mp4"), "a film comes back: let OUT end in .gif or .npy, not out.mp4"),
+    ],
+)
+def test_films_that_cannot_be_compressed_are_one_sentence(
+    place: Path, command: str, arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("new.npy", film(10))
+    np.save("large.npy", np.zeros((9, 13, 11), np.uint8))
+    Path("none").mkdir()
+    Path("broken.gif").write_bytes(b"GIF89a")
+    if command == "decompress":
+        compress.main(["new.npy", "new.nrwz", "--run", "run"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        (compress if command == "compress" else decompress).main([*arguments, "--run", "run"])
+    assert end.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not Path(arguments[1]).exists()
+
+
+def test_clips_are_judged_as_files_beside_h264(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("av")
+    with caplog.at_level("INFO"):
+        evaluate.main(["run", "task=compression", "task.factors=[]"])
+    figures = json.loads(Path("run/tasks/compression.json").read_text())["figures"]
+    # Of the last clips of a film of 120 frames, one begins at each frame: those side by side are taken.
+    assert json.loads(Path("run/manifest.json").read_text())["data"]["size"] > 80
+    assert ": 3 examples encoded" in caplog.text
+    for name in ("h264", "h264_mosaic", "jpeg2000", "pca"):
+        assert figures[f"test/compression/{name}/psnr_per_frame"] > 5
+        assert figures[f"test/compression/{name}/bpp"] > 0
+    assert figures["test/compression/psnr_per_frame"] > 5
+    assert Path("run/figures/compression_examples.png").is_file()

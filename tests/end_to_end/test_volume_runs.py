@@ -14,7 +14,7 @@ from command import TINY, run_in_process
 from scans import blob, write_healthy_and_lesioned, write_nifti
 
 import narrows
-from narrows.commands import embed, reconstruct, score
+from narrows.commands import compress, decompress, embed, evaluate, reconstruct, score
 from narrows.data import Grid, Slices
 from narrows.data.scan_files import read_scan
 
@@ -116,3 +116,75 @@ def test_a_scan_of_another_size_is_one_sentence(place: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         reconstruct.main(["run", "scans/test/good/0.nii.gz", "-o", "out.png"])
     assert "written as .nii, .nii.gz or .npy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["run", "slices"])
+def test_a_scan_is_compressed_and_comes_back_where_it_lay(
+    place: Path, run: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = blob((10, 8, 12)).astype(np.float32)
+    write_nifti(place / "new.nii.gz", values, "sagittal")
+    with caplog.at_level("INFO"):
+        compress.main(["new.nii.gz", "new.nrwz", "--run", run, "--step", "0.001"])
+    size = Path("new.nrwz").stat().st_size
+    assert f"{size} bytes, {size} per scan, {8 * size / 960:.4g} bits per voxel" in caplog.text
+    shutil.move("scans", "elsewhere")  # decompressing needs no data
+    decompress.main(["new.nrwz", "back.nii.gz", "--run", run])
+    reconstruct.main([run, "new.nii.gz", "-o", "rebuilt.nii.gz"])
+    one, other, rebuilt = (nibabel.load(f"{name}.nii.gz") for name in ("new", "back", "rebuilt"))
+    assert (other.shape, other.get_data_dtype()) == ((10, 8, 12), np.float32)
+    np.testing.assert_array_equal(other.affine, one.affine)
+    # As fine a step as this leaves what the model makes of the scan.
+    np.testing.assert_allclose(other.get_fdata(), rebuilt.get_fdata(), atol=0.02 * values.max())
+    decompress.main(["new.nrwz", "back.npy", "--run", run])
+    np.testing.assert_allclose(np.load("back.npy"), read_scan("back.nii.gz").values, rtol=1e-6)
+
+
+def test_folders_of_scans_are_compressed(place: Path) -> None:
+    shutil.copytree("scans/test", "mine")
+    np.save("mine/good/array.npy", blob((8, 10, 12)))
+    compress.main(["mine", "all.nrwz", "--run", "run"])
+    decompress.main(["all.nrwz", "back", "--run", "run"])
+    found = sorted(path.relative_to("back").as_posix() for path in Path("back").rglob("*.*"))
+    names = [*(f"good/{n}.nii.gz" for n in range(3)), *(f"lesion/{n}.nii.gz" for n in (3, 4, 5))]
+    assert found == sorted(["good/array.npy", *names])
+    assert nibabel.load("back/good/0.nii.gz").shape == nibabel.load("mine/good/0.nii.gz").shape
+    assert np.load("back/good/array.npy").shape == (8, 10, 12)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "sentence"),
+    [
+        ("compress", ("other.nii", "out.nrwz"), "and the run's are [1, 8, 10, 12]"),
+        ("compress", ("broken.nii", "out.nrwz"), "broken.nii is no NIfTI file that can be read"),
+        ("compress", ("empty", "out.nrwz"), "empty holds no scans"),
+        ("decompress", ("good.nrwz", "out.png"), "let OUT end in .nii or .nii.gz or .npy, not out.png"),
+        ("decompress", ("array.nrwz", "out.nii"), "let OUT end in .npy, not out.nii"),
+    ],
+)
+def test_scans_that_cannot_be_compressed_are_one_sentence(
+    place: Path, command: str, arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nifti(place / "other.nii", blob((9, 9, 9)))
+    Path("broken.nii").write_bytes(b"nothing")
+    Path("empty").mkdir()
+    np.save("array.npy", blob((8, 10, 12)))
+    if command == "decompress":
+        compress.main(["scans/test/good/0.nii.gz", "good.nrwz", "--run", "run"])
+        compress.main(["array.npy", "array.nrwz", "--run", "run"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        (compress if command == "compress" else decompress).main([*arguments, "--run", "run"])
+    assert end.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not Path(arguments[1]).exists()
+
+
+def test_scans_are_judged_as_files_beside_codecs_of_their_slices(place: Path) -> None:
+    evaluate.main(["run", "task=compression", "task.factors=[]"])
+    figures = json.loads(Path("run/tasks/compression.json").read_text())["figures"]
+    each = figures["test/compression/bytes_per_example"]
+    assert figures["test/compression/bpp"] == pytest.approx(8 * each / 960)
+    for name in ("jpeg2000", "pca"):
+        assert figures[f"test/compression/{name}/psnr"] > 5
+    assert "test/compression/h264/bpp" not in figures

@@ -16,13 +16,17 @@ from instances import BOTTLENECKS, LIKELIHOODS, SERIES, model
 from PIL import Image
 from tasks.standins import Rows, context
 
+from narrows.data import Clips
+from narrows.data.sources.video import clip_name, frames_of_clip
 from narrows.decoders.conv import ConvDecoder
 from narrows.encoders.conv import ConvEncoder
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.image_codecs import OPTIONS, PCACodec, Pictures, PillowCodec, png_bytes, sheets, unsheeted
-from narrows.tasks.compression import Compression, curve_of, decoder_cost
+from narrows.tasks.compression import Compression, decoder_cost
+from narrows.tasks.compression_pictures import curve_of
+from narrows.tasks.measures.coded_examples import apart
 from narrows.types import Batch, DataSpec
 
 SPEC = DataSpec(shape=(1, 8, 8), kind="image", size=60, value_range=(0.0, 1.0))
@@ -135,6 +139,14 @@ def test_senseless_options_are_refused(options: dict[str, Any]) -> None:
         Compression(**options)
     with pytest.raises(UserError, match="codes already"):
         Compression(step=0.5).run(judged(network("fsq")))
+
+
+def test_every_frame_of_a_film_is_coded_once() -> None:
+    names = [clip_name("a:b.gif", start, Clips(4, 1)) for start in range(9)] + [clip_name("c", 2, Clips(4))]
+    assert apart(names) == [0, 4, 8, 9]
+    assert apart(["one", "two"]) == [0, 1]
+    assert frames_of_clip("a:b.gif:10-13") == ("a:b.gif", 10, 13)
+    assert frames_of_clip("a.gif") is None
 
 
 # ── the classics ────────────────────────────────────────────────────────────────────────────────────────

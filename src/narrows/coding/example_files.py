@@ -1,4 +1,5 @@
-"""The files that are compressed and restored: a picture, a folder of pictures, sounds, or examples in a .npy or .npz.
+"""The files that are compressed and restored: a picture, a folder of pictures, sounds, films, scans, or examples in a
+.npy or .npz.
 
 The layout in a compressed file describes them; see `narrows.coding.file_layout`.
 """
@@ -14,13 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from narrows.coding import sound_layout
+from narrows.coding import film_layout, scan_layout, sound_layout
+from narrows.coding.eight_bits import eight_bits, image_of
 from narrows.coding.file_layout import DTYPES, PNG, check_key, check_layout, check_pictures, shapes
+from narrows.coding.film_examples import check_film_target, read_clips, write_films
 from narrows.coding.model_codec import Codec, unit_range
+from narrows.coding.scan_examples import check_scan_target, read_volumes, write_scans
 from narrows.coding.sound_examples import check_sound_target, read_sounds, write_sounds
+from narrows.data import Lesions, Video, Volumes
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
 from narrows.data.image_files import open_image
@@ -44,14 +48,21 @@ class Examples:
         return sum(map(len, self.groups))
 
 
-def read(path: Path, codec: Codec) -> Examples:
+def read(path: Path, codec: Codec, source: Any = None) -> Examples:
     """Read the examples at `path` for a model.
+
+    Args:
+        source: of the run's data, by which its films and scans are read; None: they are read from arrays alone.
 
     Raises:
         UserError: nothing at `path`, a file that cannot be read, or examples that do not fit the model's data.
     """
     path, spec = existing(path, "IN"), codec.model.spec
-    if path.suffix.lower() in ARRAYS and not path.is_dir():
+    if isinstance(source, Video) and not _holds_examples(path, spec):
+        examples = Examples(*read_clips(path, source, spec))
+    elif isinstance(source, Volumes | Lesions) and not (_holds_examples(path, spec) or _holds_pictures(path, spec)):
+        examples = Examples(*read_volumes(path, source, spec))
+    elif path.suffix.lower() in ARRAYS and not path.is_dir():
         examples = _read_arrays(path, spec)
     elif spec.kind == "audio":
         examples = Examples(*read_sounds(path, spec, whole=codec.any_size))
@@ -60,6 +71,24 @@ def read(path: Path, codec: Codec) -> Examples:
     if codec.codebooks is not None:
         examples.layout["codebooks"] = codec.codebooks
     return examples
+
+
+def _holds_examples(path: Path, spec: DataSpec) -> bool:
+    """Whether a file is an array of examples as the model reads them, and no film or scan."""
+    if path.suffix.lower() not in ARRAYS or path.is_dir():
+        return False
+    names = array_names(path)
+    key = names[0] if len(names) == 1 else "x"
+    if names and key not in names:
+        return False
+    shape = tuple(read_arrays(path, [key])[key].shape[1:])
+    return shape == tuple(spec.shape) or (spec.shape[0] == 1 and shape == tuple(spec.shape[1:]))
+
+
+def _holds_pictures(path: Path, spec: DataSpec) -> bool:
+    """Whether there are pictures, which a run on slices of scans reads too."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return spec.kind == "image" and any(file.suffix.lower() in SUFFIXES for file in files)
 
 
 def _read_pictures(path: Path, spec: DataSpec) -> Examples:
@@ -75,7 +104,8 @@ def _read_pictures(path: Path, spec: DataSpec) -> Examples:
 
 def _picture(path: Path, spec: DataSpec) -> Tensor:
     """A picture `[C, H, W]` uint8 with the model's channels."""
-    require(unit_range(spec), f"{path} is a picture, but this run's data are no grey or colour pictures: give an .npz")
+    right = unit_range(spec) and spec.kind == "image"
+    require(right, f"{path} is a picture, but this run's data are no grey or colour pictures: give an .npz")
     pixels = np.array(open_image(str(path)).convert("RGB" if spec.shape[0] == 3 else "L"))
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], spec.shape[0]).transpose(2, 0, 1).copy())
 
@@ -136,6 +166,12 @@ def check_target(path: Path, layout: dict[str, Any], count: int) -> None:
     if kind in sound_layout.KINDS:
         check_sound_target(path, layout)
         return
+    if kind in film_layout.KINDS:
+        check_film_target(path, layout)
+        return
+    if kind in scan_layout.KINDS:
+        check_scan_target(path, layout)
+        return
     if kind in ("folder", "image"):
         check_pictures(shapes(layout, count))
     if kind == "folder":
@@ -149,9 +185,12 @@ def check_target(path: Path, layout: dict[str, Any], count: int) -> None:
     )
 
 
-def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
-    """Write the examples in the format from which they were read, pictures as PNG, sound as WAV or FLAC, each file
-    whole or not at all.
+def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor], source: Any = None) -> None:
+    """Write the examples in the format from which they were read, pictures as PNG, sound as WAV or FLAC, films as GIF
+    or arrays, scans as NIfTI or arrays, each file whole or not at all.
+
+    Args:
+        source: of the run's data, where the examples are scans.
 
     Raises:
         UserError: see `check_layout` and `check_target`.
@@ -161,6 +200,10 @@ def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
     check_target(path, layout, count)
     if layout["kind"] in sound_layout.KINDS:
         write_sounds(path, layout, groups)
+    elif layout["kind"] in film_layout.KINDS:
+        write_films(path, layout, groups)
+    elif layout["kind"] in scan_layout.KINDS:
+        write_scans(path, layout, groups, source)
     elif layout["kind"] == "folder":
         pictures = itertools.chain.from_iterable(groups)
         targets = [path / name for name in layout["names"]]
@@ -171,16 +214,6 @@ def write(path: Path, layout: dict[str, Any], groups: Sequence[Tensor]) -> None:
         _save_picture(path, groups[0][0])
     else:
         _save_array(path, layout, torch.cat(list(groups)))
-
-
-def eight_bits(x: Tensor) -> NDArray[np.uint8]:
-    """Values in [0, 1] as bytes, rounded."""
-    return (x.float().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-
-
-def image_of(picture: NDArray[np.uint8]) -> Image.Image:
-    """The image of a picture `[C, H, W]` with one channel or three."""
-    return Image.fromarray(picture[0] if len(picture) == 1 else np.ascontiguousarray(picture.transpose(1, 2, 0)))
 
 
 def _save_picture(path: Path, picture: Tensor) -> None:

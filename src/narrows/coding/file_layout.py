@@ -2,7 +2,8 @@
 
 A file may be a stranger's, and its checksum protects against damage alone. The layout is a mapping: `kind` ("image",
 "folder", "npy", "npz"), `shape` of an example (or `shapes`, one for each picture of a folder), and, depending on the
-kind, `names`, `key`, `dtype` and whether the array had a `channel` axis. Of sounds see `narrows.coding.sound_layout`.
+kind, `names`, `key`, `dtype` and whether the array had a `channel` axis. Of sounds, films and scans see
+`narrows.coding.sound_layout`, `film_layout` and `scan_layout`.
 `codebooks` says how many of the model's levels are there, where they are not all.
 """
 
@@ -13,11 +14,15 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from narrows.coding import sound_layout
+from narrows.coding import film_layout, scan_layout, sound_layout
 from narrows.errors import UserError, printable, require
 from narrows.types import Shape
 
-KINDS = ("image", "folder", "npy", "npz", *sound_layout.KINDS)
+LAYOUTS: dict[str, Any] = {kind: own for own in (sound_layout, film_layout, scan_layout) for kind in own.KINDS}
+"""What has a layout of its own, by kind."""
+KINDS = ("image", "folder", "npy", "npz", *LAYOUTS)
+SEVERAL = {"sounds": "sound", "films": "film", "scans": "scan"}
+"""What each file of a folder is."""
 DTYPES = ("uint8", "bool", "float32")
 PNG = ".png"
 AXES = 8
@@ -40,14 +45,15 @@ def check_layout(layout: Any, count: int) -> None:
     if (codebooks := layout.get("codebooks")) is not None:
         right = isinstance(codebooks, int) and not isinstance(codebooks, bool) and codebooks >= 1
         require(right, f"the file's header says that {_shown(codebooks)} codebooks are there")
-    if kind in sound_layout.KINDS:
-        sound_layout.check(layout)
+    if kind in LAYOUTS:
+        LAYOUTS[kind].check(layout)
     shapes(layout, count)
     if kind == "folder":
-        _check_names(layout.get("names"), count, (PNG,))
-    elif kind == "sounds":
-        _check_names(layout.get("names"), len(layout["steps"]), sound_layout.ENDINGS)
-    elif kind not in ("image", "sound"):
+        _check_names(layout.get("names"), count, "picture", (PNG,))
+    elif kind in SEVERAL:
+        own = LAYOUTS[kind]
+        _check_names(layout.get("names"), len(layout[own.FILES]), SEVERAL[kind], own.ENDINGS)
+    elif kind in ("npy", "npz"):
         _check_array(layout)
 
 
@@ -57,8 +63,9 @@ def shapes(layout: dict[str, Any], count: int) -> list[tuple[int, Shape]]:
     Raises:
         UserError: the layout does not have them.
     """
-    if layout["kind"] in sound_layout.KINDS:
-        return sound_layout.shapes(layout, count)
+    if layout["kind"] in LAYOUTS:
+        own: list[tuple[int, Shape]] = LAYOUTS[layout["kind"]].shapes(layout, count)
+        return own
     listed = layout.get("shapes")
     found = [layout.get("shape")] if listed is None else listed
     right = isinstance(found, list) and all(map(_is_shape, found)) and (listed is None or len(listed) == count)
@@ -74,8 +81,8 @@ def _is_shape(shape: Any) -> bool:
     return all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= LONGEST for side in shape)
 
 
-def _check_names(names: Any, count: int, endings: Sequence[str]) -> None:
-    what, ending = ("picture", PNG) if PNG in endings else ("sound", " or ".join(endings))
+def _check_names(names: Any, count: int, what: str, endings: Sequence[str]) -> None:
+    ending = " or ".join(endings)
     right = isinstance(names, list) and len(names) == count
     require(right, f"the file's header does not name each of its {count} {what}s")
     for name in names:

@@ -26,11 +26,11 @@ from narrows.coding.side_information import SideInformation
 from narrows.errors import UserError, require
 from narrows.models.any_size import padded_to_multiples, side_multiples
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import DataSpec, HyperpriorLatent, Latent, QuantizedLatent, Shape
+from narrows.types import PIXELS, DataSpec, HyperpriorLatent, Latent, QuantizedLatent, Shape
 
 Source = NDArray[np.floating] | Whole
 """One stream before rounding: codes, or values of the latent."""
-PIXELS = 4_000_000
+MOST_VALUES = 4_000_000
 """Most values that pass through the model together."""
 WORDS = 2.0**53
 """Number of multiples of the step that a double can tell apart."""
@@ -75,7 +75,7 @@ class Codec:
             UserError: a size that the model cannot read, or latents that are not finite.
         """
         padded = self._padded(x)
-        rows = max(1, PIXELS // math.prod(padded.shape[1:]))
+        rows = max(1, MOST_VALUES // math.prod(padded.shape[1:]))
         parts = [self._read(part) for part in padded.split(rows)]
         return [np.concatenate(stream) for stream in zip(*parts, strict=True)]
 
@@ -162,7 +162,7 @@ class Codec:
             inside = not len(values) or (values.min() >= 0 and values.max() < size)
             require(inside, f"a code is none of the {size} of this model's codebook")
         parts = self._parts(streams, count, shape)
-        rows = max(1, PIXELS // math.prod(shape))
+        rows = max(1, MOST_VALUES // math.prod(shape))
         chunks = ([part[start : start + rows] for part in parts] for start in range(0, count, rows))
         found = torch.cat([self._decode(chunk, step) for chunk in chunks])
         require(bool(found.isfinite().all()), "the latents are so far from 0 that the model gives no finite numbers")
@@ -313,8 +313,8 @@ def discrete(model: Autoencoder) -> bool:
 
 def unfit(model: Autoencoder) -> str | None:
     """The reason why this model cannot compress; None if it can."""
-    if model.spec.kind not in ("image", "vector", "series", "audio"):
-        return f"its data are {model.spec.kind}, and images, vectors, series and sound can be compressed"
+    if model.spec.kind not in (*PIXELS, "vector", "series", "audio"):
+        return f"its data are {model.spec.kind}, and pictures, scans, films, vectors, series and sound can be coded"
     if model.spec.parts is not None:
         return "its data are multi-modal, and a compressed file holds examples of one kind"
     if model.spec.variable:
@@ -327,8 +327,8 @@ def unfit(model: Autoencoder) -> str | None:
 
 
 def unit_range(spec: DataSpec) -> bool:
-    """Whether the data are grey or colour pictures in [0, 1], which eight-bit files can hold."""
-    return spec.kind == "image" and spec.value_range == (0.0, 1.0) and spec.shape[0] in (1, 3)
+    """Whether the data are grey or colour pictures, scans or films in [0, 1], which eight-bit files can hold."""
+    return spec.kind in PIXELS and spec.value_range == (0.0, 1.0) and spec.shape[0] in (1, 3)
 
 
 def fingerprint(model: Autoencoder) -> bytes:

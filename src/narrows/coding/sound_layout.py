@@ -16,6 +16,8 @@ from narrows.types import Shape
 
 KINDS = ("sound", "sounds")
 """A sound by itself, and a folder of them."""
+FILES = "steps"
+"""The list that has an entry for each sound."""
 ENDINGS = (".wav", ".flac")
 SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
 MOST_STEPS = 2**28

@@ -1,5 +1,5 @@
-"""`narrows compress IN OUT --run RUN`: pictures, sound or arrays to a small file, by a trained model and its coding
-tables.
+"""`narrows compress IN OUT --run RUN`: pictures, sound, films, scans or arrays to a small file, by a trained model and
+its coding tables.
 
     narrows compress IN OUT --run RUN [--step S | --codebooks K] [--allow PKG] [KEY=VALUE ...]
 
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from narrows.coding import sound_layout
+from narrows.coding import film_layout, scan_layout, sound_layout
 from narrows.commands import command_line
 from narrows.commands.command_line import add_allow, new_parser, packages, require_overrides
+from narrows.data_spec import PIXELS
 from narrows.errors import require
 from narrows.files import require_other
 from narrows.runs.file_names import CODING
@@ -35,9 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
-Compress a picture, a folder of pictures, a sound, a folder or zip archive of sounds, or a .npy or .npz of many examples
-(x, or its only array) into one file. Arrays hold data as the model reads them: bytes for pictures, scaled numbers for
-everything else. Sound of any length and rate is brought to the run's rate, and comes back at its own.
+Compress a picture, a folder of pictures, a sound, a folder or zip archive of sounds, a film, a scan, a folder of these,
+or a .npy or .npz of many examples (x, or its only array) into one file. Arrays hold data as the model reads them: bytes
+for pictures, scaled numbers for everything else. Sound of any length and rate is brought to the run's rate, and comes
+back at its own. Films are brought to the run's size of frames, and come back at it; scans to the run's grid, and come
+back on their own, in their own units.
 """
 EPILOG = """\
 examples
@@ -47,6 +51,7 @@ examples
   narrows decompress photos.nrwz back/ --run RUN
   narrows compress speech.wav speech.nrwz --run RUN --codebooks 4   the first four levels of a residual quantiser
   narrows decompress speech.nrwz back.wav --run RUN
+  narrows compress head.nii.gz head.nrwz --run RUN            back as .nii, .nii.gz or .npy; films as .gif or .npy
 """
 
 
@@ -92,7 +97,7 @@ def compress(options: argparse.Namespace) -> None:
     check_target(options)
     run = open_run(options)
     codec = Codec(run.model, options.codebooks)
-    examples = example_files.read(options.source, codec)
+    examples = example_files.read(options.source, codec, source_of_pixels(run, options.overrides))
     tables = _prepare_tables(options, run, codec)
     data = pack_examples(tables, quantise(codec, examples, tables.step), examples)
     options.target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,13 +107,29 @@ def compress(options: argparse.Namespace) -> None:
 
 def _rate(size: int, examples: Examples, spec: DataSpec) -> str:
     """What so many bytes are of each example and value."""
+    from narrows.coding.scan_examples import voxels
+
     if examples.layout["kind"] in sound_layout.KINDS:
         seconds = sum(sound_layout.coded_steps(examples.layout)) / examples.layout["rate"]
         return f"{8 * size / seconds / 1000:.4g} kbit/s of {seconds:.4g} s"
-    values = sum(group.numel() for group in examples.groups)
-    places = values // examples.groups[0].shape[1] if spec.kind == "image" else values
-    unit = "pixel" if spec.kind == "image" else "value"
-    return f"{size / examples.count:.4g} per example, {8 * size / places:.4g} bits per {unit}"
+    unit = {"image": "pixel", "video": "pixel", "volume": "voxel"}.get(spec.kind, "value")
+    if examples.layout["kind"] in scan_layout.KINDS:
+        count, places, unit, each = len(examples.layout["sides"]), voxels(examples.layout), "voxel", "scan"
+    elif examples.layout["kind"] in film_layout.KINDS:
+        count, each = sum(examples.layout["frames"]), "frame"
+        places = count * math.prod(spec.shape[2:])
+    else:
+        count, each = examples.count, "example"
+        values = sum(group.numel() for group in examples.groups)
+        places = values if unit == "value" else values // examples.groups[0].shape[1]
+    return f"{size / count:.4g} per {each}, {8 * size / places:.4g} bits per {unit}"
+
+
+def source_of_pixels(run: OpenRun, overrides: Sequence[str] = ()) -> Any:
+    """The source of the run's data, where they are pictures, films or scans, by which its files are read; else None."""
+    from narrows.new_data.open_new import source_of
+
+    return source_of(run, overrides) if run.model.spec.kind in PIXELS else None
 
 
 def check_target(options: argparse.Namespace) -> None:

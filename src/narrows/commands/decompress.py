@@ -1,4 +1,5 @@
-"""`narrows decompress IN OUT --run RUN`: turn a file of `narrows compress` back into pictures, sound or arrays.
+"""`narrows decompress IN OUT --run RUN`: turn a file of `narrows compress` back into pictures, sound, films,
+scans or arrays.
 
     narrows decompress IN OUT --run RUN [--allow PKG]
 
@@ -13,14 +14,15 @@ from collections.abc import Sequence
 
 from narrows.commands import command_line
 from narrows.commands.command_line import new_parser
-from narrows.commands.compress import add_places, check_target, open_run
+from narrows.commands.compress import add_places, check_target, open_run, source_of_pixels
 from narrows.errors import require
 from narrows.files import require_no_pipe
 from narrows.runs.file_names import CODING
 
 DESCRIPTION = """\
 Decompress: a picture comes back as .png, a folder of pictures as a folder of .png, a sound as .wav or .flac at its own
-rate and as long as it was, a folder of sounds as a folder, an array as it was.
+rate and as long as it was, a film as .gif or .npy, a scan as .nii, .nii.gz or .npy on its own grid, a folder of any of
+these as a folder, an array as it was.
 A file of another model, or one that is damaged or cut short, is refused.
 """
 
@@ -28,7 +30,7 @@ A file of another model, or one that is damaged or cut short, is refused.
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = new_parser("decompress", DESCRIPTION)
-    add_places(made, "a file that narrows compress wrote", "where the pictures, the sounds or the array go")
+    add_places(made, "a file that narrows compress wrote", "where the pictures, sounds, films, scans or the array go")
     return made
 
 
@@ -43,7 +45,7 @@ def decompress(options: argparse.Namespace) -> None:
     Raises:
         UserError: a file that is damaged or of another run, or a target that cannot be written.
     """
-    from narrows.coding import example_files, sound_layout
+    from narrows.coding import example_files, film_layout, scan_layout, sound_layout
     from narrows.coding.model_codec import Codec, unit_range
     from narrows.coding.nrwz_file import unpack
     from narrows.coding.packing import find_tables, rebuild_examples, unpack_examples
@@ -60,11 +62,14 @@ def decompress(options: argparse.Namespace) -> None:
     spec, kind = codec.model.spec, header.layout["kind"]
     of_sound = spec.kind == "audio" and header.layout.get("rate") == spec.rate
     require(kind not in sound_layout.KINDS or of_sound, f"{name} holds sound, and {run.path} is of other data or rates")
-    pictures = kind in ("image", "folder") or header.layout.get("dtype") == "uint8"
-    require(not pictures or unit_range(spec), f"{name} holds pictures, and the data of {run.path} are none")
+    bytes_ = kind in ("image", "folder", *film_layout.KINDS) or header.layout.get("dtype") == "uint8"
+    require(not bytes_ or unit_range(spec), f"{name} holds pictures, and the data of {run.path} are none")
+    source = source_of_pixels(run)
+    on_grid = kind not in scan_layout.KINDS or (hasattr(source, "grid") and hasattr(source, "slices"))
+    require(on_grid, f"{name} holds scans, and the data of {run.path} are none")
     tables = find_tables(codec, run.path / CODING, data, name)
     header, streams = unpack_examples(codec, tables, data, name)
-    example_files.write(options.target, header.layout, rebuild_examples(codec, header, streams))
+    example_files.write(options.target, header.layout, rebuild_examples(codec, header, streams), source)
     logging.getLogger(__name__).info("%s: %d examples", options.target, header.count)
 
 

@@ -120,7 +120,8 @@ def _write_one(samples: Samples, path: Path) -> None:
 
         canvas.save(sheet(samples.x[:MOST_SHOWN].float().numpy(), samples.spec, samples.title), path)
     elif ending == ".gif":
-        from narrows.drawing.films import as_gif, film_of
+        from narrows.data.film_files import as_gif
+        from narrows.drawing.films import film_of
 
         clips = samples.x[:MOST_SHOWN].float().numpy()
         write_atomically(path, as_gif(film_of(clips, samples.spec.bounds)))

@@ -101,14 +101,15 @@ def _read(path: Path, run: OpenRun, transfer: StyleTransfer, largest: int) -> Te
     """A picture `[1, C, H, W]` in [0, 1], at a size that the run reads."""
     from PIL import Image
 
-    from narrows.coding.example_files import unit_range
+    from narrows.coding.model_codec import unit_range
     from narrows.data import ImageReader
     from narrows.data.batch_loader import unit
     from narrows.data.dataset_files import existing
     from narrows.data.image_files import open_image
 
     spec = run.model.spec
-    require(unit_range(spec), "this run's data are no grey or colour pictures of bytes, which files of pictures hold")
+    right = unit_range(spec) and spec.kind == "image"
+    require(right, "this run's data are no grey or colour pictures of bytes, which files of pictures hold")
     existing(path, "CONTENT and STYLE")
     channels, *sides = spec.shape
     image = open_image(str(path)).convert("RGB" if channels == 3 else "L")

@@ -86,6 +86,7 @@ from .sources.mnist import FashionMNIST as FashionMNIST
 from .sources.molecules import HeldOutMolecules as HeldOutMolecules
 from .sources.molecules import Molecules as Molecules
 from .sources.moving_digits import MovingDigits as MovingDigits
+from .sources.moving_digits import Turn as Turn
 from .sources.multimodal import Multimodal as Multimodal
 from .sources.music import Music as Music
 from .sources.photographs import Photographs as Photographs

@@ -1,7 +1,9 @@
-"""Films from files, as frames in their order: folders of frames, animations, arrays, and what av decodes."""
+"""Films from files, as frames in their order: folders of frames, animations, arrays, and what av decodes; and films
+written as animations and arrays."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -26,6 +28,9 @@ CODED = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv
 ENDINGS = (*ANIMATIONS, *ARRAYS, *CODED)
 MOST_BYTES = 4 * 2**30
 """Of the frames of one film."""
+GIF, NPY = ".gif", ".npy"
+PACE = 100
+"""Milliseconds of a frame of an animation that is written."""
 EXTRA = "pip install 'narrows[video]'"
 
 
@@ -196,6 +201,33 @@ def _of_array(film: Film, size: FrameSize, key: str) -> Iterator[tuple[str, Fram
     for number, one in enumerate(many):
         images = [Image.fromarray(frame[..., 0] if frame.shape[-1] == 1 else frame) for frame in one]
         yield f"{film.name}#{number}" if len(many) > 1 else film.name, _stacked(map(size.fit, images), where)
+
+
+def plain_name(name: str) -> str:
+    """A film's name without the ending of its file; of one of many in an array, behind its number."""
+    path, mark, number = name.partition("#")
+    plain = path if Path(path).suffix.lower() not in ENDINGS else str(Path(path).with_suffix(""))
+    return f"{plain}{mark and '_'}{number}"
+
+
+def as_gif(frames: NDArray[np.uint8]) -> bytes:
+    """Frames `[T, H, W, 3]` or `[T, H, W]` as the bytes of an endless GIF, whose colours are rounded to a palette of
+    256; grey frames keep theirs. Frames that do not change are one that stays for longer."""
+    images = [Image.fromarray(frame) for frame in frames]
+    file = io.BytesIO()
+    images[0].save(
+        file, "GIF", save_all=True, append_images=images[1:], duration=PACE, loop=0, optimize=False, disposal=1
+    )
+    return file.getvalue()
+
+
+def put_film(file: Any, frames: NDArray[np.uint8], ending: str) -> None:
+    """Write frames `[T, H, W]` or `[T, H, W, 3]` to an open file, as the array or the animation that its ending
+    says."""
+    if ending == NPY:
+        np.save(file, frames)
+    else:
+        file.write(as_gif(frames))
 
 
 def import_av() -> Any:

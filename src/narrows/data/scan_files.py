@@ -173,6 +173,13 @@ def _read_nifti(path: str) -> Scan:
 
 def _turned(values: Values, header: Any, path: str) -> Scan:
     """A scan in our orientation, from its file's axes and NIfTI header."""
+    spacing, orientation = _lie(header, path)
+    upright = import_nibabel().orientations.apply_orientation(values, orientation)
+    return Scan(_numbers(to_own_axes(upright), path), spacing, orientation, header)
+
+
+def _lie(header: Any, path: str) -> tuple[tuple[float, float, float], NDArray[np.floating]]:
+    """Spacing and orientation of the voxels that a NIfTI header describes."""
     nibabel = import_nibabel()
     affine = header.get_best_affine()
     orientation = nibabel.io_orientation(affine)
@@ -180,13 +187,32 @@ def _turned(values: Values, header: Any, path: str) -> Scan:
         bool(np.isfinite(orientation).all()) and bool(np.isfinite(affine).all()),
         f"{path} does not say how its voxels lie in space (its affine is singular): repair it, or save it as .npy",
     )
-    upright = nibabel.orientations.apply_orientation(values, orientation)
     sizes = nibabel.affines.voxel_sizes(affine)
     along = [0.0, 0.0, 0.0]
     for axis, (target, _) in enumerate(orientation):
         along[int(target)] = float(sizes[axis])
-    spacing = (along[2], along[1], along[0])
-    return Scan(_numbers(to_own_axes(upright), path), spacing, orientation, header)
+    return (along[2], along[1], along[0]), orientation
+
+
+def empty_scan(sides: tuple[int, int, int], header: bytes | None, where: str) -> Scan:
+    """A scan of zeros `[D, H, W]` that lies where a NIfTI header says, as the place of what is restored.
+
+    Args:
+        header: 348 bytes; None of an array, which has no place.
+
+    Raises:
+        UserError: bytes that are no header, or that do not say how voxels lie.
+    """
+    values = np.broadcast_to(np.zeros((), np.float32), sides)
+    if header is None:
+        return Scan(values, None)
+    try:
+        found = import_nibabel().Nifti1Header(header)
+        return Scan(values, *_lie(found, where), found)
+    except UserError:
+        raise
+    except Exception as error:  # nibabel raises whatever a broken header leads it into
+        raise UserError(f"{where} holds no header of NIfTI ({' '.join(str(error).split())})") from error
 
 
 def to_own_axes(values: Values) -> Values:

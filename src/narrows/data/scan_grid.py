@@ -64,6 +64,10 @@ class Grid:
         depth, height, width = [self.size] * 3 if isinstance(self.size, int) else list(self.size)
         return depth, height, width
 
+    def fitted_sides(self, scan: Scan, where: str) -> Sides:
+        """The sides of what `fit` makes of a scan."""
+        return self.sides or self.resampled_sides(scan, where)
+
     def resampled_sides(self, scan: Scan, where: str) -> Sides:
         """The sides of a scan at the spacing, before it is cut."""
         shape: Sides = scan.values.shape  # type: ignore[assignment]
@@ -93,14 +97,20 @@ class Grid:
         values = resampled((mask.values != 0).astype(np.float64), self.resampled_sides(mask, where))
         return (values if self.sides is None else laid_into(values, self.sides, 0.0)) >= 0.5
 
-    def back(self, values: Values, scan: Scan, where: str) -> NDArray[np.float64]:
+    def back(
+        self, values: Values, scan: Scan, where: str, ends: tuple[float, float] | None = None
+    ) -> NDArray[np.float64]:
         """What a model made of a scan `[d, h, w]`, on the scan's own grid and in its own units; black where the grid
-        was cut."""
+        was cut.
+
+        Args:
+            ends: the values that 0 and 1 become; None: those of the scan.
+        """
         inside = laid_into(values.astype(np.float64), self.resampled_sides(scan, where), 0.0)
         found = resampled(inside, scan.values.shape)  # type: ignore[arg-type]
         if self.window is None:
             return found
-        low, high = self.ends(scan.values)
+        low, high = self.ends(scan.values) if ends is None else ends
         return found * (high - low) + low
 
     def ends(self, values: Values) -> tuple[float, float]:

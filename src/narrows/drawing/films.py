@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from narrows.drawing.canvas import TILE, Array
 
-PACE = 100
-"""Milliseconds of a frame."""
 GAP = 2
 
 
@@ -34,14 +30,3 @@ def film_of(clips: Array, bounds: tuple[float, float] | None, columns: int = 4) 
         top, left = place // columns * (height + GAP), place % columns * (width + GAP)
         found[:, top : top + height, left : left + width] = pixels[:, place]
     return found
-
-
-def as_gif(frames: NDArray[np.uint8]) -> bytes:
-    """Frames `[T, H, W, 3]` or `[T, H, W]` as the bytes of an endless GIF, whose colours are rounded to a palette of
-    256; grey frames keep theirs. Frames that do not change are one that stays for longer."""
-    images = [Image.fromarray(frame) for frame in frames]
-    file = io.BytesIO()
-    images[0].save(
-        file, "GIF", save_all=True, append_images=images[1:], duration=PACE, loop=0, optimize=False, disposal=1
-    )
-    return file.getvalue()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.coding.example_files import eight_bits
+from narrows.coding.eight_bits import eight_bits
 from narrows.data.array_keys import AUTO, find_training
 from narrows.data.array_kinds import AXES
 from narrows.data.batch_loader import scaled

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from narrows.coding.example_files import eight_bits
+from narrows.coding.eight_bits import eight_bits
 
 if TYPE_CHECKING:
     from narrows.tasks.measures.normal_scores import Calibration

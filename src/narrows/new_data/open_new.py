@@ -38,9 +38,7 @@ def open_new(run: OpenRun, given: Any, overrides: Sequence[str] = ()) -> NewData
     require(
         model.classes(1) is None, f"{run.path} holds a conditional model, which needs the label that new examples lack"
     )
-    run.find_data(overrides, needed=False)
-    source = build(run.config.datamodule.source, "datamodule.source")
-    source = source.source if isinstance(source, Missing) else source
+    source = source_of(run, overrides)
     known = known_of(run, overrides)
     require(not isinstance(given, Path) or given.exists(), f"there is no file {given}")
     if model.spec.kind != "features":
@@ -49,6 +47,17 @@ def open_new(run: OpenRun, given: Any, overrides: Sequence[str] = ()) -> NewData
 
     seen, features = features_of(run, overrides)
     return NewFeatures(_opened(source, pictures(seen, known), given), known, features, run.device)
+
+
+def source_of(run: OpenRun, overrides: Sequence[str] = ()) -> Any:
+    """The source of a run's data, whose options say how files are read; nothing is loaded.
+
+    Raises:
+        UserError: its config names what is not allowed, or it cannot be built.
+    """
+    run.find_data(overrides, needed=False)
+    source = build(run.config.datamodule.source, "datamodule.source")
+    return source.source if isinstance(source, Missing) else source
 
 
 def _opened(source: Any, known: Known, given: Any) -> NewData:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.coding.example_files import eight_bits
+from narrows.coding.eight_bits import eight_bits
 from narrows.data.array_scaling import ArrayScaling
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, read_arrays

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from narrows.coding.example_files import eight_bits, image_of
+from narrows.coding.eight_bits import eight_bits, image_of
 from narrows.data import Frame, ImageReader
 from narrows.data.batch_loader import unit
 from narrows.data.image_files import read_header

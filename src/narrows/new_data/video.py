@@ -13,18 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.coding.example_files import eight_bits
+from narrows.coding.eight_bits import eight_bits
 from narrows.data import Film, Video
 from narrows.data.batch_loader import unit
-from narrows.data.film_files import ARRAYS, ENDINGS, Frames, find_films, read_films
-from narrows.drawing.films import as_gif
+from narrows.data.film_files import (
+    ARRAYS,
+    ENDINGS,
+    GIF,
+    NPY,
+    Frames,
+    find_films,
+    plain_name,
+    put_film,
+    read_films,
+)
 from narrows.errors import UserError, require
 from narrows.files import appearing, replacing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
 from narrows.new_data.pictures import drawn
 from narrows.new_data.problem_file import Problems, listing_problems
-
-GIF, NPY = ".gif", ".npy"
 
 
 @dataclass
@@ -153,29 +160,15 @@ class NewVideo(NewData):
                     if not piece.film.add(piece.start, clip):
                         continue
                     if folder is not None:
-                        target = folder / f"{_plain(piece.film.name)}{piece.film.ending}"
+                        target = folder / f"{plain_name(piece.film.name)}{piece.film.ending}"
                         target.parent.mkdir(parents=True, exist_ok=True)
                         with target.open("wb") as opened:
-                            _put(opened, piece.film.frames(), piece.film.ending)
+                            put_film(opened, piece.film.frames(), piece.film.ending)
                     else:
-                        _put(file, piece.film.frames(), ending)
+                        put_film(file, piece.film.frames(), ending)
 
             yield write
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         """Clips of bytes, `[M, C, T, H, W]`."""
         return eight_bits(rebuilt)
-
-
-def _plain(name: str) -> str:
-    """A film's name without the ending of its file; of one of many in an array, behind its number."""
-    path, mark, number = name.partition("#")
-    plain = path if Path(path).suffix.lower() not in ENDINGS else str(Path(path).with_suffix(""))
-    return f"{plain}{mark and '_'}{number}"
-
-
-def _put(file: Any, frames: NDArray[np.uint8], ending: str) -> None:
-    if ending == NPY:
-        np.save(file, frames)
-    else:
-        file.write(as_gif(frames))

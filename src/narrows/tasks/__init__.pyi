@@ -1,4 +1,7 @@
 from .anomaly import Anomaly as Anomaly
+from .anomaly_of_frames import Filmed as Filmed
+from .anomaly_of_frames import Folding as Folding
+from .anomaly_of_frames import FrameScores as FrameScores
 from .anomaly_of_pixels import PixelMaps as PixelMaps
 from .anomaly_of_pixels import Pixels as Pixels
 from .anomaly_of_points import Points as Points

@@ -14,6 +14,7 @@ from narrows.compare.figure_names import CLASSICS, MODEL
 from narrows.errors import UserError, nearest, require, require_at_least
 from narrows.evaluation import EvaluationData
 from narrows.models.autoencoder import Autoencoder
+from narrows.tasks.anomaly_of_frames import FrameScores, has_frames, judge_frames
 from narrows.tasks.anomaly_of_pixels import PixelMaps, draw_pixels, judge_pixels, largest_of_maps, masks_of
 from narrows.tasks.anomaly_of_points import Points, judge
 from narrows.tasks.base import Task, TaskContext
@@ -60,6 +61,11 @@ class Anomaly(Task):
     channels, at the size of the pictures and smoothed. Of feature maps, detectors of positions
     (`tasks.classics.position_detectors`) stand beside it, also where there are no masks.
 
+    Where they are clips, frames are judged too (`tasks.anomaly_of_frames`): a frame's score is its squared error in the
+    clips that hold it, the mean over these, and `frame_auroc`, `frame_average_precision` and rates at a threshold from
+    the frames of validation normals have standard errors over films. Beside the model stand PCA of clips and of single
+    frames, the mean clip and the frame before.
+
     Draws `anomaly_scores`, `anomaly_roc`, of pixels `anomaly_pixels`, and `anomaly_top`, the most anomalous examples
     with the squared error of every value.
 
@@ -77,6 +83,7 @@ class Anomaly(Task):
         points: how the time steps of series are judged, of which the data are windows: steps of label 0 are normal, and
             `normal_labels` and the classics named here are not read; null judges windows as other examples.
         maps: how pixels are judged; null judges whole pictures alone.
+        frames: how the frames of clips with masks are judged; null judges whole clips (and pixels) alone.
 
     Raises:
         UserError: no normal label, a rate outside (0, 1), an unknown score or classic, no normal in the validation
@@ -102,6 +109,7 @@ class Anomaly(Task):
         outliers: EvaluationData | None = None,
         points: Points | None = None,
         maps: PixelMaps | None = None,
+        frames: FrameScores | None = None,
     ) -> None:
         require(
             len(normal_labels) > 0 if normal_labels is not None else outliers is not None,
@@ -118,7 +126,7 @@ class Anomaly(Task):
         self.normal_labels: Any = normal_labels if plain else list(normal_labels or ())
         self.quantile, self.false_alarms, self.score, self.outliers = quantile, false_alarms, score, outliers
         self.classics, self.max_rows, self.pair_rows = [*GUESSED, *classics], max_rows, pair_rows
-        self.points, self.maps = points, maps
+        self.points, self.maps, self.frames = points, maps, frames
         twice = points is not None and points.deviations is not None and false_alarms is not None
         require(not twice, "task anomaly: the threshold comes from points.deviations or from false_alarms: set one")
 
@@ -176,6 +184,8 @@ class Anomaly(Task):
         self._compare(context, held, normal, found)
         self._draw(context, test, anomalous, thresholds[MODEL], found)
         self._of_pixels(context, test, found)
+        if self.frames is not None and has_frames(context):
+            judge_frames(context, self.frames, self.score, self._is_normal, self._threshold, found)
         return found
 
     def _of_pixels(self, context: TaskContext, test: _Judged, found: FigureTable) -> None:

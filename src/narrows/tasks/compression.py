@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,20 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from narrows.bottlenecks.hyperprior import ScaleHyperprior
 from narrows.coding.coding_tables import Fitted
-from narrows.coding.example_files import Examples, eight_bits
+from narrows.coding.eight_bits import eight_bits
+from narrows.coding.example_files import Examples
 from narrows.coding.model_codec import Codec, discrete, unfit, unit_range
 from narrows.coding.packing import pack_examples, quantise, rebuild_examples, unpack_examples
-from narrows.compare.figure_names import CLASSICS, MODEL, figure_name
-from narrows.errors import require
-from narrows.evaluation import subset
+from narrows.compare.figure_names import CLASSICS, MODEL
+from narrows.errors import UserError, require
 from narrows.files import read_json
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import derive
-from narrows.runs.file_names import CODING, FIGURES, TASKS
+from narrows.runs.file_names import CODING, TASKS
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.image_codecs import (
     OPTIONS,
-    TINY,
     Classic,
     Coded,
     PCACodec,
@@ -41,27 +39,27 @@ from narrows.tasks.classics.image_codecs import (
     png_bytes,
 )
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
+from narrows.tasks.classics.video_codecs import codecs_of_clips
+from narrows.tasks.compression_pictures import across, bits_per_pixel, show
 from narrows.tasks.figure_table import FigureTable, declared
+from narrows.tasks.measures.coded_examples import coded_examples
 from narrows.tasks.measures.reconstruction_errors import (
     example_ms_ssim,
     example_mse,
     example_psnr,
     example_ssim,
+    frame_psnr,
     has_ms_ssim,
     has_ssim,
 )
 from narrows.tasks.measures.standard_errors import standard_error
-from narrows.types import DataSpec
+from narrows.types import DataSpec, Kind
 
 log = logging.getLogger(__name__)
 
 PCA_ROWS = 10_000
 AT_ONCE = 100
 """Pictures that are judged together."""
-SHOWN = 8
-
-Curve = list[tuple[float, float]]
-"""Bits per pixel and PSNR."""
 
 
 @dataclass
@@ -80,19 +78,25 @@ class Written:
 class Compression(Task):
     """Compresses the first test examples into one real file, decodes it, and judges size and quality.
 
-    - bpp: 8 x bytes of the file / pixels, header and checksum included; its standard error is that of the examples'
-      own code lengths. `entropy_bpp` is what the tables of code probabilities say an ideal coder would need, and
-      `side_bpp` the side information's part of it, where there is some.
+    Examples are pictures, scans or clips of eight bits; of clips that share frames those are taken that share none.
+
+    - bpp: 8 x bytes of the file / pixels (of scans voxels), header and checksum included; its standard error is that of
+      the examples' own code lengths. `entropy_bpp` is what the tables of code probabilities say an ideal coder would
+      need, and `side_bpp` the side information's part of it, where there is some.
     - bytes_per_example: bytes of the file / examples.
-    - psnr: mean over pictures in dB, of eight bits like the truth, span 1; mse, ssim, ms_ssim likewise.
+    - psnr: mean over examples in dB, of eight bits like the truth, span 1; mse, ssim, ms_ssim likewise; of clips also
+      psnr_per_frame.
     - decoder_parameters, decoder_bytes (of its weights and, for codes, the bottleneck's, and of what reads side
       information), decoder_macs_per_pixel (multiplications with addition, torch's own count, which leaves out
       activations and norms).
 
     Beside it JPEG, WebP and JPEG 2000 at the best quality whose files have at most as many bytes, or at their smallest
-    (`bpp` says which), and PCA under the same quantiser and coder; pictures below 64 pixels a side on one mosaic. PNG
-    (`png/bpp`) loses nothing. A run of continuous latents is coded at several steps: `test/compression/step_S/...` is
-    its rate-distortion curve, each point with the classics at its bytes. Encoding and decoding times are in the log.
+    (`bpp` says which), and PCA under the same quantiser and coder; pictures below 64 pixels a side on one mosaic, of
+    scans and clips every slice or frame as a picture. Beside clips also H.264 through PyAV
+    (`tasks.classics.video_codecs`), all as one film, and small ones side by side too, by the bytes that its decoder
+    needs, none of a container. PNG (`png/bpp`) loses nothing. A run of continuous latents is coded at several steps:
+    `test/compression/step_S/...` is its rate-distortion curve, each point with the classics at its bytes. Encoding and
+    decoding times are in the log.
 
     Args:
         step: of the quantiser; null: the one the latents were trained for, else the run's stored default. Codes have
@@ -118,11 +122,11 @@ class Compression(Task):
 
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if not unit_range(spec):
-            return "bits per pixel are of grey or colour pictures with values in [0, 1]"
+            return "bits per pixel are of grey or colour pictures, scans and films with values in [0, 1]"
         return unfit(model)
 
     def run(self, context: TaskContext) -> FigureTable:
-        truth = _examples(context, "test", self.max_examples)
+        truth = coded_examples(context, "test", self.max_examples)
         require(len(truth) > 0, "task compression: the test split is empty")
         folder = None if context.directory is None else context.directory / CODING
         fitted = Fitted(Codec(context.model), folder, lambda: context.datamodule)
@@ -132,12 +136,12 @@ class Compression(Task):
             files |= {near: _written(fitted, near, truth) for near in (_digits(step * f) for f in self.factors)}
         found = FigureTable(self.name)
         found.add(decoder_cost(context.model))
-        found.add({"bpp": _bpp(png_bytes(truth), truth)}, "png")
+        found.add({"bpp": bits_per_pixel(png_bytes(truth), truth)}, "png")
         for at, file in sorted(files.items(), key=lambda item: item[0] or 0):
-            for method, figures in _judged(file, classics, truth).items():
+            for method, figures in _judged(file, classics, truth, context.spec.kind).items():
                 found.add(figures, method, "" if at == step else f"step_{at:g}")
         self._compare(context, found, truth)
-        _show(context, found.named(), files[step], classics, truth)
+        show(context, found.named(), Coded(files[step].size, files[step].pictures), classics, truth)
         return found
 
     def _compare(self, context: TaskContext, found: FigureTable, truth: Pictures) -> None:
@@ -150,26 +154,11 @@ class Compression(Task):
     def across(self, runs: Sequence[Path]) -> Path | None:
         """The curves of several judged runs in one picture, `figures/compression_runs.png` of the first; none where
         they were judged on different examples."""
-        from narrows.drawing.canvas import save
-        from narrows.drawing.rate_distortion import rate_distortion
-
         records = [read_json(run / TASKS / f"{self.name}.json") for run in runs]
         if len({(record["data"], record["options"]["max_examples"]) for record in records}) > 1:
             log.info("no picture of these runs together: they were judged on different examples")
             return None
-        found = [record["figures"] for record in records]
-        curves = {run.resolve().name: curve_of(figures) for run, figures in zip(runs, found, strict=True)}
-        path = runs[0] / FIGURES / "compression_runs.png"
-        save(rate_distortion(curves, _classic_curves(*found), "Rate and distortion on the test split"), path)
-        return path
-
-
-def _examples(context: TaskContext, split: str, most: int) -> Pictures:
-    """The first rows of the test split, or evenly spaced rows of another split, uint8 `[N, C, H, W]`."""
-    size = context.spec.size
-    every = torch.arange(most) if split == "test" or size <= most else torch.arange(most) * size // most
-    parts = [eight_bits(batch.x.cpu()) for batch in subset(context.datamodule.ordered_loader(split), every)]
-    return np.concatenate(parts) if parts else np.empty((0, *context.spec.shape), dtype=np.uint8)
+        return across({run: record["figures"] for run, record in zip(runs, records, strict=True)})
 
 
 def _unit(pictures: Pictures) -> Tensor:
@@ -179,11 +168,6 @@ def _unit(pictures: Pictures) -> Tensor:
 def _digits(step: float) -> float:
     """The step rounded to two digits, for names of files and figures."""
     return float(f"{step:.2g}")
-
-
-def _bpp(size: int, truth: Pictures) -> float:
-    """Bits per pixel, all channels together."""
-    return 8 * size * truth.shape[1] / truth.size
 
 
 def _written(fitted: Fitted, step: float | None, truth: Pictures) -> Written:
@@ -214,19 +198,24 @@ def _written(fitted: Fitted, step: float | None, truth: Pictures) -> Written:
 
 def _classics(context: TaskContext, truth: Pictures) -> dict[str, Classic]:
     made: dict[str, Classic] = {name: PillowCodec(name, truth) for name in OPTIONS}
-    made["pca"] = PCACodec(_examples(context, "train", PCA_ROWS), truth, derive(context.seed, "pca"))
+    if context.spec.kind == "video":
+        try:
+            made |= codecs_of_clips(truth)
+        except UserError as reason:
+            context.warn(f"task compression: {CLASSICS['h264']} is left out: {reason}")
+    made["pca"] = PCACodec(coded_examples(context, "train", PCA_ROWS), truth, derive(context.seed, "pca"))
     return made
 
 
-def _judged(file: Written, classics: dict[str, Classic], truth: Pictures) -> dict[str, dict[str, float]]:
+def _judged(file: Written, classics: dict[str, Classic], truth: Pictures, kind: Kind) -> dict[str, dict[str, float]]:
     """By method, the figures of one file, and those of every classic codec at as many bytes."""
     pixels = truth.size / truth.shape[1]
     coded = {MODEL: Coded(file.size, file.pictures)}
     coded |= {name: classic.within(file.size) for name, classic in classics.items()}
     found = {
         name: {
-            **_quality(one.pictures, truth),
-            "bpp": _bpp(one.size, truth),
+            **_quality(one.pictures, truth, kind),
+            "bpp": bits_per_pixel(one.size, truth),
             "bytes_per_example": one.size / len(truth),
         }
         for name, one in coded.items()
@@ -238,9 +227,9 @@ def _judged(file: Written, classics: dict[str, Classic], truth: Pictures) -> dic
     return found
 
 
-def _quality(found: Pictures, truth: Pictures) -> dict[str, float]:
+def _quality(found: Pictures, truth: Pictures, kind: Kind) -> dict[str, float]:
     """Quality of the decoded pictures, as means over pictures."""
-    spec = DataSpec(shape=truth.shape[1:], kind="image", size=len(truth))
+    spec = DataSpec(shape=truth.shape[1:], kind=kind, size=len(truth))
     pairs = list(zip(_unit(found).split(AT_ONCE), _unit(truth).split(AT_ONCE), strict=True))
     each = {
         "psnr": torch.cat([example_psnr(guess, true, 1.0) for guess, true in pairs]),
@@ -250,6 +239,8 @@ def _quality(found: Pictures, truth: Pictures) -> dict[str, float]:
         each["ssim"] = torch.cat([example_ssim(guess, true, 1.0) for guess, true in pairs])
     if has_ms_ssim(spec):
         each["ms_ssim"] = torch.cat([example_ms_ssim(guess, true, 1.0) for guess, true in pairs])
+    if kind == "video":
+        each["psnr_per_frame"] = torch.cat([frame_psnr(guess, true, 1.0) for guess, true in pairs])
     figures = {name: float(values.mean()) for name, values in each.items()}
     return figures | {"psnr_stderr": standard_error(each["psnr"].numpy())}
 
@@ -272,54 +263,3 @@ def decoder_cost(model: Autoencoder) -> dict[str, float]:
         "decoder_bytes": float(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())),
         "decoder_macs_per_pixel": counter.get_total_flops() / 2 / pixels,
     }
-
-
-def _points(figures: dict[str, float], name: str) -> Curve:
-    """Rate and PSNR of a method at every step, sorted, from figures by their full names."""
-    steps = {match[1] for figure in figures if (match := re.fullmatch(r".*/(step_[^/]+)/.*", figure))}
-    found = set()
-    for condition in ("", *steps):
-        rate, psnr = (figure_name(figure, name, Compression.name, condition) for figure in ("bpp", "psnr"))
-        found |= {(figures[rate], figures[psnr])} if psnr in figures else set()
-    return sorted(found)
-
-
-def curve_of(figures: dict[str, float]) -> Curve:
-    """Bits per pixel and PSNR of the model at every step, sorted."""
-    return _points(figures, MODEL)
-
-
-def _classic_curves(*found: dict[str, float]) -> dict[str, Curve]:
-    """The curve of every classic codec, at the bytes of all runs' files."""
-    return {
-        name: sorted({point for figures in found for point in _points(figures, name)}) for name in (*OPTIONS, "pca")
-    }
-
-
-def _show(
-    context: TaskContext,
-    figures: dict[str, float],
-    file: Written,
-    classics: dict[str, Classic],
-    truth: Pictures,
-) -> None:
-    """Draw the rate-distortion curve, and the first examples beside their compressions at equal bytes."""
-    if context.directory is None:
-        return
-    # Imported here, so that loading a model does not import matplotlib.
-    from narrows.drawing import canvas
-    from narrows.drawing.rate_distortion import rate_distortion
-
-    curve = rate_distortion(
-        {"this run": curve_of(figures)}, _classic_curves(figures), "Rate and distortion, test split"
-    )
-    context.show("compression_curve", curve)
-    coded = {CLASSICS[name]: classic.within(file.size) for name, classic in classics.items()}
-    shown = {"original": Coded(0, truth), "this run": Coded(file.size, file.pictures)} | coded
-    count = SHOWN if max(truth.shape[2:]) < TINY else 3
-    rows = [
-        (f"{name}, {_bpp(part.size, truth):.3f} bpp" if part.size else name, part.pictures[:count].astype(np.float32))
-        for name, part in shown.items()
-    ]
-    title = f"{len(truth)} test examples at equal bytes, or at a codec's fewest"
-    context.show("compression_examples", canvas.image_grid(rows, title, (0, 255)))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from narrows.data.film_files import as_gif
 from narrows.drawing.examples import array, panels
-from narrows.drawing.films import as_gif, film_of
+from narrows.drawing.films import film_of
 from narrows.evaluation import evaluating
 from narrows.files import write_atomically
 from narrows.models.autoencoder import Autoencoder

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
 from narrows.data.film_files import Film, Frames, FrameSize, find_films, read_films
+from narrows.data.film_masks import Marks, mask_key, packed, read_masks, split_off_masks
 from narrows.data.image_tree import PARTS
 from narrows.errors import nearest, require
 
@@ -60,8 +64,8 @@ class Clips:
         """Where the clips of a film of so many frames begin."""
         return range(0, length - self.span + 1, self.away)
 
-    def cut(self, film: Frames, start: int) -> Frames:
-        """A clip `[C, T, H, W]` of a film `[T, C, H, W]`."""
+    def cut(self, film: NDArray[Any], start: int) -> NDArray[Any]:
+        """A clip `[C, T, H, W]` of a film `[T, C, H, W]`, or of its masks."""
         return film[start : start + self.span : self.step].swapaxes(0, 1)
 
 
@@ -72,6 +76,8 @@ class Reel:
     name: str
     part: str
     frames: Frames
+    marks: Marks | None = None
+    """What is anomalous, where some test film has a mask."""
 
 
 class Video:
@@ -82,6 +88,10 @@ class Video:
     Folders `train`, `valid` and `test` around all films are the splits of these names. Otherwise whole films are held
     out, or the last clips of each; a clip that shares a frame's time with a held-out one is then left out, so that no
     frame is on both sides.
+
+    Where `ground_truth` stands beside `train` and `test`, its films `<name>_mask`, of any of these forms, mark what is
+    anomalous in `test/<name>`, pixel by pixel; test films without one are normal. A clip in which nothing is marked has
+    the label 0, as all that are trained on, another 1 (`Part.anomalous`, which tasks alone ask for).
 
     Args:
         clips: frames of a clip, and where the next begins.
@@ -128,16 +138,21 @@ class Video:
             self.test,
             groups=groups if not in_time or len(parts["train"]) > 1 else None,
             neighbours=self.clips.neighbours if in_time else None,
+            **({"train_labels": [0], "class_names": ["normal", "anomalous"]} if self._masked(reels) else {}),
             reading=[self._say(reels, short, {name: len(part) for name, (part, _) in made.items()}, in_time)],
         )
 
     def _read(self) -> tuple[list[Reel], int]:
         """The films, and how many were shorter than a clip."""
-        films = find_films(existing(self.path, "source.path"))
+        films, masks = split_off_masks(find_films(existing(self.path, "source.path")), self.path)
         tops = [_part_of(film) for film in films]
         reels, short, first = [], 0, None
         for film, top in zip(films, tops, strict=True):
-            for name, frames in read_films(film, self.size, self.key):
+            read = list(read_films(film, self.size, self.key))
+            shapes = [(name, frames.shape) for name, frames in read]
+            mask = masks.get(mask_key(film)) if top == "test" else None
+            every = read_masks(mask, self.size, shapes) if masks else itertools.repeat(None)
+            for (name, frames), marks in zip(read, every, strict=False):
                 first = first or (name, frames.shape[1:])
                 require(
                     frames.shape[1:] == first[1],
@@ -148,7 +163,7 @@ class Video:
                 if len(frames) < self.clips.span:
                     short += 1
                 else:
-                    reels.append(Reel(name, part, frames))
+                    reels.append(Reel(name, part, frames, marks))
         require(
             bool(reels),
             f"the films of {self.path} are all shorter than a clip, which spans {self.clips.span} frames: set "
@@ -158,13 +173,21 @@ class Video:
 
     def _part(self, reels: Sequence[Reel]) -> tuple[Part, Tensor]:
         """The clips of films, and the number of the film of each."""
-        rows, names, groups = [], [], []
+        rows, names, groups, marks = [], [], [], []
         for number, reel in enumerate(reels):
             for start in self.clips.starts(len(reel.frames)):
+                if reel.marks is not None:
+                    marks.append(self.clips.cut(reel.marks, start))
                 rows.append(torch.from_numpy(np.ascontiguousarray(self.clips.cut(reel.frames, start))))
                 names.append(clip_name(reel.name, start, self.clips))
                 groups.append(number)
-        return Part(torch.stack(rows), names=names), torch.tensor(groups)
+        label = torch.tensor([int(one.any()) for one in marks]) if marks else None
+        anomalous = packed(marks) if any(one.any() for one in marks) else None
+        return Part(torch.stack(rows), label, names=names, anomalous=anomalous), torch.tensor(groups)
+
+    @staticmethod
+    def _masked(reels: Sequence[Reel]) -> bool:
+        return any(reel.marks is not None for reel in reels)
 
     def _say(self, reels: Sequence[Reel], short: int, counts: dict[str, int], in_time: bool) -> str:
         frames = sum(len(reel.frames) for reel in reels)
@@ -176,6 +199,8 @@ class Video:
             f"video: {films}, {frames:,} frames of {height} x {width} pixels {'in colour' if channels == 3 else 'grey'}"
         )
         said += f"; {cut}, every {self.clips.away} ({', '.join(f'{n:,} of {name}' for name, n in counts.items())})"
+        marked = sum(reel.marks is not None and bool(reel.marks.any()) for reel in reels)
+        said += f"; masks mark something in {marked} of them" if self._masked(reels) else ""
         said += f"; {short} films are shorter than a clip and left out" if short else ""
         return f"{said}; held out: {'the last clips of each film' if in_time else 'whole films'}"
 
@@ -184,6 +209,12 @@ def _part_of(film: Film) -> str | None:
     """The split that a film's folder is named after, if it is."""
     folder = film.name.split("/")[0] if "/" in film.name or film.frames else ""
     return PARTS.get(folder.lower())
+
+
+def frames_of_clip(name: str) -> tuple[str, int, int] | None:
+    """The film of a clip of this name, and its first and last frame; None where the name is that of no clip."""
+    found = re.fullmatch(r"(.*):(\d+)-(\d+)", name, re.DOTALL)
+    return None if found is None else (found[1], int(found[2]), int(found[3]))
 
 
 def clip_name(film: str, start: int, clips: Clips) -> str:

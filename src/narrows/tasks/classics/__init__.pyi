@@ -35,3 +35,4 @@ from .sound_codecs import Waveform as Waveform
 from .sound_denoisers import Noisy as Noisy
 from .summarisers import Sentences as Sentences
 from .topic_models import TopicModel as TopicModel
+from .video_codecs import H264 as H264

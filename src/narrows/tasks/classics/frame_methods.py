@@ -50,6 +50,13 @@ def _frames(clips: Tensor) -> Matrix:
     return clips.transpose(1, 2).flatten(0, 1).flatten(1).double().numpy()
 
 
+def before(clips: Tensor) -> Tensor:
+    """The frame before each of `[B, C, T, H, W]`, of the first the second; of clips of one frame the frame itself."""
+    steps = clips.shape[2]
+    order = [min(1, steps - 1), *range(steps - 1)]
+    return clips[:, :, order]
+
+
 def previous_frame(shape: Shape, known: Known, rows: Matrix) -> Matrix:
     """Every pixel of `[C, T, H, W]` as it last was known before; at the beginning as it first is, and where it never is
     the mean of the training rows."""

@@ -1,7 +1,8 @@
 """The classic codecs: JPEG, WebP, JPEG 2000 and PNG through Pillow, and PCA under narrows' own coder.
 
-Pictures are uint8 `[N, C, H, W]`. Those smaller than `TINY` pixels a side lie on one mosaic, which is one file, because
-headers would be most of a file of their own; larger ones are a file each.
+Pictures are uint8 `[N, C, H, W]`; of scans and clips `[N, C, D, H, W]` every slice or frame is one. Those smaller than
+`TINY` pixels a side lie on one mosaic, which is one file, because headers would be most of a file of their own; larger
+ones are a file each.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from narrows.coding.ans_entropy_coder import encode, fit_table
-from narrows.coding.example_files import image_of
+from narrows.coding.eight_bits import image_of
 from narrows.coding.model_codec import rounded
 from narrows.coding.nrwz_file import Header, pack
 
@@ -30,8 +31,10 @@ COMPONENTS = 256
 NEAR = 3
 BLOCK = 8
 """Side in pixels of the blocks that PCA reads of a picture that is too large to be read whole."""
-WHOLE = 4096
-"""Most values of a picture that PCA reads whole."""
+WHOLE = {4: 4096, 5: 8192}
+"""Most values of a picture, and of a scan or clip, that PCA reads whole, by the axes of many."""
+MOST_BLOCKS = 100_000
+"""About how many blocks of training scans or clips PCA is fitted to."""
 
 
 @dataclass
@@ -85,12 +88,12 @@ class PillowCodec(Classic):
     def __init__(self, name: str, pictures: Pictures) -> None:
         self.format, settings = OPTIONS[name]
         super().__init__(settings)
-        self.pictures = pictures
+        self.shape, self.pictures = pictures.shape, planes(pictures)
 
     def code(self, setting: Any) -> Coded:
         found = [self._one(sheet, setting) for sheet in sheets(self.pictures)]
-        back = np.stack([pixels for _, pixels in found])
-        return Coded(sum(size for size, _ in found), unsheeted(back, self.pictures.shape))
+        back = unsheeted(np.stack([pixels for _, pixels in found]), self.pictures.shape)
+        return Coded(sum(size for size, _ in found), of_planes(back, self.shape))
 
     def _one(self, sheet: Pictures, setting: Any) -> tuple[int, Pictures]:
         options: dict[str, Any] = {"quality": setting}
@@ -110,11 +113,26 @@ class PillowCodec(Classic):
 def png_bytes(pictures: Pictures) -> int:
     """The bytes of the pictures as PNG, without loss."""
     total = 0
-    for sheet in sheets(pictures):
+    for sheet in sheets(planes(pictures)):
         file = io.BytesIO()
         image_of(sheet).save(file, format="PNG", optimize=True)
         total += len(file.getvalue())
     return total
+
+
+def planes(pictures: Pictures) -> Pictures:
+    """Pictures as they are; the slices or frames of `[N, C, D, H, W]` as pictures, `[N D, C, H, W]`."""
+    if pictures.ndim == 4:
+        return pictures
+    return np.ascontiguousarray(pictures.swapaxes(1, 2)).reshape(-1, pictures.shape[1], *pictures.shape[3:])
+
+
+def of_planes(found: Pictures, shape: tuple[int, ...]) -> Pictures:
+    """The inverse of `planes`, of that shape."""
+    if len(shape) == 4:
+        return found
+    count, channels, depth, *sides = shape
+    return np.ascontiguousarray(found.reshape(count, depth, channels, *sides).swapaxes(1, 2))
 
 
 def _columns(shape: tuple[int, ...]) -> int:
@@ -146,15 +164,18 @@ def unsheeted(found: Pictures, shape: tuple[int, ...]) -> Pictures:
 
 
 class PCACodec(Classic):
-    """Principal components of whole pictures, or of blocks of 8 x 8 where these are large, rounded to multiples of a
-    step, under tables of narrows' own coder fitted to the training pictures, in a file with narrows' own header.
+    """Principal components of whole pictures, or of blocks 8 pixels long where these are large, rounded to multiples
+    of a step, under tables of narrows' own coder fitted to the training pictures, in a file with narrows' own header.
 
     With one step for all, a component that varies by less than it is 0 and costs next to nothing: how many components
     are kept need not be chosen.
     """
 
     def __init__(self, train: Pictures, test: Pictures, seed: int) -> None:
-        self.shape, self.whole = test.shape, math.prod(test.shape[1:]) <= WHOLE
+        self.shape, self.whole = test.shape, math.prod(test.shape[1:]) <= WHOLE[test.ndim]
+        if test.ndim == 5 and not self.whole:
+            blocks = math.prod(-(-side // BLOCK) for side in test.shape[2:])
+            train = train[:: -(-len(train) * blocks // MOST_BLOCKS)]
         rows = self._rows(train)
         components = min(COMPONENTS, *rows.shape)
         self.pca = PCA(components, random_state=seed % 2**32).fit(rows)
@@ -176,17 +197,20 @@ class PCACodec(Classic):
         values = pictures.astype(np.float32) / np.float32(255)
         if self.whole:
             return values.reshape(len(values), -1)
-        down, right = (-side % BLOCK for side in values.shape[2:])
-        values = np.pad(values, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge")
-        count, channels, height, width = values.shape
-        blocks = values.reshape(count, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
-        return blocks.transpose(0, 2, 4, 1, 3, 5).reshape(-1, channels * BLOCK**2)
+        sides = values.shape[2:]
+        values = np.pad(values, ((0, 0), (0, 0), *((0, -side % BLOCK) for side in sides)), mode="edge")
+        apart = [part for side in values.shape[2:] for part in (side // BLOCK, BLOCK)]
+        blocks = values.reshape(*values.shape[:2], *apart)
+        order = (0, *range(2, 2 + len(apart), 2), 1, *range(3, 3 + len(apart), 2))
+        return blocks.transpose(order).reshape(-1, values.shape[1] * BLOCK ** len(sides))
 
     def _pictures(self, rows: NDArray[np.floating]) -> Pictures:
         values = np.rint(rows.clip(0, 1) * 255).astype(np.uint8)
         if self.whole:
             return values.reshape(self.shape)
-        count, channels, height, width = self.shape
-        down, right = -(-height // BLOCK), -(-width // BLOCK)
-        blocks = values.reshape(count, down, right, channels, BLOCK, BLOCK).transpose(0, 3, 1, 4, 2, 5)
-        return blocks.reshape(count, channels, down * BLOCK, right * BLOCK)[..., :height, :width]
+        count, channels, *sides = self.shape
+        many, axes = [-(-side // BLOCK) for side in sides], len(sides)
+        blocks = values.reshape(count, *many, channels, *[BLOCK] * axes)
+        pairs = [axis for place in range(axes) for axis in (1 + place, 2 + axes + place)]
+        joined = blocks.transpose(0, 1 + axes, *pairs).reshape(count, channels, *(number * BLOCK for number in many))
+        return joined[(..., *(slice(side) for side in sides))]
