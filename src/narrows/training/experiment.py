@@ -38,6 +38,7 @@ from narrows.training.elsewhere import Described, Elsewhere
 from narrows.training.lightning_module import AutoencoderModule
 from narrows.training.lightning_trainer import declare, quieten
 from narrows.training.preparation import Prepared, check_composition, prepare
+from narrows.training.processes import together
 from narrows.training.sounds import write_sounds
 from narrows.training.tensorboard import TensorBoard
 
@@ -84,7 +85,8 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
     That of a resumed run is only read until its `begin`.
     """
     if not is_main_process():
-        yield None
+        with together(None, job.directory):
+            yield None
         return
     record = RunDirectory(job.directory)
     if job.resume:
@@ -92,7 +94,7 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
     else:
         record.claim()
         record.write_hydra(asked, job.hydra)
-    with recorded(record, job, config.seed), naming(record.path):
+    with recorded(record, job, config.seed), together(record, record.path), naming(record.path):
         if job.begun is not None:
             record.do(job.begun)
         # After the manifest: a directory that has a config has all that a run needs to go on.

@@ -21,6 +21,7 @@ from narrows.tasks.base import Task
 from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.library_options import check_trainer_options
+from narrows.training.processes import watch
 from narrows.training.tensorboard import TensorBoard
 
 PROFILERS = {
@@ -129,6 +130,7 @@ def _build_trainer(node: DictConfig, **parts: Any) -> L.Trainer:
         raise
     except Exception as error:  # Lightning refuses options with errors of many kinds
         raise UserError(f"trainer: {first_line(error)}") from error
+    watch(trainer.strategy)
     return trainer
 
 
