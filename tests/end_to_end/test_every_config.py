@@ -37,7 +37,7 @@ NOT_FITTED = {
     "datamodule": PUBLISHED
     | {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"}
     | {"latents"},  # of another run: test_new_data.py
-    "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
+    "trainer": {"ddp", "fsdp", "gpu"},  # two processes: test_ddp.py, test_fsdp.py; no GPU: test_bad_input.py
     "decoder": {"gru_ar", "tcn", "transformer"},  # two steps of each with its encoder: below
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "features": {"efficientnet_b0", "resnet18", "vgg16"},  # their weights are not at hand: tests/layers

@@ -74,7 +74,7 @@ class _Started:
         for rank, process in enumerate(self.processes, self.first):
             code = process.poll()
             if code not in (None, 0, LOST) and (also_agreed or code not in AGREED):
-                return Failure(rank, _ended(int(code)))  # type: ignore[arg-type]
+                return Failure(rank, _ended(int(code)))
         return None
 
     def end(self, patience: float) -> None:
