@@ -47,6 +47,20 @@ class Pruned(Exception):
     """A sweep ended this run early: neither a failure nor an interruption."""
 
 
+class ProcessFailed(Exception):
+    """Another of the processes that train one model together has failed, and the run with it.
+
+    Args:
+        rank: which.
+        world: how many they are.
+        what: its error, or the signal that ended it.
+    """
+
+    def __init__(self, rank: int, world: int, what: str) -> None:
+        super().__init__(f"rank {rank} of {world}: {what}")
+        self.rank, self.world, self.what = rank, world, what
+
+
 def stop(sentence: str) -> NoReturn:
     """Print one sentence and exit with code 2, as after a user's mistake.
 
@@ -86,6 +100,11 @@ def sentence(error: Exception) -> str | None:
 @sentence.register
 def _(error: UserError) -> str:
     return str(error)
+
+
+@sentence.register
+def _(error: ProcessFailed) -> str:
+    return f"rank {error.rank} of {error.world} processes failed, and the run with it: {error.what}"
 
 
 @sentence.register

@@ -24,6 +24,7 @@ NEEDS_PATH = (
     "counts",
     "documents",
     "image_folder",
+    "image_shards",
     "interactions",
     "molecules",
     "music",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import tarfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ NOT_FITTED = {
     "datamodule": PUBLISHED
     | {"binarized_mnist", "celeba", "cifar10", "ecg5000", "fashion_mnist", "kmnist", "mnist", "svhn"}
     | {"latents"},  # of another run: test_new_data.py
-    "trainer": {"ddp", "gpu"},  # two processes: tests/module; no GPU: test_bad_input.py
+    "trainer": {"ddp", "fsdp", "gpu"},  # two processes: test_ddp.py, test_fsdp.py; no GPU: test_bad_input.py
     "decoder": {"gru_ar", "tcn", "transformer"},  # two steps of each with its encoder: below
     "logger": {"wandb", "mlflow"},  # not installed: test_bad_input.py
     "features": {"efficientnet_b0", "resnet18", "vgg16"},  # their weights are not at hand: tests/layers
@@ -50,7 +51,7 @@ NOT_FITTED = {
     },
 }
 NEEDS_PATH = ("arrays", "audio", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
-NEEDS_PATH += ("molecules", "music", "video", "volumes")
+NEEDS_PATH += ("image_shards", "molecules", "music", "video", "volumes")
 PLACES = {
     "augmentation": "augmentation@datamodule.augment",
     "critic": "critic@loss.adversary.critic",
@@ -231,6 +232,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12"),
         *("encoder=conv", "decoder=conv", *CONVOLUTIONS, "callbacks=default", "callbacks.progress.enable=false"),
     ),
+    "image_shards": (
+        *("datamodule=image_shards", "datamodule.source.path=photos.tar", "datamodule.source.size=12", *NARROW),
+        "datamodule.source.memory_limit_mb=0",
+    ),
     "augmented": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
         *("augmentation@datamodule.augment=pictures", "datamodule.augment.hue=0.1", "datamodule.augment.contrast=0.2"),
@@ -405,6 +410,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "sprites.npz", imgs=images, latents_classes=classes)
     for i in range(24):
         Image.fromarray(random.integers(0, 256, (16, 14, 3), dtype=np.uint8)).save(folder / "photos" / f"{i}.png")
+    with tarfile.open(folder / "photos.tar", "w") as tar:
+        tar.add(folder / "photos", "photos")
     return folder
 
 

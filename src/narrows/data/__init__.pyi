@@ -74,6 +74,7 @@ from .sources.documents import HeldOutDocuments as HeldOutDocuments
 from .sources.dsprites import DSprites as DSprites
 from .sources.halves import Halves as Halves
 from .sources.image_folder import ImageFolder as ImageFolder
+from .sources.image_shards import ImageShards as ImageShards
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions
 from .sources.interactions import InteractionFile as InteractionFile
 from .sources.interactions import Interactions as Interactions
@@ -114,6 +115,7 @@ from .table_columns import TableColumn as TableColumn
 from .table_files import Chunk as Chunk
 from .table_format import Format as Format
 from .table_scaling_and_encoding import Encoding as Encoding
+from .tar_members import Member as Member
 from .text_files import Texts as Texts
 from .time_grid import Steps as Steps
 from .time_order import Recording as Recording

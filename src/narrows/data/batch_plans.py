@@ -39,6 +39,13 @@ class Step:
     places: slice = field(default_factory=lambda: slice(None))
 
 
+def batches_in_epoch(size: int, batch_size: int, world: int) -> int:
+    """The batches that `size` training rows make: the last, incomplete one is left out where a process would have no
+    row of it."""
+    whole, tail = divmod(size, batch_size)
+    return whole + (tail >= world)
+
+
 @dataclass
 class Shuffled:
     """The order of training batches; iteration starts after the `processed` batches that training has seen.
@@ -73,8 +80,7 @@ class Shuffled:
         )
 
     def __len__(self) -> int:
-        whole, tail = divmod(self.size, self.batch_size)
-        return whole + (tail >= self.process.world)
+        return batches_in_epoch(self.size, self.batch_size, self.process.world)
 
     def order(self, epoch: int) -> Tensor:
         """All rows of the split in the order of this epoch."""

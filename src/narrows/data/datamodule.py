@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 
-from narrows.data import array_scaling, counted, duplicates, feature_splits, part_scaling, signal_scaling, tokenised
+from narrows.data import (
+    array_scaling,
+    counted,
+    duplicates,
+    feature_splits,
+    part_scaling,
+    signal_scaling,
+    tokenised,
+    trained_on,
+)
 from narrows.data.array_reading import describe_contents
 from narrows.data.array_scaling import ArrayScaling, Binarise
 from narrows.data.augmentation import Augmentation, augmented
@@ -263,14 +272,11 @@ class DataModule(LightningDataModule):
         assert self._splits is not None
         return any(split.part.reads_files for split in self._splits.values())
 
-    # A checkpoint records the data and batch size that its position in the epoch refers to.
-
     def state_dict(self) -> dict[str, Any]:
-        """The settings that must not change between a checkpoint and the training that resumes from it."""
+        """What a position in the epoch refers to; see `trained_on`."""
         if self._splits is None:
             return {}
-        state = {"batch_size": self.batch_size, "size": self.spec.size, "fingerprint": self.spec.fingerprint}
-        return state | {"by_length": self._sorts} if self.spec.variable else state
+        return trained_on.batches(self.spec, self.batch_size, self._sorts, self._process().world)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse a checkpoint that was trained on other batches.
@@ -278,19 +284,12 @@ class DataModule(LightningDataModule):
         Raises:
             UserError: another batch size, other training rows, other data.
         """
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        self.require_state(state_dict)
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self.require_state(state_dict, self._process().world)
 
-    def require_state(self, state_dict: dict[str, Any]) -> None:
-        """Refuse the state of a checkpoint that was trained on other batches; see `load_state_dict`."""
-        now = self.state_dict()
-        for name, value in state_dict.items():
-            require(
-                now.get(name) == value,
-                f"this checkpoint was trained with data of {name} {value}, but now it is {now.get(name)}: "
-                "resume with the settings of the run, or start a new one",
-            )
+    def require_state(self, state_dict: dict[str, Any], world: int = 1) -> None:
+        """Refuse the state of a checkpoint that was trained on other batches than those of `world` processes."""
+        trained_on.require_same(state_dict, trained_on.batches(self.spec, self.batch_size, self._sorts, world), world)
 
     def _evaluation_loader(self, name: SplitName) -> Loader:
         split, process = self._split(name), self._process()

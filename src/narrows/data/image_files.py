@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from narrows.data.tar_members import Member
 from narrows.errors import UserError, nearest, require
 from narrows.files import require_no_pipe
 
@@ -138,7 +140,7 @@ class ImageReader:
         height, width = [self.size] * 2 if isinstance(self.size, int) else self.size
         return self.channels, height, width
 
-    def __call__(self, path: str | Frame) -> Tensor:
+    def __call__(self, path: str | Frame | Member) -> Tensor:
         image = open_image(path, self.pictures)
         if self.crop is not None:
             require(
@@ -192,7 +194,7 @@ def read_header(path: str, how: Pictures) -> Header:
         return Header(height, width, image.mode, _count_frames(image))
 
 
-def open_image(path: str | Frame, how: Pictures | None = None) -> Image.Image:
+def open_image(path: str | Frame | Member, how: Pictures | None = None) -> Image.Image:
     """The whole picture, upright and of eight bits; see `ImageReader` for what is refused."""
     how = how or Pictures()
     with _opened(path, how) as image:
@@ -207,12 +209,13 @@ def open_image(path: str | Frame, how: Pictures | None = None) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: str | Frame, how: Pictures) -> Iterator[Image.Image]:
-    require_no_pipe(Path(path))
+def _opened(path: str | Frame | Member, how: Pictures) -> Iterator[Image.Image]:
+    if not isinstance(path, Member):
+        require_no_pipe(Path(path))
     guard = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # `_check_size` says it better, and by an option
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(path.read_bytes()) if isinstance(path, Member) else path) as image:
             _check_size(image, path, how)
             _check_mode(image, path, how)
             _check_frames(image, path, how)
@@ -226,7 +229,7 @@ def _opened(path: str | Frame, how: Pictures) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = guard
 
 
-def _check_size(image: Image.Image, path: str | Frame, how: Pictures) -> None:
+def _check_size(image: Image.Image, path: str | Frame | Member, how: Pictures) -> None:
     pixels = image.width * image.height
     require(
         pixels <= how.megapixels * 1e6,
@@ -236,7 +239,7 @@ def _check_size(image: Image.Image, path: str | Frame, how: Pictures) -> None:
     )
 
 
-def _check_mode(image: Image.Image, path: str | Frame, how: Pictures) -> None:
+def _check_mode(image: Image.Image, path: str | Frame | Member, how: Pictures) -> None:
     if image.mode in DEEP:
         require(
             how.scale is not None,
@@ -261,7 +264,7 @@ def _count_frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def _check_frames(image: Image.Image, path: str | Frame, how: Pictures) -> None:
+def _check_frames(image: Image.Image, path: str | Frame | Member, how: Pictures) -> None:
     if how.frames == "refuse":
         frames = _count_frames(image)
         require(
@@ -271,7 +274,7 @@ def _check_frames(image: Image.Image, path: str | Frame, how: Pictures) -> None:
         )
 
 
-def _to_eight_bits(image: Image.Image, path: str | Frame, how: Pictures) -> Image.Image:
+def _to_eight_bits(image: Image.Image, path: str | Frame | Member, how: Pictures) -> Image.Image:
     assert how.scale is not None
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
@@ -283,7 +286,7 @@ def _to_eight_bits(image: Image.Image, path: str | Frame, how: Pictures) -> Imag
     return Image.fromarray(np.rint(values / how.scale * 255).astype(np.uint8))
 
 
-def _opaque(image: Image.Image, path: str | Frame, how: Pictures) -> Image.Image:
+def _opaque(image: Image.Image, path: str | Frame | Member, how: Pictures) -> Image.Image:
     if not image.has_transparency_data:
         return image
     layered = image.convert("RGBA")

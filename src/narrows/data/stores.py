@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from narrows.data.tar_members import Member
 from narrows.errors import require
 from narrows.types import Shape
 
@@ -225,7 +226,7 @@ class Streamed(OfOneLength):
     """Images that are read from their files for every batch, because they do not fit in memory.
 
     Args:
-        paths: one file per example, or what stands for one, such as a frame of a file.
+        paths: one file per example, or what stands for one: a frame of a file, or a file of an archive.
         read: `read(path) -> uint8 [C, H, W]`; raises `UserError` where a file is broken. Picklable, for
             loader workers; its `repr` names every choice that changes a pixel (it goes into the fingerprint).
         shape: of one example.
@@ -259,7 +260,7 @@ class Streamed(OfOneLength):
     def bytes(self) -> Iterator[bytes]:
         yield repr(self.read).encode()
         for path in self.paths:
-            yield hashlib.sha256(Path(path).read_bytes()).digest()
+            yield hashlib.sha256(path.read_bytes() if isinstance(path, Member) else Path(path).read_bytes()).digest()
 
     def chunks(self) -> Iterator[Tensor]:
         return (self.take(cut) for cut in cuts(self.shape, 1))

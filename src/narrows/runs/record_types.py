@@ -24,6 +24,7 @@ class Manifest(TypedDict, total=False):
     attempts: list[dict[str, Any]]
     data: dict[str, Any] | None
     seconds: float
+    rank: int | None
     nondeterministic: list[str] | None
     evaluated: list[str] | None
 

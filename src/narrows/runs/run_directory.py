@@ -75,6 +75,10 @@ class RunDirectory:
         self.manifest: dict[str, Any] = {}
         self.at_end: list[Callable[[str], object]] = []
         """Called with the status that the record ends with."""
+        self.rank: int | None = None
+        """Which of several processes has failed."""
+        self.fail: Callable[[str, int], bool] | None = None
+        """Records a failure in the place of a main thread that no longer can; False if that one is about to."""
         self._waiting: list[Callable[[], object]] | None = None
 
     def claim(self) -> None:

@@ -5,6 +5,7 @@ from .elsewhere import Elsewhere as Elsewhere
 from .experiment import Trained as Trained
 from .fit_in_memory import Fit as Fit
 from .fit_in_memory import Memory as Memory
+from .fully_sharded import FullyShardedStrategy as FullyShardedStrategy
 from .in_python import Run as Run
 from .learning_rate import WarmUpCosine as WarmUpCosine
 from .lightning_module import AutoencoderModule as AutoencoderModule
@@ -13,6 +14,8 @@ from .loggers import mlflow as mlflow
 from .loggers import wandb as wandb
 from .mlflow_logger import MLflow as MLflow
 from .preparation import Prepared as Prepared
+from .processes import Failure as Failure
+from .processes import WatchedLauncher as WatchedLauncher
 from .starting_point import StartingPoint as StartingPoint
 from .step_history import StepHistory as StepHistory
 from .tensorboard import TensorBoard as TensorBoard

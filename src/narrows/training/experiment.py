@@ -25,7 +25,7 @@ from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, first_line, is_out_of_memory, naming, require
 from narrows.files import write_atomically
 from narrows.loading import fitted_density, recorded_by_the_data
-from narrows.loading.model_from_config import checkpoint_path, read_weights, untrained
+from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained, without_start
 from narrows.losses import Objective
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
 from narrows.runs.job import Job, is_main_process
@@ -36,8 +36,9 @@ from narrows.training.callbacks.pictures import Pictures, density_samples, publi
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.elsewhere import Described, Elsewhere
 from narrows.training.lightning_module import AutoencoderModule
-from narrows.training.lightning_trainer import declare, quieten
-from narrows.training.preparation import Prepared, check_composition, prepare
+from narrows.training.lightning_trainer import FSDP, declare, quieten
+from narrows.training.preparation import Prepared, build_module, check_composition, prepare
+from narrows.training.processes import together
 from narrows.training.sounds import write_sounds
 from narrows.training.tensorboard import TensorBoard
 
@@ -84,7 +85,8 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
     That of a resumed run is only read until its `begin`.
     """
     if not is_main_process():
-        yield None
+        with together(None, job.directory):
+            yield None
         return
     record = RunDirectory(job.directory)
     if job.resume:
@@ -92,7 +94,7 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
     else:
         record.claim()
         record.write_hydra(asked, job.hydra)
-    with recorded(record, job, config.seed), naming(record.path):
+    with recorded(record, job, config.seed), together(record, record.path), naming(record.path):
         if job.begun is not None:
             record.do(job.begun)
         # After the manifest: a directory that has a config has all that a run needs to go on.
@@ -194,6 +196,13 @@ def conclude(trained: Trained, job: Job, record: RunDirectory | None) -> Figures
     config, trainer, module, data = trained.config, trained.trainer, trained.module, trained.data
     device = trainer.strategy.root_device
     chosen = checkpoint_path(job.directory, config.checkpoint)
+    if config.trainer.get("strategy") == FSDP:
+        # Every process judges whole weights, which the trained module holds in parts.
+        model = build_model(without_start(config.copy()), data.spec)
+        validated = module.validated
+        module = trained.module = build_module(config, model, check_composition(config))
+        module.validated = validated
+        trainer.precision_plugin.convert_module(module)
     module.load_state_dict(read_weights(chosen))
     judge = trainer.test if judged_on(data) == "test" else trainer.validate
     judge(module, datamodule=data, verbose=False)

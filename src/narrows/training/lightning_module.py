@@ -18,14 +18,14 @@ from narrows.compare.figure_names import figure_name
 from narrows.distributed import gather_objects, share_running_statistics
 from narrows.errors import require
 from narrows.evaluation import by_label
-from narrows.losses import Objective
+from narrows.losses import Losses, Objective
 from narrows.losses.critic import Critic
 from narrows.losses.divergence import evidence_lower_bound
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import seed_default
 from narrows.runs.old_names import current_figures, current_term
 from narrows.tasks.base import OTHER_LABELS
-from narrows.training import memory_format
+from narrows.training import gradients, memory_format
 from narrows.training.alternation import Alternation, Unit
 from narrows.training.learning_rate import end_epoch, require_followed
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
@@ -162,18 +162,27 @@ class AutoencoderModule(L.LightningModule):
         step = self.global_step
         last = not self._accumulating(batch_idx)
         with nullcontext() if last else self._gradients_kept_local():
-            with self._alternation.turn(self.current_epoch, step):
-                out = self.model(self._laid_out(batch))
-            out.step = step
-            losses = self.objective(out, self.model)
+            total, _, losses = self(batch, step)
             scale = batch.share * self._weigh(batch)
-            self.manual_backward(losses.total if scale == 1.0 else losses.total * scale)
+            self.manual_backward(total if scale == 1.0 else total * scale)
         if last:
             self._optimise()
         self._examples += len(batch)
         self._history.record(step, losses, batch.share)
         if self._history.full:
             self.flush()
+
+    def forward(self, batch: Batch, step: int) -> tuple[Tensor, Output, Losses]:
+        """What a step minimises, the model's output and its losses.
+
+        The total stands alone because a strategy that divides parameters looks for what gets a gradient in tuples.
+        """
+        turn = self._alternation.turn(self.current_epoch, step) if self.training else nullcontext()
+        with turn:
+            out = self.model(self._laid_out(batch))
+        out.step = step
+        losses = self.objective(out, self.model)
+        return losses.total, out, losses
 
     def _laid_out(self, batch: Batch) -> Batch:
         return memory_format.channels_last(batch) if self.channels_last else batch
@@ -231,14 +240,14 @@ class AutoencoderModule(L.LightningModule):
         self._alternation.hold(self.current_epoch, self.global_step)
         self.objective.hold(self.global_step)
         if weight != 1.0:
-            torch._foreach_div_([p.grad for p in self.parameters() if p.grad is not None], weight)
+            gradients.divide(self.parameters(), weight)
         if self.clip_norm is not None:
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             if scaler is not None:
                 scaler.unscale_(optimizer.optimizer)
             # Clip model and critics separately: a critic's large gradient must not shorten the model's step.
             for player in optimizer.param_groups:
-                torch.nn.utils.clip_grad_norm_(player["params"], self.clip_norm)
+                gradients.clip(player["params"], self.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -287,9 +296,7 @@ class AutoencoderModule(L.LightningModule):
         # Use the same noise each time, so that two evaluations differ only by the weights.
         seed_default(self.seed, stage, batch_idx, 0)
         # Evaluate schedules at their end, so that the monitored figure means the same throughout the run.
-        out = self.model(self._laid_out(batch))
-        out.step = FINAL_STEP
-        losses = self.objective(out, self.model)
+        _, out, losses = self(batch, FINAL_STEP)
         row, names = as_row(losses.monitored, losses), names_of(losses)
         if isinstance(out.latent, VariationalLatent):
             row, names = torch.cat([row, _mean_elbo(out)]), [*names, "elbo"]

@@ -19,14 +19,21 @@ from narrows.losses import Objective
 from narrows.runs.job import Job
 from narrows.tasks.base import Task
 from narrows.training.begin_resumed import BeginResumed
+from narrows.training.callbacks.averaged_weights import AveragedWeights
+from narrows.training.callbacks.resample_dead import ResampleDead
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
 from narrows.training.library_options import check_trainer_options
+from narrows.training.processes import watch
 from narrows.training.tensorboard import TensorBoard
 
 PROFILERS = {
     "simple": "lightning.pytorch.profilers.SimpleProfiler",
     "advanced": "lightning.pytorch.profilers.AdvancedProfiler",
 }
+
+FSDP = "fsdp"
+WRITE_WEIGHTS = (AveragedWeights, ResampleDead)
+"""Callbacks that change weights or the optimiser's values while training goes on."""
 
 
 def quieten() -> None:
@@ -86,12 +93,34 @@ def make_trainer(
         callbacks.append(Pruning(job.sweep.trial))
     return _build_trainer(
         _with_report(_tried_once(config.trainer), job),
+        **_strategy(config, named),
         logger=loggers,
         callbacks=callbacks,
         plugins=[CheckpointFiles()],
         default_root_dir=str(job.directory),
         enable_progress_bar="progress" in config.callbacks,
     )
+
+
+def _strategy(config: DictConfig, callbacks: Mapping[str, L.Callback]) -> dict[str, Any]:
+    """narrows' own strategy, where `fsdp` asks for it."""
+    if config.trainer.get("strategy") != FSDP:
+        return {}
+    writing = [name for name, callback in callbacks.items() if isinstance(callback, WRITE_WEIGHTS)]
+    require(
+        not writing,
+        f"trainer.strategy=fsdp divides the weights between the processes, and callbacks.{''.join(writing[:1])} reads "
+        "and writes them as a whole: use trainer=ddp, or leave it out",
+    )
+    precision, compiled = config.trainer.get("precision"), config.module.get("compile")
+    require(
+        precision not in ("16-mixed", 16, "16") and not compiled,
+        "trainer.strategy=fsdp takes neither trainer.precision=16-mixed, whose scale each process would find alone, "
+        "nor module.compile=true: use bf16-mixed, or trainer=ddp",
+    )
+    from narrows.training.fully_sharded import FullyShardedStrategy
+
+    return {"strategy": FullyShardedStrategy()}
 
 
 def _tried_once(options: DictConfig) -> DictConfig:
@@ -129,6 +158,7 @@ def _build_trainer(node: DictConfig, **parts: Any) -> L.Trainer:
         raise
     except Exception as error:  # Lightning refuses options with errors of many kinds
         raise UserError(f"trainer: {first_line(error)}") from error
+    watch(trainer.strategy)
     return trainer
 
 

@@ -93,6 +93,9 @@ def prepare(
     module = build_module(config, model, objective)
     module.freeze_parts(warm_start.parts_of(model, config.get("freeze"), "freeze"))
     starting_point.require_fit(start, module, data, trainer)
+    if start.path is not None:
+        # Lightning restores weights before it does this: those of double precision would be rounded to single.
+        trainer.precision_plugin.convert_module(module)
     run_length.keep(start, module, job)
     return Prepared(config, trainer, module, data, tasks, density, start, begin)
 

@@ -204,7 +204,7 @@ def require_fit(start: StartingPoint, module: AutoencoderModule, data: DataModul
     state, path = start.state, start.path
     name = type(data).__qualname__
     require(isinstance(state.get(name), dict), f"{path} does not say which data it was trained on: it lacks '{name}'")
-    data.require_state(state[name])
+    data.require_state(state[name], trainer.world_size)
     try:
         module.load_state_dict(state["state_dict"])
     except Exception as error:  # whatever stands in the place of weights
