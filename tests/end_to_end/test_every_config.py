@@ -572,6 +572,7 @@ SMALL = {
         "datamodule.source.channels_last=true",
         *("encoder.channels=[4,4]", "decoder.channels=[4,4]"),
     ),
+    "kl_vae_faces": ("encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"),
     "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "density.epochs=1", "density.width=8"),
     "zoo/sprites": ("variant=vae", SPRITES),
 }
