@@ -223,6 +223,10 @@ def test_masks_become_patches_by_what_they_read() -> None:
     assert slope.abs().sum(1).gt(0).all(), "every latent is read by the first patch"
     swapped = decoder(z[..., [1, 0, 2, 3]])
     assert (swapped - rebuilt).abs().max() > 1e-6, "a latent is told by its place"
+    told = []
+    decoder.transformer.register_forward_pre_hook(lambda _, given: told.append(given[0]))
+    decoder(100 * z)
+    torch.testing.assert_close(told[0].std(2, correction=0), torch.ones(3, 10).double(), rtol=0.01, atol=0)
     with pytest.raises(UserError, match="masked=true reads latents beside the patches"):
         ViTDecoder((5,), SHAPE, patch=3, masked=True, **SMALL)
     with pytest.raises(UserError, match="latents as a list of whole positive numbers"):

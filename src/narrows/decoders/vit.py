@@ -23,7 +23,8 @@ class ViTDecoder(Decoder):
     tokens. Plus positions, `depth` blocks, norm, linear to each patch. `[B, *in_shape] -> [B, *out_shape]`.
 
     If `masked`, every patch begins as one learnt token, the mask, plus its position, and reads any number of latents
-    that stand beside the patches, each plus a learnt code of its own.
+    that stand beside the patches, each plus a learnt code of its own. A norm before the first block makes patches and
+    latents equally large.
 
     Args:
         in_shape: of one latent, `(D,)`, or `(D, *grid)` or `(D, N)` with a latent per patch; `(D, K)` where `masked`.
@@ -68,6 +69,8 @@ class ViTDecoder(Decoder):
         self.first = self._tokens(width)
         if masked:
             self.mask = nn.Parameter(width**-0.5 * torch.randn(width))
+            # Or patches, whose mask and position are larger than latents, would read each other at first.
+            self.norm = nn.LayerNorm(width)
             self.codes = nn.Parameter(width**-0.5 * torch.randn(math.prod(self.in_shape[1:]), width))
         self.last = nn.Linear(width, self.out_shape[0] * patch ** len(self.grid))
         self.first.apply(glorot)
@@ -100,7 +103,7 @@ class ViTDecoder(Decoder):
         if self.masked:
             number = math.prod(self.grid)
             patches = self.positions(self.mask.expand(len(z), number, -1))
-            tokens = self.transformer(torch.cat([patches, read + self.codes], 1))[:, :number]
+            tokens = self.transformer(self.norm(torch.cat([patches, read + self.codes], 1)))[:, :number]
         else:
             tokens = self.transformer(self.positions(read))
         return from_patches(self.last(tokens), self.grid, self.out_shape)
