@@ -444,7 +444,8 @@ MOST_OPTIONS = 8
 MORE = {
     "source Arrays": 9,
     "source Series": 12,
-    "task Anomaly": 10,
+    "source MovingDigits": 9,
+    "task Anomaly": 11,
     "decoder AutoregressiveLSTMDecoder": 9,
     "decoder AutoregressiveGRUDecoder": 9,
     "encoder ViTEncoder": 9,
@@ -452,8 +453,9 @@ MORE = {
     "task Probe": 9,
 }
 """Files of arrays say nothing of themselves: their keys, layout, labels, test rows and place are all told. Series lie
-in arrays, which have a layout, or in tables, which have a format, an order and signals. Anomalies are examples, time
-steps of series or pixels of pictures, which have options of their own. Decoders that read the steps before have a size,
+in arrays, which have a layout, or in tables, which have a format, an order and signals. Generated films have what is
+seen, where, how fast, how often, and how often it is odd. Anomalies are examples, time steps of series, pixels of
+pictures or frames of clips, which have options of their own. Decoders that read the steps before have a size,
 and what is done against a posterior that collapses. A ViT has a
 transformer's sizes, and tokens that may be pooled, placed or learnt. A residual quantiser has its sizes, and how its
 codebooks learn; the probe the labels that it is told, and the networks and rows that it makes of them."""
