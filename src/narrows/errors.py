@@ -51,13 +51,13 @@ class ProcessFailed(Exception):
     """Another of the processes that train one model together has failed, and the run with it.
 
     Args:
-        rank: which.
+        rank: which; None where it cannot be known.
         world: how many they are.
         what: its error, or the signal that ended it.
     """
 
-    def __init__(self, rank: int, world: int, what: str) -> None:
-        super().__init__(f"rank {rank} of {world}: {what}")
+    def __init__(self, rank: int | None, world: int, what: str) -> None:
+        super().__init__(f"{'one' if rank is None else f'rank {rank}'} of {world}: {what}")
         self.rank, self.world, self.what = rank, world, what
 
 
@@ -104,7 +104,8 @@ def _(error: UserError) -> str:
 
 @sentence.register
 def _(error: ProcessFailed) -> str:
-    return f"rank {error.rank} of {error.world} processes failed, and the run with it: {error.what}"
+    which = "one" if error.rank is None else f"rank {error.rank}"
+    return f"{which} of {error.world} processes failed, and the run with it: {error.what}"
 
 
 @sentence.register

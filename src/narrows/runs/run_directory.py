@@ -77,7 +77,7 @@ class RunDirectory:
         """Called with the status that the record ends with."""
         self.rank: int | None = None
         """Which of several processes has failed."""
-        self.fail: Callable[[str, int], bool] | None = None
+        self.fail: Callable[[str, int | None], bool] | None = None
         """Records a failure in the place of a main thread that no longer can; False if that one is about to."""
         self._waiting: list[Callable[[], object]] | None = None
 

@@ -53,7 +53,7 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
             _end(directory, status, cause, started, operations)
         return True
 
-    def fail(what: str, rank: int) -> bool:
+    def fail(what: str, rank: int | None) -> bool:
         return end("failed", what, rank, wait=False)
 
     directory.fail = fail

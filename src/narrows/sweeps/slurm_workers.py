@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from narrows.errors import UserError, require
+from narrows.errors import UserError, first_line, require
 from narrows.runs.file_names import LOGS
 from narrows.sweeps.remote_job import run, stop_file
 from narrows.sweeps.workers import Handle, Task, Watched, lives
@@ -63,8 +63,16 @@ class Slurm:
             raise UserError(f"sweep.workers: {' '.join(str(error).split())}") from error
 
     def start(self, task: Task) -> Handle:
+        from submitit.core.utils import FailedJobError
+
         stop_file(task.log).unlink(missing_ok=True)
-        job = self._executor.submit(run, task)
+        try:
+            job = self._executor.submit(run, task)
+        except FailedJobError as error:
+            raise UserError(
+                f"Slurm has not taken job {task.number} ({first_line(error) or 'what it said stands above'}): "
+                "sweep.workers.partition, timeout, gpus, cpus and memory say what each job asks for"
+            ) from error
         return Submitted(job, task, job.job_id)
 
     def attach(self, task: Task, token: str | None) -> Handle | None:

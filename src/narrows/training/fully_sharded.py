@@ -207,8 +207,8 @@ def large_blocks(model: nn.Module, large: int) -> Iterator[nn.Module]:
     """The blocks of a model's encoder and decoder that have so many parameters, beside those of such blocks within
     them, which no other module has; the inner ones first, as `fully_shard` wants them."""
     readers = Counter(id(parameter) for part in model.modules() for parameter in part.parameters(recurse=False))
+    taken: set[int] = set()
     for stage in (model.encoder, model.decoder):
-        taken: set[int] = set()
         for stack in reversed(list(stage.modules())):  # type: ignore[union-attr]
             for block in stack if isinstance(stack, (nn.ModuleList, nn.Sequential)) else ():
                 own = {

@@ -54,7 +54,7 @@ AGREED = tuple(128 + number for number in os_signals.ENDING)
 class Failure:
     """The end of one process."""
 
-    rank: int
+    rank: int | None
     what: str
 
     def error(self) -> ProcessFailed:
@@ -184,7 +184,8 @@ def _cause(error: Exception) -> Failure | None:
         return found[0] is not None
 
     _wait_for(look, GRACE)
-    return found[0]
+    # Of processes that others have started, nobody here sees the end.
+    return found[0] or Failure(None, f"the connection to it is lost ({first_line(error)})")
 
 
 def _watch(record: RunDirectory | None, directory: Path, parent: int | None, ending: threading.Event) -> None:
