@@ -16,7 +16,7 @@ from narrows.data.datamodule import DataModule
 
 GROUP = Path(__file__).resolve().parents[2] / "configs" / "datamodule"
 NAMES = sorted(path.stem for path in GROUP.glob("*.yaml"))
-# Whose files may lie in more ways than eight options tell.
+# Whose files may lie in more ways than eight options tell; and films that are generated, with what is odd in them.
 MORE = {
     "narrows.data.Arrays": 9,
     "narrows.data.DataModule": 10,
