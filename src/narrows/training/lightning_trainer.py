@@ -41,6 +41,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    # Of FSDP2: nothing writes into the total of a loss in place.
+    warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
     # Irrelevant here: figures are summed over the processes before they are logged.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.distributed"):
