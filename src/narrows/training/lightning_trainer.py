@@ -41,19 +41,11 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    # 
-<<<<<<<
-Where a cluster's commands are installed, also in runs of one process that nobody meant to queue.
+    # Where a cluster's commands are installed, also in runs of one process that nobody meant to queue.
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
-    # 
-|||||||
-
-=======
-Of FSDP2: nothing writes into the total of a loss in place.
+    # Of FSDP2: nothing writes into the total of a loss in place.
     warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
-    # 
->>>>>>>
-Irrelevant here: figures are summed over the processes before they are logged.
+    # Irrelevant here: figures are summed over the processes before they are logged.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.distributed"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
