@@ -129,6 +129,10 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def double(self) -> Batch:
+        """In double precision what is a real number."""
+        return self._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+
     def pin_memory(self) -> Batch:
         return self._map(Tensor.pin_memory)
 

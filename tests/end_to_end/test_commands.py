@@ -188,6 +188,15 @@ def test_another_command_finds_it_in_the_working_directory_where_it_is_allowed(
 # ── sweeps and interruptions ────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_run_in_double_precision_is_drawn_and_judged(tmp_path: Path) -> None:
+    done = run_in_process(*NARROW, "trainer.precision=64-true", "trainer.max_steps=3", "callbacks=probe", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "gave no figures" not in done.err
+    run = only_run(tmp_path)
+    assert (run / "figures" / "reconstruction.png").exists()
+    assert "MSE per value" in done.out
+
+
 @pytest.mark.slow
 def test_five_folds_in_one_command(tmp_path: Path) -> None:
     done = run_in_process("-m", "sweep=folds", "sweep.workers.jobs=2", *TINY, *NARROW, *NO_TASKS, cwd=tmp_path)

@@ -48,3 +48,12 @@ def test_an_error_within_the_model_is_not_blamed_on_the_values(monkeypatch: pyte
     monkeypatch.setattr(made.encoder, "forward", faulty)
     with pytest.raises(RuntimeError, match="a bug"):
         made.embed(torch.zeros(2, 1, 8, 8))
+
+
+def test_a_model_in_double_precision_reads_values_in_single() -> None:
+    made, x = model(SPEC).double().eval(), torch.rand(2, 1, 8, 8)
+    z = torch.rand(2, *made.latent_shape)
+    assert torch.equal(made.embed(Batch(x)), made.embed(x.double()))
+    assert torch.equal(made.decode(z).mean, made.decode(z.double()).mean)
+    with pytest.raises(UserError, match="type uint8 " + READS):
+        made.embed(x.byte())

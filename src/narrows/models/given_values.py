@@ -40,7 +40,8 @@ def require_count(n: Any) -> None:
 
 
 def refusing_others(name: str) -> Callable[[Method], Method]:
-    """A decorator that refuses, once a stage has failed on them, values that are not as the model's own are.
+    """A decorator that refuses, once a stage has failed on them, values that are not as the model's own are. A model in
+    double precision (`trainer.precision=64-true`) reads values in single precision, which loses nothing.
 
     Args:
         name: of what the method reads: `x`, a batch of examples, or `z`, latents.
@@ -51,6 +52,8 @@ def refusing_others(name: str) -> Callable[[Method], Method]:
         def refusing(model: Any, values: Any, *args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling():
                 return method(model, values, *args, **kwargs)
+            if next((parameter.dtype for parameter in model.parameters()), None) == torch.float64:
+                values = values.double() if getattr(values, "dtype", torch.float32) == torch.float32 else values
             try:
                 return method(model, values, *args, **kwargs)
             except RuntimeError as error:
