@@ -67,6 +67,14 @@ def test_an_error_of_a_lost_connection_is_told_from_others_however_it_was_wrappe
     assert not processes._is_lost(ValueError("an igloo of gloom: gloo"))
 
 
+def test_an_error_that_is_the_context_of_its_own_cause_is_looked_through_once() -> None:
+    mistake, cause = ValueError("a mistake"), ValueError("its cause")
+    mistake.__cause__, cause.__context__ = cause, mistake
+    assert not processes._is_lost(mistake)
+    mistake.__cause__ = RuntimeError(GLOO)
+    assert processes._is_lost(cause)
+
+
 def test_a_rank_that_nobody_knows_is_not_made_up() -> None:
     assert sentence(ProcessFailed(None, 4, "lost")) == "one of 4 processes failed, and the run with it: lost"
     assert sentence(ProcessFailed(3, 4, "x")) == "rank 3 of 4 processes failed, and the run with it: x"

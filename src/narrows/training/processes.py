@@ -260,12 +260,15 @@ def _told() -> Failure | None:
 
 def _is_lost(error: BaseException | None) -> bool:
     """Whether it says that the connection to another process is lost, or comes of an error that does."""
-    while error is not None:
-        named = isinstance(error, distributed.DistError) or "gloo" in first_line(error)
-        if isinstance(error, RuntimeError) and named:
-            return True
+    chain: list[BaseException] = []  # an error may be the context of its own cause
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(one, distributed.DistError) or _of_gloo(one) for one in chain)
+
+
+def _of_gloo(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and "gloo" in first_line(error)
 
 
 def _wait_for(happened: Callable[[], bool], seconds: float) -> None:
