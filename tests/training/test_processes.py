@@ -12,6 +12,7 @@ from torch import nn
 
 from narrows.errors import ProcessFailed, sentence
 from narrows.training import processes
+from narrows.training.failures import Failure, is_lost
 from narrows.training.fully_sharded import large_blocks
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:25520"
@@ -42,11 +43,11 @@ def test_an_exit_code_in_words(code: int, said: str) -> None:
 def test_the_one_that_died_of_itself_is_named_not_those_that_lost_it() -> None:
     found = started(f"raise SystemExit({processes.LOST})", "import os; os.kill(os.getpid(), 9)", "raise SystemExit(0)")
     ended(found)
-    assert found.failure() == processes.Failure(2, "killed by SIGKILL")
+    assert found.failure() == Failure(2, "killed by SIGKILL")
     agreed = started("raise SystemExit(143)", "pass")
     ended(agreed)
     assert agreed.failure() is None
-    assert agreed.failure(also_agreed=True) == processes.Failure(1, "ended by SIGTERM")
+    assert agreed.failure(also_agreed=True) == Failure(1, "ended by SIGTERM")
 
 
 def test_those_that_do_not_end_are_killed() -> None:
@@ -61,18 +62,18 @@ def test_those_that_do_not_end_are_killed() -> None:
 def test_an_error_of_a_lost_connection_is_told_from_others_however_it_was_wrapped() -> None:
     wrapped = ValueError("training cannot go on")
     wrapped.__cause__ = RuntimeError(GLOO)
-    assert processes._is_lost(wrapped)
-    assert processes._is_lost(RuntimeError(GLOO))
-    assert not processes._is_lost(RuntimeError("mat1 and mat2 must have the same dtype"))
-    assert not processes._is_lost(ValueError("an igloo of gloom: gloo"))
+    assert is_lost(wrapped)
+    assert is_lost(RuntimeError(GLOO))
+    assert not is_lost(RuntimeError("mat1 and mat2 must have the same dtype"))
+    assert not is_lost(ValueError("an igloo of gloom: gloo"))
 
 
 def test_an_error_that_is_the_context_of_its_own_cause_is_looked_through_once() -> None:
     mistake, cause = ValueError("a mistake"), ValueError("its cause")
     mistake.__cause__, cause.__context__ = cause, mistake
-    assert not processes._is_lost(mistake)
+    assert not is_lost(mistake)
     mistake.__cause__ = RuntimeError(GLOO)
-    assert processes._is_lost(cause)
+    assert is_lost(cause)
 
 
 def test_a_rank_that_nobody_knows_is_not_made_up() -> None:

@@ -3,6 +3,7 @@ from .begin_resumed import BeginResumed as BeginResumed
 from .elsewhere import Described as Described
 from .elsewhere import Elsewhere as Elsewhere
 from .experiment import Trained as Trained
+from .failures import Failure as Failure
 from .fit_in_memory import Fit as Fit
 from .fit_in_memory import Memory as Memory
 from .fully_sharded import FullyShardedStrategy as FullyShardedStrategy
@@ -14,7 +15,6 @@ from .loggers import mlflow as mlflow
 from .loggers import wandb as wandb
 from .mlflow_logger import MLflow as MLflow
 from .preparation import Prepared as Prepared
-from .processes import Failure as Failure
 from .processes import WatchedLauncher as WatchedLauncher
 from .starting_point import StartingPoint as StartingPoint
 from .step_history import StepHistory as StepHistory

@@ -12,7 +12,6 @@ and a process that waits in a collective of NCCL for one that is gone would wait
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -22,24 +21,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from torch import distributed
-from torch.distributed import distributed_c10d
 
 from narrows import os_signals
 from narrows.distributed import is_distributed
-from narrows.errors import ProcessFailed, Pruned, first_line, printable, sentence
+from narrows.errors import Pruned, first_line, printable, sentence
 from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import record_killed
+from narrows.training.failures import Failure, is_lost, own_rank, tell, told
 
 PARENT = "NARROWS_FIRST_PROCESS"
 """The environment variable that tells a process who started it and is rank 0."""
-TOLD = "narrows/failed"
-"""The key under which the first failure stands in the store."""
 GRACE = 8.0
 """Seconds in which a process is to end by itself once another one has died."""
 SAVING = 60.0
@@ -48,17 +43,6 @@ POLL = 0.2
 LOST = 75
 """The exit code of a process that has failed only because another one did."""
 AGREED = tuple(128 + number for number in os_signals.ENDING)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The end of one process."""
-
-    rank: int | None
-    what: str
-
-    def error(self) -> ProcessFailed:
-        return ProcessFailed(self.rank, _world(), self.what)
 
 
 @dataclass
@@ -161,11 +145,11 @@ def _tell_or_leave(error: Exception, directory: Path, parent: int | None) -> Non
     Raises:
         SystemExit: it is another's.
     """
-    found = _State.started.failure() if _is_lost(error) else Failure(_rank(), f"{type(error).__name__}: {error}")
+    found = _State.started.failure() if is_lost(error) else Failure(own_rank(), f"{type(error).__name__}: {error}")
     if found is not None:
-        _tell(found)
+        tell(found)
         return
-    if not _is_lost(error):
+    if not is_lost(error):
         return
     _wait_for(lambda: _is_gone(parent), GRACE)
     if parent is not None and _is_gone(parent):
@@ -175,12 +159,12 @@ def _tell_or_leave(error: Exception, directory: Path, parent: int | None) -> Non
 
 def _cause(error: Exception) -> Failure | None:
     """The failure of another process because of which this one has failed; None where the error is its own."""
-    if not _is_lost(error):
+    if not is_lost(error):
         return None
     found: list[Failure | None] = [None]
 
     def look() -> bool:
-        found[0] = _told() or _State.started.failure(also_agreed=True)
+        found[0] = told() or _State.started.failure(also_agreed=True)
         return found[0] is not None
 
     _wait_for(look, GRACE)
@@ -203,14 +187,14 @@ def _watch(record: RunDirectory | None, directory: Path, parent: int | None, end
 def _give_up(record: RunDirectory | None, directory: Path, parent: int | None, found: Failure | None) -> None:
     """Record the end and end this process, whose main thread waits for one that is dead."""
     if record is not None:
-        found = _told() or found
+        found = told() or found
         if found is None or record.fail is None or not record.fail(found.what, found.rank):
             return  # the main thread is recording its end
     try:
         if record is not None and found is not None:
             _print(found)
         elif found is not None:
-            _tell(found)
+            tell(found)
         elif parent is not None:
             _record_for(directory, parent)
         _State.started.end(0.0)
@@ -227,48 +211,6 @@ def _record_for(directory: Path, parent: int) -> None:
 
 def _print(found: Failure) -> None:
     print(f"narrows: {printable(str(sentence(found.error())))}", file=sys.stderr)
-
-
-# What the processes know of each other.
-
-
-def _store() -> Any:
-    """A connection of its own to the store by which the processes met; None before they have met."""
-    if not distributed.is_available() or not distributed.is_initialized():
-        return None
-    store: Any = distributed_c10d._get_default_store()
-    store = store.clone()
-    store.set_timeout(timedelta(seconds=GRACE))
-    return store
-
-
-def _tell(failure: Failure) -> None:
-    """Tell all processes of the failure, unless another one was told before."""
-    with suppress(RuntimeError):  # the first process, which holds the store, may be gone
-        store = _store()
-        if store is not None:
-            store.compare_set(TOLD, "", json.dumps([failure.rank, failure.what]))
-
-
-def _told() -> Failure | None:
-    with suppress(RuntimeError):
-        store = _store()
-        if store is not None and store.check([TOLD]):
-            return Failure(*json.loads(store.get(TOLD)))
-    return None
-
-
-def _is_lost(error: BaseException | None) -> bool:
-    """Whether it says that the connection to another process is lost, or comes of an error that does."""
-    chain: list[BaseException] = []  # an error may be the context of its own cause
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return any(isinstance(one, distributed.DistError) or _of_gloo(one) for one in chain)
-
-
-def _of_gloo(error: BaseException) -> bool:
-    return isinstance(error, RuntimeError) and "gloo" in first_line(error)
 
 
 def _wait_for(happened: Callable[[], bool], seconds: float) -> None:
@@ -296,11 +238,3 @@ def _ended(code: int) -> str:
     if code in AGREED:
         return f"ended by {signal.Signals(code - 128).name}"
     return f"ended with exit code {code}, for the reason that it has printed"
-
-
-def _rank() -> int:
-    return distributed.get_rank() if is_distributed() else int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def _world() -> int:
-    return distributed.get_world_size() if is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))
