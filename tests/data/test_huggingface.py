@@ -368,10 +368,12 @@ def test_a_data_set_of_the_hub_is_downloaded_once_where_that_is_allowed(
     off = {"files": {"download": False}}
     with serving(repositories) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
-        assert "source.download is off" in refused("me/pictures", data_dir=tmp_path, **off)
+        assert "source.files.download is off" in refused("me/pictures", data_dir=tmp_path, **off)
         assert torch.equal(source("me/pictures", tmp_path).load().train.x.take(torch.tensor([5])), pixels(5)[None])
         assert "downloading it failed" in refused("me/nobody", data_dir=tmp_path)
         assert "me/none has no Parquet files" in refused("me/none", data_dir=tmp_path)
+        marks = [path.name for path in (tmp_path / "huggingface" / "hub").glob("me--*")]
+        assert marks == ["me--pictures@newest"]  # what says that all of a data set is there
     assert not list(tmp_path.rglob("*.py"))
     assert torch.equal(source("me/pictures", tmp_path, **off).load().train.x.take(torch.tensor([5])), pixels(5)[None])
     assert "downloading it failed" in refused("me/other", data_dir=tmp_path)

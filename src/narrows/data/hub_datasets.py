@@ -20,7 +20,7 @@ from narrows.data.arrow_copies import arrow_copy
 from narrows.data.dataset_files import fetch
 from narrows.data.image_tree import PARTS
 from narrows.errors import UserError, first_line, nearest, require
-from narrows.files import require_no_pipe
+from narrows.files import require_no_pipe, write_atomically
 
 EXTRA = "pip install 'narrows[hf-datasets]'"
 WORD = r"[\w-][\w.-]*"
@@ -182,16 +182,15 @@ def _downloaded(name: str, revision: str | None, files: HubFiles) -> Path:
 
         def get() -> None:
             folder = _snapshot(name, revision, cache)
-            whole.write_text(f"{folder.relative_to(cache.absolute()).as_posix()}\n")
+            require(
+                any(folder.rglob("*.parquet")),
+                f"{name} has no Parquet files on the hub: of sets in other formats the hub's own copy is "
+                f"{name}@refs/convert/parquet",
+            )
+            write_atomically(whole, f"{folder.relative_to(cache.absolute()).as_posix()}\n")
 
-        fetch(f"the data set {name}", cache, [cache], files.download, get)
-    found = cache / whole.read_text().strip()
-    require(
-        any(found.rglob("*.parquet")),
-        f"{name} has no Parquet files in {found}: of sets in other formats the hub's own copy is "
-        f"{name}@refs/convert/parquet",
-    )
-    return found
+        fetch(f"the data set {name}", cache, [cache], files.download, get, "source.files.download")
+    return cache / whole.read_text().strip()
 
 
 def _snapshot(name: str, revision: str | None, cache: Path) -> Path:
