@@ -24,7 +24,9 @@ def serving(kept: Mapping[str, Mapping[str, bytes]]) -> Iterator[str]:
 
         def do_GET(self) -> None:
             parts = self.path.partition("?")[0].strip("/").split("/")
-            if parts[:2] == ["api", "models"]:
+            if parts[:1] == ["datasets"]:
+                parts = parts[1:]
+            if parts[0] == "api":
                 self._tell("/".join(parts[2:4]), parts)
             else:
                 self._give("/".join(parts[:2]), "/".join(parts[4:]))

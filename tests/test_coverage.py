@@ -443,6 +443,7 @@ def test_every_composition(bottleneck: str, likelihood: str, backbone: str) -> N
 MOST_OPTIONS = 8
 MORE = {
     "source Arrays": 9,
+    "source HuggingFace": 11,
     "source Series": 12,
     "source MovingDigits": 9,
     "task Anomaly": 11,
@@ -453,7 +454,8 @@ MORE = {
     "task Probe": 9,
 }
 """Files of arrays say nothing of themselves: their keys, layout, labels, test rows and place are all told. Series lie
-in arrays, which have a layout, or in tables, which have a format, an order and signals. Generated films have what is
+in arrays, which have a layout, or in tables, which have a format, an order and signals. A column of a Hugging Face data
+set holds pictures or numbers, which have options of their own. Generated films have what is
 seen, where, how fast, how often, and how often it is odd. Anomalies are examples, time steps of series, pixels of
 pictures or frames of clips, which have options of their own. Decoders that read the steps before have a size,
 and what is done against a posterior that collapses. A ViT has a

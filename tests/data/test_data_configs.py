@@ -16,10 +16,12 @@ from narrows.data.datamodule import DataModule
 
 GROUP = Path(__file__).resolve().parents[2] / "configs" / "datamodule"
 NAMES = sorted(path.stem for path in GROUP.glob("*.yaml"))
-# Whose files may lie in more ways than eight options tell; and films that are generated, with what is odd in them.
+# Whose files may lie in more ways than eight options tell, or hold pictures or numbers; and films that are generated,
+# with what is odd in them.
 MORE = {
     "narrows.data.Arrays": 9,
     "narrows.data.DataModule": 10,
+    "narrows.data.HuggingFace": 11,
     "narrows.data.MovingDigits": 9,
     "narrows.data.Series": 12,
 }
@@ -28,6 +30,7 @@ NEEDS_PATH = (
     "audio",
     "counts",
     "documents",
+    "huggingface",
     "image_folder",
     "image_shards",
     "interactions",

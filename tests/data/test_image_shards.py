@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from served_over_ranks import every_row_once_in_an_epoch
 
-from narrows.data import DataModule, ImageFolder, ImageShards, Loading, Pictures, Streamed
+from narrows.data import ImageFolder, ImageShards, Pictures, Streamed
 from narrows.errors import UserError
 
 COUNT = 23
@@ -97,32 +97,7 @@ def test_shards_are_the_data_of_a_folder_of_the_same_files(shards: Path, tmp_pat
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_every_picture_is_served_once_in_an_epoch_over_all_ranks(shards: Path, world: int, workers: int) -> None:
-    orders = []
-    for epoch in range(2):
-        seen: list[int] = []
-        for rank in range(world):
-            progress = SimpleNamespace(total=SimpleNamespace(processed=5 * epoch))
-            trainer: Any = SimpleNamespace(
-                global_rank=rank,
-                world_size=world,
-                limit_train_batches=1.0,
-                overfit_batches=0,
-                fit_loop=SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
-                strategy=SimpleNamespace(root_device=torch.device("cpu")),
-            )
-            loading = Loading(num_workers=workers if epoch == 0 else 0)
-            data = DataModule(source(shards), batch_size=4, validation=3, loading=loading)
-            data.trainer = trainer
-            data.setup("fit")
-            for batch in data.train_dataloader():
-                assert batch.index is not None
-                for x, row in zip(batch.x, batch.index.tolist(), strict=True):
-                    assert torch.equal((x * 255).round().to(torch.uint8), pixels(row))
-                    seen.append(row)
-        assert len(seen) == len(set(seen)) == COUNT - 3
-        orders.append(seen)
-    assert sorted(orders[0]) == sorted(orders[1])
-    assert orders[0] != orders[1]
+    every_row_once_in_an_epoch(lambda: source(shards), pixels, COUNT, world, workers)
 
 
 def test_only_places_are_kept_of_archives(shards: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from command import NARROW, NO_TASKS, TINY, composed, manifest, only_run, run_in_process
@@ -51,7 +53,7 @@ NOT_FITTED = {
     },
 }
 NEEDS_PATH = ("arrays", "audio", "counts", "documents", "interactions", "image_folder", "table", "tables", "text")
-NEEDS_PATH += ("image_shards", "molecules", "music", "video", "volumes")
+NEEDS_PATH += ("huggingface", "image_shards", "molecules", "music", "video", "volumes")
 PLACES = {
     "augmentation": "augmentation@datamodule.augment",
     "critic": "critic@loss.adversary.critic",
@@ -236,6 +238,10 @@ RUNS: dict[str, tuple[str, ...]] = {
         *("datamodule=image_shards", "datamodule.source.path=photos.tar", "datamodule.source.size=12", *NARROW),
         "datamodule.source.memory_limit_mb=0",
     ),
+    "huggingface": (
+        *("datamodule=huggingface", "datamodule.source.path=photos.parquet", "datamodule.source.size=12", *NARROW),
+        *("datamodule.source.memory_limit_mb=0", "data_dir=."),
+    ),
     "augmented": (
         *("datamodule=image_folder", "datamodule.source.path=photos", "datamodule.source.size=12", *NARROW),
         *("augmentation@datamodule.augment=pictures", "datamodule.augment.hue=0.1", "datamodule.augment.contrast=0.2"),
@@ -412,6 +418,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(random.integers(0, 256, (16, 14, 3), dtype=np.uint8)).save(folder / "photos" / f"{i}.png")
     with tarfile.open(folder / "photos.tar", "w") as tar:
         tar.add(folder / "photos", "photos")
+    pictures = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted((folder / "photos").iterdir())]
+    pq.write_table(pa.table({"image": pictures}), folder / "photos.parquet")
     return folder
 
 

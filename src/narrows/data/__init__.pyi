@@ -1,6 +1,10 @@
 from .array_keys import Keys as Keys
 from .array_reading import Read as Read
 from .array_scaling import ArrayScaling as ArrayScaling
+from .arrow_rows import ArrowColumn as ArrowColumn
+from .arrow_rows import ArrowNumbers as ArrowNumbers
+from .arrow_rows import ArrowPictures as ArrowPictures
+from .arrow_rows import ArrowRows as ArrowRows
 from .augmentation import Augmentation as Augmentation
 from .augmentation import Augmented as Augmented
 from .batch_loader import Loader as Loader
@@ -28,6 +32,8 @@ from .film_files import Film as Film
 from .film_files import FrameSize as FrameSize
 from .float_precision import Blurred as Blurred
 from .histories import Histories as Histories
+from .hub_datasets import HubFiles as HubFiles
+from .image_files import Encoded as Encoded
 from .image_files import Frame as Frame
 from .image_files import Header as Header
 from .image_files import ImageReader as ImageReader
@@ -73,6 +79,8 @@ from .sources.documents import Documents as Documents
 from .sources.documents import HeldOutDocuments as HeldOutDocuments
 from .sources.dsprites import DSprites as DSprites
 from .sources.halves import Halves as Halves
+from .sources.huggingface import HuggingFace as HuggingFace
+from .sources.huggingface import Numbers as Numbers
 from .sources.image_folder import ImageFolder as ImageFolder
 from .sources.image_shards import ImageShards as ImageShards
 from .sources.interactions import HeldOutInteractions as HeldOutInteractions

@@ -34,8 +34,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def fetch(name: str, folder: Path, looked_in: list[Path], download: bool, get: Callable[[], object]) -> None:
+def fetch(
+    name: str,
+    folder: Path,
+    looked_in: list[Path],
+    download: bool,
+    get: Callable[[], object],
+    option: str = "source.download",
+) -> None:
     """Download data set `name` into `folder` by `get()`, in one process at a time, with failures explained.
+
+    Args:
+        option: what `download` is called.
 
     Raises:
         UserError: downloading is off, or failed.
@@ -43,8 +53,7 @@ def fetch(name: str, folder: Path, looked_in: list[Path], download: bool, get: C
     places = " or ".join(map(str, looked_in))
     if not download:
         raise UserError(
-            f"{name} is not in {places} and source.download is off: turn it on, or set data_dir= to the folder "
-            "that holds it"
+            f"{name} is not in {places} and {option} is off: turn it on, or set data_dir= to the folder that holds it"
         )
     with locked(folder):
         try:

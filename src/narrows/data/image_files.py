@@ -94,6 +94,24 @@ class Frame(os.PathLike[str]):
         return f"{self.path} (frame {self.number})"
 
 
+class Encoded(NamedTuple):
+    """An image file in memory, which stands for one wherever a path does."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read_bytes(self) -> bytes:
+        """Its content."""
+        return self.content
+
+
+Place = str | Frame | Member | Encoded
+"""Where an image file is."""
+
+
 @dataclass(frozen=True, repr=False)
 class ImageReader:
     """Reads one image file as uint8 `[channels, height, width]`: turned upright by its EXIF tag, centre cropped to
@@ -140,7 +158,7 @@ class ImageReader:
         height, width = [self.size] * 2 if isinstance(self.size, int) else self.size
         return self.channels, height, width
 
-    def __call__(self, path: str | Frame | Member) -> Tensor:
+    def __call__(self, path: Place) -> Tensor:
         image = open_image(path, self.pictures)
         if self.crop is not None:
             require(
@@ -194,7 +212,7 @@ def read_header(path: str, how: Pictures) -> Header:
         return Header(height, width, image.mode, _count_frames(image))
 
 
-def open_image(path: str | Frame | Member, how: Pictures | None = None) -> Image.Image:
+def open_image(path: Place, how: Pictures | None = None) -> Image.Image:
     """The whole picture, upright and of eight bits; see `ImageReader` for what is refused."""
     how = how or Pictures()
     with _opened(path, how) as image:
@@ -209,13 +227,13 @@ def open_image(path: str | Frame | Member, how: Pictures | None = None) -> Image
 
 
 @contextmanager
-def _opened(path: str | Frame | Member, how: Pictures) -> Iterator[Image.Image]:
-    if not isinstance(path, Member):
+def _opened(path: Place, how: Pictures) -> Iterator[Image.Image]:
+    if not isinstance(path, Member | Encoded):
         require_no_pipe(Path(path))
     guard = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # `_check_size` says it better, and by an option
     try:
-        with Image.open(io.BytesIO(path.read_bytes()) if isinstance(path, Member) else path) as image:
+        with Image.open(io.BytesIO(path.read_bytes()) if isinstance(path, Member | Encoded) else path) as image:
             _check_size(image, path, how)
             _check_mode(image, path, how)
             _check_frames(image, path, how)
@@ -229,7 +247,7 @@ def _opened(path: str | Frame | Member, how: Pictures) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = guard
 
 
-def _check_size(image: Image.Image, path: str | Frame | Member, how: Pictures) -> None:
+def _check_size(image: Image.Image, path: Place, how: Pictures) -> None:
     pixels = image.width * image.height
     require(
         pixels <= how.megapixels * 1e6,
@@ -239,7 +257,7 @@ def _check_size(image: Image.Image, path: str | Frame | Member, how: Pictures) -
     )
 
 
-def _check_mode(image: Image.Image, path: str | Frame | Member, how: Pictures) -> None:
+def _check_mode(image: Image.Image, path: Place, how: Pictures) -> None:
     if image.mode in DEEP:
         require(
             how.scale is not None,
@@ -264,7 +282,7 @@ def _count_frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def _check_frames(image: Image.Image, path: str | Frame | Member, how: Pictures) -> None:
+def _check_frames(image: Image.Image, path: Place, how: Pictures) -> None:
     if how.frames == "refuse":
         frames = _count_frames(image)
         require(
@@ -274,7 +292,7 @@ def _check_frames(image: Image.Image, path: str | Frame | Member, how: Pictures)
         )
 
 
-def _to_eight_bits(image: Image.Image, path: str | Frame | Member, how: Pictures) -> Image.Image:
+def _to_eight_bits(image: Image.Image, path: Place, how: Pictures) -> Image.Image:
     assert how.scale is not None
     values = np.asarray(image).astype(np.float64)
     low, high = float(values.min()), float(values.max())
@@ -286,7 +304,7 @@ def _to_eight_bits(image: Image.Image, path: str | Frame | Member, how: Pictures
     return Image.fromarray(np.rint(values / how.scale * 255).astype(np.uint8))
 
 
-def _opaque(image: Image.Image, path: str | Frame | Member, how: Pictures) -> Image.Image:
+def _opaque(image: Image.Image, path: Place, how: Pictures) -> Image.Image:
     if not image.has_transparency_data:
         return image
     layered = image.convert("RGBA")

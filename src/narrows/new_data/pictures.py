@@ -49,7 +49,10 @@ class NewPictures(NewData):
         self._pad = int(getattr(source, "pad", 0))
         own = getattr(source, "reader", None)
         inner = [side - 2 * self._pad for side in shape[1:]]
-        self.reader = own if isinstance(own, ImageReader) else ImageReader(inner, 1 if shape[0] == 1 else 3)
+        # A source that reads numbers as well as pictures has a reader that may not be of this run's size.
+        if not isinstance(own, ImageReader) or own.shape != (shape[0], *inner):
+            own = ImageReader(inner, 1 if shape[0] == 1 else 3)
+        self.reader: ImageReader = own
         self.how = self.reader.pictures
 
     @cached_property
