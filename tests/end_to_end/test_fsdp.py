@@ -20,8 +20,12 @@ RUN = (
     *("datamodule.batch_size=121", "module.accumulate=2", "module.clip_norm=0.5"),
     *("optimizer=sgd", "optimizer.lr=0.001", "optimizer.momentum=0.9"),
     *("trainer.log_every_n_steps=5", "trainer.max_epochs=2", "~tasks.latent"),
-    *("callbacks.pictures.every_n_epochs=1", "hydra.run.dir=run"),
+    "hydra.run.dir=run",
 )
+DRAWN = {
+    "while it trains": "callbacks.pictures.every_n_epochs=1",
+    "at its end": "callbacks.pictures.every_n_epochs=null",
+}
 TWO = ("trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2")
 SMALL = '''
 import lightning
@@ -50,15 +54,16 @@ class Blocks(lightning.Callback):
 
 
 @pytest.mark.slow
-def test_two_processes_that_divide_the_weights_are_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("drawn", DRAWN.values(), ids=DRAWN)
+def test_two_processes_that_divide_the_weights_are_one(drawn: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     (tmp_path / "two" / "small.py").write_text(SMALL)
-    done = run_in_process(*RUN, "trainer=cpu", "trainer.max_epochs=2", cwd=tmp_path / "one")
+    done = run_in_process(*RUN, drawn, "trainer=cpu", "trainer.max_epochs=2", cwd=tmp_path / "one")
     assert done.code == 0, done.err
     blocks = "+callbacks.blocks._target_=small.Blocks"
     env = {"MASTER_PORT": free_port()}
-    done = run_command("train", *RUN, *TWO, blocks, cwd=tmp_path / "two", env=env, timeout=200)
+    done = run_command("train", *RUN, drawn, *TWO, blocks, cwd=tmp_path / "two", env=env, timeout=200)
     assert done.code == 0, done.err
     one, two = tmp_path / "one" / "run", tmp_path / "two" / "run"
     then, now = (checkpoint_files.read(path / "checkpoints" / "last.ckpt") for path in (one, two))

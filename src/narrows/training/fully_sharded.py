@@ -44,6 +44,7 @@ class FullyShardedStrategy(DDPStrategy):
         super().__init__(**options)
         self._large = LARGE if large is None else large
         self._scalars: list[nn.Parameter] = []
+        self._fused: list[Any] = []  # of each group of each optimiser, as its config has it
         self._blocks: list[Any] = []
         self._read: list[tuple[str, Tensor, int]] = []
         self._divides = True  # blocks, while they do not compute
@@ -73,10 +74,9 @@ class FullyShardedStrategy(DDPStrategy):
 
     def setup_optimizers(self, trainer: Any) -> None:
         super().setup_optimizers(trainer)
+        self._fused = [group.get("fused") for optimizer in self.optimizers for group in optimizer.param_groups]
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                if self._scalars and "foreach" in group:
-                    group["foreach"] = False  # one call takes no divided values beside whole ones
+            self._take_apart(optimizer)
         # Whole, until the first step: what sets initial weights reads and writes them so.
         self._gather(blocks=True)
         self._divides = False
@@ -91,6 +91,18 @@ class FullyShardedStrategy(DDPStrategy):
         self._read = []
         self._gather()
         return result
+
+    def teardown(self) -> None:
+        module = self._lightning_module
+        if not isinstance(self.model, FSDPModule) or module is None or module.trainer.interrupted:
+            super().teardown()
+            return
+        # What the first process draws after the last step reads whole weights, and to move the module to the CPU, as
+        # Lightning does here, would divide them again.
+        self._gather(blocks=True)
+        self._lightning_module = None
+        super().teardown()
+        self._lightning_module = module
 
     def _gather(self, blocks: bool = False) -> None:
         """Hold all parameters, those of large blocks only on demand, as a whole, as whoever reads them expects."""
@@ -167,8 +179,10 @@ class FullyShardedStrategy(DDPStrategy):
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
         saved: dict[str, Any] = getattr(optimizer, "optimizer", optimizer).state_dict()
         groups = [
-            group | ({"foreach": None} if self._scalars and "foreach" in group else {})
-            for group in saved["param_groups"]
+            group
+            | ({"foreach": None} if self._scalars and "foreach" in group else {})
+            | ({"fused": fused} if "fused" in group else {})
+            for group, fused in zip(saved["param_groups"], self._fused, strict=True)
         ]
         state = {
             number: {name: self._whole(value) for name, value in values.items()}
@@ -184,9 +198,15 @@ class FullyShardedStrategy(DDPStrategy):
                 for number, values in saved["state"].items()
             }
             optimizer.load_state_dict({**saved, "state": state})
-            for group in optimizer.param_groups:
-                if self._scalars and "foreach" in group:
-                    group["foreach"] = False
+            self._take_apart(optimizer)
+
+    def _take_apart(self, optimizer: Any) -> None:
+        """Have an optimiser take parameters by calls that know divided ones."""
+        for group in optimizer.param_groups:
+            if self._scalars and "foreach" in group:
+                group["foreach"] = False  # one call takes no divided values beside whole ones
+            if "fused" in group:
+                group["fused"] = None  # torch has no such kernel of SGD for divided values
 
     def _whole(self, value: Any) -> Any:
         """The whole of a divided value, in the first process; all of them must ask for it."""
