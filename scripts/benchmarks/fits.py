@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.models import built
 from benchmarks.steps import spread
-from narrows.config.building import build, build_later
-from narrows.loading.model_from_config import build_model
-from narrows.losses import Objective
+from narrows.config.building import build_later
 from narrows.runs.job import Job
 from narrows.training.experiment import recording
 from narrows.training.fit_in_memory import composition
@@ -54,8 +53,7 @@ def _fit(overrides: Sequence[str]) -> tuple[float, Prepared]:
 def _bare(ready: Prepared, optimiser: Optimiser) -> float:
     """Seconds of as many epochs and validations in the loop that one would write by hand."""
     config, data = ready.config, ready.data
-    model = build_model(config, data.spec)
-    objective = Objective({name: build(term, name) for name, term in config.loss.items()})
+    model, objective = built(config, data)
     objective.attach(model)
     objective.span(1000)
     learns = optimiser([*model.parameters(), *objective.parameters()], lr=config.optimizer.lr)

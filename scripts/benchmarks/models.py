@@ -50,8 +50,13 @@ class Case:
     def build(self, data: DataModule) -> tuple[Any, Autoencoder, Objective]:
         """Its config, and the model and objective that it describes."""
         config = self.config()
-        model = build_model(config, data.spec)
-        return config, model, Objective({name: build(term, name) for name, term in config.loss.items()})
+        return config, *built(config, data)
+
+
+def built(config: Any, data: DataModule) -> tuple[Autoencoder, Objective]:
+    """The model and the objective that a config describes."""
+    objective = Objective({name: build(term, name) for name, term in config.loss.items()})
+    return build_model(config, data.spec), objective
 
 
 _EXAMPLES = {"image": "digits", "series": "series"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from command import NARROW, NO_TASKS, TINY, run_in_process
 from piano_and_molecule_files import write_chorales, write_molecules
@@ -199,3 +201,13 @@ def own_latents(run: Path) -> np.ndarray[Any, Any]:
 def own_reconstructions(run: Path) -> torch.Tensor:
     opened = OpenRun(run)
     return torch.cat([opened.model.reconstruct(batch) for batch in opened.data.ordered_loader("test")])
+
+
+def assert_refused(command: Any, arguments: Sequence[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`narrows COMMAND IN OUT --run run` says this sentence, ends with code 2 and writes nothing to OUT."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        command.main([*arguments, "--run", "run"])
+    assert end.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert not Path(arguments[1]).exists()

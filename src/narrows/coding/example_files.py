@@ -24,6 +24,7 @@ from narrows.coding.film_examples import check_film_target, read_clips, write_fi
 from narrows.coding.model_codec import Codec, unit_range
 from narrows.coding.scan_examples import check_scan_target, read_volumes, write_scans
 from narrows.coding.sound_examples import check_sound_target, read_sounds, write_sounds
+from narrows.coding.targets import require_apart, require_free_folder
 from narrows.data import Lesions, Video, Volumes
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
@@ -113,8 +114,7 @@ def _picture(path: Path, spec: DataSpec) -> Tensor:
 def _read_folder(path: Path, spec: DataSpec) -> Examples:
     files = [Path(file) for file in find_images(path).files]
     names = [str(PurePosixPath(file.relative_to(path).with_suffix(PNG))) for file in files]
-    doubled = sorted(name for name in set(names) if names.count(name) > 1)
-    require(not doubled, f"{path} holds several pictures that would all be {''.join(doubled[:1])}: rename them")
+    require_apart(names, path, "picture")
     pictures = [_picture(file, spec) for file in files]
     alike = (list(same) for _, same in itertools.groupby(pictures, key=lambda picture: picture.shape))
     layout = {"kind": "folder", "names": names, "shapes": [list(picture.shape) for picture in pictures]}
@@ -175,8 +175,7 @@ def check_target(path: Path, layout: dict[str, Any], count: int) -> None:
     if kind in ("folder", "image"):
         check_pictures(shapes(layout, count))
     if kind == "folder":
-        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-        require(free, f"a folder of pictures comes back, and {path} is no new or empty folder")
+        require_free_folder(path, "picture")
         return
     wanted = PNG if kind == "image" else f".{kind}"
     what = "a picture, which must not lose anything again," if kind == "image" else f"a {wanted} file"

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from narrows.coding.eight_bits import eight_bits
 from narrows.coding.film_layout import ENDINGS, clips
+from narrows.coding.targets import require_apart, require_target
 from narrows.data import Video
 from narrows.data.batch_loader import unit
 from narrows.data.film_files import ARRAYS, GIF, NPY, Frames, find_films, plain_name, put_film, read_films
@@ -53,8 +54,7 @@ def read_clips(path: Path, source: Video, spec: DataSpec) -> tuple[dict[str, Any
     many = many or len(names) > 1
     layout: dict[str, Any] = {"kind": "films" if many else "film", "shape": list(spec.shape), "frames": lengths}
     if many:
-        doubled = sorted(name for name in set(names) if names.count(name) > 1)
-        require(not doubled, f"{path} holds several films that would all be {''.join(doubled[:1])}: rename them")
+        require_apart(names, path, "film")
         layout["names"] = names
     if source.clips.step > 1:
         log.info("one of %d frames is coded, as the run was trained", source.clips.step)
@@ -83,12 +83,7 @@ def check_film_target(path: Path, layout: Mapping[str, Any]) -> None:
     Raises:
         UserError: a wrong ending, or a folder that is not empty.
     """
-    if layout["kind"] == "films":
-        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-        require(free, f"a folder of films comes back, and {path} is no new or empty folder")
-        return
-    right = path.suffix.lower() in ENDINGS and not path.is_dir()
-    require(right, f"a film comes back: let OUT end in {' or '.join(ENDINGS)}, not {path}")
+    require_target(path, path.suffix.lower(), "film", ENDINGS, several=layout["kind"] == "films")
 
 
 def films_of(layout: Mapping[str, Any], groups: Sequence[Tensor]) -> Iterator[NDArray[np.uint8]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.coding.scan_layout import ENDINGS
+from narrows.coding.targets import require_apart, require_target
 from narrows.data import Lesions, Scan, Volumes
 from narrows.data.scan_files import empty_scan, ending_of, find_scans, read_scan
 from narrows.errors import require
@@ -56,8 +57,7 @@ def read_volumes(path: Path, source: Volumes | Lesions, spec: DataSpec) -> tuple
         plain = inside[: len(inside) - len(ending_of(inside))] or "scan"
         names.append(f"{plain}{'.npy' if scan.header is None else GZIPPED}")
     if path.is_dir() and tree.files != [str(path)]:
-        doubled = sorted(name for name in set(names) if names.count(name) > 1)
-        require(not doubled, f"{path} holds several scans that would all be {''.join(doubled[:1])}: rename them")
+        require_apart(names, path, "scan")
         layout |= {"kind": "scans", "names": names}
     return layout, [torch.from_numpy(np.concatenate(parts))[:, None]]
 
@@ -72,13 +72,9 @@ def check_scan_target(path: Path, layout: Mapping[str, Any]) -> None:
     Raises:
         UserError: a wrong ending, NIfTI for what has no place in space, or a folder that is not empty.
     """
-    if layout["kind"] == "scans":
-        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-        require(free, f"a folder of scans comes back, and {path} is no new or empty folder")
-        return
-    endings = ENDINGS if layout["headers"][0] is not None else (".npy",)
-    right = ending_of(path) in endings and not path.is_dir()
-    require(right, f"a scan comes back: let OUT end in {' or '.join(endings)}, not {path}")
+    several = layout["kind"] == "scans"
+    endings = ENDINGS if several or layout["headers"][0] is not None else (".npy",)
+    require_target(path, ending_of(path), "scan", endings, several=several)
 
 
 def write_scans(path: Path, layout: Mapping[str, Any], groups: Sequence[Tensor], source: Volumes | Lesions) -> None:

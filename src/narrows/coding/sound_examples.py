@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from narrows.coding.sound_layout import ENDINGS, SUBTYPES, coded_steps, windows
+from narrows.coding.targets import require_apart, require_target
 from narrows.data.sound_files import Samples, find_sounds, in_channels, resampled, write_sound, written_name
 from narrows.data.sound_windows import cut_sound
-from narrows.errors import require
 from narrows.types import DataSpec
 
 log = logging.getLogger(__name__)
@@ -46,8 +46,7 @@ def read_sounds(path: Path, spec: DataSpec, *, whole: bool) -> tuple[dict[str, A
     layout = layout_of(steps, rates, spec, whole=whole) | {"subtypes": subtypes}
     if many:
         names = [str(written_name(file.name)) for file in files]
-        doubled = sorted(name for name in set(names) if names.count(name) > 1)
-        require(not doubled, f"{path} holds several sounds that would all be {''.join(doubled[:1])}: rename them")
+        require_apart(names, path, "sound")
         layout |= {"kind": "sounds", "names": names}
     return layout, examples_of(sounds, layout)
 
@@ -100,12 +99,7 @@ def check_sound_target(path: Path, layout: Mapping[str, Any]) -> None:
     Raises:
         UserError: a wrong ending, or a folder that is not empty.
     """
-    if layout["kind"] == "sounds":
-        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-        require(free, f"a folder of sounds comes back, and {path} is no new or empty folder")
-        return
-    right = path.suffix.lower() in ENDINGS and not path.is_dir()
-    require(right, f"a sound comes back: let OUT end in {' or '.join(ENDINGS)}, not {path}")
+    require_target(path, path.suffix.lower(), "sound", ENDINGS, several=layout["kind"] == "sounds")
 
 
 def write_sounds(path: Path, layout: Mapping[str, Any], groups: Sequence[Tensor]) -> None:

@@ -222,6 +222,28 @@ class Packed(OfOneLength):
         return tuple(self.shape[1:])
 
 
+def require_memory_limit(limit_mb: float) -> None:
+    """Refuse a `source.memory_limit_mb`, up to which examples in files are held in memory, that is no amount.
+
+    Raises:
+        UserError: it is negative or not finite.
+    """
+    amount = math.isfinite(limit_mb) and limit_mb >= 0
+    require(amount, f"source.memory_limit_mb={limit_mb} must be a number of at least 0")
+
+
+def held_or_streamed(
+    paths: Sequence[Any], read: Callable[[Any], Tensor], shape: Shape, streamed: bool
+) -> Tensor | Streamed:
+    """Images of one shape, read now, `[N, *shape]` uint8, or whenever they are needed."""
+    if streamed:
+        return Streamed(paths, read, shape)
+    x = torch.empty((len(paths), *shape), dtype=torch.uint8)
+    for row, path in enumerate(paths):
+        x[row] = read(path)
+    return x
+
+
 class Streamed(OfOneLength):
     """Images that are read from their files for every batch, because they do not fit in memory.
 

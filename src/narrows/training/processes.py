@@ -75,8 +75,6 @@ class _Started:
 
 class _State:
     started = _Started()
-    ending = threading.Event()
-    """Set once the main thread of this process is on its way out."""
 
 
 class WatchedLauncher(_SubprocessScriptLauncher):
@@ -112,10 +110,11 @@ def together(record: RunDirectory | None, directory: Path) -> Iterator[None]:
     Raises:
         ProcessFailed: in the first process, another one failed.
     """
-    _State.started, _State.ending = _Started(), threading.Event()
+    _State.started = _Started()
+    ending = threading.Event()  # set once the main thread of this process is on its way out
     parent = _parent() if record is None else None
     threading.Thread(
-        target=_watch, args=(record, directory, parent, _State.ending), daemon=True, name="watch-processes"
+        target=_watch, args=(record, directory, parent, ending), daemon=True, name="watch-processes"
     ).start()
     patience = SAVING
     try:
@@ -123,7 +122,7 @@ def together(record: RunDirectory | None, directory: Path) -> Iterator[None]:
     except Pruned:
         raise
     except Exception as error:
-        _State.ending.set()
+        ending.set()
         patience = 0.0
         if record is None:
             _tell_or_leave(error, directory, parent)
@@ -135,7 +134,7 @@ def together(record: RunDirectory | None, directory: Path) -> Iterator[None]:
         record.rank = 0 if is_distributed() else None
         raise
     finally:
-        _State.ending.set()
+        ending.set()
         _State.started.end(patience)
 
 

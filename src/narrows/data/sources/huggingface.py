@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from narrows.data.float_precision import refuse_blurred
 from narrows.data.hub_datasets import HubFiles, open_parts
 from narrows.data.image_files import ImageReader, Pictures
 from narrows.data.sources.arrays import arranged, lay_out, to_tensor
-from narrows.data.stores import Dense, Store, cuts
+from narrows.data.stores import Dense, Store, cuts, require_memory_limit
 from narrows.errors import nearest, printable, require
 
 
@@ -98,10 +97,7 @@ class HuggingFace:
             self.reader.pictures.frames != "each",
             "source.pictures.frames=each is for folders of files: of a picture in a row take the first frame, or none",
         )
-        require(
-            math.isfinite(memory_limit_mb) and memory_limit_mb >= 0,
-            f"source.memory_limit_mb={memory_limit_mb} must be a number of at least 0",
-        )
+        require_memory_limit(memory_limit_mb)
         self.numbers, self.files = numbers or Numbers(), files or HubFiles()
         self.memory_limit_mb, self.train_labels = memory_limit_mb, train_labels
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
@@ -15,7 +14,7 @@ from narrows.data.defect_masks import number_defects, read_masks, refuse_stray_m
 from narrows.data.image_files import Frame, Header, ImageReader, Pictures, read_header
 from narrows.data.image_reading import describe, passed_over
 from narrows.data.image_tree import Tree, class_names, find_images, find_parts, number_classes
-from narrows.data.stores import Streamed
+from narrows.data.stores import held_or_streamed, require_memory_limit
 from narrows.errors import nearest, printable, require
 
 
@@ -55,13 +54,9 @@ class ImageFolder:
     ) -> None:
         self.path = path
         self.reader = ImageReader(size, channels, pictures=pictures or Pictures())
-        require(
-            math.isfinite(memory_limit_mb) and memory_limit_mb >= 0,
-            f"source.memory_limit_mb={memory_limit_mb} must be a number of at least 0",
-        )
+        require_memory_limit(memory_limit_mb)
         self.test = test
         self.test_path = test_path
-        require(memory_limit_mb >= 0, f"source.memory_limit_mb must not be negative, but is {memory_limit_mb}")
         self.memory_limit_mb = memory_limit_mb
         self.train_labels = train_labels
 
@@ -127,7 +122,10 @@ class ImageFolder:
 def _part(
     tree: Tree, examples: Sequence[str | Frame], numbers: Mapping[str, int], reader: ImageReader, streamed: bool
 ) -> Part:
-    x, names = _read(examples, reader, streamed), [_name(tree, example) for example in examples]
+    x, names = (
+        held_or_streamed(examples, reader, reader.shape, streamed),
+        [_name(tree, example) for example in examples],
+    )
     if not numbers:
         return Part(x, names=names)
     found = [tree.inside(example if isinstance(example, str) else example.path)[0] for example in examples]
@@ -145,15 +143,6 @@ def _name(tree: Tree, example: str | Frame) -> str:
     if isinstance(example, Frame):
         return f"{'/'.join(tree.inside(example.path))}#{example.number}"
     return "/".join(tree.inside(example))
-
-
-def _read(examples: Sequence[str | Frame], reader: ImageReader, streamed: bool) -> Tensor | Streamed:
-    if streamed:
-        return Streamed(examples, reader, reader.shape)
-    x = torch.empty((len(examples), *reader.shape), dtype=torch.uint8)
-    for row, example in enumerate(examples):
-        x[row] = reader(example)
-    return x
 
 
 def _names(numbers: Mapping[str, int]) -> list[str] | None:

@@ -15,7 +15,7 @@ from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
 from narrows.data.image_files import ImageReader, Pictures
 from narrows.data.image_tree import SUFFIXES
-from narrows.data.stores import Streamed
+from narrows.data.stores import held_or_streamed, require_memory_limit
 from narrows.data.tar_members import Member, members
 from narrows.errors import UserError, printable, require
 
@@ -64,10 +64,7 @@ class ImageShards:
             self.reader.pictures.frames != "each",
             "source.pictures.frames=each is for folders of files: of a picture in shards take the first frame, or none",
         )
-        require(
-            math.isfinite(memory_limit_mb) and memory_limit_mb >= 0,
-            f"source.memory_limit_mb={memory_limit_mb} must be a number of at least 0",
-        )
+        require_memory_limit(memory_limit_mb)
         self.memory_limit_mb, self.train_labels = memory_limit_mb, train_labels
 
     def load(self) -> Contents:
@@ -113,11 +110,7 @@ class _Found:
     def part(self, reader: ImageReader, streamed: bool) -> Part:
         names = [f"{Path(member.archive).name}/{member.name}" for member in self.pictures]
         label = torch.tensor(self.labels) if self.labels else None
-        if streamed:
-            return Part(Streamed(self.pictures, reader, reader.shape), label, names=names)
-        x = torch.empty((len(self.pictures), *reader.shape), dtype=torch.uint8)
-        for row, member in enumerate(self.pictures):
-            x[row] = reader(member)
+        x = held_or_streamed(self.pictures, reader, reader.shape, streamed)
         return Part(x, label, names=names)
 
 
