@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
@@ -59,24 +58,25 @@ class RecurrentEncoder(Encoder):
         self.out_shape = (hidden * self.directions,)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
-        if length is not None and self.frame > 1:
-            # The last frame may hold some of the padding.
+        if length is not None:
+            # The last frame may hold some of the padding, and the network runs on through the rest of it.
             x = x.masked_fill(~within(length, x), 0)
         frames = to_frames(x, self.frame).transpose(1, 2)
-        if length is not None and torch.compiler.is_exporting() and self.directions == 1:
-            return self._state_at(frames, (length + self.frame - 1) // self.frame)
         steps: Tensor | PackedSequence = frames
         if length is not None:
+            taken = (length.to(x.device) + self.frame - 1) // self.frame
+            if self.directions == 1:
+                return self._state_at(frames, taken)
             # Lengths must be on the CPU: on a GPU this waits for it.
-            taken = (length.cpu() + self.frame - 1) // self.frame
-            steps = pack_padded_sequence(frames, taken, batch_first=True, enforce_sorted=False)
+            steps = pack_padded_sequence(frames, taken.cpu(), batch_first=True, enforce_sorted=False)
         # Not the outputs' last step: there the backward direction has seen a single step.
         _, last = getattr(self, self.cell)(steps)
         hidden: Tensor = last[0] if isinstance(last, tuple) else last
         return hidden[-self.directions :].transpose(0, 1).flatten(1)
 
     def _state_at(self, frames: Tensor, step: Tensor) -> Tensor:
-        """The top layer's state after so many steps, `[B, hidden]`, without packing, which no exported graph has."""
+        """The top layer's state after so many steps, `[B, hidden]`, without packing, which no exported graph has, and
+        under which a processor takes every step by itself."""
         states, _ = getattr(self, self.cell)(frames)
         last: Tensor = states.gather(1, (step - 1)[:, None, None].expand(-1, 1, states.shape[2]))
         return last.squeeze(1)
