@@ -4,6 +4,7 @@ that the KL is what a file costs."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from torch import nn
+from torch import Tensor, nn
 
 from narrows.bottlenecks._whole_numbers import FRACTION, leaky, whole_number_output
 from narrows.bottlenecks.entropy import EntropyBottleneck
@@ -62,12 +63,12 @@ def test_samples_follow_the_density() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_kl_is_the_rate_of_latents_and_of_their_side_information(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    bottleneck = ScaleHyperprior(shape, dim=3, hidden=4, side=2)
+    bottleneck = ScaleHyperprior(shape, dim=3, hidden=4, side=2).eval()
     latent = bottleneck(torch.randn(6, *shape))
     assert latent.side.z.shape == (6, 2, *(-(-size // 4) for size in shape[1:]))
     assert ((latent.z - latent.point).abs() <= 0.5 + 1e-2).all()
     assert ((latent.side.z - latent.side.point).abs() <= 0.5 + 1e-2).all()
-    told = bottleneck.scales(latent.side.z, shape[1:])
+    told = bottleneck.scales(latent.side.z.round(), shape[1:])
     rates = [-SmoothedNormal(told).log_prob(latent.z), -latent.side.prior.log_prob(latent.side.z)]
     both = sum(rate.flatten(1).sum(1) for rate in rates)
     torch.testing.assert_close(latent.divergence().sum(1), both)
@@ -194,56 +195,79 @@ def test_a_table_is_of_the_rounded_normal_values(scale: float) -> None:
     assert table.bits(values).sum() == pytest.approx(nats / math.log(2), rel=0.01, abs=1)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="an open fault: at this rate training breaks down on some processors (a Xeon with AMX, one thread), as that "
-    "of pictures does at 1e-3, and where it does not a file may cost a fifth more than the KL",
-)
-def test_the_kl_is_what_a_file_costs_and_less_than_a_factorised_density_does() -> None:
-    """Examples that are loud or quiet as a whole: scales that know it cost less, by what they should."""
+def test_side_information_is_read_as_a_file_has_it_and_learns() -> None:
     torch.manual_seed(0)
-    loud = torch.where(torch.rand(300, 1, 1) < 0.5, 0.05, 3.0)
-    h = loud * torch.randn(300, 1, 32) / 10
-    made = [partial(ScaleHyperprior, dim=1, hidden=16, side=4), partial(EntropyBottleneck, dim=1)]
-    bits, sizes, shape = [], [], (300, (32,))
-    for build in made:
-        bottleneck: Any = build((1, 32))
-        nn.init.ones_(bottleneck.projection.weight)
-        nn.init.zeros_(bottleneck.projection.bias)
-        learnt = [p for name, p in bottleneck.named_parameters() if not name.startswith("projection")]
-        optimizer = torch.optim.Adam(learnt, lr=0.02)
-        for _ in range(200):
-            optimizer.zero_grad()
-            bottleneck(h).divergence().sum(1).mean().backward()
-            optimizer.step()
-        latent = bottleneck(h)
-        bits.append(float(latent.divergence().detach().sum()) / math.log(2))
-        if isinstance(bottleneck, ScaleHyperprior):
-            told = SideInformation(bottleneck)
-            streams = rounded(told.split(latent), 1.0)
-            tables = [*map(fit_table, streams[: told.own]), *told.tables(1.0)]
-            code = encode(streams, tables)
-            later = partial(told.later_lengths, count=300, positions=(32,))
-            back = decode(code, told.lengths(*shape), tables, later)
-            for found, sent in zip(back, streams, strict=True):
-                np.testing.assert_array_equal(found, sent)
-            side = latent.side.point.detach().round()
-            law = SmoothedNormal(bottleneck.scales(side, (32,))).log_prob(latent.point.round()).detach().sum()
-            own = 8 * len(encode(streams[told.own :], tables[told.own :]))
-            assert own == pytest.approx(-law.item() / math.log(2), rel=0.02)
-            y = told.joined(back[told.own :], told.places(back, *shape))
-            np.testing.assert_array_equal(y, latent.point.detach().numpy().round())
-        else:
-            values = latent.point.detach().numpy().round().astype(np.int64).ravel()
-            code = encode([values], [fit_table(values)])
-        sizes.append(8 * len(code))
+    bottleneck = ScaleHyperprior((7,), dim=3, hidden=4, side=2)
+    read = []
+    bottleneck.synthesis.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    drawn, plain = (lambda side: side.z.round()), (lambda side: side.point.round())
+    latent = bottleneck.eval()(torch.randn(50, 7))
+    assert torch.equal(read[0], drawn(latent.side))
+    latent = bottleneck.train()(torch.randn(50, 7))
+    rows = [(read[1] == rule(latent.side)).all(1) for rule in (drawn, plain)]
+    assert (rows[0] | rows[1]).all()
+    assert not rows[0].all()
+    assert not rows[1].all()
+    latent.own_rate.sum().backward()
+    assert bottleneck.side.projection.weight.grad.abs().min() > 0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
+def test_the_kl_is_what_a_file_costs_and_less_than_a_factorised_density_does(seed: int) -> None:
+    """Examples that are loud or quiet as a whole: scales that know it cost less, by what they should."""
+    torch.manual_seed(seed)
+    loud = torch.where(torch.rand(200, 1, 1) < 0.5, 0.05, 3.0)
+    # In double precision every processor learns the same.
+    h = (loud * torch.randn(200, 1, 32) / 10).double()
+    hyperprior, factorised = (_trained(build, h) for build in (ScaleHyperprior, EntropyBottleneck))
+    sent = _file_of_loud_and_quiet(hyperprior, h)
+    values = factorised(h).point.detach().numpy().round().astype(np.int64).ravel()
+    alone = 8 * len(encode([values], [fit_table(values)]))
     # Under noise quiet latents cost a tenth of a bit that they do not cost when they are rounded.
-    assert 0.85 * bits[0] < sizes[0] < 1.05 * bits[0]
-    assert sizes[1] == pytest.approx(bits[1], rel=0.03)
+    assert 0.6 * _bits(hyperprior, h) < sent < 0.95 * _bits(hyperprior, h)
+    assert alone == pytest.approx(_bits(factorised, h), rel=0.05)
     # Rounded, quiet examples are free and loud ones cost log2(3 sqrt(2 pi e)) bits a value.
     least = float((loud > 1).sum()) * 32 * math.log2(3 * math.sqrt(2 * math.pi * math.e))
-    assert least < sizes[0] < 1.35 * least
-    assert sizes[0] < 0.95 * sizes[1]
+    assert least < sent < 1.25 * least
+    assert sent < 0.95 * alone
+
+
+def _trained(build: Callable[..., Any], h: Tensor) -> Any:
+    bottleneck = build((1, 32), dim=1, **({"hidden": 16, "side": 4} if build is ScaleHyperprior else {})).double()
+    nn.init.ones_(bottleneck.projection.weight)
+    nn.init.zeros_(bottleneck.projection.bias)
+    learnt = [p for name, p in bottleneck.named_parameters() if not name.startswith("projection")]
+    optimizer = torch.optim.Adam(learnt, lr=0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        bottleneck(h).divergence().sum(1).mean().backward()
+        optimizer.step()
+    return bottleneck.eval()
+
+
+def _bits(bottleneck: Any, h: Tensor) -> float:
+    """A mean, because a draw that rounds loud to quiet costs thousands."""
+    return float(sum(bottleneck(h).divergence().detach().sum() for _ in range(8))) / 8 / math.log(2)
+
+
+def _file_of_loud_and_quiet(bottleneck: Any, h: Tensor) -> int:
+    """Bits of a file, which is read again and whose latents cost what their density says."""
+    latent, shape = bottleneck(h), (len(h), (32,))
+    told = SideInformation(bottleneck)
+    streams = rounded(told.split(latent), 1.0)
+    tables = [*map(fit_table, streams[: told.own]), *told.tables(1.0)]
+    code = encode(streams, tables)
+    later = partial(told.later_lengths, count=len(h), positions=(32,))
+    back = decode(code, told.lengths(*shape), tables, later)
+    for found, sent in zip(back, streams, strict=True):
+        np.testing.assert_array_equal(found, sent)
+    side = latent.side.point.detach().round()
+    law = SmoothedNormal(bottleneck.scales(side, (32,))).log_prob(latent.point.round()).detach().sum()
+    own = 8 * len(encode(streams[told.own :], tables[told.own :]))
+    assert own == pytest.approx(-law.item() / math.log(2), rel=0.03)
+    y = told.joined(back[told.own :], told.places(back, *shape))
+    np.testing.assert_array_equal(y, latent.point.detach().numpy().round())
+    return 8 * len(code)
 
 
 # ── what is refused ─────────────────────────────────────────────────────────────────────────────────────

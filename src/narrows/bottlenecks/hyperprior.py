@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from narrows.bottlenecks._quantizer import straight_through
 from narrows.bottlenecks._whole_numbers import FRACTION, leaky, whole_number_output
 from narrows.bottlenecks.base import Bottleneck
 from narrows.bottlenecks.entropy import EntropyBottleneck, uniform_noise
@@ -104,13 +105,17 @@ class ScaleHyperprior(Bottleneck):
     """`z = y + u` with `y = gain (W h + b)` and u uniform in [-1/2, 1/2] for every value, under zero-mean normal
     densities whose scales are told by side information s, which is sent too:
 
-        y ── |y| ── h_a ── + u ──▶ s ── h_s ──▶ scales of z
+        y ── |y| ── h_a ── + u ──▶ s ── rounded ── h_s ──▶ scales of z
                                    └─ under a learnt factorised density (`EntropyBottleneck`)
 
     A factorised density knows one spread of each latent, the same at all positions; here every position has its own,
     as edges and flat parts of a picture do. The paper's y-tilde is `z` and its z-tilde is s. The KL is the rate of both
     in nats, and needs `loss=hyperprior`, or `elbo`. Rate against distortion is `loss.kl.weight`, or
     `likelihood.sigma`.
+
+    h_s reads s rounded, as it stands in a file, where the paper's reads s itself: differences of less than a step tell
+    scales under noise, and are lost in a file. In training one example in two is rounded before the noise, because the
+    noise alone rounds to what many values together still tell, and no noise alone learns badly.
 
     Over a map or a sequence h_a is a convolution of 3, then one of 5 and stride 2 for each of `halvings`, with leaky
     ReLUs, and a linear map to `side` values at every position; h_s is its mirror image, without that map. (The paper's
@@ -119,7 +124,9 @@ class ScaleHyperprior(Bottleneck):
     nearest of 64 scales, which `table_places` finds in whole numbers alone, so that every machine takes the same.
 
     "Variational Image Compression with a Scale Hyperprior" (Balle et al., 2018, https://arxiv.org/abs/1802.01436),
-    section 3 and figure 4; the table of scales is that of the authors' published code.
+    section 3 and figure 4; the table of scales is that of the authors' published code. "Channel-wise Autoregressive
+    Entropy Models for Learned Image Compression" (Minnen and Singh, 2020, https://arxiv.org/abs/2007.08982) has noise
+    in the rate and rounds before what reads the value, too.
 
     Args:
         dim: of y.
@@ -177,8 +184,17 @@ class ScaleHyperprior(Bottleneck):
         y = self.gain * at_least_single(self.projection(h))
         side: LearntPriorLatent = self.side.forward(self.analysis(y.abs()))
         posterior, z = uniform_noise(y)
-        law = SmoothedNormal(self.scales(side.z, y.shape[2:]))
+        law = SmoothedNormal(self.scales(self._read(side), y.shape[2:]))
         return HyperpriorLatent(z=z, point=y, posterior=posterior, prior=GivenSide(law, side), law=law, side=side)
+
+    def _read(self, side: LearntPriorLatent) -> Tensor:
+        """Whole numbers, as h_s has them in a file, with the gradient of what was rounded: the draws, and in training
+        the values before the noise for one example in two."""
+        values = side.z
+        if self.training:
+            plain = torch.rand(len(values), *[1] * (values.ndim - 1), device=values.device) < 0.5
+            values = torch.where(plain, side.point, values)
+        return straight_through(values.round(), values)
 
     def side_positions(self, positions: Shape) -> Shape:
         """Of the side information of latents at these positions."""
@@ -209,7 +225,7 @@ class ScaleHyperprior(Bottleneck):
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from the learnt densities, `[n, *out_shape]`."""
-        return SmoothedNormal(self.scales(self.side.sample_prior(n), self.out_shape[1:])).sample()
+        return SmoothedNormal(self.scales(self.side.sample_prior(n).round(), self.out_shape[1:])).sample()
 
 
 def _analysis(dims: int, dim: int, hidden: int, halvings: int) -> nn.Sequential:
