@@ -159,6 +159,18 @@ DECODERS: dict[str, tuple[Build, Shape, Shape, dict[str, Any]]] = {
         VOLUME,
         {},
     ),
+    "frames_past": (
+        partial(
+            FrameDecoder,
+            time=partial(GRUDecoder, hidden=5),
+            frame=partial(ConvDecoder, channels=[6]),
+            features=4,
+            shortcut=True,
+        ),
+        (3, 2),
+        VOLUME,
+        {},
+    ),
     "resnet": (partial(ResNetDecoder, channels=[12, 8], blocks=1), (5,), IMAGE, {}),
     "resnet_gdn": (partial(ResNetDecoder, channels=[6], blocks=1, norm=None, activation="gdn"), (5,), SERIES, {}),
     "resnet_past": (partial(ResNetDecoder, channels=[8, 4], blocks=1, channel_to_space=True), (5,), EVEN, {}),

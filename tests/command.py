@@ -21,7 +21,6 @@ from unittest.mock import patch
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -66,7 +65,7 @@ def run_in_process(*arguments: str, cwd: Path) -> Finished:
     """`narrows train ARGUMENTS` in `cwd`, without a new process; a traceback stands in `err`, as in a shell."""
     out, err = io.StringIO(), io.StringIO()
     streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    with _as_new_process(cwd, ["narrows.commands.train", *arguments]), streams[0], streams[1], COMPOSED_ONCE:
+    with _as_new_process(cwd, ["narrows.commands.train", *arguments]), streams[0], streams[1]:
         code = call()
     return Finished(code, out.getvalue(), err.getvalue())
 
@@ -89,14 +88,6 @@ def reproduce_in_process(*arguments: str, cwd: Path) -> Finished:
     with _as_new_process(cwd, ["narrows.commands.reproduce", *arguments]), streams[0], streams[1], alone:
         code = call(reproduce.main)
     return Finished(code, out.getvalue(), err.getvalue())
-
-
-def _no_mode(*_: Any, **__: Any) -> None:
-    return None
-
-
-COMPOSED_ONCE = patch.object(Hydra, "get_mode", _no_mode)
-"""Hydra would compose everything once more to learn a mode that only `hydra.mode` could set: half of a tiny run."""
 
 
 def call(main: Callable[[], Any] = train.main) -> int:

@@ -1,4 +1,4 @@
-"""Commands as the fuzzer runs them: the use of a run from Python, `train` and `reproduce` without needless work."""
+"""Commands as the fuzzer runs them: the use of a run from Python, and `reproduce` without a new process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 import torch
-from command import COMPOSED_ONCE, call
+from command import call
 
 import narrows
 from narrows.commands import reproduce as command
-from narrows.commands import train as train_command
+from narrows.commands import train
 from narrows.errors import explained
 from narrows.runs.provenance import versions
 
@@ -26,12 +26,6 @@ def main() -> None:
         assert model.reconstruct(x).shape == x.shape
 
 
-def train() -> None:
-    """`narrows train`, composed once and not twice."""
-    with COMPOSED_ONCE:
-        train_command.main()
-
-
 def reproduce() -> None:
     """`narrows reproduce`, whose training is a fork of this process: a new process would import for seconds."""
     command.train = _train
@@ -44,7 +38,7 @@ def _train(asked: Any) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     adapted = [f"{key}={value}" for key, value in asked.adapted.items()]
     sys.argv[1:] = [f"replay={asked.file}", f"into={asked.into}", *adapted, *asked.overrides]
-    code = call(train)
+    code = call(train.main)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -22,6 +22,7 @@ from narrows.config.plain_yaml import flatten
 NO_TASKS = ("~tasks.reconstruction", "~tasks.latent")
 SMALL = (*TINY, *NO_TASKS, "trainer.limit_train_batches=1", "hydra.run.dir=new")
 ANYTHING = {0, 2}
+TRAIN = "narrows.commands.train:main"
 
 
 @dataclass
@@ -133,7 +134,7 @@ def typed(workshop: Workshop, chosen: tuple[tuple[str, ...], str, Any], number: 
     kind, override = fuzz_values.override(key, value, draw)
     if draw.random() < 0.1:
         kind, override = "structure", fuzz_values.structure([chosen[1], "datamodule.source._target_"], draw)
-    main = "fuzz_api:train"
+    main = TRAIN
     base = [text for text in options if text not in SMALL]
     case = Case(f"train {' '.join(base)} {override}", main, [*options, override], workshop.place(number))
     case.nonsense = kind in ("nan", "huge") and value is not None and not isinstance(value, str)
@@ -182,9 +183,7 @@ def mistaken_resume(workshop: Workshop, number: int, draw: random.Random) -> Cas
     _, override = fuzz_values.override(key, values[key], draw)
     more = [] if key == "trainer.max_epochs" else ["trainer.max_epochs=2"]
     finished = run if "resume" in UNCHANGED else None
-    return Case(
-        f"resume {name}: {override}", "fuzz_api:train", ["resume=run", *more, override], folder, finished=finished
-    )
+    return Case(f"resume {name}: {override}", TRAIN, ["resume=run", *more, override], folder, finished=finished)
 
 
 def _is_record(path: Path) -> bool:
@@ -209,7 +208,7 @@ def _ask(case: Case, command: str, name: str, workshop: Workshop, draw: random.R
         arguments = ["run", str(workshop.runs / name)] if command == "diff" else ["run", "--csv", "out.csv"]
     elif command == "resume":
         more = draw.choice(["trainer.max_epochs=2", "trainer.max_epochs=0", "checkpoint=last"])
-        module, arguments = "fuzz_api:train", ["resume=run", more]
+        module, arguments = TRAIN, ["resume=run", more]
     else:
         extra = {"evaluate": ["task=latent"], "sample": ["-n", "4"], "reproduce": ["--into", "again"]}
         arguments = ["run", *extra[command]]
@@ -228,7 +227,7 @@ def damaged_data(workshop: Workshop, number: int, draw: random.Random) -> Case:
     data = fuzz_values.copy_of(workshop.data, folder / "data")
     said = fuzz_values.damage(data / name, draw)
     options = [*SMALL, *workshop.reading(FILES[name], data)]
-    return Case(f"train on {name}: {said}", "fuzz_api:train", options, folder)
+    return Case(f"train on {name}: {said}", TRAIN, options, folder)
 
 
 def damaged_input(workshop: Workshop, number: int, draw: random.Random) -> Case:

@@ -87,6 +87,7 @@ WITHOUT_YAML = {schedules.Constant: "a plain number in a config"}
 # Options whose value in the config is another than the constructor's, and why.
 OTHER_DEFAULTS = {
     ("encoder/features.yaml", "network"): "the network that comes in a package; the constructor needs one",
+    ("decoder/frames.yaml", "shortcut"): "runs recorded before this option have none",
     ("task/style.yaml", "features"): "the constructor's network and layers, written out",
     ("term/capacity.yaml", "capacity"): "rises, where the constructor's stays",
     ("task/anomaly.yaml", "points"): "judges time steps where there are some, the constructor's windows",

@@ -118,6 +118,31 @@ def test_pictures_of_any_size_are_padded_and_cropped_where_all_is_convolution(na
         torch.testing.assert_close(back[3], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["volume", "video"])
+@pytest.mark.parametrize("name", ["entropy", "fsq"])
+def test_volumes_and_clips_of_any_size_are_padded_and_cropped_where_all_is_convolution(name: str, kind: Any) -> None:
+    spec = DataSpec(shape=(1, 4, 8, 12), kind=kind, size=20, value_range=(0.0, 1.0))
+    net = network(name, spec=spec, **CONV)
+    fit = fitted(net)
+    tables = fit.tables(fit.step())
+    sizes = [(4, 8, 12), (5, 8, 12), (1, 1, 1), (9, 3, 14)]
+    parts = [torch.rand(2, 1, *size) for size in sizes]
+    for x, size in zip(parts, sizes, strict=True):
+        examples = Examples(ARRAY | {"shape": [1, *size]}, [x])
+        header, streams = unpack_examples(fit.codec, tables, compressed(fit.codec, tables, examples), "f")
+        for found, sent in zip(streams, quantise(fit.codec, examples, tables.step), strict=True):
+            np.testing.assert_array_equal(found, sent)
+        (back,) = rebuild_examples(fit.codec, header, streams)
+        ends = [end for side in reversed(size) for end in (0, -side % 4)]
+        padded = torch.nn.functional.pad(x, ends, mode="replicate")
+        with torch.no_grad():
+            latent = net.encode(padded)
+            z = latent.point if tables.step is None else (latent.point.double() / tables.step).round() * tables.step
+            depth, height, width = size
+            wanted = net.point_at(z.float())[:, :, :depth, :height, :width]
+        torch.testing.assert_close(back, wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "stages",
     [
@@ -132,6 +157,9 @@ def test_other_sizes_are_refused_where_a_stage_has_a_size(stages: dict[str, Any]
         codec.sources(torch.rand(1, 3, 16, 25))
     with pytest.raises(UserError, match=r"shape 1 x 16 x 24 do not fit a model of 3-channel pictures of any size"):
         Codec(photographs("fsq")).sources(torch.rand(1, 1, 16, 24))
+    volume = network("fsq", spec=DataSpec((1, 4, 8, 12), "volume", 20, value_range=(0.0, 1.0)), **CONV)
+    with pytest.raises(UserError, match="do not fit a model of 1-channel volumes and clips of any size"):
+        Codec(volume).sources(torch.rand(1, 2, 4, 8, 12))
 
 
 def test_a_decoder_that_repeats_values_takes_other_sizes_too_where_its_own_is_even() -> None:

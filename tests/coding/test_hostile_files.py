@@ -118,6 +118,7 @@ WRONG |= {
             {"names": names}
             for names in (None, ["a.gif"], ["a.gif", "a.gif"], ["a.gif", "../b.npy"], ["a.gif", "b.py"])
         ),
+        *({"sizes": sizes} for sizes in (3, [[6, 5]], [[6, 5], [6]], [[6, 5], [6, 0]], [[6, 5], [6, 2**40]])),
         {"kind": "film"},
     )
 }
@@ -133,13 +134,17 @@ WRONG |= {
             {"names": names}
             for names in (None, ["a.nii"], ["a.nii", "a.nii"], ["a.nii", "../b.npy"], ["a.nii", "b.png"])
         ),
+        *({"fitted": [[8, 8, 8], sides]} for sides in (3, [8, 8], [8, 8, 0], [9000, 9000, 9000])),
+        {"fitted": [[8, 8, 8]]},
+        {"fitted": [[8, 8, 8]] * 2, "shape": [1, 8, 8]},
         {"kind": "scan"},
     )
 }
 
 
 def test_what_is_changed_above_is_right_as_it_is() -> None:
-    for layout in (FILMS, SCANS, SOUNDS):
+    sized = FILMS | {"sizes": [[6, 5], [7, 9]]}, SCANS | {"fitted": [[8, 8, 8], [9, 9, 9]]}
+    for layout in (FILMS, SCANS, SOUNDS, *sized):
         assert unpack(file_of(layout, 2), "f")[0].layout == layout
 
 
@@ -151,6 +156,9 @@ def test_a_header_of_nifti_is_checked_before_a_scan_is_written(tmp_path: Path) -
         example_files.write(tmp_path / "out", SCANS | {"sides": [[8, 8, 8]] * 2}, examples, source)
     with pytest.raises(UserError, match="describes other scans than its examples are of"):
         example_files.write(tmp_path / "out", SCANS | {"headers": [None, None]}, examples, source)
+    mixed = SCANS | {"headers": [None, None], "names": ["a.npy", "b.npy"], "fitted": [[8, 8, 8], [9, 9, 9]]}
+    with pytest.raises(UserError, match="describes other scans than its examples are of"):
+        example_files.write(tmp_path / "out", mixed, [torch.zeros(1, 1, 8, 8, 8), torch.zeros(1, 1, 9, 9, 9)], source)
     assert not (tmp_path / "out").exists()
 
 

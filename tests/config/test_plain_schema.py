@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
@@ -22,6 +22,7 @@ class Note(TypedDict, total=False):
 
 class Whole(TypedDict):
     epoch: int
+    later: NotRequired[list[int] | None]
 
 
 FITTING: list[tuple[Any, Any]] = [
@@ -35,6 +36,7 @@ FITTING: list[tuple[Any, Any]] = [
     (Point, Point("x", (0.0, 1.0))),
     (Note, {"texts": ["a"], "later": 3}),
     (Note, {}),
+    (Whole, {"epoch": 1}),
     (Any, object()),
 ]
 MISFITS: list[tuple[Any, Any, str]] = [
@@ -55,6 +57,7 @@ MISFITS: list[tuple[Any, Any, str]] = [
     (Note, {"point": 3}, "point must be names and values or null"),
     (Note, [], "it must be names and values"),
     (Whole, {}, "epoch must be there"),
+    (Whole, {"epoch": 1, "later": ["a"]}, r"later\[0\] must be a whole number"),
 ]
 
 

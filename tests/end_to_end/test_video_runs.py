@@ -9,12 +9,14 @@ from pathlib import Path
 
 import new_data_runs as runs
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from command import TINY, run_in_process
 from PIL import Image, ImageSequence
 
 import narrows
+from narrows.coding.film_examples import cut
 from narrows.coding.model_codec import Codec
 from narrows.commands import compress, decompress, evaluate, reconstruct, sample, score
 
@@ -96,6 +98,53 @@ def test_folders_scores_and_samples(place: Path) -> None:
         assert moving.size[1] > 12
 
 
+def test_frames_are_scored_by_the_mean_of_the_clips_that_hold_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's clips begin at every frame, so that all but a film's ends are in four of them."""
+    odd = film(10)
+    odd[6] = 255 - odd[6]
+    Path("films").mkdir()
+    np.save("films/a.npy", odd)
+    np.save("films/b.npy", film(3))
+    np.save("films/c.npy", film(5))
+    score.main(["run", "films", "-o", "clips.csv", "--frames", "frames.csv", "--quantile", "0.9"])
+    found = pd.read_csv("frames.csv")
+    assert found["film"].tolist() == ["a.npy"] * 10 + ["b.npy"] + ["c.npy"] * 5
+    assert found["frame"].dropna().tolist() == [*range(10), *range(5)]
+    assert "fewer than the 4 of a clip" in found["problem"][10]
+    assert found["problem"].notna().sum() == 1
+    model, sums, counts = narrows.load("run"), np.zeros(10), np.zeros(10)
+    for start in range(7):
+        x = as_input(odd[start : start + 4][None])
+        sums[start : start + 4] += (model.reconstruct(x) - x).square().mean((0, 1, 3, 4)).numpy()
+        counts[start : start + 4] += 1
+    scores = found["score"].to_numpy()
+    np.testing.assert_allclose(scores[:10], sums / counts, rtol=1e-4)
+    assert scores[:10].argmax() == 6
+    # The threshold lies among the frames of the validation clips, each folded back once.
+    usual = json.loads(Path("run/calibration.json").read_text())["frames"]
+    assert usual == sorted(usual)
+    threshold = np.quantile(usual, 0.9)
+    known = found["score"].notna()
+    assert (found["anomaly"][known] == (found["score"][known] > threshold)).all()
+    # A calibration that an earlier version stored lacks the frames, and is found again.
+    stored = json.loads(Path("run/calibration.json").read_text())
+    del stored["frames"]
+    Path("run/calibration.json").write_text(json.dumps(stored))
+    score.main(["run", "films/a.npy", "-o", "clips.csv"])
+    assert "frames" not in json.loads(Path("run/calibration.json").read_text())
+    score.main(["run", "films/a.npy", "-o", "clips.csv", "--frames", "frames.parquet"])
+    np.testing.assert_allclose(pd.read_parquet("frames.parquet")["score"], scores[:10], rtol=1e-5)
+    assert json.loads(Path("run/calibration.json").read_text())["frames"] == pytest.approx(usual, rel=1e-5)
+    for target, sentence in (("clips.csv", "cannot hold both tables"), ("frames.txt", "written as .csv or .parquet")):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            score.main(["run", "films/a.npy", "-o", "clips.csv", "--frames", target])
+        assert end.value.code == 2
+        assert sentence in " ".join(capsys.readouterr().err.split())
+
+
 def test_films_are_compressed_and_come_back_with_all_of_their_frames(
     place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,9 +181,44 @@ def test_films_are_compressed_and_come_back_with_all_of_their_frames(
     np.testing.assert_array_equal(np.load("clips_back.npy").reshape(12, 12, 11)[:10], np.load("back.npy"))
 
 
+def test_films_of_any_size_are_compressed_by_convolutions_alone(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    np.save("film.npy", film()[:, :10, :10])
+    maps = ("encoder.flatten=false", "encoder.channels=[4]", "decoder.channels=[4]", "bottleneck.dim=4")
+    done = run_in_process(
+        *WHERE, *maps, "~tasks.latent", *TINY, "variant=undercomplete", "hydra.run.dir=maps", cwd=place
+    )
+    assert done.code == 0, done.err
+    Path("films").mkdir()
+    films = {"a.npy": film(6), "b.npy": film(9)[:, :10, :10], "c.npy": film(5)[:, :7, :11], "d.npy": film(4)[:, :7]}
+    for name, values in films.items():
+        np.save(f"films/{name}", values)
+    with caplog.at_level("INFO"):
+        compress.main(["films", "films.nrwz", "--run", "maps", "--step", "0.001"])
+    size, places = Path("films.nrwz").stat().st_size, sum(values.size for values in films.values())
+    assert f"{size / 24:.4g} per frame, {8 * size / places:.4g} bits per pixel" in caplog.text
+    decompress.main(["films.nrwz", "back", "--run", "maps"])
+    model = narrows.load("maps")
+    for name, values in films.items():
+        frames, height, width = values.shape
+        x = torch.from_numpy(cut(values[:, None], 4)).float() / 255
+        with torch.no_grad():
+            padded = model.reconstruct(
+                torch.nn.functional.pad(x, (0, width % 2, 0, height % 2, 0, 0), mode="replicate")
+            )
+        clips = padded[..., :height, :width].transpose(1, 2).reshape(-1, height, width)
+        wanted = 255 * clips[:frames].clamp(0, 1).numpy()
+        found = np.load(f"back/{name}")
+        assert found.shape == values.shape
+        np.testing.assert_allclose(found, wanted, atol=2)
+    compress.main(["films/c.npy", "one.nrwz", "--run", "maps", "--step", "0.001"])
+    decompress.main(["one.nrwz", "one.npy", "--run", "maps"])
+    np.testing.assert_allclose(np.load("one.npy").astype(int), np.load("back/c.npy").astype(int), atol=1)
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "sentence"),
     [
+        ("compress", ("large.npy", "out.nrwz"), "only one of convolutions alone (encoder.flatten=false) takes others"),
         ("compress", ("large.npy", "out.nrwz"), "frames of large.npy are 1 x 13 x 11, and the run's 1 x 12 x 11"),
         ("compress", ("none", "out.nrwz"), "none holds no film"),
         ("compress", ("broken.gif", "out.nrwz"), "broken.gif is no animation that can be read"),

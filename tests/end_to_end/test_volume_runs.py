@@ -153,9 +153,45 @@ def test_folders_of_scans_are_compressed(place: Path) -> None:
     assert np.load("back/good/array.npy").shape == (8, 10, 12)
 
 
+def test_scans_of_any_size_are_compressed_by_convolutions_alone(place: Path) -> None:
+    maps = ("encoder.flatten=false", "encoder.channels=[4]", "decoder.channels=[4]", "bottleneck.dim=4")
+    done = run_in_process(*WHERE, *maps, "~tasks.latent", *TINY, "hydra.run.dir=maps", cwd=place)
+    assert done.code == 0, done.err
+    Path("mine").mkdir()
+    sides = {"a.nii.gz": (7, 9, 9), "b.nii.gz": (12, 10, 8), "c.npy": (9, 9, 7), "d.npy": (3, 1, 16)}
+    for name, size in sides.items():
+        values = blob(size).astype(np.float32)
+        if name.endswith(".npy"):
+            np.save(f"mine/{name}", values)
+        else:
+            write_nifti(Path("mine") / name, values)
+    # As a scan is read, its depth comes first: NIfTI has it last.
+    sizes = {name: read_scan(f"mine/{name}").values.shape for name in sides}
+    assert sizes == {"a.nii.gz": (9, 9, 7), "b.nii.gz": (8, 10, 12), "c.npy": (9, 9, 7), "d.npy": (3, 1, 16)}
+    compress.main(["mine", "all.nrwz", "--run", "maps", "--step", "0.001"])
+    decompress.main(["all.nrwz", "back", "--run", "maps"])
+    assert {name: read_scan(f"back/{name}").values.shape for name in sizes} == sizes
+    # Each comes back as it does alone, and as what the model makes of it filled up by its last voxels.
+    model = narrows.load("maps")
+    for name in sizes:
+        compress.main([f"mine/{name}", "one.nrwz", "--run", "maps", "--step", "0.001"])
+        decompress.main(["one.nrwz", "one.npy", "--run", "maps"])
+        np.testing.assert_allclose(np.load("one.npy"), read_scan(f"back/{name}").values, rtol=1e-4, atol=1e-4)
+        scan = read_scan(f"mine/{name}")
+        x = torch.from_numpy(Grid().fit(scan, name))[None, None]
+        ends = [end for side in reversed(sizes[name]) for end in (0, side % 2)]
+        with torch.no_grad():
+            padded = model.reconstruct(torch.nn.functional.pad(x, ends, mode="replicate"))[0, 0]
+        depth, height, width = sizes[name]
+        low, high = Grid().ends(scan.values)
+        wanted = low + (high - low) * padded[:depth, :height, :width].numpy()
+        np.testing.assert_allclose(np.load("one.npy"), wanted, atol=0.02 * (high - low))
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "sentence"),
     [
+        ("compress", ("other.nii", "out.nrwz"), "only one of convolutions alone (encoder.flatten=false) takes others"),
         ("compress", ("other.nii", "out.nrwz"), "and the run's are [1, 8, 10, 12]"),
         ("compress", ("broken.nii", "out.nrwz"), "broken.nii is no NIfTI file that can be read"),
         ("compress", ("empty", "out.nrwz"), "empty holds no scans"),

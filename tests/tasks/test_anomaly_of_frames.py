@@ -17,8 +17,9 @@ from narrows.data.contents import Part
 from narrows.data.sources.video import clip_name
 from narrows.errors import UserError
 from narrows.tasks.anomaly import Anomaly
-from narrows.tasks.anomaly_of_frames import Folding, FrameScores
+from narrows.tasks.anomaly_of_frames import FrameScores
 from narrows.tasks.classics.frame_methods import before
+from narrows.tasks.measures.folded_frames import Folding
 from narrows.tasks.measures.frame_figures import frame_figures
 from narrows.types import Batch
 

@@ -60,9 +60,9 @@ def read(path: Path, codec: Codec, source: Any = None) -> Examples:
     """
     path, spec = existing(path, "IN"), codec.model.spec
     if isinstance(source, Video) and not _holds_examples(path, spec):
-        examples = Examples(*read_clips(path, source, spec))
+        examples = Examples(*read_clips(path, source, spec, any_size=codec.any_size))
     elif isinstance(source, Volumes | Lesions) and not (_holds_examples(path, spec) or _holds_pictures(path, spec)):
-        examples = Examples(*read_volumes(path, source, spec))
+        examples = Examples(*read_volumes(path, source, spec, any_size=codec.any_size))
     elif path.suffix.lower() in ARRAYS and not path.is_dir():
         examples = _read_arrays(path, spec)
     elif spec.kind == "audio":

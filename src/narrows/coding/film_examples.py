@@ -1,8 +1,9 @@
 """Films that are compressed and restored: a file, the frames of a folder, or the films of a folder.
 
 A film is brought to the size of the run's frames, as the run brought those that it was trained on, cut into clips side
-by side, and comes back at that size, with as many frames as it had (in a GIF,
-frames that do not change are one that stays for longer). See `narrows.coding.film_layout`.
+by side, and comes back at that size, with as many frames as it had (in a GIF, frames that do not change are one that
+stays for longer). Where the run brought none to a size, films must have the run's, or any where the model is one of
+convolutions alone. See `narrows.coding.film_layout`.
 """
 
 from __future__ import annotations
@@ -28,14 +29,20 @@ from narrows.errors import require
 from narrows.files import replacing
 from narrows.types import DataSpec
 
+OTHERS = "; only one of convolutions alone (encoder.flatten=false) takes others"
+"""Behind a refusal of another size than the run's."""
 log = logging.getLogger(__name__)
 
 
-def read_clips(path: Path, source: Video, spec: DataSpec) -> tuple[dict[str, Any], list[Tensor]]:
-    """The layout of the films at `path`, and their clips `[n, C, F, H, W]` in one group.
+def read_clips(
+    path: Path, source: Video, spec: DataSpec, *, any_size: bool = False
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """The layout of the films at `path`, and their clips `[n, C, F, H, W]`, in groups of films in a row whose frames
+    are alike.
 
     Args:
         source: of the run: how it brings frames to one size, and which it takes.
+        any_size: whether the model reads frames of any size.
 
     Raises:
         UserError: a file that is missing, broken or no film, or frames of another size than the model reads.
@@ -46,7 +53,7 @@ def read_clips(path: Path, source: Video, spec: DataSpec) -> tuple[dict[str, Any
     for film in films:
         for name, frames in read_films(film, source.size, source.key):
             taken = frames[:: source.clips.step]
-            _require_fits(taken, spec, name)
+            _require_fits(taken, spec, name, any_size=any_size)
             ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
             names.append(f"{plain_name(name)}{ending}")
             lengths.append(len(taken))
@@ -56,17 +63,21 @@ def read_clips(path: Path, source: Video, spec: DataSpec) -> tuple[dict[str, Any
     if many:
         require_apart(names, path, "film")
         layout["names"] = names
+    sizes = [list(part.shape[3:]) for part in parts]
+    if any(size != list(spec.shape[2:]) for size in sizes):
+        layout["sizes"] = sizes
     if source.clips.step > 1:
         log.info("one of %d frames is coded, as the run was trained", source.clips.step)
-    return layout, [unit(torch.from_numpy(np.concatenate(parts)))]
+    alike = (list(same) for _, same in itertools.groupby(parts, key=lambda part: part.shape[1:]))
+    return layout, [unit(torch.from_numpy(np.concatenate(same))) for same in alike]
 
 
-def _require_fits(frames: Frames, spec: DataSpec, name: str) -> None:
+def _require_fits(frames: Frames, spec: DataSpec, name: str, *, any_size: bool) -> None:
     channels, _, height, width = spec.shape
     found = " x ".join(map(str, frames.shape[1:]))
     require(
-        frames.shape[1:] == (channels, height, width),
-        f"the frames of {name} are {found}, and the run's {channels} x {height} x {width}",
+        frames.shape[1:] == (channels, height, width) or (any_size and frames.shape[1] == channels),
+        f"the frames of {name} are {found}, and the run's {channels} x {height} x {width}{'' if any_size else OTHERS}",
     )
 
 

@@ -1,11 +1,14 @@
 """The layout of compressed films, checked before anything that it claims is believed.
 
-It holds the `shape` of a clip `[C, F, H, W]`, which is the model's; how many `frames` each film has, in a list; and of
-a folder `names`. A film is coded as clips side by side, whose last is filled up by its last frame, again and again.
+It holds the `shape` of a clip `[C, F, H, W]`, which is the model's; how many `frames` each film has, in a list; of a
+folder `names`; and `sizes`, height and width of the frames of each film, where some differ from the model's, which then
+is one of convolutions alone. A film is coded as clips side by side, whose last is filled up by its last frame, again
+and again.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +20,8 @@ KINDS = ("film", "films")
 FILES = "frames"
 """The list that has an entry for each film."""
 ENDINGS = (".gif", ".npy")
+LONGEST_SIDE = 2**15
+"""Of a frame that is not of the model's size."""
 MOST_FRAMES = 2**24
 """Of all films together."""
 
@@ -39,6 +44,19 @@ def check(layout: Mapping[str, Any]) -> None:
         sides and layout["shape"][0] in (1, 3),
         "the file's header does not say how large the clips of its films are, [1 or 3, F, H, W]",
     )
+    sizes = layout.get("sizes")
+    require(
+        sizes is None or (isinstance(sizes, list) and len(sizes) == len(frames) and all(map(_is_size, sizes))),
+        "the file's header does not say how large the frames of each of its films are",
+    )
+
+
+def _is_size(size: Any) -> bool:
+    return (
+        isinstance(size, list)
+        and len(size) == 2
+        and all(type(side) is int and 1 <= side <= LONGEST_SIDE for side in size)
+    )
 
 
 def clips(layout: Mapping[str, Any]) -> list[int]:
@@ -46,12 +64,24 @@ def clips(layout: Mapping[str, Any]) -> list[int]:
     return [-(-frames // layout["shape"][1]) for frames in layout["frames"]]
 
 
+def sizes(layout: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Height and width of the frames of every film."""
+    told = layout.get("sizes") or [layout["shape"][2:]] * len(layout["frames"])
+    return [(height, width) for height, width in told]
+
+
+def pixels(layout: Mapping[str, Any]) -> int:
+    """Those of all frames of all films together."""
+    return sum(count * height * width for count, (height, width) in zip(layout["frames"], sizes(layout), strict=True))
+
+
 def shapes(layout: Mapping[str, Any], count: int) -> list[tuple[int, Shape]]:
-    """The number and shape of clips, in one group.
+    """The number and shape of clips, in groups of films in a row whose frames are alike.
 
     Raises:
         UserError: they are not as many as `count`.
     """
     counted = sum(clips(layout))
     require(counted == count, f"the file's header says that {count} clips are {counted}")
-    return [(count, tuple(layout["shape"]))]
+    films = itertools.groupby(zip(sizes(layout), clips(layout), strict=True), key=lambda film: film[0])
+    return [(sum(many for _, many in alike), (*layout["shape"][:2], *size)) for size, alike in films]

@@ -41,10 +41,10 @@ class Codec:
 
     A discrete latent is coded as its codes; any other as `latent.point`, divided by a step and rounded to whole
     numbers, entry by entry, or, where side information tells their scales, scale by scale behind it
-    (`narrows.coding.side_information`). If all stages are convolutions, pictures may have other sizes than the training
-    pictures: they are padded at the right and lower edges, by repeating the last pixels, to a size that the encoder can
-    halve evenly, and cropped after decoding. Sound may likewise be of any length, and passes through the model piece by
-    piece (`narrows.coding.pieces`).
+    (`narrows.coding.side_information`). If all stages are convolutions, pictures, volumes and clips may have other
+    sizes than those of training: they are padded at the far end of every side, by repeating the last values, to a size
+    that the encoder can halve evenly, and cropped after decoding. Sound may likewise be of any length, and passes
+    through the model piece by piece (`narrows.coding.pieces`).
 
     Args:
         codebooks: of a residual quantiser, how many of its levels are coded; null: all.
@@ -114,8 +114,8 @@ class Codec:
 
     @property
     def any_size(self) -> bool:
-        """Whether all stages are convolutions, so that pictures may have other sizes than the model's, and sounds other
-        lengths."""
+        """Whether all stages are convolutions, so that pictures, volumes and clips may have other sizes than the
+        model's, and sounds other lengths."""
         return self._multiple is not None
 
     @property
@@ -226,8 +226,7 @@ class Codec:
         return self.model.encode(torch.zeros(1, *self.model.spec.shape, device=self.device))
 
     def _require_fits(self, shape: Shape) -> Shape | None:
-        """The positions of a picture or sound of another size than the model's own; None for an example of its own
-        shape."""
+        """The positions of an example of another size than the model's own; None for one of its own shape."""
         own = tuple(self.model.spec.shape)
         if shape == own:
             return None
@@ -249,11 +248,11 @@ def _require_finite(latent: Latent) -> None:
 def _refusal(shape: Shape, own: Shape, convolutional: bool) -> str:
     found, wanted = " x ".join(map(str, shape)), " x ".join(map(str, own))
     if convolutional:
-        what = "pictures of any size" if len(own) == 3 else "sounds of any length"
+        what = {2: "sounds of any length", 3: "pictures of any size"}.get(len(own), "volumes and clips of any size")
         return f"examples of shape {found} do not fit a model of {own[0]}-channel {what}"
     hint = (
         "; only one of convolutions alone (encoder=conv encoder.flatten=false decoder=conv) takes other sizes"
-        if len(own) == 3
+        if len(own) in (3, 4)
         else ""
     )
     return f"examples of shape {found} do not fit a model of {wanted}{hint}"

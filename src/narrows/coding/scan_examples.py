@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from narrows.coding.film_examples import OTHERS
 from narrows.coding.scan_layout import ENDINGS
 from narrows.coding.targets import require_apart, require_target
 from narrows.data import Lesions, Scan, Volumes
@@ -28,11 +29,15 @@ from narrows.types import DataSpec
 GZIPPED = ".nii.gz"
 
 
-def read_volumes(path: Path, source: Volumes | Lesions, spec: DataSpec) -> tuple[dict[str, Any], list[Tensor]]:
-    """The layout of the scans at `path`, and their examples `[n, 1, D, H, W]` or `[n, 1, h, w]` in one group.
+def read_volumes(
+    path: Path, source: Volumes | Lesions, spec: DataSpec, *, any_size: bool = False
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """The layout of the scans at `path`, and their examples `[n, 1, D, H, W]` or `[n, 1, h, w]`, in groups of scans in
+    a row that are alike on the run's grid.
 
     Args:
         source: of the run: the grid to which scans are brought, and which slices are examples.
+        any_size: whether the model reads examples of any size; slices must have the model's.
 
     Raises:
         UserError: a file that is missing, broken or no scan, or that makes examples of another size than the model's.
@@ -46,8 +51,9 @@ def read_volumes(path: Path, source: Volumes | Lesions, spec: DataSpec) -> tuple
         every = values[None] if source.slices.plane is None else source.slices.of(values)
         found = (1, *every.shape[1:])
         require(
-            found == tuple(spec.shape),
-            f"{file} makes examples of shape {list(found)} on the run's grid, and the run's are {list(spec.shape)}",
+            found == tuple(spec.shape) or (any_size and source.slices.plane is None),
+            f"{file} makes examples of shape {list(found)} on the run's grid, and the run's are {list(spec.shape)}"
+            + (OTHERS if source.slices.plane is None else ""),
         )
         parts.append(np.ascontiguousarray(every))
         layout["sides"].append(list(scan.values.shape))
@@ -56,10 +62,14 @@ def read_volumes(path: Path, source: Volumes | Lesions, spec: DataSpec) -> tuple
         inside = "/".join(tree.inside(file))
         plain = inside[: len(inside) - len(ending_of(inside))] or "scan"
         names.append(f"{plain}{'.npy' if scan.header is None else GZIPPED}")
+    fitted = [list(part.shape[1:]) for part in parts]
+    if source.slices.plane is None and any(sides != list(spec.shape[1:]) for sides in fitted):
+        layout["fitted"] = fitted
     if path.is_dir() and tree.files != [str(path)]:
         require_apart(names, path, "scan")
         layout |= {"kind": "scans", "names": names}
-    return layout, [torch.from_numpy(np.concatenate(parts))[:, None]]
+    alike = (list(same) for _, same in itertools.groupby(parts, key=lambda part: part.shape[1:]))
+    return layout, [torch.from_numpy(np.concatenate(same))[:, None] for same in alike]
 
 
 def _header(scan: Scan) -> str | None:
@@ -103,7 +113,8 @@ def _contents(
     fitted = [np.broadcast_to(False, grid.fitted_sides(place, name)) for place, name in zip(places, names, strict=True)]
     cut = [values[None] if slices.plane is None else slices.of(values) for values in fitted]
     right = sum(map(len, cut)) == sum(map(len, groups))
-    right = right and all((1, *one.shape[1:]) == tuple(layout["shape"]) for one in cut)
+    own = layout.get("fitted") or [layout["shape"][1:]] * len(cut)
+    right = right and all(list(one.shape[1:]) == list(sides) for one, sides in zip(cut, own, strict=True))
     require(right, "the file's header describes other scans than its examples are of, on this run's grid")
     examples = itertools.chain.from_iterable(groups)
     for name, place, one, ends in zip(names, places, cut, layout["ends"], strict=True):

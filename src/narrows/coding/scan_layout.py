@@ -3,13 +3,15 @@
 It holds the `shape` of an example, which is the model's, a whole volume `[1, D, H, W]` or a slice `[1, h, w]`; and of
 every scan, in lists, its own `sides` `[D, H, W]`, the `ends` of its values, low and high, which became 0 and 1, and the
 `headers` of NIfTI, 348 bytes in base64, which say where its voxels lie, or null of an array, which does not; of a
-folder `names`. How many slices a scan has follows from the run's grid.
+folder `names`; and, of whole volumes, `fitted`, the sides of each on the run's grid, where some differ from the
+model's, which then is one of convolutions alone. How many slices a scan has follows from the run's grid.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +58,14 @@ def check(layout: Mapping[str, Any]) -> None:
     shape = layout.get("shape")
     right = isinstance(shape, list) and len(shape) in (3, 4) and all(type(side) is int and side >= 1 for side in shape)
     require(right and layout["shape"][0] == 1, "the file's header does not say how large the examples of scans are")
+    fitted = layout.get("fitted")
+    if fitted is None:
+        return
+    right = isinstance(fitted, list) and len(fitted) == len(sides) and len(layout["shape"]) == 4
+    require(
+        right and all(_are_sides(each) and math.prod(each) <= MOST_VOXELS for each in fitted),
+        "the file's header does not say how large each of its scans is on the run's grid",
+    )
 
 
 def _are_sides(sides: Any) -> bool:
@@ -81,7 +91,7 @@ def _is_header(header: Any) -> bool:
 
 
 def shapes(layout: Mapping[str, Any], count: int) -> list[tuple[int, Shape]]:
-    """The number and shape of examples, in one group; whole volumes are as many as scans.
+    """The number and shape of examples, in groups of equal shape; whole volumes are as many as scans.
 
     Raises:
         UserError: they are not.
@@ -91,4 +101,5 @@ def shapes(layout: Mapping[str, Any], count: int) -> list[tuple[int, Shape]]:
         count == scans if len(shape) == 4 else count >= scans,
         f"the file's header says that {scans} scans are {count} examples",
     )
-    return [(count, shape)]
+    alike = itertools.groupby(map(tuple, layout.get("fitted") or []))
+    return [(len(list(same)), (1, *each)) for each, same in alike] or [(count, shape)]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,8 @@ Compress a picture, a folder of pictures, a sound, a folder or zip archive of so
 or a .npy or .npz of many examples (x, or its only array) into one file. Arrays hold data as the model reads them: bytes
 for pictures, scaled numbers for everything else. Sound of any length and rate is brought to the run's rate, and comes
 back at its own. Films are brought to the run's size of frames, and come back at it; scans to the run's grid, and come
-back on their own, in their own units.
+back on their own, in their own units. A model of convolutions alone (encoder.flatten=false) takes pictures of any size,
+and films and scans too where the run brings them to none.
 """
 EPILOG = """\
 examples
@@ -117,7 +117,7 @@ def _rate(size: int, examples: Examples, spec: DataSpec) -> str:
         count, places, unit, each = len(examples.layout["sides"]), voxels(examples.layout), "voxel", "scan"
     elif examples.layout["kind"] in film_layout.KINDS:
         count, each = sum(examples.layout["frames"]), "frame"
-        places = count * math.prod(spec.shape[2:])
+        places = film_layout.pixels(examples.layout)
     else:
         count, each = examples.count, "example"
         values = sum(group.numel() for group in examples.groups)

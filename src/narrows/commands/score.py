@@ -1,11 +1,12 @@
-"""`narrows score RUN NEW`: how odd new pictures, arrays, texts, counts, rows of a table or time steps of signals are.
+"""`narrows score RUN NEW`: how odd new pictures, films, arrays, texts, counts, rows of a table or time steps are.
 
-    narrows score RUN NEW [-o OUT.csv] [--quantile 0.95] [--maps DIR] [--allow PKG] [KEY=VALUE ...]
+    narrows score RUN NEW [-o OUT.csv] [--quantile 0.95] [--maps DIR] [--frames OUT.csv] [--allow PKG] [KEY=VALUE ...]
 
 `OUT` is a table (.csv or .parquet) with a row for each example of `NEW`, in order: `name`, `score`, `anomaly` and
 `problem`, as below. The score is the squared error of the reconstruction per value; of tokens, counts and interactions
 `-log p(x|z)` in nats, of texts per token. Of pictures, `--maps DIR` also draws each one beside its reconstruction and
-the map of their difference, on one scale.
+the map of their difference, on one scale. Examples of films are clips, side by side; `--frames` writes another table,
+with a row for every frame of every film (`narrows.new_data.frame_scores`).
 
 Of a table `NEW` has the format that the run was trained on: CSV, Parquet or numpy arrays. Its columns are found by
 name; further columns are kept and not read. `OUT` has every row of `NEW`, unchanged and in order, with these columns
@@ -69,6 +70,7 @@ examples
   narrows score RUN new.csv -o out.csv --quantile 0.99 asks for 1% false alarms
   narrows score RUN - < new.csv                        from standard input; the result is printed
   narrows score RUN photos/ --maps odd/                writes photos.scored.csv and a picture of each one's errors
+  narrows score RUN new.gif --frames frames.csv        also a score for every frame of a film
   narrows score RUN new.csv data_dir=DIR               the run's own data lie elsewhere here
   narrows score RUN new.csv "datamodule.source.format.separator=';'"   a file that is written in another way
 """
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     add("arguments", nargs="+", metavar="RUN NEW KEY=VALUE", help="a run, a file or folder, values of the run's config")
     add("-o", "--out", type=Path, metavar="OUT.csv", help="where the result goes (NEW.scored.csv)")
     add("--maps", type=Path, metavar="DIR", help="of pictures: a new folder for maps of where each one is odd")
+    add("--frames", type=Path, metavar="OUT.csv", help="of films: a table of every frame's score, beside that of clips")
     add("--quantile", type=float, default=0.95, metavar="Q", help="of the normal scores: the threshold (0.95)")
     add_allow(made)
     return made
@@ -118,6 +121,7 @@ def _scored(run: OpenRun, new: Path, out: Path | None, overrides: Sequence[str],
     if rows:
         require_file(new)
         require(options.maps is None, f"--maps draws where pictures are odd, and {run.path} was trained on none")
+        require(options.frames is None, f"--frames is of films, and {run.path} was trained on none")
     out = out or default_target(new)
     require_other(out, new, *([] if run.packed is None else [run.packed]))
     require_not_recorded(out, run.path)
@@ -146,17 +150,36 @@ def default_target(new: Path) -> Path:
 
 
 def _score_examples(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], options: argparse.Namespace) -> None:
-    """Score what is no table: see `narrows.new_data.scoring`."""
+    """Score what is no table: see `narrows.new_data.scoring`, and `narrows.new_data.frame_scores`."""
+    from narrows.new_data import NewVideo
+    from narrows.new_data.frame_scores import score_frames
     from narrows.new_data.scoring import score_examples
+    from narrows.new_data.tables import require_table_name
     from narrows.tasks.measures.normal_scores import calibrate
 
     data = open_given(run, new, overrides, printed=STANDARD_INPUT in options.arguments)
-    for target in filter(None, (out, options.maps)):
+    frames = options.frames
+    require(
+        frames is None or isinstance(data, NewVideo),
+        f"--frames is of films, and {data.called} holds {data.form}",
+    )
+    for target in filter(None, (out, options.maps, frames)):
         require_place(target, new, run)
+    if frames is not None:
+        require(frames.resolve() != out.resolve(), f"{out} cannot hold both tables: name another file with --frames")
+        require_table_name(frames)
     run.model.to(run.device)
-    calibration = calibrate(run, overrides)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    calibration = calibrate(run, overrides, frames=frames is not None)
+    require(
+        frames is None or calibration.frames is not None,
+        f"no validation frame of {run.path} is in normal clips alone, and the threshold of frames comes from them",
+    )
+    for target in filter(None, (out, frames)):
+        target.parent.mkdir(parents=True, exist_ok=True)
     score_examples(run.model, data, calibration, options.quantile, out, options.maps)
+    if frames is not None:
+        assert isinstance(data, NewVideo)
+        score_frames(run.model, data, calibration, options.quantile, frames)
 
 
 def _prepare_scorer(run: OpenRun, new: Path, overrides: Sequence[str], options: argparse.Namespace) -> Scorer:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from narrows.config.auto_values import decided
 from narrows.config.composition import config_dir, laid_out, register_resolvers, targets
-from narrows.config.hydra_versions import VERSION_BASE, quieten
+from narrows.config.hydra_versions import VERSION_BASE, composed_once, quieten
 from narrows.config.leftovers import clear
 from narrows.config.option_types import require_hinted
 from narrows.config.origin import split_origin
@@ -31,6 +31,7 @@ from narrows.runs.run_directory import require_new
 from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay
 from narrows.training.freed_memory import keep_freed_memory
+from narrows.training.heavy_imports import uncollected
 from narrows.training.library_options import check_scheduler_options, check_trainer_options
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def task(config: DictConfig) -> Figures:
         refuse_at_once(config, job)
         keep_freed_memory()
         # After what can be refused without it, because importing torch takes seconds.
-        from narrows.training.experiment import run
+        with uncollected():
+            from narrows.training.experiment import run
 
         return run(config, job)
 
@@ -211,7 +213,7 @@ def main() -> None:
     with explained():
         sys.argv[1:] = _clear_leftovers(_expand(sys.argv[1:]))
     entry = hydra.main(config_path=str(config_dir()), config_name="train", **VERSION_BASE)
-    with explained():
+    with explained(), composed_once(sys.argv[1:]):
         _run_or_show(entry(task))
         sys.stdout.flush()
 

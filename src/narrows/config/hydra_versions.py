@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import hydra
 import hydra.utils
+from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 FIRST = tuple(int(part) for part in hydra.__version__.split(".")[:2]) < (1, 4)
@@ -32,6 +33,31 @@ def quieten() -> None:
     """
     if not FIRST:
         warnings.filterwarnings("ignore", message=r"(?s).*execution.whitelist")
+
+
+@contextlib.contextmanager
+def composed_once(arguments: Sequence[str]) -> Iterator[None]:
+    """In this context Hydra composes the config of this command line once.
+
+    Before that it composes everything to learn `hydra.mode`, and again to run: 0.2 s. No config of narrows sets it, so
+    that where neither an override does nor other configs are named, the answer is known.
+    """
+    options = {text for text in arguments if text.startswith("-")} - {"-m", "--multirun"}
+    keys = [text.partition("=")[0].lstrip("+~") for text in arguments]
+    of_hydra = [key for key in keys if key.partition(".")[0] == "hydra" and key != "hydra.run.dir"]
+    if options or of_hydra or not hasattr(Hydra, "get_mode"):
+        yield
+        return
+    patched, before = cast(Any, Hydra), Hydra.get_mode
+    patched.get_mode = _unset_mode
+    try:
+        yield
+    finally:
+        patched.get_mode = before
+
+
+def _unset_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> None:
+    """What Hydra finds where nothing sets `hydra.mode`: `-m` alone decides."""
 
 
 def instantiate(node: Any, **options: Any) -> Any:

@@ -69,10 +69,12 @@ def _misfits_of_fields(hint: Any, value: Any, place: str) -> Iterator[tuple[str,
     if not isinstance(value, dict):
         yield place, "names and values"
         return
-    for name, kind in typing.get_type_hints(hint).items():
+    for name, kind in typing.get_type_hints(hint, include_extras=True).items():
+        # Written as texts (`from __future__ import annotations`), they all count as required in `__required_keys__`.
+        optional = get_origin(kind) is typing.NotRequired
         if name in value:
-            yield from _misfits(kind, value[name], f"{place}.{name}")
-        elif name in hint.__required_keys__:
+            yield from _misfits(get_args(kind)[0] if optional else kind, value[name], f"{place}.{name}")
+        elif not optional and name in hint.__required_keys__:
             yield f"{place}.{name}", "there"
 
 

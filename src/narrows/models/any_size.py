@@ -8,18 +8,18 @@ from torch import Tensor
 
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
-from narrows.types import QuantizedLatent
+from narrows.types import PIXELS, QuantizedLatent
 
 
 @torch.no_grad()
 def side_multiples(model: Autoencoder) -> tuple[int, ...] | None:
-    """The numbers of which the sides of a picture, or the length of a sound, must be multiples; None if the model reads
-    only its own size.
+    """The numbers of which the sides of a picture, a volume or a clip (its number of frames too), or the length of a
+    sound, must be multiples; None if the model reads only its own size.
 
     An example larger by one step of the latent map shows whether all stages are convolutions.
     """
     shape, latent = tuple(model.spec.shape), tuple(model.latent_shape)
-    if model.spec.kind not in ("image", "audio") or len(latent) != len(shape):
+    if model.spec.kind not in (*PIXELS, "audio") or len(latent) != len(shape):
         return None
     if any(side % steps for side, steps in zip(shape[1:], latent[1:], strict=True)):
         return None
@@ -39,10 +39,11 @@ def side_multiples(model: Autoencoder) -> tuple[int, ...] | None:
 
 def padded_to_multiples(x: Tensor, multiples: tuple[int, ...]) -> Tensor:
     """`[B, C, *sides]` up to sides that are multiples of these: pictures by repeating their last pixels at the right
-    and lower edges, sounds by silence at their end."""
+    and lower edges, volumes and clips likewise at the end of all three sides, sounds by silence at their end."""
     due = [-side % each for side, each in zip(x.shape[2:], multiples, strict=True)]
     if not any(due):
         return x
     if len(due) == 1:
         return F.pad(x, (0, due[0]))
-    return F.pad(x, (0, due[1], 0, due[0]), mode="replicate")
+    ends = [end for one in reversed(due) for end in (0, one)]
+    return F.pad(x, ends, mode="replicate")

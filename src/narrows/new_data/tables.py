@@ -164,6 +164,18 @@ def _placed(column: TableColumn, units: pd.DataFrame | None, chunk: Chunk, index
     return pd.Series(found, index, dtype=kind)
 
 
+def require_table_name(out: Path) -> None:
+    """Refuse a name in whose format no table is written; what is no file is left to the system's message.
+
+    Raises:
+        UserError: another ending.
+    """
+    require(
+        out.suffix.lower() in (".csv", *PARQUET) or (out.exists() and not out.is_file()),
+        f"a table is written as .csv or .parquet, which {out} is not by its name",
+    )
+
+
 @contextmanager
 def writing_rows(out: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     """What writes the rows of a table, chunk by chunk, to a .csv or .parquet that appears once it is complete.
@@ -171,13 +183,9 @@ def writing_rows(out: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
     Raises:
         UserError: another ending.
     """
-    suffix = out.suffix.lower()
-    require(
-        suffix in (".csv", *PARQUET) or (out.exists() and not out.is_file()),
-        f"a table is written as .csv or .parquet, which {out} is not by its name",
-    )
+    require_table_name(out)
     with replacing(out) as file:
-        if suffix in PARQUET:
+        if out.suffix.lower() in PARQUET:
             with _parquet_rows(file) as write:
                 yield write
             return

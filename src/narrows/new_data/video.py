@@ -83,6 +83,8 @@ class NewVideo(NewData):
         super().__init__(source, known, given)
         self.video = source
         self.films = find_films(self.path)
+        self.stride: int | None = None
+        """Frames, among those that are taken, from a clip to the next; None: clips side by side."""
 
     def chunks(self) -> Iterator[Chunk]:
         held: list[ClipPiece] = []
@@ -112,7 +114,7 @@ class NewVideo(NewData):
         if len(frames) < count:
             yield ClipPiece(name, None, None, problem=f"it has {len(frames)} frames, fewer than the {count} of a clip")
             return
-        starts = list(range(0, len(frames) - count + 1, count))
+        starts = list(range(0, len(frames) - count + 1, self.stride or count))
         starts += [] if starts[-1] + count == len(frames) else [len(frames) - count]
         ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
         sums = np.zeros((channels, len(frames), height, width))

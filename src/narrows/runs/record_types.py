@@ -49,3 +49,4 @@ class Calibration(TypedDict):
     scores: list[float]
     usual: list[float] | None
     series: NotRequired[dict[str, list[float]] | None]
+    frames: NotRequired[list[float] | None]

@@ -18,7 +18,6 @@ from narrows.likelihoods.elementwise import Likelihood
 from narrows.losses.perceptual import require_pictures
 from narrows.models.autoencoder import Autoencoder
 from narrows.tasks.base import OTHER_LABELS, Task, TaskContext
-from narrows.tasks.classics.frame_methods import FramePCA
 from narrows.tasks.classics.mean_pca_ridge import PCA_90, Classics, fit_classics
 from narrows.tasks.figure_table import FigureTable, declared
 from narrows.tasks.measures.pretrained_figures import SeenByNetwork
@@ -278,6 +277,8 @@ def _guesses(
         if classics.ridge is not None:
             guesses["ridge", "denoised"] = classics.guess_ridge(x_in, observed)
     if context.spec.kind == "video" and observed is None:
+        from narrows.tasks.classics.frame_methods import FramePCA  # scikit-learn is slow to import
+
         guesses[FRAME_PCA, ""] = FramePCA.of(context, max_rows).guess(x)
     judged = {row: (guess, observed) for row, guess in guesses.items()}
     if hidden is not None:

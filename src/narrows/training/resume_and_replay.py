@@ -35,6 +35,7 @@ from narrows.runs.job import Job, SweepJob
 from narrows.runs.plain_entries import require_plain_entries
 from narrows.runs.run_directory import read_manifest, require_new
 from narrows.runs.train_log import TrainLog
+from narrows.training.heavy_imports import uncollected
 
 OPTIONS = ("resume", "replay", "into", "allow", "keep_loggers")
 CONTINUABLE = ("trainer", "callbacks", "logger", "tasks", "data_dir", "datamodule.loading", "checkpoint")
@@ -68,7 +69,8 @@ def main(arguments: list[str]) -> None:
         require("into" in options, "replay= needs into=, the directory of the new run")
         config, job = _replayed(Path(options["replay"]), Path(options["into"]), overrides, allow, keep == "true")
 
-    from narrows.training.experiment import run
+    with uncollected():
+        from narrows.training.experiment import run
 
     run(config, job)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from narrows.data.contents import Contents, Part
 
@@ -25,9 +30,22 @@ class Digits:
         self.train_labels = train_labels
 
     def load(self) -> Contents:
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        x = torch.from_numpy(bunch.images).to(torch.float32).div_(16).unsqueeze(1)
-        label = torch.from_numpy(bunch.target).to(torch.int64)
+        rows = torch.from_numpy(_rows())
+        x = rows[:, :-1].to(torch.float32).div_(16).reshape(-1, 1, 8, 8)
+        label = rows[:, -1].to(torch.int64)
         return Contents("image", Part(x, label), test_fraction=self.test, train_labels=self.train_labels)
+
+
+def _rows() -> NDArray[np.float64]:
+    """`[1797, 65]`: 64 grey levels and the class."""
+    # Read from its file, because importing scikit-learn takes longer than all else before the first step.
+    package = importlib.util.find_spec("sklearn")
+    places = [] if package is None else package.submodule_search_locations or []
+    for path in (Path(place, "datasets", "data", "digits.csv.gz") for place in places):
+        if path.is_file():
+            with gzip.open(path) as lines:
+                return np.loadtxt(lines, delimiter=",")
+    from sklearn.datasets import load_digits  # of a version that keeps them elsewhere
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])

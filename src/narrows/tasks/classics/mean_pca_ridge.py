@@ -9,15 +9,12 @@ import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import PCA
-from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from narrows.corruptions import Corruption
@@ -25,6 +22,11 @@ from narrows.random import derive, generator
 from narrows.tasks.base import TaskContext
 from narrows.tasks.measures.observed_values import Statistics, flat
 from narrows.types import COUNTED
+
+if TYPE_CHECKING:  # takes half a second, for which no run waits before it trains: functions import it
+    from sklearn.covariance import LedoitWolf
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import Ridge
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +126,8 @@ def fit_classics(context: TaskContext, max_rows: int | None) -> Classics:
 
 def _fit_counts(context: TaskContext, max_rows: int | None) -> Classics:
     """As `_fit`, without ridge; the training rows stay sparse, and PCA centres them without filling in their zeros."""
+    from sklearn.decomposition import PCA
+
     matrix = gather_counts(context, max_rows)
     components = min(math.prod(context.model.latent_shape), *matrix.shape)
     state = derive(context.seed, "pca") % 2**32
@@ -146,6 +150,8 @@ def gather_counts(context: TaskContext, max_rows: int | None) -> Any:
 
 
 def _fit(context: TaskContext, max_rows: int | None) -> Classics:
+    from sklearn.decomposition import PCA
+
     dims = math.prod(context.spec.shape)
     denoising = not getattr(context.model.corruption, "identity", False) and dims <= MAX_SQUARE
     training = gather_training(context, max_rows, context.model.corruption if denoising else None)
@@ -163,6 +169,8 @@ def _fit(context: TaskContext, max_rows: int | None) -> Classics:
 
 def ridge_to_clean(training: Training) -> Ridge:
     """Ridge regression from corrupted to clean rows; the penalty is 1 on the sum of squares."""
+    from sklearn.linear_model import Ridge
+
     assert training.corrupted is not None
     return Ridge(alpha=1.0, solver="cholesky").fit(training.corrupted, training.clean)
 
@@ -172,6 +180,8 @@ def fit_mahalanobis(context: TaskContext, max_rows: int | None) -> LedoitWolf | 
 
     "A well-conditioned estimator for large-dimensional covariance matrices" (Ledoit and Wolf, 2004).
     """
+    from sklearn.covariance import LedoitWolf
+
     dims = math.prod(context.spec.shape)
     if dims > MAX_SQUARE:
         log.info("Mahalanobis is left out: %d dimensions are more than %d", dims, MAX_SQUARE)

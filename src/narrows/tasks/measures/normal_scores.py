@@ -25,6 +25,7 @@ from narrows.runs import record_types
 from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
+from narrows.tasks.measures.folded_frames import Folding
 from narrows.tasks.measures.reconstruction_errors import example_mse, example_nats
 from narrows.tasks.measures.time_steps import fold
 from narrows.types import COUNTED, Batch
@@ -51,6 +52,8 @@ class Calibration:
     """Which score it is."""
     series: dict[str, Scores] | None = None
     """Of windows of signals, where `normals` are those of time steps, the same of each series, ascending."""
+    frames: Scores | None = None
+    """Of clips of films, the scores of the frames that are in normal validation clips alone, ascending."""
 
     def threshold(self, quantile: float, series: str | None = None) -> float:
         """The quantile of the normal scores: of this series where it has some of its own, else of all."""
@@ -62,12 +65,18 @@ class Calibration:
         CPU."""
         return _judge(model, batch, self.usual, self.score)
 
+    def frame_scores(self, guess: Tensor, x: Tensor) -> Scores:
+        """The scores of the frames of clips `[N, C, T, H, W]` by themselves, `[N, T]`: the mean over those of a clip is
+        the clip's."""
+        return _frame_scores(guess, x, self.usual)
 
-def calibrate(run: OpenRun, overrides: Sequence[str] | None = None) -> Calibration:
+
+def calibrate(run: OpenRun, overrides: Sequence[str] | None = None, *, frames: bool = False) -> Calibration:
     """The run's calibration: the stored one if it belongs to these weights, else computed from the data and stored.
 
     Args:
         overrides: of the run's config, by which its data are looked for once they are needed; None: that is done.
+        frames: whether the scores of frames are needed too, which earlier versions did not store.
 
     Raises:
         UserError: it is not stored, and the data are not on this machine or have no normal validation row.
@@ -77,7 +86,8 @@ def calibrate(run: OpenRun, overrides: Sequence[str] | None = None) -> Calibrati
     path = run.path / CALIBRATION
     if path.is_file():
         stored = _stored(path)
-        if made_for == {key: stored.get(key) for key in made_for}:
+        told = stored.get("frames")
+        if made_for == {key: stored.get(key) for key in made_for} and not (frames and told is None):
             usual, series = stored["usual"], stored.get("series")
             shape = run.model.spec.shape
             require(
@@ -89,13 +99,15 @@ def calibrate(run: OpenRun, overrides: Sequence[str] | None = None) -> Calibrati
                 None if usual is None else torch.tensor(usual).double().reshape(shape),
                 score,
                 None if series is None else {name: np.asarray(scores) for name, scores in series.items()},
+                None if told is None else np.asarray(told),
             )
     if overrides is not None:
         run.find_data(overrides)
     found = _calibrate(run, score)
     usual = None if found.usual is None else found.usual.flatten().tolist()
     series = None if found.series is None else {name: scores.tolist() for name, scores in found.series.items()}
-    write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual, "series": series})
+    told = None if found.frames is None else found.frames.tolist()
+    write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual, "series": series, "frames": told})
     return found
 
 
@@ -108,8 +120,15 @@ def _stored(path: Path) -> dict[str, Any]:
     stored = read_json(path)
     require_fits(record_types.Calibration, stored, str(path))
     series = stored.get("series") or {}
-    numbers = [*stored["scores"], *np.ravel(stored["usual"] or []), *(one for each in series.values() for one in each)]
+    frames = stored.get("frames")
+    numbers = [
+        *stored["scores"],
+        *(frames or []),
+        *np.ravel(stored["usual"] or []),
+        *(one for each in series.values() for one in each),
+    ]
     usable = len(stored["scores"]) > 0 and bool(np.isfinite(numbers).all()) and all(map(len, series.values()))
+    usable = usable and frames != []
     require(usable, f"{path} is damaged: scores must be finite numbers, at least one; without it they are found again")
     return dict(stored)
 
@@ -137,15 +156,42 @@ def _calibrate(run: OpenRun, score: str) -> Calibration:
     if data.timeline is not None and data.spec.kind != "audio":  # windows of sound are judged as they are
         return _calibrate_steps(data, model, usual, score)
     normal = _normal_labels(run, data)
-    found = []
+    found, kept, frames = [], [], []
     for batch in data.ordered_loader("validation"):
-        scores = _judge(model, batch, usual, score)[1]
+        guess, scores = _judge(model, batch, usual, score)
         told = normal is not None and batch.label is not None
-        found.append(scores[np.isin(batch.label.numpy(), np.array(normal))] if told else scores)
+        kept.append(np.isin(batch.label.numpy(), np.array(normal)) if told else np.ones(len(batch), dtype=bool))
+        found.append(scores[kept[-1]])
+        if data.spec.kind == "video":
+            frames.append(_frame_scores(guess, batch.x.cpu(), usual))
     normals = np.sort(np.concatenate(found))
     if not len(normals):
         raise UserError(f"no validation row of {run.path} is normal, and the threshold comes from them")
-    return Calibration(normals, usual, score)
+    return Calibration(normals, usual, score, frames=_normal_frames(data, frames, np.concatenate(kept)))
+
+
+def _normal_frames(data: Any, frames: Sequence[Scores], kept: NDArray[np.bool_]) -> Scores | None:
+    """The scores of the frames of films, ascending, that are in no clip but normal ones; None of other data, or where
+    there are none.
+
+    Args:
+        frames: of clips, `[N, T]` in parts.
+        kept: which clips are normal, `[N]`.
+    """
+    if not frames:
+        return None
+    scores = np.concatenate(frames)
+    folding = Folding(data.part("validation").names, *scores.shape)
+    usual = folding.mean(np.broadcast_to(kept[:, None], scores.shape)) == 1
+    return np.sort(folding.mean(scores)[usual]) if usual.any() else None
+
+
+def _frame_scores(guess: Tensor, x: Tensor, usual: Tensor | None) -> Scores:
+    errors = (guess - x).square()
+    if usual is not None:
+        errors = errors / usual.to(errors)
+    found: Scores = errors.movedim(2, 1).flatten(2).double().mean(2).numpy()
+    return found
 
 
 def _normal_labels(run: OpenRun, data: Any) -> list[int] | None:
