@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from narrows.drawing.canvas import CLASSES, MODEL, Array, _render, _single
-from narrows.drawing.labels import FAINT, Picture
+from narrows.drawing.labels import DPI, FAINT, Picture
+from narrows.drawing.marked_points import Marked, Marker, marked_points
 from narrows.errors import printable
 
-MARKERS = ("o", "^", "s")
+MARKERS: tuple[Marker, ...] = ("o", "^", "s")
 MOST = len(CLASSES) * len(MARKERS)
 """Classes that colours and markers tell apart; more use a continuous colour map."""
 COLUMN, LETTERS = 20, 24
@@ -39,10 +40,15 @@ def scatter(
         names: of the axes.
         classes: the names of the labels 0, 1, ...; None shows the numbers.
     """
+    size = float(np.clip(14000 / max(len(points), 1), 5, 30))
+    kinds = kinds_of(labels)
+    if labels is None or kinds is not None:
+        groups = [Marked(points, MODEL)] if labels is None or kinds is None else _groups(points, labels, kinds, classes)
+        heading, wider = "label" if kinds is not None and classes is None else "", round(INCHES * DPI)
+        return marked_points(groups, title, names, area=size, note=note, heading=heading, rows=COLUMN, column=wider)
     figure, axis = _single((6.4, 5.4), title, names, note)
     axis.grid(color=FAINT, lw=0.5, alpha=0.6)
     axis.set_axisbelow(True)
-    size = float(np.clip(14000 / max(len(points), 1), 5, 30))
     explain(figure, [axis], paint(axis, points, labels, size), labels, classes)
     return _render(figure)
 
@@ -81,11 +87,22 @@ def paint(axis: Axes, points: Array, labels: NDArray | None, size: float) -> Pat
     elif kinds is None:
         return axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="viridis", **style)
     else:
-        for place, kind in enumerate(kinds):
-            x, y = points[labels == kind].T
-            color, marker = CLASSES[place % len(CLASSES)], MARKERS[place // len(CLASSES)]
-            axis.scatter(x, y, color=color, marker=marker, label=str(kind), **style)
+        for group in _groups(points, labels, kinds, None):
+            axis.scatter(*group.points.T, color=group.colour, marker=group.marker, label=group.label, **style)
     return None
+
+
+def _groups(points: Array, labels: NDArray, kinds: NDArray, classes: Sequence[str] | None) -> list[Marked]:
+    """The points of each class with the mark and the name that it has."""
+    return [
+        Marked(
+            points[labels == kind],
+            CLASSES[place % len(CLASSES)],
+            MARKERS[place // len(CLASSES)],
+            _name(kind, classes),
+        )
+        for place, kind in enumerate(kinds.tolist())
+    ]
 
 
 def explain(
@@ -106,7 +123,7 @@ def explain(
     figure.set_figwidth(figure.get_figwidth() + INCHES * (columns - 1))
     legend = figure.legend(
         handles,
-        [_name(kind, classes) for kind in kinds.tolist()],
+        [_without_mathematics(_name(kind, classes)) for kind in kinds.tolist()],
         loc="outside right center",
         ncols=columns,
         title="label" if classes is None else None,
@@ -124,6 +141,10 @@ def _name(kind: int, classes: Sequence[str] | None) -> str:
     if classes is None or not 0 <= kind < len(classes):
         return str(kind)
     text = printable(classes[kind])
-    text = text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
-    # matplotlib sets what stands between dollars as mathematics, and leaves names out that begin with _.
+    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
+
+
+def _without_mathematics(text: str) -> str:
+    """A name for matplotlib, which sets what stands between dollars as mathematics, and leaves out names that begin
+    with _."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
