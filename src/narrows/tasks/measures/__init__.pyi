@@ -3,6 +3,7 @@ from .auroc_and_thresholds import Ranking as Ranking
 from .disentanglement_scores import Table as Table
 from .embeddings import LinearProbe as LinearProbe
 from .feature_extractor import Extractor as Extractor
+from .folded_frames import Folding as Folding
 from .frechet_distance import Given as Given
 from .imputation_cases import Case as Case
 from .mixed_rows import MixedRows as MixedRows
