@@ -52,7 +52,7 @@ def score_frames(model: Autoencoder, data: NewVideo, calibration: Calibration, q
                 scores = calibration.frame_scores(calibration.judge(model, chunk.batch)[0], chunk.batch.x)
             for piece, values in zip(chunk.beside, _spread(chunk, scores), strict=True):
                 if piece.film is None:
-                    write(_rows(piece.name, None, np.zeros(0), piece.problem))
+                    write(_rows(piece.name, None, np.zeros(0, dtype=bool), piece.problem))
                     continue
                 whole = folded.add(piece, values)
                 if whole is not None:

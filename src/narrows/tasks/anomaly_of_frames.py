@@ -138,7 +138,7 @@ def _filmed(
     whole = {name: torch.cat(several).numpy() for name, several in parts.items()}
     shape = whole[MODEL].shape
     folding = Folding(names, *shape)
-    scores = {name: folding.mean(values) for name, values in whole.items()}
+    scores: dict[str, Scores] = {name: folding.mean(values) for name, values in whole.items()}
     kept = np.broadcast_to(np.concatenate(usual)[:, None], shape)
     return Filmed(folding.names, folding.film, folding.place, scores), folding.mean(kept) == 1
 
