@@ -12,8 +12,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
 from narrows.compare.run_records import Record
+from narrows.compare.short_names import short_names
 from narrows.compare.tensorboard_groups import tag_of
-from narrows.compare.tensorboard_view import make_view, short_names
+from narrows.compare.tensorboard_view import make_view
 from narrows.config.run_names import LIMIT, asked_name
 
 
@@ -85,6 +86,7 @@ def test_every_run_of_a_view_has_a_name_of_its_own(tmp_path: Path) -> None:
         (["likelihood=gaussian_optimal", "datamodule.batch_size=32"], "likelihood=gaussian_optimal,batch_size=32"),
         (["+trainer.fast=1", "optimizer.lr=0.0030000001"], "fast=1,lr=0.003"),
         (["datamodule.source.path=/my/faces/", "encoder.widths=[8,4]"], "path=faces,widths=8-4"),
+        (["init_from='/my/dim=2,lr=0.1_2026-11-30_11-24-11_d454793c/'"], "init_from=dim-2-lr-0.1_2026-..d454793c"),
         (["bottleneck.dim=2", "input.dim=3"], "bottleneck.dim=2,input.dim=3"),
         (
             [f"a.key_{i}=1234567" for i in range(30)],

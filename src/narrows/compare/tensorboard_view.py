@@ -17,10 +17,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from narrows.compare.higher_is_better import is_headline
 from narrows.compare.run_records import Record
+from narrows.compare.short_names import short_names
 from narrows.compare.tensorboard_groups import tag_of
 from narrows.compare.two_runs import MISSING
 from narrows.compare.varied_keys import differing_columns
-from narrows.config.run_names import LIMIT, plain, shortest
 
 EVENTS = "events.out.tfevents"
 OURS = f"{EVENTS}.0.narrows"
@@ -41,22 +41,6 @@ def make_view(folder: Path, records: Sequence[Record]) -> dict[str, Record]:
         values = {key: column[place] for key, column in columns.items() if column[place] not in (MISSING, None)}
         _write(folder / name / OURS, [experiment, _start(name, values), *_ending(record)])
     return named
-
-
-def short_names(records: Sequence[Record], columns: Mapping[str, Sequence[Any]]) -> list[str]:
-    """A name for each run: its own `name=`, else what it differs in; equal ones are numbered."""
-    short = shortest(list(columns))
-    found: list[str] = []
-    for place, record in enumerate(records):
-        pairs = [(short[key], values[place]) for key, values in columns.items() if values[place] is not MISSING]
-        asked = ",".join(f"{key}={plain(str(value), also='_')}" for key, value in pairs)[:LIMIT]
-        given = record.config.get("name")
-        found.append(plain(given, also="_") if isinstance(given, str) else asked or plain(record.path.name, also="_"))
-    total, seen, names = Counter(found), Counter[str](), []
-    for name in found:
-        seen[name] += 1
-        names.append(f"{name}_{seen[name]}" if total[name] > 1 else name)
-    return names
 
 
 def _experiment(columns: Mapping[str, Sequence[Any]], metrics: Sequence[str]) -> Summary:

@@ -9,6 +9,8 @@ from narrows.config.origin import split_origin
 
 LIMIT = 100
 """Most characters of a name; file systems allow 255 bytes, of which time, number and temporary files need some."""
+LONGEST = 28
+"""Most characters of the last part of a path in a name."""
 SILENT = re.compile(
     r"(hydra|sweep|logger|output_dir|data_dir|name|tags|notes|variant|experiment)([./].*)?"
     r"|trainer\.enable_.*|callbacks\.progress.*|datamodule\.source\.download"
@@ -24,9 +26,18 @@ def asked_name(overrides: Iterable[str]) -> str:
     pairs = [override.lstrip("+~").partition("=")[::2] for override in overrides]
     pairs = [(key, value) for key, value in pairs if not SILENT.fullmatch(key)]
     short = shortest([key for key, _ in pairs])
-    # Of a path, the last part tells most.
-    parts = [f"{short[key]}={plain(value.rstrip('/').rpartition('/')[2], also='_')}" for key, value in pairs]
+    parts = [f"{short[key]}={told(value)}" for key, value in pairs]
     return ",".join(parts)[:LIMIT].rstrip("_=-.,")
+
+
+def told(value: str) -> str:
+    """A value as names say it: of a path, quoted or not, the last part, which tells most, its middle left out where it
+    is long, as the name of a run is that weights come from."""
+    path = value.strip("'\"").rstrip("/")
+    if "/" not in path:
+        return plain(value, also="_")
+    last = plain(path.rpartition("/")[2], also="_")
+    return last if len(last) <= LONGEST else f"{last[: LONGEST - 10]}..{last[-8:]}"
 
 
 def shortest(keys: Sequence[str]) -> Mapping[str, str]:

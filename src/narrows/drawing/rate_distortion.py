@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from narrows.compare.figure_names import CLASSICS
@@ -12,6 +13,8 @@ from narrows.drawing.labels import MUTED, Picture
 
 Points = Sequence[tuple[float, float]]
 STYLES = ("-", "--", "-.", ":")
+LETTERS, LINE = 28, 0.19
+"""Most of a run's name beside the panel, and inches of a line below it."""
 
 
 def rate_distortion(
@@ -39,5 +42,15 @@ def rate_distortion(
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.tick_params(which="minor", length=0)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    _explain(figure, [*runs])
     return _render(figure)
+
+
+def _explain(figure: Figure, runs: Sequence[str]) -> None:
+    """A legend beside the panel, or below it where the names of runs would leave the panel no room."""
+    if max(map(len, runs), default=0) <= LETTERS:
+        figure.legend(loc="outside right center", frameon=False, fontsize=8)
+        return
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.set_figheight(figure.get_figheight() + LINE * len(names))
+    figure.legend(handles, names, loc="outside lower left", ncols=1, frameon=False, fontsize=8)

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from narrows.compare.figure_names import CLASSICS, MODEL, figure_name
+from narrows.compare.run_records import read_run
+from narrows.compare.short_names import short_names
+from narrows.compare.varied_keys import differing_columns
 from narrows.runs.file_names import FIGURES
 from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.image_codecs import OPTIONS, TINY, Classic, Coded, Pictures
@@ -48,12 +51,15 @@ def _classic_curves(*found: dict[str, float]) -> dict[str, Curve]:
 
 
 def across(figures: Mapping[Path, dict[str, float]]) -> Path:
-    """Draw the curves of several runs, each with its figures, into one file of the first."""
+    """Draw the curves of several runs, each with its figures and called by what it differs in, into one file of the
+    first."""
     # Imported here, so that loading a model does not import matplotlib.
     from narrows.drawing.canvas import save
     from narrows.drawing.rate_distortion import rate_distortion
 
-    curves = {run.resolve().name: curve_of(found) for run, found in figures.items()}
+    records = [read_run(run) for run in figures]
+    names = short_names(records, differing_columns(records))
+    curves = {name: curve_of(found) for name, found in zip(names, figures.values(), strict=True)}
     path = next(iter(figures)) / FIGURES / "compression_runs.png"
     save(rate_distortion(curves, _classic_curves(*figures.values()), "Rate and distortion on the test split"), path)
     return path
