@@ -581,6 +581,7 @@ SMALL = {
         *("encoder.channels=[4,4]", "decoder.channels=[4,4]"),
     ),
     "kl_vae_faces": ("encoder.channels=[4,4,4]", "decoder.channels=[4,4,4]"),
+    "moving_digits": ("datamodule.source.train=80", "datamodule.source.test=10"),
     "zoo/codes": ("variant=fsq", "bottleneck.levels=[3]", "datamodule=digits", "density.epochs=1", "density.width=8"),
     "zoo/sprites": ("variant=vae", SPRITES),
 }
