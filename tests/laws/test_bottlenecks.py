@@ -89,6 +89,14 @@ def test_topk_refuses_what_it_cannot_keep(k: int, dim: int) -> None:
         TopK((7,), dim=dim, k=k)
 
 
+@pytest.mark.parametrize("name", [name for name, made in BOTTLENECKS.items() if model(bottleneck=made).generative])
+def test_the_prior_is_drawn_in_the_precision_of_the_weights(name: str) -> None:
+    net = model(bottleneck=BOTTLENECKS[name]).double()
+    z = net.draw(3)
+    assert z.dtype == torch.float64
+    assert net.decode(z).mean.isfinite().all()
+
+
 @pytest.mark.parametrize("name", BOTTLENECKS)
 def test_no_width_below_one(name: str) -> None:
     with pytest.raises(UserError, match=r"must be|whole positive"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from narrows.errors import require
@@ -60,6 +61,11 @@ class Bottleneck(nn.Module):
 
     def sample_prior(self, n: int) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no prior")
+
+    def standard_normal(self, n: int) -> Tensor:
+        """`n` draws from N(0, I), `[n, *out_shape]`, in the precision of this module's weights and on their device."""
+        weight = next(self.parameters())
+        return torch.randn(n, *self.out_shape, dtype=weight.dtype, device=weight.device)
 
     def decode_codes(self, codes: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} has no codes")

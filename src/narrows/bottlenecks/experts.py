@@ -149,7 +149,7 @@ class _OfParts(Bottleneck):
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from N(0, I), `[n, D]`, on this module's device."""
-        return torch.randn(n, *self.out_shape, device=self.projections[0].weight.device)  # type: ignore[arg-type]
+        return self.standard_normal(n)
 
 
 class ProductOfExperts(_OfParts):

@@ -70,4 +70,4 @@ class Gaussian(Bottleneck):
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from N(0, I), `[n, *out_shape]`, on this module's device."""
-        return torch.randn(n, *self.out_shape, device=self.projection.weight.device)
+        return self.standard_normal(n)

@@ -53,4 +53,4 @@ class Hyperspherical(Bottleneck):
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from the uniform distribution, `[n, *out_shape]`, on this module's device."""
-        return F.normalize(torch.randn(n, *self.out_shape, device=self.projection.weight.device), dim=1)
+        return F.normalize(self.standard_normal(n), dim=1)

@@ -67,4 +67,4 @@ class LogisticNormal(Bottleneck):
 
     def sample_prior(self, n: int) -> Tensor:
         """`n` draws from the prior, `[n, *out_shape]`, on this module's device."""
-        return self.deviation * torch.randn(n, *self.out_shape, device=self.projection.weight.device)
+        return self.deviation * self.standard_normal(n)
