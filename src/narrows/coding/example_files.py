@@ -23,6 +23,7 @@ from narrows.coding.file_layout import DTYPES, PNG, check_key, check_layout, che
 from narrows.coding.film_examples import check_film_target, read_clips, write_films
 from narrows.coding.model_codec import Codec, unit_range
 from narrows.coding.scan_examples import check_scan_target, read_volumes, write_scans
+from narrows.coding.several_sizes import alike
 from narrows.coding.sound_examples import check_sound_target, read_sounds, write_sounds
 from narrows.coding.targets import require_apart, require_free_folder
 from narrows.data import Lesions, Video, Volumes
@@ -116,9 +117,8 @@ def _read_folder(path: Path, spec: DataSpec) -> Examples:
     names = [str(PurePosixPath(file.relative_to(path).with_suffix(PNG))) for file in files]
     require_apart(names, path, "picture")
     pictures = [_picture(file, spec) for file in files]
-    alike = (list(same) for _, same in itertools.groupby(pictures, key=lambda picture: picture.shape))
     layout = {"kind": "folder", "names": names, "shapes": [list(picture.shape) for picture in pictures]}
-    return Examples(layout, [unit(torch.stack(same)) for same in alike])
+    return Examples(layout, [unit(torch.stack(same)) for same in alike(pictures)])
 
 
 def _read_arrays(path: Path, spec: DataSpec) -> Examples:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from narrows.coding.eight_bits import eight_bits
 from narrows.coding.film_layout import ENDINGS, clips
+from narrows.coding.several_sizes import OTHERS, alike
 from narrows.coding.targets import require_apart, require_target
 from narrows.data import Video
 from narrows.data.batch_loader import unit
@@ -29,8 +30,6 @@ from narrows.errors import require
 from narrows.files import replacing
 from narrows.types import DataSpec
 
-OTHERS = "; only one of convolutions alone (encoder.flatten=false) takes others"
-"""Behind a refusal of another size than the run's."""
 log = logging.getLogger(__name__)
 
 
@@ -68,8 +67,7 @@ def read_clips(
         layout["sizes"] = sizes
     if source.clips.step > 1:
         log.info("one of %d frames is coded, as the run was trained", source.clips.step)
-    alike = (list(same) for _, same in itertools.groupby(parts, key=lambda part: part.shape[1:]))
-    return layout, [unit(torch.from_numpy(np.concatenate(same))) for same in alike]
+    return layout, [unit(torch.from_numpy(np.concatenate(same))) for same in alike(parts, axis=1)]
 
 
 def _require_fits(frames: Frames, spec: DataSpec, name: str, *, any_size: bool) -> None:

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.coding.film_examples import OTHERS
 from narrows.coding.scan_layout import ENDINGS
+from narrows.coding.several_sizes import OTHERS, alike
 from narrows.coding.targets import require_apart, require_target
 from narrows.data import Lesions, Scan, Volumes
 from narrows.data.scan_files import empty_scan, ending_of, find_scans, read_scan
@@ -68,8 +68,7 @@ def read_volumes(
     if path.is_dir() and tree.files != [str(path)]:
         require_apart(names, path, "scan")
         layout |= {"kind": "scans", "names": names}
-    alike = (list(same) for _, same in itertools.groupby(parts, key=lambda part: part.shape[1:]))
-    return layout, [torch.from_numpy(np.concatenate(same))[:, None] for same in alike]
+    return layout, [torch.from_numpy(np.concatenate(same))[:, None] for same in alike(parts, axis=1)]
 
 
 def _header(scan: Scan) -> str | None:

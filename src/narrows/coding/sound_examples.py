@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from narrows.coding.several_sizes import alike
 from narrows.coding.sound_layout import ENDINGS, SUBTYPES, coded_steps, windows
 from narrows.coding.targets import require_apart, require_target
 from narrows.data.sound_files import Samples, find_sounds, in_channels, resampled, write_sound, written_name
@@ -68,8 +69,7 @@ def examples_of(sounds: Sequence[Samples], layout: Mapping[str, Any]) -> list[Te
     if window is not None:
         parts = [part for sound in sounds for _, part in cut_sound(sound, window, window)]
         return [torch.from_numpy(np.stack(parts))]
-    alike = (list(same) for _, same in itertools.groupby(sounds, key=lambda sound: sound.shape))
-    return [torch.from_numpy(np.stack(same)) for same in alike]
+    return [torch.from_numpy(np.stack(same)) for same in alike(sounds)]
 
 
 def _say(read: Sequence[Any], spec: DataSpec) -> None:

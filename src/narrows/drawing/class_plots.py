@@ -41,10 +41,9 @@ def scatter(
         classes: the names of the labels 0, 1, ...; None shows the numbers.
     """
     size = float(np.clip(14000 / max(len(points), 1), 5, 30))
-    kinds = kinds_of(labels)
-    if labels is None or kinds is not None:
-        groups = [Marked(points, MODEL)] if labels is None or kinds is None else _groups(points, labels, kinds, classes)
-        heading, wider = "label" if kinds is not None and classes is None else "", round(INCHES * DPI)
+    groups = _groups(points, labels, classes)
+    if groups is not None:
+        heading, wider = "label" if classes is None else "", round(INCHES * DPI)
         return marked_points(groups, title, names, area=size, note=note, heading=heading, rows=COLUMN, column=wider)
     figure, axis = _single((6.4, 5.4), title, names, note)
     axis.grid(color=FAINT, lw=0.5, alpha=0.6)
@@ -81,19 +80,22 @@ def kinds_of(labels: NDArray | None) -> NDArray | None:
 def paint(axis: Axes, points: Array, labels: NDArray | None, size: float) -> PathCollection | None:
     """Put points `[N, 2]` on an axis; what a colour bar explains, if labels are too many for a legend."""
     style: dict[str, Any] = {"s": size, "alpha": 0.75, "linewidths": 0}
-    kinds = kinds_of(labels)
-    if labels is None:
-        axis.scatter(points[:, 0], points[:, 1], color=MODEL, **style)
-    elif kinds is None:
+    groups = _groups(points, labels, None)
+    if groups is None:
         return axis.scatter(points[:, 0], points[:, 1], c=labels, cmap="viridis", **style)
-    else:
-        for group in _groups(points, labels, kinds, None):
-            axis.scatter(*group.points.T, color=group.colour, marker=group.marker, label=group.label, **style)
+    for group in groups:
+        axis.scatter(*group.points.T, color=group.colour, marker=group.marker, label=group.label, **style)
     return None
 
 
-def _groups(points: Array, labels: NDArray, kinds: NDArray, classes: Sequence[str] | None) -> list[Marked]:
-    """The points of each class with the mark and the name that it has."""
+def _groups(points: Array, labels: NDArray | None, classes: Sequence[str] | None) -> list[Marked] | None:
+    """The points of each class with the mark and the name that it has, of one group without labels; None where labels
+    are too many to be told apart."""
+    if labels is None:
+        return [Marked(points, MODEL)]
+    kinds = kinds_of(labels)
+    if kinds is None:
+        return None
     return [
         Marked(
             points[labels == kind],

@@ -22,8 +22,8 @@ from .tables import NewTable as NewTable
 from .text_rows import TextRow as TextRow
 from .texts import NewTexts as NewTexts
 from .video import ClipPiece as ClipPiece
+from .video import FoldedFilm as FoldedFilm
 from .video import NewVideo as NewVideo
-from .video import RebuiltFilm as RebuiltFilm
 from .volumes import NewVolumes as NewVolumes
 from .volumes import ScanOrigin as ScanOrigin
 from .volumes import ScanPiece as ScanPiece

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from narrows.compare.table_formats import as_cell
 from narrows.new_data.examples import Chunk
 from narrows.new_data.result_columns import FILM, FLAG, FRAME, PROBLEM, SCORE
-from narrows.new_data.video import ClipPiece, NewVideo
+from narrows.new_data.video import NewVideo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +40,11 @@ def score_frames(model: Autoencoder, data: NewVideo, calibration: Calibration, q
 
     assert calibration.frames is not None
     clips = data.video.clips
-    data.stride = max(1, clips.away // clips.step)
     threshold = float(np.quantile(calibration.frames, quantile))
     log.info("threshold of frames %.6g, the %g quantile of those of validation normals", threshold, quantile)
-    folded, flagged = _Folded(), 0
+    flagged = 0
     with writing_rows(out) as write:
-        for chunk in data.chunks():
+        for chunk in data.chunks(stride=max(1, clips.away // clips.step)):
             scores = np.zeros((0, 0))
             if chunk.batch is not None:
                 scores = calibration.frame_scores(calibration.judge(model, chunk.batch)[0], chunk.batch.x)
@@ -54,36 +52,11 @@ def score_frames(model: Autoencoder, data: NewVideo, calibration: Calibration, q
                 if piece.film is None:
                     write(_rows(piece.name, None, np.zeros(0, dtype=bool), piece.problem))
                     continue
-                whole = folded.add(piece, values)
-                if whole is not None:
+                if piece.film.add(piece.start, values[None]):
+                    (whole,) = piece.film.mean()
                     flagged += int((whole > threshold).sum())
                     write(_rows(piece.film.name, whole, whole > threshold, None, clips.step))
     log.info("%d frames flagged as anomalies", flagged)
-
-
-@dataclass
-class _Folded:
-    """What the clips of the film that is being read have said of its frames so far."""
-
-    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    """`[T]`; films are read one after another."""
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    done: int = 0
-
-    def add(self, piece: ClipPiece, scores: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """The scores of the frames of the film `[T]`, if it is complete with this clip.
-
-        Args:
-            scores: of the frames of the clip.
-        """
-        assert piece.film is not None
-        if self.done == 0:
-            length = len(piece.film.counts)
-            self.sums, self.counts = np.zeros(length), np.zeros(length, dtype=np.int64)
-        self.sums[piece.start : piece.start + len(scores)] += scores
-        self.counts[piece.start : piece.start + len(scores)] += 1
-        self.done = (self.done + 1) % piece.film.clips
-        return self.sums / self.counts if self.done == 0 else None
 
 
 def _spread(chunk: Chunk, scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -35,29 +35,35 @@ from narrows.new_data.problem_file import Problems, listing_problems
 
 
 @dataclass
-class RebuiltFilm:
-    """A film, and what the model has made of its clips so far."""
+class FoldedFilm:
+    """A film, and what has been said of its clips so far: the frames that the model made of them, or their scores."""
 
     name: str
     ending: str
     clips: int
-    sums: NDArray[np.float64] = field(repr=False)
-    """`[C, T, H, W]`."""
     counts: NDArray[np.float64] = field(repr=False)
     """How many clips cover each frame, `[T]`."""
+    sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+    """`[C, T, ...]`, once there is a clip."""
     done: int = 0
 
     def add(self, start: int, clip: NDArray[np.floating]) -> bool:
-        """Add a rebuilt clip `[C, F, H, W]`; whether the film is complete."""
+        """Add what is said of a clip, `[C, F, ...]`; whether the film is complete."""
+        if self.done == 0:
+            self.sums = np.zeros((len(clip), len(self.counts), *clip.shape[2:]))
         self.sums[:, start : start + clip.shape[1]] += clip
         self.counts[start : start + clip.shape[1]] += 1
         self.done += 1
         return self.done == self.clips
 
+    def mean(self) -> NDArray[np.float64]:
+        """Of the clips that cover each frame, `[C, T, ...]`."""
+        found: NDArray[np.float64] = self.sums / self.counts.reshape(-1, *[1] * (self.sums.ndim - 2))
+        return found
+
     def frames(self) -> NDArray[np.uint8]:
         """`[T, H, W]` or `[T, H, W, 3]`."""
-        mean = torch.from_numpy(self.sums / self.counts[:, None, None])
-        pixels = np.asarray(eight_bits(mean)).transpose(1, 2, 3, 0)
+        pixels = np.asarray(eight_bits(torch.from_numpy(self.mean()))).transpose(1, 2, 3, 0)
         return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
 
 
@@ -67,7 +73,7 @@ class ClipPiece:
 
     name: str
     values: Tensor | None
-    film: RebuiltFilm | None
+    film: FoldedFilm | None
     start: int = 0
     problem: str | None = None
 
@@ -83,13 +89,16 @@ class NewVideo(NewData):
         super().__init__(source, known, given)
         self.video = source
         self.films = find_films(self.path)
-        self.stride: int | None = None
-        """Frames, among those that are taken, from a clip to the next; None: clips side by side."""
 
-    def chunks(self) -> Iterator[Chunk]:
+    def chunks(self, stride: int | None = None) -> Iterator[Chunk]:
+        """See `NewData`.
+
+        Args:
+            stride: frames, among those that are taken, from a clip to the next; None: clips side by side.
+        """
         held: list[ClipPiece] = []
         for number, film in enumerate(self.films, 1):
-            for piece in self._pieces(film):
+            for piece in self._pieces(film, stride):
                 held.append(piece)
                 if len(held) == self.known.rows:
                     yield self._chunk(held, number / len(self.films))
@@ -97,14 +106,14 @@ class NewVideo(NewData):
         if held:
             yield self._chunk(held, 1.0)
 
-    def _pieces(self, film: Film) -> Iterator[ClipPiece]:
+    def _pieces(self, film: Film, stride: int | None) -> Iterator[ClipPiece]:
         try:
             for name, frames in read_films(film, self.video.size, self.video.key):
-                yield from self._clips(name, film, frames[:: self.video.clips.step])
+                yield from self._clips(name, film, frames[:: self.video.clips.step], stride)
         except UserError as error:
             yield ClipPiece(film.name, None, None, problem=str(error))
 
-    def _clips(self, name: str, film: Film, frames: Frames) -> Iterator[ClipPiece]:
+    def _clips(self, name: str, film: Film, frames: Frames, stride: int | None) -> Iterator[ClipPiece]:
         channels, count, height, width = self.known.spec.shape
         if frames.shape[1:] != (channels, height, width):
             found = f"{frames.shape[1]} x {frames.shape[2]} x {frames.shape[3]}"
@@ -114,11 +123,10 @@ class NewVideo(NewData):
         if len(frames) < count:
             yield ClipPiece(name, None, None, problem=f"it has {len(frames)} frames, fewer than the {count} of a clip")
             return
-        starts = list(range(0, len(frames) - count + 1, self.stride or count))
+        starts = list(range(0, len(frames) - count + 1, stride or count))
         starts += [] if starts[-1] + count == len(frames) else [len(frames) - count]
         ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
-        sums = np.zeros((channels, len(frames), height, width))
-        whole = RebuiltFilm(name, ending, len(starts), sums, np.zeros(len(frames)))
+        whole = FoldedFilm(name, ending, len(starts), np.zeros(len(frames)))
         for start in starts:
             clip = np.ascontiguousarray(frames[start : start + count].swapaxes(0, 1))
             values = unit(torch.from_numpy(clip))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from narrows.compare.figure_names import CLASSICS, MODEL
@@ -16,7 +15,7 @@ from narrows.tasks.base import TaskContext
 from narrows.tasks.classics.frame_methods import FramePCA, before
 from narrows.tasks.classics.mean_pca_ridge import fit_classics
 from narrows.tasks.figure_table import FigureTable
-from narrows.tasks.measures.anomaly_maps import MapOf, guess_map, model_map
+from narrows.tasks.measures.anomaly_maps import MapOf, frame_means, guess_map, model_map
 from narrows.tasks.measures.auroc_and_thresholds import Flags, Scores
 from narrows.tasks.measures.folded_frames import Folding
 from narrows.tasks.measures.frame_figures import frame_figures
@@ -127,15 +126,15 @@ def _filmed(
     normal: Callable[[NDArray[np.integer]], Flags] | None = None,
 ) -> tuple[Filmed, Flags]:
     """The frames of a split with their scores, and which of them are in no clip but normal ones."""
-    parts: dict[str, list[torch.Tensor]] = {name: [] for name in methods}
+    parts: dict[str, list[Scores]] = {name: [] for name in methods}
     usual = []
     for batch in batches:
         batch = batch.to(context.device)
         for name, map_of in methods.items():
-            parts[name].append(map_of(batch).flatten(2).mean(2).double().cpu())
+            parts[name].append(frame_means(map_of(batch)))
         labels = np.zeros(len(batch), dtype=np.int64) if batch.label is None else batch.label.cpu().numpy()
         usual.append(np.ones(len(batch), dtype=bool) if normal is None else normal(labels))
-    whole = {name: torch.cat(several).numpy() for name, several in parts.items()}
+    whole = {name: np.concatenate(several) for name, several in parts.items()}
     shape = whole[MODEL].shape
     folding = Folding(names, *shape)
     scores: dict[str, Scores] = {name: folding.mean(values) for name, values in whole.items()}

@@ -122,10 +122,8 @@ class ImageFolder:
 def _part(
     tree: Tree, examples: Sequence[str | Frame], numbers: Mapping[str, int], reader: ImageReader, streamed: bool
 ) -> Part:
-    x, names = (
-        held_or_streamed(examples, reader, reader.shape, streamed),
-        [_name(tree, example) for example in examples],
-    )
+    x = held_or_streamed(examples, reader, reader.shape, streamed)
+    names = [_name(tree, example) for example in examples]
     if not numbers:
         return Part(x, names=names)
     found = [tree.inside(example if isinstance(example, str) else example.path)[0] for example in examples]

@@ -33,14 +33,22 @@ def guess_map(guess: Callable[[Batch], Tensor], usual: Tensor | None = None) -> 
     """The squared error of a guess `[B, C, h, w]` at every position, the mean over channels, each over its `usual` one
     where that is given."""
 
-    def found(batch: Batch) -> Tensor:
-        error = (guess(batch) - batch.truth).square()
-        if usual is not None:
-            error = error / usual.to(error)
-        if batch.observed is not None:
-            error = error.masked_fill(~batch.observed, 0.0)
-        return error.mean(1)
+    return lambda batch: error_map(guess(batch), batch.truth, batch.observed, usual)
 
+
+def error_map(guess: Tensor, truth: Tensor, observed: Tensor | None, usual: Tensor | None) -> Tensor:
+    """The squared error of a guess `[B, C, h, w]`, 0 where nothing was observed; see `guess_map`."""
+    error = (guess - truth).square()
+    if usual is not None:
+        error = error / usual.to(error)
+    if observed is not None:
+        error = error.masked_fill(~observed, 0.0)
+    return error.mean(1)
+
+
+def frame_means(maps: Tensor) -> NDArray[np.float64]:
+    """The score of each frame of clips by its map, the mean: `[N, T, h, w] -> [N, T]`."""
+    found: NDArray[np.float64] = maps.flatten(2).mean(2).double().cpu().numpy()
     return found
 
 

@@ -24,6 +24,7 @@ from narrows.models.autoencoder import Autoencoder
 from narrows.runs import record_types
 from narrows.runs.file_names import CALIBRATION
 from narrows.tasks.measures import chosen_rows
+from narrows.tasks.measures.anomaly_maps import error_map, frame_means
 from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
 from narrows.tasks.measures.folded_frames import Folding
 from narrows.tasks.measures.reconstruction_errors import example_mse, example_nats
@@ -68,7 +69,7 @@ class Calibration:
     def frame_scores(self, guess: Tensor, x: Tensor) -> Scores:
         """The scores of the frames of clips `[N, C, T, H, W]` by themselves, `[N, T]`: the mean over those of a clip is
         the clip's."""
-        return _frame_scores(guess, x, self.usual)
+        return frame_means(error_map(guess, x, None, self.usual))
 
 
 def calibrate(run: OpenRun, overrides: Sequence[str] | None = None, *, frames: bool = False) -> Calibration:
@@ -86,8 +87,8 @@ def calibrate(run: OpenRun, overrides: Sequence[str] | None = None, *, frames: b
     path = run.path / CALIBRATION
     if path.is_file():
         stored = _stored(path)
-        told = stored.get("frames")
-        if made_for == {key: stored.get(key) for key in made_for} and not (frames and told is None):
+        of_frames = stored.get("frames")
+        if made_for == {key: stored.get(key) for key in made_for} and not (frames and of_frames is None):
             usual, series = stored["usual"], stored.get("series")
             shape = run.model.spec.shape
             require(
@@ -99,15 +100,15 @@ def calibrate(run: OpenRun, overrides: Sequence[str] | None = None, *, frames: b
                 None if usual is None else torch.tensor(usual).double().reshape(shape),
                 score,
                 None if series is None else {name: np.asarray(scores) for name, scores in series.items()},
-                None if told is None else np.asarray(told),
+                None if of_frames is None else np.asarray(of_frames),
             )
     if overrides is not None:
         run.find_data(overrides)
     found = _calibrate(run, score)
     usual = None if found.usual is None else found.usual.flatten().tolist()
     series = None if found.series is None else {name: scores.tolist() for name, scores in found.series.items()}
-    told = None if found.frames is None else found.frames.tolist()
-    write_json(path, made_for | {"scores": found.normals.tolist(), "usual": usual, "series": series, "frames": told})
+    record = {"scores": found.normals.tolist(), "usual": usual, "series": series}
+    write_json(path, made_for | record | {"frames": None if found.frames is None else found.frames.tolist()})
     return found
 
 
@@ -127,8 +128,8 @@ def _stored(path: Path) -> dict[str, Any]:
         *np.ravel(stored["usual"] or []),
         *(one for each in series.values() for one in each),
     ]
-    usable = len(stored["scores"]) > 0 and bool(np.isfinite(numbers).all()) and all(map(len, series.values()))
-    usable = usable and frames != []
+    filled = all(len(each) > 0 for each in (stored["scores"], *series.values(), *([] if frames is None else [frames])))
+    usable = filled and bool(np.isfinite(numbers).all())
     require(usable, f"{path} is damaged: scores must be finite numbers, at least one; without it they are found again")
     return dict(stored)
 
@@ -163,7 +164,7 @@ def _calibrate(run: OpenRun, score: str) -> Calibration:
         kept.append(np.isin(batch.label.numpy(), np.array(normal)) if told else np.ones(len(batch), dtype=bool))
         found.append(scores[kept[-1]])
         if data.spec.kind == "video":
-            frames.append(_frame_scores(guess, batch.x.cpu(), usual))
+            frames.append(frame_means(error_map(guess, batch.x.cpu(), None, usual)))
     normals = np.sort(np.concatenate(found))
     if not len(normals):
         raise UserError(f"no validation row of {run.path} is normal, and the threshold comes from them")
@@ -184,14 +185,6 @@ def _normal_frames(data: Any, frames: Sequence[Scores], kept: NDArray[np.bool_])
     folding = Folding(data.part("validation").names, *scores.shape)
     usual = folding.mean(np.broadcast_to(kept[:, None], scores.shape)) == 1
     return np.sort(folding.mean(scores)[usual]) if usual.any() else None
-
-
-def _frame_scores(guess: Tensor, x: Tensor, usual: Tensor | None) -> Scores:
-    errors = (guess - x).square()
-    if usual is not None:
-        errors = errors / usual.to(errors)
-    found: Scores = errors.movedim(2, 1).flatten(2).double().mean(2).numpy()
-    return found
 
 
 def _normal_labels(run: OpenRun, data: Any) -> list[int] | None:
