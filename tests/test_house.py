@@ -18,7 +18,7 @@ from narrows.runs import file_names
 HOUSE = Path(narrows.__file__).parent
 FLOORS = (
     {"_torchvision", "errors", "batches", "random", "distributed", "os_signals", "standard_streams"},
-    {"data_spec", "files"},
+    {"data_spec", "files", "launching"},
     {"types"},
     {"schedules", "evaluation", "layers", "likelihoods", "data", "config"},
     {"corruptions", "inputs", "encoders", "bottlenecks"},

@@ -23,10 +23,13 @@ ENDING = existing("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
 class _State:
     deferred = False
+    ignored = False
     noted: int | None = None
 
 
 def _handle(number: int, frame: Any) -> None:
+    if _State.ignored:
+        return
     if _State.deferred and _State.noted is None:
         _State.noted = number
     else:
@@ -54,16 +57,21 @@ def install() -> None:
             signal.signal(number, _handle)
 
 
+def ignore() -> None:
+    """Let the ending signals pass until the end of `handled`: what is to be done takes seconds and must be whole."""
+    _State.ignored = True
+
+
 @contextmanager
 def handled() -> Iterator[None]:
     """Inside this context the ending signals raise `SystemExit`, or wait while `deferred`."""
     previous = {number: signal.getsignal(number) for number in ENDING}
-    _State.deferred, _State.noted = False, None
+    _State.deferred, _State.noted, _State.ignored = False, None, False
     install()
     try:
         yield
     finally:
-        _State.deferred, _State.noted = False, None
+        _State.deferred, _State.noted, _State.ignored = False, None, False
         for number, handler in previous.items():
             signal.signal(number, handler)
 

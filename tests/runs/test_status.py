@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ def test_another_thread_records_once_what_a_stuck_main_thread_cannot(claimed: Ru
     assert stuck.is_alive()
     record = manifest(claimed.path)
     assert (record["status"], record["error"], record["rank"]) == ("failed", "killed by SIGKILL", 1)
+    assert not directory_lock.is_held(claimed.path)
+
+
+def test_a_signal_does_not_cut_the_record_of_the_end(claimed: RunDirectory) -> None:
+    claimed.at_end.append(lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with recorded(claimed, Job(claimed.path), 0):
+        pass
+    assert manifest(claimed.path)["status"] == "completed"
     assert not directory_lock.is_held(claimed.path)
 
 

@@ -24,9 +24,10 @@ from narrows.config.overrides import check_overrides
 from narrows.config.quoting import quoted_paths
 from narrows.config.written_hints import written_hints
 from narrows.errors import explained, printable, require
+from narrows.launching import is_main_process
 from narrows.loading.run_places import require_run
 from narrows.loading.start_from import expand, require_permitted, starts_from
-from narrows.runs.job import Job, SweepJob, is_main_process
+from narrows.runs.job import Job, SweepJob
 from narrows.runs.run_directory import require_new
 from narrows.standard_streams import make_dependable
 from narrows.training import resume_and_replay

@@ -23,6 +23,7 @@ from narrows.config.other_words import REPLACED, hint
 from narrows.config.plain_yaml import flatten
 from narrows.config.run_names import asked_name, plain
 from narrows.errors import UserError, first_line, nearest, require
+from narrows.launching import agreed
 
 PACKAGE = Path(__file__).resolve().parents[1]
 HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -74,8 +75,8 @@ def run_dir(
     name: str | None = None,
 ) -> str:
     """`<root>/<experiment or variant>/<name, or what was asked>_<time>_<short id>`, the same however often one process
-    asks."""
-    stamp = f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{uuid.uuid4().hex[:8]}"
+    asks, and in all that were started side by side to train one model."""
+    stamp = agreed(lambda: f"{datetime.now().strftime('%Y-%m-%d_%H-%M-%S')}_{uuid.uuid4().hex[:8]}")
     words = plain(str(name), also="_") if name is not None else asked_name(overrides)
     folder = Path(root) / title({"experiment": experiment, "variant": variant})
     return str(folder / (f"{words}_{stamp}" if words else stamp))

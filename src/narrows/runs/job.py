@@ -65,8 +65,3 @@ class Job:
     def title(self) -> str:
         """The experiment's name, else the variant's."""
         return title(self.choices)
-
-
-def is_main_process() -> bool:
-    """Whether this process is rank zero and so writes files; works before and after Lightning has assigned ranks."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "RANK", "SLURM_PROCID"))

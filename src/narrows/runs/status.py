@@ -57,25 +57,27 @@ def recorded(directory: RunDirectory, job: Job, seed: int) -> Iterator[None]:
         return end("failed", what, rank, wait=False)
 
     directory.fail = fail
-    try:
-        with os_signals.handled(), nondeterministic_operations() as noted:
-            operations = noted
-            yield
-        status = "completed"
-    except Pruned:
-        status = "pruned"
-        raise
-    except (KeyboardInterrupt, SystemExit) as error:
-        status, cause = "interrupted", _signal_name(error)
-        raise
-    except ProcessFailed as error:
-        cause = error.what
-        raise
-    except BaseException as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        end(status, cause, directory.rank, wait=True)
+    with os_signals.handled():
+        try:
+            with nondeterministic_operations() as noted:
+                operations = noted
+                yield
+            status = "completed"
+        except Pruned:
+            status = "pruned"
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            status, cause = "interrupted", _signal_name(error)
+            raise
+        except ProcessFailed as error:
+            cause = error.what
+            raise
+        except BaseException as error:
+            cause = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            os_signals.ignore()
+            end(status, cause, directory.rank, wait=True)
 
 
 def _end(directory: RunDirectory, status: str, cause: str | None, started: float, operations: list[str]) -> None:

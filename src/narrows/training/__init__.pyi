@@ -14,6 +14,7 @@ from .loggers import CSVHistory as CSVHistory
 from .loggers import mlflow as mlflow
 from .loggers import wandb as wandb
 from .mlflow_logger import MLflow as MLflow
+from .neighbours import Neighbours as Neighbours
 from .preparation import Prepared as Prepared
 from .processes import WatchedLauncher as WatchedLauncher
 from .starting_point import StartingPoint as StartingPoint

@@ -24,11 +24,12 @@ from narrows.data.datamodule import DataModule
 from narrows.densities.base import Density
 from narrows.errors import Pruned, UserError, first_line, is_out_of_memory, naming, require
 from narrows.files import write_atomically
+from narrows.launching import is_main_process
 from narrows.loading import fitted_density, recorded_by_the_data
 from narrows.loading.model_from_config import build_model, checkpoint_path, read_weights, untrained, without_start
 from narrows.losses import Objective
 from narrows.runs.file_names import CHECKPOINTS, CONFIG
-from narrows.runs.job import Job, is_main_process
+from narrows.runs.job import Job
 from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import recorded
 from narrows.tasks.base import Task, TaskContext, run_tasks
@@ -85,7 +86,7 @@ def recording(config: DictConfig, job: Job, asked: DictConfig) -> Iterator[RunDi
     That of a resumed run is only read until its `begin`.
     """
     if not is_main_process():
-        with together(None, job.directory):
+        with os_signals.handled(), together(None, job.directory):
             yield None
         return
     record = RunDirectory(job.directory)

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from narrows.errors import require
+from narrows.launching import started
 
 LEAST: dict[str, dict[str, int]] = {
     "trainer": {"log_every_n_steps": 1, "num_sanity_val_steps": -1, "check_val_every_n_epoch": 1},
@@ -24,12 +25,35 @@ OPTIONAL = ("check_val_every_n_epoch", "num_sanity_val_steps", "log_every_n_step
 
 
 def check_trainer_options(trainer: DictConfig) -> None:
-    """Refuse options of the Trainer that mean nothing.
+    """Refuse options of the Trainer that mean nothing, or other numbers of processes than were started.
 
     Raises:
         UserError: names the option.
     """
     _check_least("trainer", trainer, LEAST["trainer"])
+    as_started(trainer)
+
+
+def as_started(trainer: DictConfig) -> dict[str, int]:
+    """The devices and nodes that torchrun or srun has decided by starting a process for each, where the options leave
+    them open; empty where neither has.
+
+    Raises:
+        UserError: the options ask for other numbers of them.
+    """
+    processes = started()
+    if processes is None:
+        return {}
+    devices, nodes = trainer.get("devices", "auto"), trainer.get("num_nodes", 1)
+    is_open = devices in ("auto", -1, "-1")
+    count = str(len(devices) if isinstance(devices, ListConfig) else devices)
+    told = f"{processes.by} has started {processes.each} processes on each of {processes.nodes} nodes"
+    require(
+        is_open or count == str(processes.each),
+        f"{told}, and trainer.devices={devices} is another number: trainer=ddp and trainer=fsdp take those started",
+    )
+    require(nodes in (1, processes.nodes), f"{told}, and trainer.num_nodes={nodes} is another number")
+    return {"num_nodes": processes.nodes} | ({"devices": processes.each} if is_open else {})
 
 
 def check_scheduler_options(scheduler: DictConfig) -> None:

@@ -22,7 +22,7 @@ from narrows.training.begin_resumed import BeginResumed
 from narrows.training.callbacks.averaged_weights import AveragedWeights
 from narrows.training.callbacks.resample_dead import ResampleDead
 from narrows.training.callbacks.write_checkpoints import CheckpointFiles
-from narrows.training.library_options import check_trainer_options
+from narrows.training.library_options import as_started, check_trainer_options
 from narrows.training.processes import watch
 from narrows.training.tensorboard import TensorBoard
 
@@ -98,6 +98,7 @@ def make_trainer(
     return _build_trainer(
         _with_report(_tried_once(config.trainer), job),
         **_strategy(config, named),
+        **as_started(config.trainer),
         logger=loggers,
         callbacks=callbacks,
         plugins=[CheckpointFiles()],

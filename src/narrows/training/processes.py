@@ -32,6 +32,7 @@ from narrows.errors import Pruned, first_line, printable, sentence
 from narrows.runs.run_directory import RunDirectory
 from narrows.runs.status import record_killed
 from narrows.training.failures import Failure, is_lost, own_rank, tell, told
+from narrows.training.neighbours import Neighbours, neighbours
 
 PARENT = "NARROWS_FIRST_PROCESS"
 """The environment variable that tells a process who started it and is rank 0."""
@@ -50,16 +51,29 @@ class _Started:
     """The processes that this one has started, in the order of their ranks."""
 
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    first: int = 1
+    lowest: int = 1
     """The rank of the first of them."""
 
     def failure(self, also_agreed: bool = False) -> Failure | None:
         """The end of one that has died for a reason of its own."""
-        for rank, process in enumerate(self.processes, self.first):
+        for rank, process in enumerate(self.processes, self.lowest):
             code = process.poll()
             if code not in (None, 0, LOST) and (also_agreed or code not in AGREED):
                 return Failure(rank, _ended(int(code)))
         return None
+
+    @property
+    def first(self) -> int | None:
+        """The number of the process that started this one, if that is rank 0."""
+        text = os.environ.get(PARENT)
+        started_here = text is not None and int(text) != os.getpid() and os.environ.get("NODE_RANK", "0") == "0"
+        return int(text) if text is not None and started_here else None
+
+    def first_is_gone(self) -> bool:
+        return self.first is not None and os.getppid() != self.first
+
+    def leave(self, failure: Failure | None) -> None:
+        """Do nothing: whoever started this process sees how it ends."""
 
     def end(self, patience: float) -> None:
         """Wait so many seconds for them, then kill those that are left."""
@@ -74,7 +88,7 @@ class _Started:
 
 
 class _State:
-    started = _Started()
+    others: _Started | Neighbours = _Started()
 
 
 class WatchedLauncher(_SubprocessScriptLauncher):
@@ -85,11 +99,12 @@ class WatchedLauncher(_SubprocessScriptLauncher):
         super()._call_children_scripts()
         # Lightning's own watch is then over none.
         processes, self.procs = self.procs, []
-        _State.started = _Started(processes, self.cluster_environment.node_rank() * self.num_processes + 1)
+        _State.others = _Started(processes, self.cluster_environment.node_rank() * self.num_processes + 1)
 
     def kill(self, signum: Any) -> None:
-        for process in _State.started.processes:
-            process.send_signal(signum)
+        if isinstance(_State.others, _Started):
+            for process in _State.others.processes:
+                process.send_signal(signum)
 
 
 def watch(strategy: Any) -> None:
@@ -110,13 +125,10 @@ def together(record: RunDirectory | None, directory: Path) -> Iterator[None]:
     Raises:
         ProcessFailed: in the first process, another one failed.
     """
-    _State.started = _Started()
+    _State.others = neighbours() or _Started()
     ending = threading.Event()  # set once the main thread of this process is on its way out
-    parent = _parent() if record is None else None
-    threading.Thread(
-        target=_watch, args=(record, directory, parent, ending), daemon=True, name="watch-processes"
-    ).start()
-    patience = SAVING
+    threading.Thread(target=_watch, args=(record, directory, ending), daemon=True, name="watch-processes").start()
+    patience, own = SAVING, None
     try:
         yield
     except Pruned:
@@ -124,66 +136,73 @@ def together(record: RunDirectory | None, directory: Path) -> Iterator[None]:
     except Exception as error:
         ending.set()
         patience = 0.0
+        # Whoever started these processes ends them all now; what is said of the end is to be complete before.
+        os_signals.ignore()
+        own = None if is_lost(error) else Failure(own_rank(), f"{type(error).__name__}: {error}")
         if record is None:
-            _tell_or_leave(error, directory, parent)
+            _tell_or_leave(error, own, directory)
             raise
-        found = _cause(error)
+        found = _cause(error) if own is None else None
         if found is not None:
             record.rank, patience = found.rank, POLL
             raise found.error() from error
         record.rank = 0 if is_distributed() else None
         raise
+    except SystemExit as error:
+        os_signals.ignore()
+        found = _State.others.failure() if record is not None else None
+        if found is not None and record is not None:
+            record.rank = found.rank
+            raise found.error() from error
+        raise
     finally:
         ending.set()
-        _State.started.end(patience)
+        _State.others.leave(own)
+        _State.others.end(patience)
 
 
-def _tell_or_leave(error: Exception, directory: Path, parent: int | None) -> None:
+def _tell_or_leave(error: Exception, own: Failure | None, directory: Path) -> None:
     """Tell the first process of an error of this one; leave at once where it is the error of another process.
 
     Raises:
         SystemExit: it is another's.
     """
-    found = _State.started.failure() if is_lost(error) else Failure(own_rank(), f"{type(error).__name__}: {error}")
+    found = own or _State.others.failure()
     if found is not None:
         tell(found)
         return
-    if not is_lost(error):
-        return
-    _wait_for(lambda: _is_gone(parent), GRACE)
-    if parent is not None and _is_gone(parent):
-        _record_for(directory, parent)
+    _wait_for(_State.others.first_is_gone, GRACE)
+    if _State.others.first_is_gone():
+        _record_for(directory)
     raise SystemExit(LOST) from error
 
 
-def _cause(error: Exception) -> Failure | None:
-    """The failure of another process because of which this one has failed; None where the error is its own."""
-    if not is_lost(error):
-        return None
+def _cause(error: Exception) -> Failure:
+    """The failure of another process because of which this one has failed."""
     found: list[Failure | None] = [None]
 
     def look() -> bool:
-        found[0] = told() or _State.started.failure(also_agreed=True)
+        found[0] = told() or _State.others.failure(also_agreed=True)
         return found[0] is not None
 
     _wait_for(look, GRACE)
-    # Of processes that others have started, nobody here sees the end.
+    # Of processes of other hosts, nobody here sees the end.
     return found[0] or Failure(None, f"the connection to it is lost ({first_line(error)})")
 
 
-def _watch(record: RunDirectory | None, directory: Path, parent: int | None, ending: threading.Event) -> None:
+def _watch(record: RunDirectory | None, directory: Path, ending: threading.Event) -> None:
     while not ending.wait(POLL):
-        found = _State.started.failure(also_agreed=True)
-        if found is None and not _is_gone(parent):
+        found = _State.others.failure(also_agreed=True)
+        if found is None and not _State.others.first_is_gone():
             continue
-        agreed = found is not None and _State.started.failure() is None
+        agreed = found is not None and _State.others.failure() is None
         if ending.wait(SAVING if agreed else GRACE):
             return
-        _give_up(record, directory, parent, found)
+        _give_up(record, directory, found)
         return
 
 
-def _give_up(record: RunDirectory | None, directory: Path, parent: int | None, found: Failure | None) -> None:
+def _give_up(record: RunDirectory | None, directory: Path, found: Failure | None) -> None:
     """Record the end and end this process, whose main thread waits for one that is dead."""
     if record is not None:
         found = told() or found
@@ -194,17 +213,21 @@ def _give_up(record: RunDirectory | None, directory: Path, parent: int | None, f
             _print(found)
         elif found is not None:
             tell(found)
-        elif parent is not None:
-            _record_for(directory, parent)
-        _State.started.end(0.0)
+        else:
+            _record_for(directory)
+        _State.others.leave(None)
+        _State.others.end(0.0)
         sys.stderr.flush()
     finally:
         os._exit(2 if record is not None else LOST)
 
 
-def _record_for(directory: Path, parent: int) -> None:
-    found = Failure(0, f"process {parent} was killed")
-    if record_killed(directory, parent, found.what):
+def _record_for(directory: Path) -> None:
+    """Record on behalf of the first process that it was killed, if it has not recorded its end itself."""
+    number = _State.others.first
+    assert number is not None
+    found = Failure(0, f"process {number} was killed")
+    if record_killed(directory, number, found.what):
         _print(found)
 
 
@@ -216,17 +239,6 @@ def _wait_for(happened: Callable[[], bool], seconds: float) -> None:
     until = time.monotonic() + seconds
     while not happened() and time.monotonic() < until:
         time.sleep(POLL / 4)
-
-
-def _parent() -> int | None:
-    """The process that started this one, if that is rank 0."""
-    text = os.environ.get(PARENT)
-    started_here = text is not None and int(text) != os.getpid() and os.environ.get("NODE_RANK", "0") == "0"
-    return int(text) if text is not None and started_here else None
-
-
-def _is_gone(parent: int | None) -> bool:
-    return parent is not None and os.getppid() != parent
 
 
 def _ended(code: int) -> str:
