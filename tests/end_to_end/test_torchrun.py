@@ -65,7 +65,8 @@ def test_whoever_dies_is_named(rank: int, how: str, other: str, error: str, tmp_
 
 def test_two_nodes_write_one_run(tmp_path: Path) -> None:
     meeting = ("--nnodes=2", "--nproc-per-node=1", f"--master-port={free_port()}")
-    agents = [start(tmp_path, *meeting, f"--node-rank={node}") for node in range(2)]
+    short = ("trainer.max_epochs=1",)
+    agents = [start(tmp_path, *meeting, f"--node-rank={node}", asked=short) for node in range(2)]
     for done in map(finished, agents):
         assert done.code == 0, done.err
     run = only_run(tmp_path / "outputs")
