@@ -30,6 +30,10 @@ class SignalScaling:
     """`[S, C]`."""
     covariates: list[str] = field(default_factory=list)
     """Signals beside the channels, whose shifts and scales stand behind those of channels."""
+    time: str | None = None
+    """The column that ordered the rows; None where there was none, or before narrows recorded it."""
+    step: float | None = None
+    """The usual step in time, in seconds or the unit of that column."""
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
         """Shift and scale of a series, float64 `[C, 1]`; a series of a folder is known by the end of its path too.
@@ -77,9 +81,10 @@ def standardise(
         UserError: a series that has no training window to be scaled by.
     """
     names, beside = contents.feature_names or [], contents.covariate_names or []
+    clock = timeline.time, timeline.step
     x, observed = _all_channels(splits["train"])
     if contents.standardise == "none":
-        plain = SignalScaling(names, timeline.window, None, [[0.0] * x.shape[1]], [[1.0] * x.shape[1]], beside)
+        plain = SignalScaling(names, timeline.window, None, [[0.0] * x.shape[1]], [[1.0] * x.shape[1]], beside, *clock)
         splits, _ = array_scaling.standardise(splits, "none", names)
         one, zero = torch.ones(1, x.shape[1], 1).double(), torch.zeros(1, x.shape[1], 1).double()
         return {name: _with_covariates(split, split, zero, one) for name, split in splits.items()}, plain
@@ -104,7 +109,7 @@ def standardise(
         found[name] = _with_covariates(scaled, split, shift[each], scale[each])
     low, width = (values.flatten(1).tolist() for values in (shift, scale))
     series = timeline.names if contents.scale_each else None
-    return found, SignalScaling(names, timeline.window, series, low, width, beside)
+    return found, SignalScaling(names, timeline.window, series, low, width, beside, *clock)
 
 
 def _all_channels(split: Split) -> tuple[Tensor, Tensor | None]:

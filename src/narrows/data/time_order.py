@@ -106,6 +106,10 @@ class Recordings:
     """Names of the rows of values: the channels, then the covariates."""
     notes: list[str] = field(default_factory=list)
     """What people should know of the reading: order, gaps, columns left out."""
+    time: str | None = None
+    """The column that orders the rows."""
+    step: float | None = None
+    """The usual step in time, in seconds or the time's own unit; of a grid its step."""
 
 
 @dataclass
@@ -121,3 +125,7 @@ class Timeline:
     """Time steps of each series."""
     places: dict[str, Tensor]
     """Of the windows of each part, int64 `[N, 2]`: the number of the series, and the first time step."""
+    time: str | None = None
+    """The column that ordered the rows."""
+    step: float | None = None
+    """The usual step in time."""

@@ -241,9 +241,8 @@ class Series:
 def _timeline(read: Recordings, window: int, train: Tensor, test: Tensor | None) -> Timeline:
     places = {"train": train} | ({} if test is None else {"test": test})
     series = read.series
-    return Timeline(
-        window, [one.name for one in series], [one.label for one in series], [one.length for one in series], places
-    )
+    names, labels = [one.name for one in series], [one.label for one in series]
+    return Timeline(window, names, labels, [one.length for one in series], places, read.time, read.step)
 
 
 def _told(stride: Stride) -> int | None:
