@@ -164,7 +164,8 @@ def _text(path: Path, begin: bytes, how: Format, rows: int) -> Iterator[Chunk]:
     except UserError:
         raise
     except (UnicodeError, LookupError, csv.Error, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{path} cannot be read as text in {encoding} ({error})") from error
+        other = f": if it has another, set {HERE}.encoding, such as latin-1" if isinstance(error, UnicodeError) else ""
+        raise UserError(f"{path} cannot be read as text in {encoding} ({error}){other}") from error
 
 
 def _opened(raw: IO[bytes], path: Path, begin: bytes, encoding: str) -> IO[str]:
