@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from narrows.data import array_scaling
-from narrows.data.array_scaling import fit_scaling, scaled_by
+from narrows.data.array_scaling import ArrayScaling, fit_scaling, scaled_by
 from narrows.data.contents import Contents
 from narrows.data.splits import Split
 from narrows.data.time_order import Timeline
@@ -52,6 +52,13 @@ class SignalScaling:
             row = fitting[0]
         shift, scale = (torch.tensor(values[row], dtype=torch.float64) for values in (self.shift, self.scale))
         return shift[:, None], scale[:, None]
+
+    def of_arrays(self) -> ArrayScaling | None:
+        """The same of arrays of windows `[N, C, window]`, which name no series; None where each series has its own."""
+        if len(self.shift) > 1:
+            return None
+        count = len(self.channels)
+        return ArrayScaling("standard", self.shift[0][:count], self.scale[0][:count])
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
