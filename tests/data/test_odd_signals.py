@@ -12,6 +12,7 @@ import pytest
 import torch
 from signal_files import load, refusal, served
 
+from narrows.data.datamodule import DataModule
 from narrows.data.sources.series import Series
 from narrows.data.time_order import Signals, TimeOrder
 from narrows.errors import UserError
@@ -110,3 +111,22 @@ def test_lists_in_a_column_are_no_channel(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"column 'c' of .* holds lists or structures"):
         Series(str(tmp_path / "s.parquet"), **TEN).load()
     assert Series(str(tmp_path / "s.parquet"), columns=["a"], **TEN).load().feature_names == ["a"]
+
+
+def test_examples_of_an_array_may_miss_values_and_what_is_not_read_is_said(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(5, 2, (30, 2, 16))
+    x[3, 1, 4:6] = np.nan
+    np.savez(tmp_path / "s.npz", X_train=x[:24], X_test=x[24:], X_val=x[:3])
+    kept = Signals(missing="keep")
+    data = DataModule(Series(str(tmp_path / "s.npz"), signals=kept), validation=0.2)
+    data.setup()
+    assert "2 missing values, kept as missing; not read: X_val" in data.reading[1]
+    part = data.part("train")
+    batch = torch.cat([one.x for one in data.ordered_loader("train")])
+    assert part.observed is not None
+    assert batch.isfinite().all()
+    own = np.nanmean(np.where(part.observed.numpy(), batch.numpy(), np.nan), axis=(0, 2))
+    np.testing.assert_allclose(own, 0, atol=1e-5)
+    for settings in ({"scale": "each"}, {"intervals_path": "l.json"}, {"covariates": ["a"]}):
+        with pytest.raises(UserError, match=f"source.signals.{next(iter(settings))}=.* cannot be used: a .npz holds"):
+            Series(str(tmp_path / "s.npz"), signals=Signals(**settings)).load()

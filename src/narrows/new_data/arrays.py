@@ -76,6 +76,12 @@ class NewArrays(NewData):
             return "series"
         return kind if kind in AXES else "vector"
 
+    @property
+    def _keeps_missing(self) -> bool:
+        """Whether NaN is a missing value, as the run's own data say."""
+        signals = getattr(self.source, "signals", None)
+        return getattr(signals, "missing", "refuse") == "keep"
+
     @cached_property
     def _scaling(self) -> ArrayScaling | None:
         """How the run's own values were scaled, windows of signals too.
@@ -111,11 +117,16 @@ class NewArrays(NewData):
                 tuple(x.shape[1:]) == spec.shape,
                 f"{self.where} holds examples of shape {list(x.shape[1:])}, and the run's are {list(spec.shape)}",
             )
-            bad = ~x.isfinite().flatten(1).all(1)
+            gone = x.isnan() if self._keeps_missing else torch.zeros_like(x, dtype=torch.bool)
+            x = x.masked_fill(gone, 0.0)  # the mean, where values are standardised, as missing ones of signals are
+            bad = ~x.isfinite().flatten(1).all(1) | gone.flatten(1).all(1)
             examples = [None if wrong else one for one, wrong in zip(x, bad.tolist(), strict=True)]
             said = ["it holds values that are NaN or infinite" if wrong else None for wrong in bad.tolist()]
             names = [str(row) for row in range(start, start + len(rows))]
-            yield Chunk.of(names, examples, said, (start + len(rows)) / len(array))
+            chunk = Chunk.of(names, examples, said, (start + len(rows)) / len(array))
+            if chunk.batch is not None and gone.any():
+                chunk.batch.observed = ~gone[~bad]
+            yield chunk
 
     def _read(self, rows: NDArray[Any]) -> Tensor:
         """Rows of the array as the model reads them, float32 `[n, *shape]`."""

@@ -31,7 +31,7 @@ def reconstruction(context: TaskContext) -> Score:
     """Squared error of the noise-free reconstruction over observed values / their number."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        return example_mse(_rebuilt(context.model, batch), batch.truth, batch.observed).numpy()
+        return example_mse(_rebuilt(context.model, batch), batch.truth, batch.judged).numpy()
 
     return score
 
@@ -41,7 +41,7 @@ def standardised(context: TaskContext) -> Score:
     usual = usual_errors(context.model, context.batches("train"))
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        return standardised_mse(_rebuilt(context.model, batch), batch.truth, batch.observed, usual).numpy()
+        return standardised_mse(_rebuilt(context.model, batch), batch.truth, batch.judged, usual).numpy()
 
     return score
 
@@ -52,7 +52,7 @@ def usual_errors(model: Autoencoder, batches: Iterable[Batch]) -> Tensor:
     squared, counts = torch.zeros(()).double(), torch.zeros(()).double()
     for batch in batches:
         errors = (_rebuilt(model, batch) - batch.truth).cpu().double().square()
-        seen = torch.ones_like(errors, dtype=torch.bool) if batch.observed is None else batch.observed.cpu()
+        seen = torch.ones_like(errors, dtype=torch.bool) if batch.judged is None else batch.judged.cpu()
         squared, counts = squared + errors.masked_fill(~seen, 0.0).sum(0), counts + seen.sum(0)
     usual = squared / counts.clamp_min(1)
     return usual.clamp_min(FLOOR * float(usual.mean()))
