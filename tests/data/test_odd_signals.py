@@ -130,3 +130,10 @@ def test_examples_of_an_array_may_miss_values_and_what_is_not_read_is_said(tmp_p
     for settings in ({"scale": "each"}, {"intervals_path": "l.json"}, {"covariates": ["a"]}):
         with pytest.raises(UserError, match=f"source.signals.{next(iter(settings))}=.* cannot be used: a .npz holds"):
             Series(str(tmp_path / "s.npz"), signals=Signals(**settings)).load()
+
+
+def test_series_shorter_than_a_window_are_told(tmp_path: Path) -> None:
+    short = FRAME[["a", "b"]][:5]
+    many = pd.concat([short.assign(id=f"s{number}") for number in range(4)] + [FRAME[["a", "b"]].assign(id="long")])
+    found = load(many, tmp_path, order=TimeOrder(id="id"), **TEN)
+    assert "4 series without a window, of 10 time steps in a stretch: s0, s1, s2, ... 1 more" in found.reading[1]

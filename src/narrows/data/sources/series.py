@@ -165,7 +165,8 @@ class Series:
         steps = sum(one.length for one in read.series)
         cuts = f", a window every {stride} of {steps:,} time steps"
         told = self._told_apart(read) if many else ""
-        return replace(contents, reading=self._reading(contents, window, cuts + told, read.notes))
+        notes = read.notes + _without_windows(read, window, [places, *([] if held_places is None else [held_places])])
+        return replace(contents, reading=self._reading(contents, window, cuts + told, notes))
 
     def stride_of(self, window: int) -> int:
         """Time steps from one window to the next."""
@@ -261,6 +262,15 @@ def _timeline(read: Recordings, window: int, train: Tensor, test: Tensor | None)
     series = read.series
     names, labels = [one.name for one in series], [one.label for one in series]
     return Timeline(window, names, labels, [one.length for one in series], places, read.time, read.step)
+
+
+def _without_windows(read: Recordings, window: int, places: Sequence[Tensor]) -> list[str]:
+    """A note of the series of which no window is, because all of their stretches are shorter."""
+    known = set(torch.cat(list(places))[:, 0].tolist())
+    lost = [one.name for number, one in enumerate(read.series) if number not in known]
+    if not lost:
+        return []
+    return [f"{len(lost):,} series without a window, of {window} time steps in a stretch: {shortened(lost, 3)}"]
 
 
 def _told(stride: Stride) -> int | None:
