@@ -71,3 +71,21 @@ def test_padding_is_no_part_of_any_figure(tmp_path: Path, monkeypatch: pytest.Mo
     score.main(["run", "new.npz", "-o", "scores.csv"])
     scores = pd.read_csv("scores.csv").set_index("name")["score"]
     np.testing.assert_allclose([scores["short"], scores["long"]], [each[4], each[longest]], rtol=1e-4)
+
+
+def test_usual_errors_are_of_the_examples_that_reach_a_step() -> None:
+    """Batches of different lengths could not be added up."""
+    from narrows.tasks.measures.anomaly_scores import standardised_mse, usual_errors
+    from narrows.types import Batch
+
+    class Zeros:
+        def reconstruct(self, batch: Batch) -> torch.Tensor:
+            return torch.zeros_like(batch.x)
+
+    short, long = torch.full((2, 1, 3), 2.0), torch.full((1, 1, 5), 4.0)
+    batches = [Batch(short, length=torch.tensor([3, 2])), Batch(long, length=torch.tensor([5]))]
+    usual = usual_errors(Zeros(), batches, 6)  # type: ignore[arg-type]
+    by_hand = [(4 + 4 + 16) / 3] * 2 + [(4 + 16) / 2] + [16.0] * 2
+    np.testing.assert_allclose(usual[0], [*by_hand, np.mean(by_hand)])
+    found = standardised_mse(torch.zeros_like(short), short, batches[0].judged, usual)
+    np.testing.assert_allclose(found, [np.mean([4 / one for one in by_hand[:3]]), np.mean([0.5, 0.5])])

@@ -155,7 +155,9 @@ def _calibrate(run: OpenRun, score: str) -> Calibration:
     if score == "standardised":
         device = next(model.parameters()).device
         with evaluating(model, 0, "score"):
-            usual = usual_errors(model, (batch.to(device) for batch in data.ordered_loader("train")))
+            usual = usual_errors(
+                model, (batch.to(device) for batch in data.ordered_loader("train")), data.spec.shape[-1]
+            )
     if data.timeline is not None and data.spec.kind != "audio":  # windows of sound are judged as they are
         return _calibrate_steps(data, model, usual, score)
     normal = _normal_labels(run, data)
