@@ -114,11 +114,14 @@ def test_labels_are_intervals_of_time_both_ends_included(tmp_path: Path) -> None
     assert found.timeline is not None
     assert found.timeline.labels[0] is not None
     assert found.timeline.labels[0].nonzero().flatten().tolist() == [45, 46, 47, 199]
-    path.write_text(json.dumps([["2020-01-01", "2020-01-02"]]))
+    path.write_text(json.dumps([["2020-01-01", "2020-01-02"], [str(STAMPS[45]), str(STAMPS[47])]]))
     assert (
         "1 interval without a time step" in load(FRAME, tmp_path, signals=Signals(intervals_path=str(path))).reading[1]
     )
     for content, said in (
+        ([["2020-01-01", "2020-01-02"]], "none of the 1 intervals of"),
+        ([[45, 47]], "are numbers, and the times in column 'when' of"),
+        ([["2026-03-01 00:45:00+01:00", "2026-03-01 00:47:00+01:00"]], "are dates with a zone, and the times in"),
         ([["2026-03-01"]], "must be a list of pairs [first, last]"),
         ([["today", "tomorrow"]], "has ['today', 'tomorrow']: it must be"),
         ([[5, 3]], "has the interval [5, 3], which ends before it begins"),

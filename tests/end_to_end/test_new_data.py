@@ -21,7 +21,7 @@ from PIL import Image
 
 import narrows
 from narrows.coding.eight_bits import eight_bits
-from narrows.commands import embed, pack, reconstruct, score
+from narrows.commands import embed, pack, reconstruct, sample, score
 from narrows.data import ImageFolder, ImageReader
 from narrows.errors import UserError
 from narrows.loading import OpenRun, recorded_by_the_data
@@ -325,6 +325,21 @@ def test_counts_and_documents_come_back_with_the_names_of_their_features(place: 
         assert found["names"][3] == "03.txt"
 
 
+@pytest.mark.parametrize("kind", ["arrays", "signals"])
+def test_samples_lie_where_the_data_do(place: Callable[[str], Path], kind: str) -> None:
+    """Files of samples held standardised values, which the commands that read files standardised once more."""
+    place(kind)
+    sample.main(["run", "-n", "200", "--density", "gaussian", "-o", "drawn.npy"])
+    drawn = np.load("drawn.npy")
+    own = np.load("own.npz")["x_train"] if kind == "arrays" else pd.read_csv("own.csv")[["flow", "heat"]].to_numpy()
+    # The axis of channels is the last one in both.
+    drawn, own = drawn if kind == "arrays" else np.moveaxis(drawn, 1, -1), own.reshape(-1, 2)
+    assert drawn.shape[-1] == 2
+    assert (np.abs(drawn.reshape(-1, 2).mean(0) - own.mean(0)) < own.std(0)).all()
+    embed.main(["run", "drawn.npy", "-o", "z.csv"])
+    assert pd.read_csv("z.csv")["problem"].isna().all()
+
+
 def test_signals_come_back_step_by_step(place: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = place("signals")
     new = runs.signal(5, 31)
@@ -340,7 +355,14 @@ def test_signals_come_back_step_by_step(place: Callable[[str], Path], monkeypatc
     np.testing.assert_allclose(found["flow"], scored["reconstruction_flow"], rtol=1e-4)
     np.testing.assert_allclose(found["heat"], scored["reconstruction_heat"], rtol=1e-3, atol=1e-4)
     embed.main(["run", "new.csv", "-o", "z.csv"])
-    assert pd.read_csv("z.csv")["name"].tolist() == ["new.csv:0-11", "new.csv:12-23", "new.csv:19-30"]
+    latents = pd.read_csv("z.csv")
+    assert latents["name"].tolist() == ["new.csv:0-11", "new.csv:12-23", "new.csv:19-30"]
+    # Windows in an array are in the same units as the steps of a table.
+    windows = [new[["flow", "heat"]].to_numpy()[start : start + 12].T for start in (0, 12, 19)]
+    np.save("windows.npy", np.stack(windows))
+    embed.main(["run", "windows.npy", "-o", "w.csv"])
+    again = pd.read_csv("w.csv").filter(like="z_")
+    np.testing.assert_allclose(again, latents.filter(like="z_"), rtol=1e-4, atol=1e-5)
     (folder / "many").mkdir()
     new.to_csv("many/a.csv", index=False)
     Path("many/b.csv").write_text("when,flow\n2026-01-01,1\n")

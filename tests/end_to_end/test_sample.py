@@ -326,7 +326,7 @@ def test_a_table_is_sampled_as_rows_of_its_own(tmp_path: Path, capsys: Any) -> N
 
 def test_pictures_have_no_table(run: Path, tmp_path: Path, capsys: Any) -> None:
     told = refusal(capsys, str(run), "--density", "by_class", "-o", str(tmp_path / "new.csv"))
-    assert "was trained on image data without named columns" in told
+    assert "was trained on image data, whose examples are no rows of one" in told
     command(str(run), "--density", "by_class", "-n", "3", "--label", "7", "-o", str(tmp_path / "new.npz"))
     with np.load(tmp_path / "new.npz") as arrays:
         assert arrays["x"].shape == (3, 1, 8, 8)

@@ -105,3 +105,30 @@ def test_what_cannot_be_scored_is_refused_or_said(place: Path, capsys: pytest.Ca
     assert found["problem"][0] == f"in no window: a stretch of fewer than {WINDOW} time steps, or nothing measured"
     (place / "run" / "signals.json").write_text(json.dumps({"channels": ["flow"]}))
     assert "signals.json is damaged" in refused(capsys, "m0.csv")
+
+
+def test_new_rows_are_ordered_by_the_column_that_ordered_the_runs_own(
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Times that were not written as dates, or lacked, left the rows in the order of the file without a word."""
+    rows = signal(0, 60, 0.0)
+    rows.to_csv("m0.csv", index=False)
+    score.main(["run", "m0.csv"])
+    expected = pd.read_csv("m0.scored.csv")
+    seconds = pd.to_datetime(rows["when"]).astype("datetime64[s]").astype("int64")
+    rows.assign(when=seconds)[["heat", "when", "note", "flow"]].sample(frac=1, random_state=0).to_csv(
+        "m0.csv", index=False
+    )
+    caplog.clear()
+    score.main(["run", "m0.csv"])
+    found = pd.read_csv("m0.scored.csv").sort_values("when")
+    assert found["score"].tolist() == expected["score"].tolist()
+    assert "time steps of" not in caplog.text
+    rows.drop(columns="when").to_csv("m0.csv", index=False)
+    assert "has no column 'when': " in (said := refused(capsys, "m0.csv"))
+    assert "datamodule.source.order.time=null takes the rows as they come" in said
+    score.main(["run", "m0.csv", "datamodule.source.order.time=null"])
+    rows.assign(when=pd.date_range("2026-03-01", periods=60, freq="1h")).to_csv("m0.csv", index=False)
+    caplog.clear()
+    score.main(["run", "m0.csv"])
+    assert "m0.csv has time steps of 3600, and the run was trained on steps of 60" in caplog.text

@@ -5,7 +5,7 @@
 
 A density that the run does not have yet is fitted to its training split, which must be on this machine, and stored in
 the run's `densities/`, so that it is fitted only once. The samples go to `samples.npy` and `samples.png` in a
-directory, or to the one file that OUT names; those of a table are rows in its own units, with its own columns.
+directory, or to the one file that OUT names, in the data's own units; those of a table are rows with its own columns.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from narrows.errors import UserError, require
 from narrows.files import replacing, write_atomically
-from narrows.runs.file_names import TOKENISER
+from narrows.runs.file_names import SCALING, SIGNALS, TOKENISER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ TABLES = (".csv", ".parquet", ".pq")
 ARRAYS = (".npz", ".npy")
 MOST_SHOWN = 256
 """Samples shown in the picture."""
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,8 +62,8 @@ def require_form(run: OpenRun, out: Path | None) -> None:
         return
     require(
         ending not in TABLES or spec.columns is not None or (spec.kind == "vector" and bool(spec.feature_names)),
-        f"{out} is a table by its name, and {run.path} was trained on {spec.kind} data without named columns: name a "
-        ".npz, or a directory",
+        f"{out} is a table by its name, and {run.path} was trained on {spec.kind} data, whose examples are no rows of "
+        "one: name a .npz, or a directory",
     )
     require(
         ending != ".gif" or spec.kind == "video",
@@ -130,19 +132,19 @@ def _write_one(samples: Samples, path: Path) -> None:
 
 
 def _write_arrays(samples: Samples, path: Path) -> None:
-    """`x` as the model gives it; a .npz holds `label` too, where samples are of a class, and of multi-modal data the
-    parts by their names, in their own units."""
+    """`x` in the data's own units; a .npz holds `label` too, where samples are of a class, and of multi-modal data the
+    parts by their names."""
     import numpy as np
 
     from narrows.new_data.open_new import known_of
 
-    x = (samples.x if samples.spec.kind == "tokens" else samples.x.float()).numpy()
     if samples.spec.parts is not None and path.suffix.lower() == ".npz":
         from narrows.new_data.parts import write_parts
 
         labels = {} if samples.label is None else {"label": samples.label.numpy()}
         write_parts(path, samples.x, samples.spec, known_of(samples.run).scaling, labels)
         return
+    x = (samples.x if samples.spec.kind == "tokens" else _in_own_units(samples).float()).numpy()
     with replacing(path) as file:
         if path.suffix.lower() == ".npy":
             np.save(file, x)
@@ -150,6 +152,26 @@ def _write_arrays(samples: Samples, path: Path) -> None:
             np.savez(file, x=x)
         else:
             np.savez(file, x=x, label=samples.label.numpy())
+
+
+def _in_own_units(samples: Samples) -> Tensor:
+    """Samples as the run's data are written, in their units and axes, which commands that read them expect.
+
+    Raises:
+        UserError: a damaged record of the run.
+    """
+    from narrows.loading.recorded_by_the_data import load_scaling, load_signals
+
+    run, scaling = samples.run, None
+    if (run.path / SCALING).is_file():
+        scaling = load_scaling(run.path, samples.spec.shape[0])
+    elif (run.path / SIGNALS).is_file():
+        scaling = load_signals(run.path).of_arrays()
+        if scaling is None:
+            log.warning("samples stay standardised: each series was scaled by itself (signals.scale=each)")
+    x = samples.x if scaling is None else scaling.undo(samples.x)
+    last = run.config.datamodule.source.get("channels_last") is True and x.ndim > 2
+    return x.moveaxis(1, -1) if last else x
 
 
 def rows_of(samples: Samples) -> pd.DataFrame:

@@ -33,7 +33,7 @@ from narrows.loading import recorded_by_the_data
 from narrows.loading.open_run import OpenRun
 from narrows.models.autoencoder import Autoencoder
 from narrows.new_data.result_columns import FLAG, PROBLEM, REBUILT, SCORE
-from narrows.new_data.signals import cut
+from narrows.new_data.signals import cut, keep_clock, tell_other_step
 from narrows.tasks.measures.normal_scores import Calibration, calibrate
 from narrows.tasks.measures.time_steps import fold
 
@@ -56,6 +56,7 @@ def score_signals(run: OpenRun, new: Path, out: Path, overrides: Sequence[str], 
     source = _reader(run, scaling)
     table = read_rows(new, source.format)
     read = source.recordings(new)
+    tell_other_step(read, scaling, new.name)
     added = [SCORE, FLAG, *(f"{REBUILT}{channel}" for channel in scaling.channels), PROBLEM]
     taken = [name for name in added if name in table.columns]
     require(not taken, f"{new} has a column '{', '.join(taken)}' already: is it a scored file?")
@@ -84,7 +85,9 @@ def _reader(run: OpenRun, scaling: SignalScaling) -> Any:
     config.path, config.label_column, config.columns = None, None, scaling.channels
     if config.get("signals") is not None:
         config.signals.intervals_path = None
-    return build(config, "datamodule.source")
+    source = build(config, "datamodule.source")
+    keep_clock(source, scaling)
+    return source
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,6 +173,8 @@ def _anndata(path: Path, form: CountForm) -> CountFile:
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, also .gz, without blank ones at its end.
 
+    They end with LF, CR LF or CR; other characters that Unicode calls line ends stand in texts, and in JSON.
+
     Raises:
         UserError: a file that cannot be read.
     """
@@ -180,5 +183,6 @@ def read_lines(path: Path) -> list[str]:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as lines of text ({error})") from error
-    return [line.strip() for line in text.rstrip().splitlines()]
+        utf8 = ": save it as UTF-8" if isinstance(error, UnicodeDecodeError) else ""
+        raise UserError(f"{path} cannot be read as lines of text ({error}){utf8}") from error
+    return [line.strip() for line in io.StringIO(text.rstrip(), newline=None)]

@@ -17,7 +17,7 @@ from narrows.data.count_form import CountFile, Layout
 from narrows.data.number_texts import Marks, to_numbers
 from narrows.data.sparse_rows import canonical
 from narrows.data.table_files import Chunk, read_chunks
-from narrows.data.table_format import UNNAMED, Format
+from narrows.data.table_format import HERE, UNNAMED, Format
 from narrows.errors import UserError, require
 
 ROWS = {"row", "doc", "docid", "document", "documentid", "cell", "cellid", "barcode", "sample", "user", "userid"}
@@ -31,7 +31,7 @@ def read_table(path: Path, layout: Layout, text: Format, label: str | None) -> C
     Raises:
         UserError: a cell that is no number; three columns that may be triples or not.
     """
-    chunks = whole_chunks(path, text)
+    chunks = whole_chunks(path, text, "datamodule.source.form.text")
     first = next(chunks, None)
     if first is None:
         raise UserError(f"{path} holds no rows")
@@ -42,12 +42,20 @@ def read_table(path: Path, layout: Layout, text: Format, label: str | None) -> C
     return _dense(path, chunks, _Columns.of(first, names, label, path))
 
 
-def whole_chunks(path: Path, text: Format) -> Iterator[Chunk]:
-    """The chunks of a table, refused where a row lacks a cell or has one too many."""
-    for chunk in read_chunks(path, text):
-        for place, wrong in chunk.broken.items():
-            raise UserError(f"line {chunk.lines[place]} of {path} has {wrong}: every row must have one for each column")
-        yield chunk
+def whole_chunks(path: Path, text: Format, option: str = "datamodule.source.text") -> Iterator[Chunk]:
+    """The chunks of a table, refused where a row lacks a cell or has one too many.
+
+    Args:
+        option: where `text` stands in the config, for messages.
+    """
+    try:
+        for chunk in read_chunks(path, text):
+            for place, wrong in chunk.broken.items():
+                line = chunk.lines[place]
+                raise UserError(f"line {line} of {path} has {wrong}: every row must have one for each column")
+            yield chunk
+    except UserError as error:
+        raise UserError(str(error).replace(HERE, option)) from error
 
 
 def plain(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_events(path: Path, layout: Literal["table", "lists"], columns: Interact
     users, items = Names(), Names()
     parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
     found: dict[str, str] = {}
-    for chunk in whole_chunks(path, text):
+    for chunk in whole_chunks(path, text, "datamodule.source.form.text"):
         frame = chunk.known.set_axis(list(map(str, chunk.frame)), axis=1)
         found = found or _columns(list(frame), columns, text.header, path)
         for what in ("user", "item"):
@@ -187,8 +188,8 @@ class ItemTitles:
         known = self.read(path)
         require(any(item in known for item in items), f"{path} holds no title of the items, such as {items[0]}")
         titles = [known.get(item) or item for item in items]
-        counts = {title: titles.count(title) for title in {*titles} if titles.count(title) > 1} if titles else {}
-        return [f"{title} [{item}]" if title in counts else title for title, item in zip(titles, items, strict=True)]
+        counts = Counter(titles)
+        return [f"{title} [{item}]" if counts[title] > 1 else title for title, item in zip(titles, items, strict=True)]
 
     def read(self, path: Path) -> dict[str, str]:
         """The titles by item.
@@ -197,7 +198,7 @@ class ItemTitles:
             UserError: a file that cannot be read, or without these columns.
         """
         known: dict[str, str] = {}
-        for chunk in whole_chunks(path, self.text or Format()):
+        for chunk in whole_chunks(path, self.text or Format(), "datamodule.source.titles.text"):
             frame = chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1)
             item, title = (_resolved(name, list(frame), path) for name in (self.item, self.title))
             keys = frame[item].astype(str).str.strip()

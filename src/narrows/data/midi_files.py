@@ -58,22 +58,27 @@ def read_midi(path: Path, frames_per_beat: int) -> tuple[Roll, int]:
 
 
 def _frames(start: int, stop: int, ticks: float) -> tuple[int, int]:
-    first = round(start / ticks)
-    return first, max(first + 1, round(stop / ticks))
+    first, last = (int(moment / ticks + 0.5) for moment in (start, stop))  # halves all go up, so that lengths stay
+    return first, max(first + 1, last)
 
 
 def _notes(track: Any) -> Iterator[tuple[int, int, int]]:
     """MIDI number, first and last tick of each note of a track; one that is never released lasts until the end."""
     now = 0
     begun: dict[tuple[int, int], int] = {}
+    anew: dict[tuple[int, int], int] = {}
     for message in track:
         now += message.time
         if message.type not in ("note_on", "note_off") or message.channel == DRUMS:
             continue
-        key = message.channel, message.note
+        key, strikes = (message.channel, message.note), message.type == "note_on" and message.velocity > 0
+        if not strikes and anew.pop(key, None) == now:
+            continue  # it releases the note before, which was struck anew at the same moment
         if key in begun:  # struck anew, it ends where it begins again
             yield message.note, begun.pop(key), now
-        if message.type == "note_on" and message.velocity > 0:
+            if strikes:
+                anew[key] = now
+        if strikes:
             begun[key] = now
     yield from ((note, start, now) for (_, note), start in begun.items())
 

@@ -31,6 +31,11 @@ def require_notation(notation: str, units: str) -> None:
         require(value in known, f"source.{option}={value!r}: {nearest(str(value), known)}")
 
 
+def first_word(text: str) -> str:
+    """The molecule in a line or a cell: a name, or what CXSMILES add to it, stands behind a blank."""
+    return (text.split(maxsplit=1) or [""])[0]
+
+
 def split_tokens(text: str, notation: Notation, units: Units = "atoms") -> list[str]:
     """The tokens of a molecule, which joined give it back.
 

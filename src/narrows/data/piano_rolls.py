@@ -77,6 +77,12 @@ def _folder(path: Path, frames_per_beat: int) -> dict[str, Pieces]:
     outside = silent = 0
     top = [file.relative_to(path).parts[0].lower() if path.is_dir() else "" for file in files]
     named = all(part in PARTS for part in top)
+    strange = sorted({part for part in top if part not in PARTS})
+    require(
+        named or not {PARTS[part] for part in top if part in PARTS} >= {"train", "test"},
+        f"{path} has folders of parts (train, test), and beside them {', '.join(strange[:3])}: put every MIDI file "
+        "into train, valid or test, or none into them",
+    )
     for file, part in zip(files, top, strict=True):
         roll, left = read_midi(file, frames_per_beat)
         outside += left
@@ -142,25 +148,46 @@ def _arrays(path: Path) -> dict[str, Pieces]:
     """An array for each piece, `[88, T]` from A0 or `[128, T]` by MIDI numbers, or with the time first; what sounds is
     above 0. The part of `test_01` is test, that of a name without a part train."""
     parts: dict[str, Pieces] = {}
-    for name, array in read_arrays(path, list(array_names(path))).items():
+    arrays = read_arrays(path, list(array_names(path)))
+    wheres = {name: f"array '{name}' of {path}" for name in arrays}
+    for name, array in arrays.items():
+        _require_roll(array, wheres[name])
+    pitches = {length for array in arrays.values() for length in _pitch_axes(array, plain_only=True)}
+    for name, array in arrays.items():
         part = PARTS.get(name.lower().split("_")[0].rstrip("0123456789"), "train")
-        parts.setdefault(part, Pieces()).add(_as_roll(array, f"array '{name}' of {path}"), name)
+        parts.setdefault(part, Pieces()).add(_as_roll(array, wheres[name], pitches), name)
     return parts
 
 
-def _as_roll(array: np.ndarray[Any, Any], where: str) -> Roll:
+def _require_roll(array: np.ndarray[Any, Any], where: str) -> None:
     require(array.ndim == 2 and array.dtype.kind in "biuf", f"{where} is no piano roll of numbers, [88, T]")
-    # A roll of 88 or 128 frames is ambiguous only where both axes are.
-    if array.shape[0] not in (PITCHES, 128) and array.shape[1] in (PITCHES, 128):
-        array = array.T
-    require(array.shape[0] in (PITCHES, 128) and array.shape[1] > 0, f"{where} is {list(array.shape)}, not [88, T]")
-    sounds = array > 0
-    if len(sounds) == 128:
-        outside = sounds.copy()
-        outside[LOWEST : LOWEST + PITCHES] = False
-        require(not outside.any(), f"{where} has notes outside of A0 to C8 (MIDI numbers {LOWEST} to 108)")
-        sounds = sounds[LOWEST : LOWEST + PITCHES]
-    return sounds.astype(np.uint8)
+    require(bool(_pitch_axes(array)) and array.size > 0, f"{where} is {list(array.shape)}, not [88, T]")
+    missing = int(np.isnan(array).sum()) if array.dtype.kind == "f" else 0
+    require(not missing, f"{where} holds {missing:,} NaN, and a key sounds (above 0) or not: fill them in")
+
+
+def _pitch_axes(array: np.ndarray[Any, Any], *, plain_only: bool = False) -> list[tuple[int, int]]:
+    """The axes that may be that of the pitches, each with its length; `plain_only`: none where both may."""
+    found = [(axis, length) for axis, length in enumerate(array.shape) if length in (PITCHES, 128)]
+    return [] if plain_only and len(found) > 1 else found
+
+
+def _as_roll(array: np.ndarray[Any, Any], where: str, plain: set[tuple[int, int]]) -> Roll:
+    """A roll of a file, with the pitches first.
+
+    Args:
+        plain: axis and length of the pitches in those arrays of the file where one axis alone can be theirs, by which
+            those of 88 or 128 frames are read. Where these do not tell, or there are none, the pitches come first,
+            unless notes would then lie outside of the piano's keys.
+    """
+    axes = _pitch_axes(array)
+    told = [found for found in axes if found in plain]
+    for axis, _ in told if len(told) == 1 else axes:
+        sounds = (array if axis == 0 else array.T) > 0
+        keys = sounds if len(sounds) == PITCHES else sounds[LOWEST : LOWEST + PITCHES]
+        if keys.sum() == sounds.sum():
+            return keys.astype(np.uint8)
+    raise UserError(f"{where} has notes outside of A0 to C8 (MIDI numbers {LOWEST} to 108)")
 
 
 def transposed(roll: Roll, semitones: int) -> Roll | None:

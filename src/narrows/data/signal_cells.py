@@ -13,7 +13,7 @@ from torch import Tensor
 
 from narrows.data.number_texts import explain_disguise, to_numbers
 from narrows.data.sources.arrays import to_labels
-from narrows.data.table_columns import numbers_of, seconds_of
+from narrows.data.table_columns import TRUTHS, has_zone, looks_like_a_time, numbers_of, seconds_of
 from narrows.data.table_files import read_chunks
 from narrows.data.table_format import UNNAMED, Format, in_shell
 from narrows.data.time_order import TimeOrder
@@ -23,6 +23,10 @@ EVEN = 0.9
 """A column of which this share of the steps is one and the same, and all go one way, is a clock or a row number."""
 FEWEST = 8
 """Rows below which no column is called a clock."""
+LOOKED_AT = 100
+"""First filled cells of a column that are looked at before all of it is read as time stamps."""
+CLOCKS = {"time", "timestamp", "datetime", "date", "epoch", "unixtime", "unixtimestamp", "epochseconds", "epochms"}
+"""Names, in small letters without marks, of columns of different numbers that are a clock."""
 HERE = "datamodule.source"
 
 
@@ -74,7 +78,20 @@ class SignalCells:
             f"{self.path} has more than one column of time stamps ({', '.join(found)}): name the one that orders the "
             f"rows, {HERE}.order.time={found[0] if found else ''}, or set {HERE}.order.time=null",
         )
+        if not found:
+            self._refuse_other_stamps([name for name in self.names if name not in taken])
         return found[0] if found else None
+
+    def _refuse_other_stamps(self, names: Sequence[str]) -> None:
+        """Refuse texts that look like the time of a row, and cannot order the rows as they are written."""
+        for name in names:
+            filled = self._filled(name)
+            if not self._is_plain(name) and len(filled) and filled.map(looks_like_a_time).mean() >= EVEN:
+                raise UserError(
+                    f"column '{name}' of {self.path} looks like the time of each row ('{filled.iloc[0]}'): write it as "
+                    f"2026-11-29 08:30:00, so that it orders the rows, or set {HERE}.order.time=null to take them as "
+                    "they come"
+                )
 
     def choose_channels(self, wanted: Columns, taken: set[str | None]) -> tuple[list[str], list[str]]:
         """The columns of channels, and of those left out each with its reason."""
@@ -85,6 +102,12 @@ class SignalCells:
             if name in taken:
                 continue
             cells = self.frame[name]
+            nested = cells.map(lambda cell: isinstance(cell, list | dict | np.ndarray))
+            require(
+                not nested.any(),
+                f"column '{name}' of {self.path} holds lists or structures, and a channel is one number a row: set the "
+                "columns to be read, datamodule.source.columns",
+            )
             texts = [str(text) for text in cells.dropna().unique()[:1000]]
             if not np.isnan(self._parsed(cells)).all():
                 chosen.append(name)
@@ -117,10 +140,16 @@ class SignalCells:
                 f"a column of {self.path} has no name ('{name}'), as the row numbers that pandas writes: set the "
                 f"columns to be read, {columns}",
             )
-            step = _even_step(self._parsed(self.frame[name])[rows])
+            numbers = self._parsed(self.frame[name])[rows]
+            step = _even_step(numbers)
+            called = "".join(filter(str.isalnum, name.lower())) in CLOCKS and len(np.unique(numbers)) == len(numbers)
+            moves = (
+                "is a clock by its name" if step is None else f"moves by {step:g} in every row, as a clock or a row "
+            )
+            moves += "" if step is None else "number does"
             require(
-                step is None,
-                f"column '{name}' of {self.path} moves by {step or 0:g} in every row, as a clock or a row number does: "
+                step is None and not called,
+                f"column '{name}' of {self.path} {moves}: "
                 f"set {HERE}.order.time={name} to order the rows by it, or the columns to be read, {columns} (with "
                 f"'{name}' if it is a sensor)",
             )
@@ -142,8 +171,16 @@ class SignalCells:
         return numbers
 
     def labels(self, name: str) -> Tensor:
-        """The labels of all rows, `[T]`."""
-        return to_labels(self.numbers(name), f"column '{name}'")
+        """The labels of all rows, `[T]`: whole numbers, or truth values, of which true is 1."""
+        cells = self.frame[name]
+        texts = cells.map(lambda cell: TRUTHS.get(cell.strip().lower(), cell) if isinstance(cell, str) else cell)
+        numbers = self._parsed(texts)
+        for row in np.flatnonzero(~np.isfinite(numbers))[:1].tolist():
+            raise UserError(
+                f"{self._where(row)} has '{cells.iloc[row]}' in column '{name}', which is no label: every row needs a "
+                "whole number, 0 where it is normal, or true and false"
+            )
+        return to_labels(numbers, f"column '{name}'")
 
     def times(self, name: str) -> NDArray[np.float64]:
         """The column of the time in seconds, or in its own unit, `[T]`."""
@@ -156,14 +193,36 @@ class SignalCells:
                 f"{self._where(row)} has '{cells.iloc[row]}' in column '{name}', which is no time: it must be a "
                 "number, or written as 2026-11-29 08:30:00"
             )
+        self.kind_of_times(name)
         return stamps
+
+    def kind_of_times(self, name: str | None) -> str:
+        """How the times are written: numbers (also where there are none), dates, or dates with a zone.
+
+        Raises:
+            UserError: some dates name a zone, and others do not.
+        """
+        if name is None or not self.dated(name):
+            return "numbers"
+        cells = self.frame[name]
+        if pd.api.types.is_datetime64_any_dtype(cells):
+            return "dates" if getattr(cells.dtype, "tz", None) is None else "dates with a zone"
+        zoned = cells.map(lambda cell: has_zone(str(cell))).to_numpy(dtype=bool)
+        if zoned.any() and not zoned.all():
+            row = int(np.flatnonzero(zoned != zoned[0])[0])
+            raise UserError(
+                f"{self._where(row)} has the time '{cells.iloc[row]}' in column '{name}', and {self.unit} "
+                f"{self.lines[0]} '{cells.iloc[0]}': write all of them with their zone, or none"
+            )
+        return "dates with a zone" if zoned.any() else "dates"
 
     def two_of_one_time(self, first: int, second: int, time: str) -> str:
         """A sentence about two rows of one series and time."""
         return (
             f"{self._where(max(first, second))} has the time '{self.frame[time].iloc[first]}' of {self.unit} "
             f"{self.lines[min(first, second)]}: if the rows are of several series, set {HERE}.order.id to the column "
-            f"that names them; if they only follow one another, set {HERE}.order.time=null"
+            f"that names them; if they only follow one another, set {HERE}.order.time=null; if a clock was set back, "
+            "write the times with their zone, 2026-10-25 02:30:00+02:00"
         )
 
     def _where(self, row: int) -> str:
@@ -185,10 +244,20 @@ class SignalCells:
         cells = self.frame[name]
         if pd.api.types.is_datetime64_any_dtype(cells):
             return True
-        plain = cells.dtype == bool or pd.api.types.is_numeric_dtype(cells)
-        if plain or np.isnan(seconds_of(cells.iloc[:1])).any():
+        filled = self._filled(name)
+        if self._is_plain(name) or np.isnan(seconds_of(filled.iloc[:LOOKED_AT])).all():
             return False
-        return bool(np.isfinite(seconds_of(cells)).mean() >= EVEN)
+        return bool(np.isfinite(seconds_of(filled)).mean() >= EVEN)
+
+    def _filled(self, name: str) -> pd.Series:
+        """The cells of a column that are not missing."""
+        cells = self.frame[name]
+        return cells[~(cells.isna() | cells.isin(["", *self.how.missing]))]
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether a column holds numbers or truth values by its type, and no texts."""
+        cells = self.frame[name]
+        return cells.dtype == bool or pd.api.types.is_numeric_dtype(cells)
 
 
 def _even_step(numbers: NDArray[np.float64]) -> float | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from narrows.data import array_scaling
-from narrows.data.array_scaling import fit_scaling, scaled_by
+from narrows.data.array_scaling import ArrayScaling, fit_scaling, scaled_by
 from narrows.data.contents import Contents
 from narrows.data.splits import Split
 from narrows.data.time_order import Timeline
@@ -30,6 +30,10 @@ class SignalScaling:
     """`[S, C]`."""
     covariates: list[str] = field(default_factory=list)
     """Signals beside the channels, whose shifts and scales stand behind those of channels."""
+    time: str | None = None
+    """The column that ordered the rows; None where there was none, or before narrows recorded it."""
+    step: float | None = None
+    """The usual step in time, in seconds or the unit of that column."""
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
         """Shift and scale of a series, float64 `[C, 1]`; a series of a folder is known by the end of its path too.
@@ -48,6 +52,13 @@ class SignalScaling:
             row = fitting[0]
         shift, scale = (torch.tensor(values[row], dtype=torch.float64) for values in (self.shift, self.scale))
         return shift[:, None], scale[:, None]
+
+    def of_arrays(self) -> ArrayScaling | None:
+        """The same of arrays of windows `[N, C, window]`, which name no series; None where each series has its own."""
+        if len(self.shift) > 1:
+            return None
+        count = len(self.channels)
+        return ArrayScaling("standard", self.shift[0][:count], self.scale[0][:count])
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,9 +88,10 @@ def standardise(
         UserError: a series that has no training window to be scaled by.
     """
     names, beside = contents.feature_names or [], contents.covariate_names or []
+    clock = timeline.time, timeline.step
     x, observed = _all_channels(splits["train"])
     if contents.standardise == "none":
-        plain = SignalScaling(names, timeline.window, None, [[0.0] * x.shape[1]], [[1.0] * x.shape[1]], beside)
+        plain = SignalScaling(names, timeline.window, None, [[0.0] * x.shape[1]], [[1.0] * x.shape[1]], beside, *clock)
         splits, _ = array_scaling.standardise(splits, "none", names)
         one, zero = torch.ones(1, x.shape[1], 1).double(), torch.zeros(1, x.shape[1], 1).double()
         return {name: _with_covariates(split, split, zero, one) for name, split in splits.items()}, plain
@@ -104,7 +116,7 @@ def standardise(
         found[name] = _with_covariates(scaled, split, shift[each], scale[each])
     low, width = (values.flatten(1).tolist() for values in (shift, scale))
     series = timeline.names if contents.scale_each else None
-    return found, SignalScaling(names, timeline.window, series, low, width, beside)
+    return found, SignalScaling(names, timeline.window, series, low, width, beside, *clock)
 
 
 def _all_channels(split: Split) -> tuple[Tensor, Tensor | None]:

@@ -15,7 +15,7 @@ from narrows.data.contents import shortened
 from narrows.data.label_intervals import Intervals
 from narrows.data.signal_cells import Columns, SignalCells
 from narrows.data.table_format import Format
-from narrows.data.time_grid import Steps, gaps_of, put_on_grid, step_in_units
+from narrows.data.time_grid import GAP, Steps, gaps_of, put_on_grid, step_in_units
 from narrows.data.time_order import Recording, Recordings, Signals, Stretch, TimeOrder
 from narrows.errors import UserError, nearest, require
 
@@ -52,8 +52,13 @@ class Reading:
                 channels.
         """
         intervals = None if self.signals.intervals_path is None else Intervals.read(self.signals.intervals_path)
-        if not path.is_dir():
-            return self._table(path, "", intervals)
+        read = self._folder(path, intervals) if path.is_dir() else self._table(path, "", intervals)
+        if intervals is not None:
+            intervals.require_met()
+        return read
+
+    def _folder(self, path: Path, intervals: Intervals | None) -> Recordings:
+        """The signals of every table of a folder."""
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in TABLES)
         require(bool(files), f"{path} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
         found = [self._table(file, file.relative_to(path).as_posix(), intervals) for file in files]
@@ -63,7 +68,14 @@ class Reading:
                 f"{file} has the channels {', '.join(one.channels)}, but {files[0]} has "
                 f"{', '.join(found[0].channels)}: set source.columns to those that all have",
             )
-        return Recordings([series for one in found for series in one.series], found[0].channels, _common(files, found))
+        steps = [one.step for one in found if one.step is not None]
+        return Recordings(
+            [series for one in found for series in one.series],
+            found[0].channels,
+            _common(files, found),
+            found[0].time,
+            float(np.median(steps)) if steps else None,
+        )
 
     def _table(self, path: Path, name: str, intervals: Intervals | None) -> Recordings:
         """The signals of one table, one row for each time step."""
@@ -81,24 +93,30 @@ class Reading:
         values = np.stack([table.numbers(column, keep) for column in [*channels, *wanted.covariates]])
         label = None if wanted.label is None else table.labels(wanted.label).numpy()
         seconds = None if time is None else table.times(time)
+        if intervals is not None:
+            intervals.require_like(table.kind_of_times(time), time, path)
         ranks, back, said = _sorted_rows(table, codes, seconds, time, order)
-        usual = _usual_step(seconds, ranks)
+        own = [_usual_step(seconds, rows) for rows in ranks]
+        usual = _usual_step(seconds, *ranks)
         step = None
         if order.resample is not None:
             assert time is not None
             step = step_in_units(order.resample, usual, table.dated(time), time)
         notes = ([] if time is None else [f"ordered by '{time}'"]) + said
         found, empty = [], 0
-        for series, rows in zip(names, ranks, strict=True):
+        for series, rows, pace in zip(names, ranks, own, strict=True):
             whole = "/".join(part for part in (name, series) if part)
-            steps = _steps(values, label, seconds, rows, step, whole)
+            of_rows = None if label is None else label[rows]
             if intervals is not None:
-                marked, missed = intervals.label(whole, steps.times, steps.values.shape[1])
-                steps.label, empty = marked.numpy(), empty + missed
-            found.append(self._recording(whole, rows, steps, usual, path))
+                times = None if seconds is None else seconds[rows]
+                of_rows, missed = intervals.label(whole, times, len(rows))
+                empty += missed
+            steps = _steps(values, of_rows, seconds, rows, step, whole)
+            found.append(self._recording(whole, rows, steps, pace, path))
         notes += self._told(found, step, back, empty)
+        notes += [] if step is not None else _paces(own)
         notes += [f"left out: {shortened(out)}"] if out else []
-        return Recordings(found, [*channels, *wanted.covariates], notes)
+        return Recordings(found, [*channels, *wanted.covariates], notes, time, step or usual)
 
     def _recording(
         self, name: str, rows: NDArray[np.int64], steps: Steps, usual: float | None, path: Path
@@ -149,9 +167,10 @@ def _require_columns(table: SignalCells, wanted: Columns, order: TimeOrder) -> N
     require(wanted.channels is None or len(wanted.channels) > 0, "source.columns=[] names no channel: null means all")
     asked = [*(wanted.channels or ()), *wanted.covariates, wanted.label, order.id]
     for name in [*asked, None if order.time == "auto" else order.time]:
+        otherwise = f"; {HERE}.order.time=null takes the rows as they come" if name == order.time else ""
         require(
             name is None or name in table.names,
-            f"{table.path} has no column '{name}': {nearest(str(name), table.names)}",
+            f"{table.path} has no column '{name}': {nearest(str(name), table.names)}{otherwise}",
         )
     both = sorted(set(wanted.channels or ()) & set(wanted.covariates))
     require(not both, f"column '{''.join(both[:1])}' is both a channel and a covariate: a covariate is not rebuilt")
@@ -174,8 +193,8 @@ def _sorted_rows(
         UserError: many times stand twice.
     """
     found, moved, back = [], 0, 0
-    for code in range(codes.max() + 1):
-        rows = np.flatnonzero(codes == code)
+    together = np.argsort(codes, kind="stable")  # one pass for all series, of which there may be many thousands
+    for rows in np.split(together, np.cumsum(np.bincount(codes))[:-1]):
         if seconds is not None and time is not None:
             by_time = rows[np.argsort(seconds[rows], kind="stable")]
             twice = np.flatnonzero(np.diff(seconds[by_time]) == 0)
@@ -195,17 +214,25 @@ def _places(count: int) -> str:
     return f"{count:,} place{'s' if count > 1 else ''}"
 
 
-def _usual_step(seconds: NDArray[np.float64] | None, ranks: Sequence[NDArray[np.int64]]) -> float | None:
-    """The median step in time; None where there is no time."""
+def _usual_step(seconds: NDArray[np.float64] | None, *ranks: NDArray[np.int64]) -> float | None:
+    """The median step in time of one series or all; None where there is no time."""
     if seconds is None:
         return None
     steps = np.concatenate([np.diff(seconds[rows]) for rows in ranks])
     return float(np.median(steps)) if len(steps) else None
 
 
+def _paces(own: Sequence[float | None]) -> list[str]:
+    """A note where the usual steps of series differ, so that windows of them span different times."""
+    known = [step for step in own if step is not None and step > 0]
+    if not known or max(known) <= GAP * min(known):
+        return []
+    return [f"the series have steps of {min(known):g} to {max(known):g} (order.resample puts all on one)"]
+
+
 def _steps(
     values: NDArray[np.float64],
-    label: NDArray[np.int64] | None,
+    of_rows: NDArray[np.int64] | None,
     seconds: NDArray[np.float64] | None,
     rows: NDArray[np.int64],
     step: float | None,
@@ -213,7 +240,6 @@ def _steps(
 ) -> Steps:
     """The time steps of one series: its rows, or a grid of steps `step` long."""
     own, times = values[:, rows], None if seconds is None else seconds[rows]
-    of_rows = None if label is None else label[rows]
     if step is None or times is None:
         return Steps(own, of_rows, times, np.arange(len(rows)))
     return put_on_grid(own, of_rows, times, step, name)

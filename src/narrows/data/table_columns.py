@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,16 @@ ISO = "ISO8601"
 """How dates are written unless a column says otherwise: 2026-11-29 or 2026-11-29T08:30:00+01:00."""
 DAY = r"\s*[0-9]{4}-[0-9]{2}-[0-9]{2}"
 """What such a date begins with."""
+ZONE = re.compile(r"[T ][0-9]{2}.*?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)\s*$", re.IGNORECASE)
+"""The time of an ISO date that names its zone."""
+OTHER_TIMES = re.compile(
+    r"\s*(?:[0-9]{1,4}[./-][0-9]{1,2}[./-][0-9]{1,4}(?:[ T,].*)?"  # 29.11.2026 08:30
+    r"|[0-9]{8}[T ]?[0-9]{4,6}.*"  # 20261129T083000
+    r"|[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?(?: ?[AaPp][Mm])?"  # 08:30:00
+    r"|(?:[A-Za-z]{3,9},? +)?[0-9]{1,2}[ -][A-Za-z]{3,9}\.?[ -][0-9]{2,4}.*"  # Sun, 29 Nov 2026
+    r"|[A-Za-z]{3,9}\.? +[0-9]{1,2},? +[0-9]{4}.*)\s*"  # Nov 29, 2026
+)
+"""Dates and times as people write them, and that are not read."""
 
 
 @dataclass
@@ -80,6 +91,16 @@ def seconds_of(cells: pd.Series, form: str = ISO) -> NDArray[np.float64]:
         cells = pd.to_datetime(texts, format=form, utc=True, errors="coerce")
     stamps = pd.to_datetime(cells, utc=True).dt.as_unit("us")
     return np.where(stamps.isna(), np.nan, stamps.astype("int64") / 1e6)
+
+
+def has_zone(text: str) -> bool:
+    """Whether an ISO date names its zone: 2026-11-29T08:30:00+01:00 or 2026-11-29 07:30Z."""
+    return ZONE.search(text) is not None
+
+
+def looks_like_a_time(cell: object) -> bool:
+    """Whether a cell is a text that looks like a date or a time of day, in whatever form."""
+    return isinstance(cell, str) and OTHER_TIMES.fullmatch(cell) is not None
 
 
 def to_cells(frame: pd.DataFrame, columns: Sequence[TableColumn], marks: Marks = PLAIN) -> Cells:

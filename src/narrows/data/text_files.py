@@ -21,6 +21,7 @@ from narrows.files import require_no_pipe
 LINES, JSON, TABLES = (".txt", ".text"), (".jsonl", ".ndjson"), (".csv", ".tsv", ".parquet", ".pq")
 COLUMNS = ("text", "document", "documents", "body", "content", "article", "review", "abstract", "message", "sentence")
 FEW_LINES, PIECE = 1000, 256
+BROKEN = "half a character (a lone surrogate, such as \\ud83d in JSON)"
 MOST_BYTES = 2**28
 """Size of the largest text file of a folder that is read: a longer one is no document."""
 
@@ -139,7 +140,7 @@ def decode(content: bytes, name: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name} is no text in UTF-8 ({error})") from error
+        raise UserError(f"{name} is no text in UTF-8 ({error}): save it as UTF-8") from error
 
 
 def json_rows(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
@@ -179,11 +180,22 @@ def _columns(path: Path, rows: Iterator[tuple[str, dict[str, object]]], column: 
         document = row[column]
         if not isinstance(document, str):
             raise UserError(f"{where} holds no text in '{column}' but {document!r:.60}")
-        texts.append(document)
         require(label is None or _is_label(row[label]), f"{where} has no label in '{label}'")
+        for name in filter(None, (column, label)):
+            require(is_whole(str(row[name])), f"{where} holds {BROKEN} in '{name}'")
+        texts.append(document)
         labels += [] if label is None else [str(row[label])]
     require(bool(texts), f"{path} holds no documents")
     return Texts(texts, labels if label is not None else None, None, f"'{column}' of {printable(path.name)}")
+
+
+def is_whole(text: str) -> bool:
+    """Whether UTF-8 can write a text: JSON may hold one half of a character that takes two."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_label(value: object) -> bool:

@@ -35,8 +35,9 @@ class Steps:
 def put_on_grid(
     values: NDArray[np.float64], label: NDArray[np.int64] | None, times: NDArray[np.float64], step: float, name: str
 ) -> Steps:
-    """Rows on a grid of equal steps that begins at the first one: each step is the mean of its rows, and its label the
-    largest of theirs.
+    """Rows on a grid of equal steps that begins at the first one: each step is the mean of its rows, and its label that
+    of theirs which is not 0 (the largest of several). A step without rows has the label of the rows on both sides where
+    they agree, else 0.
 
     Args:
         values, label, times: of the rows, in the order of time: `[C, R]`, `[R]`, `[R]`.
@@ -59,9 +60,20 @@ def put_on_grid(
     found = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     labels = None
     if label is not None:
-        labels = np.zeros(size, dtype=np.int64)
-        np.maximum.at(labels, places, label)
+        labels = _labels_of_steps(label, places, size)
     return Steps(found, labels, times[0] + step * np.arange(size), places)
+
+
+def _labels_of_steps(label: NDArray[np.int64], places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    least = np.iinfo(np.int64).min
+    found = np.full(size, least)
+    np.maximum.at(found, places, np.where(label == 0, least + 1, label))  # so that 0 gives way to any other
+    filled = np.flatnonzero(found != least)
+    found[found == least + 1] = 0
+    every = np.arange(size)
+    before = found[filled[np.searchsorted(filled, every, side="right") - 1]]
+    after = found[filled[np.searchsorted(filled, every)]]  # the last row is in the last step
+    return np.where(before == after, before, np.where(found == least, 0, found))
 
 
 def step_in_units(resample: str | float, usual: float | None, dated: bool, column: str) -> float:

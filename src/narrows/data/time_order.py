@@ -19,7 +19,8 @@ class TimeOrder:
 
     Args:
         time: the column of the time: ISO time stamps, or numbers. Rows are put in its order. `auto` takes the one
-            column of time stamps, if there is one; null takes the rows as they come.
+            column of time stamps, if there is one (of Parquet also an index); null takes the rows as they come. New
+            rows are ordered by the column that ordered the run's own.
         id: the column that names the series of each row, if the table holds many.
         split: of many series: `series` holds out whole ones, `time` the last part of each.
         gaps: where the time jumps or goes back: `cut`, so that no window crosses it; `refuse` such data; or `ignore`
@@ -52,8 +53,8 @@ class Signals:
 
     Args:
         covariates: columns that the encoder reads beside the channels (`input=covariates`), and that are not rebuilt.
-        missing: what becomes of cells without a number: `refuse`, or `keep` them as missing values, which no loss and
-            no figure counts.
+        missing: what becomes of cells without a number, and of NaN in a .npz: `refuse`, or `keep` them as missing
+            values, which no loss and no figure counts.
         intervals_path: a JSON of labelled intervals, `{series: [[first, last], ...]}` or, of one series, its list
             alone: the time steps from first to last are anomalies, label 1, all others 0.
         scale: whether `standardise` is fitted to all series `together`, or to `each` by its own training part.
@@ -106,6 +107,10 @@ class Recordings:
     """Names of the rows of values: the channels, then the covariates."""
     notes: list[str] = field(default_factory=list)
     """What people should know of the reading: order, gaps, columns left out."""
+    time: str | None = None
+    """The column that orders the rows."""
+    step: float | None = None
+    """The usual step in time, in seconds or the time's own unit; of a grid its step."""
 
 
 @dataclass
@@ -121,3 +126,7 @@ class Timeline:
     """Time steps of each series."""
     places: dict[str, Tensor]
     """Of the windows of each part, int64 `[N, 2]`: the number of the series, and the first time step."""
+    time: str | None = None
+    """The column that ordered the rows."""
+    step: float | None = None
+    """The usual step in time."""

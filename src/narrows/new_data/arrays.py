@@ -17,6 +17,7 @@ from torch import Tensor
 from narrows.coding.eight_bits import eight_bits
 from narrows.data.array_keys import AUTO, find_training
 from narrows.data.array_kinds import AXES
+from narrows.data.array_scaling import ArrayScaling
 from narrows.data.batch_loader import scaled
 from narrows.data.dataset_files import array_names, locate, read_arrays
 from narrows.data.float_precision import narrowed
@@ -75,6 +76,29 @@ class NewArrays(NewData):
             return "series"
         return kind if kind in AXES else "vector"
 
+    @property
+    def _keeps_missing(self) -> bool:
+        """Whether NaN is a missing value, as the run's own data say."""
+        signals = getattr(self.source, "signals", None)
+        return getattr(signals, "missing", "refuse") == "keep"
+
+    @cached_property
+    def _scaling(self) -> ArrayScaling | None:
+        """How the run's own values were scaled, windows of signals too.
+
+        Raises:
+            UserError: each series was scaled by itself.
+        """
+        signals = self.known.signals
+        if signals is None:
+            return self.known.scaling
+        found = signals.of_arrays()
+        require(
+            found is not None,
+            f"{self.where} names no series, each of which was scaled by itself (signals.scale=each): give a table",
+        )
+        return found
+
     @cached_property
     def _channels_last(self) -> bool | None:
         return getattr(self.source, "channels_last", None)
@@ -93,22 +117,27 @@ class NewArrays(NewData):
                 tuple(x.shape[1:]) == spec.shape,
                 f"{self.where} holds examples of shape {list(x.shape[1:])}, and the run's are {list(spec.shape)}",
             )
-            bad = ~x.isfinite().flatten(1).all(1)
+            gone = x.isnan() if self._keeps_missing else torch.zeros_like(x, dtype=torch.bool)
+            x = x.masked_fill(gone, 0.0)  # the mean, where values are standardised, as missing ones of signals are
+            bad = ~x.isfinite().flatten(1).all(1) | gone.flatten(1).all(1)
             examples = [None if wrong else one for one, wrong in zip(x, bad.tolist(), strict=True)]
             said = ["it holds values that are NaN or infinite" if wrong else None for wrong in bad.tolist()]
             names = [str(row) for row in range(start, start + len(rows))]
-            yield Chunk.of(names, examples, said, (start + len(rows)) / len(array))
+            chunk = Chunk.of(names, examples, said, (start + len(rows)) / len(array))
+            if chunk.batch is not None and gone.any():
+                chunk.batch.observed = ~gone[~bad]
+            yield chunk
 
     def _read(self, rows: NDArray[Any]) -> Tensor:
         """Rows of the array as the model reads them, float32 `[n, *shape]`."""
         kind, spec = self._kind, self.known.spec
         x: Tensor = to_tensor(lay_out(rows, kind, self._channels_last, self.where), kind, self.where)
         require(
-            x.dtype != torch.uint8 or spec.value_range == (0.0, 1.0) or self.known.scaling is not None,
+            x.dtype != torch.uint8 or spec.value_range == (0.0, 1.0) or self._scaling is not None,
             f"{self.where} holds bytes, which are pictures, and the run's data are no pictures of bytes",
         )
-        if self.known.scaling is not None:
-            return self.known.scaling.apply(scaled(x, spec.kind))
+        if self._scaling is not None:
+            return self._scaling.apply(scaled(x, spec.kind))
         x = scaled(narrowed(x), spec.kind)
         if self.known.drawn is not None:
             return torch.stack([drawn(one, self.known.drawn) for one in x])
@@ -152,7 +181,7 @@ class NewArrays(NewData):
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         """`[M, *shape]` as the file holds it: axes in its order, bytes as bytes, numbers in their own units."""
         dtype = self._own_dtype
-        values = rebuilt if self.known.scaling is None else self.known.scaling.undo(rebuilt)
+        values = rebuilt if self._scaling is None else self._scaling.undo(rebuilt)
         if dtype == np.bool_:
             found: NDArray[Any] = (values > 0.5).numpy()
         else:

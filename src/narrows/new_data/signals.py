@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from narrows.data import Recording, Series, SignalScaling
+from narrows.data import Recording, Recordings, Series, SignalScaling
 from narrows.data.signal_table import TABLES, read_rows
+from narrows.data.time_grid import GAP
 from narrows.errors import UserError, require
 from narrows.files import appearing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
@@ -25,6 +27,7 @@ from narrows.new_data.tables import writing_rows
 from narrows.types import Batch
 
 Values = NDArray[np.float64]
+log = logging.getLogger(__name__)
 
 
 class NewSignals(NewData):
@@ -43,6 +46,7 @@ class NewSignals(NewData):
         self.whole = known.signals is None
         self.stride = self.scaling.window if self.whole else source.stride_of(self.scaling.window)
         source.columns, source.label_column, source.signals.intervals_path = self.scaling.channels, None, None
+        keep_clock(source, self.scaling)
 
     @property
     def files(self) -> list[Path]:
@@ -58,13 +62,14 @@ class NewSignals(NewData):
         for number, file in enumerate(files, 1):
             name = file.relative_to(self.path).as_posix() if self.path.is_dir() else file.name
             try:
-                table, series = read_rows(file, self.source.format), self.source.recordings(file).series
+                table, read = read_rows(file, self.source.format), self.source.recordings(file)
             except UserError as error:
                 if len(files) == 1:
                     raise
                 yield Chunk([name], [str(error)], None, np.zeros(0, np.int64), number / len(files))
                 continue
-            yield from self._of_file(Table(name, table, series), (number - 1) / len(files), len(files))
+            tell_other_step(read, self.scaling, name)
+            yield from self._of_file(Table(name, table, read.series), (number - 1) / len(files), len(files))
 
     def _of_file(self, table: Table, before: float, files: int) -> Iterator[Chunk]:
         """The windows of a file's series, the last chunk of which ends it."""
@@ -206,6 +211,30 @@ class Folded:
         said = f"in no window: a stretch of fewer than {self.scaling.window} time steps, or nothing measured"
         problems = [said if bad else None for bad in np.isnan(found).all(1)]
         return table.assign(**{PROBLEM: pd.Series(problems, table.index, dtype="str")})
+
+
+def keep_clock(source: Series, scaling: SignalScaling) -> None:
+    """Have new rows ordered, and put on a grid, as the run's own were: what is `auto` was found in these."""
+    if source.order.time == "auto" and scaling.time is not None:
+        source.order.time = scaling.time
+    if source.order.resample == "auto" and scaling.step is not None:
+        source.order.resample = scaling.step
+
+
+def tell_other_step(read: Recordings, scaling: SignalScaling, name: str) -> None:
+    """Warn of time steps that are longer or shorter than those that the run was trained on."""
+    if read.step is None or scaling.step is None or scaling.step <= 0:
+        return
+    if 1 / GAP < read.step / scaling.step < GAP:
+        return
+    log.warning(
+        "%s has time steps of %g, and the run was trained on steps of %g: its windows span another time, so that the "
+        "results mean little%s",
+        name,
+        read.step,
+        scaling.step,
+        f"; datamodule.source.order.resample={scaling.step:g} puts it on the run's" if read.step < scaling.step else "",
+    )
 
 
 def cut(one: Recording, name: str, scaling: SignalScaling, stride: int) -> tuple[Batch, NDArray[np.int64]] | None:

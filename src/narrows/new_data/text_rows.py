@@ -9,7 +9,17 @@ from typing import IO, Any, NamedTuple
 
 from narrows.data import Format
 from narrows.data.count_files import kind_of
-from narrows.data.text_files import JSON, LINES, TABLES, json_rows, read_text, table_rows, usual_column
+from narrows.data.text_files import (
+    BROKEN,
+    JSON,
+    LINES,
+    TABLES,
+    is_whole,
+    json_rows,
+    read_text,
+    table_rows,
+    usual_column,
+)
 from narrows.errors import UserError, require
 from narrows.files import require_no_pipe
 
@@ -33,7 +43,7 @@ def text_rows(given: Any, source: Any) -> Iterator[TextRow]:
         UserError: nothing that can be read.
     """
     if not isinstance(given, Path):
-        yield from (TextRow(str(row), str(text), None) for row, text in enumerate(given))
+        yield from (_whole(str(row), str(text)) for row, text in enumerate(given))
         return
     if given.is_dir():
         yield from _files(given)
@@ -41,7 +51,7 @@ def text_rows(given: Any, source: Any) -> Iterator[TextRow]:
     require_no_pipe(given)
     kind, column = kind_of(given), getattr(source, "column", None)
     if kind in (*LINES, *MOLECULES):
-        yield from _lines(given, first_word=kind in MOLECULES)
+        yield from _lines(given)
         return
     require(kind in (*JSON, *TABLES), f"{given} holds no texts: a .txt, .csv, .tsv, .jsonl or .parquet is read")
     how: Format = getattr(source, "text", None) or Format()
@@ -59,7 +69,7 @@ def _files(folder: Path) -> Iterator[TextRow]:
             yield TextRow(name, None, str(error), number / len(files))
 
 
-def _lines(path: Path, *, first_word: bool) -> Iterator[TextRow]:
+def _lines(path: Path) -> Iterator[TextRow]:
     """The lines of a file, also .gz, without reading it as a whole."""
     size = max(path.stat().st_size, 1)
     try:
@@ -67,17 +77,24 @@ def _lines(path: Path, *, first_word: bool) -> Iterator[TextRow]:
             packed = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
             file: IO[bytes] = gzip.open(raw) if packed else raw  # type: ignore[assignment]  # noqa: SIM115
-            for row, line in enumerate(file):
+            for row, line in enumerate(piece for whole in file for piece in _pieces(whole)):
                 content = line.removeprefix(b"\xef\xbb\xbf") if row == 0 else line
                 done = min(raw.tell() / size, 1.0)
                 try:
-                    text = content.decode().strip()
+                    yield TextRow(str(row), content.decode().strip(), None, done)
                 except UnicodeDecodeError as error:
                     yield TextRow(str(row), None, f"it is no text in UTF-8 ({error})", done)
-                    continue
-                yield TextRow(str(row), text.split()[0] if first_word and text else text, None, done)
     except (OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read as lines of text ({error})") from error
+
+
+def _pieces(line: bytes) -> list[bytes]:
+    """What ends with LF or CR LF, divided where CR alone ends lines."""
+    return line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r")
+
+
+def _whole(name: str, text: str, done: float = 0.0) -> TextRow:
+    return TextRow(name, text, None, done) if is_whole(text) else TextRow(name, None, f"it holds {BROKEN}", done)
 
 
 def _column(rows: Iterable[tuple[str, dict[str, object]]], path: Path, column: str | None) -> Iterator[TextRow]:
@@ -85,5 +102,7 @@ def _column(rows: Iterable[tuple[str, dict[str, object]]], path: Path, column: s
         column = column or usual_column(path, list(row))
         require(column in row, f"{where} has no '{column}'")
         text = row[column]
-        problem = None if isinstance(text, str) else f"it holds no text in '{column}'"
-        yield TextRow(str(number), text if isinstance(text, str) else None, problem)
+        if isinstance(text, str):
+            yield _whole(str(number), text)
+        else:
+            yield TextRow(str(number), None, f"it holds no text in '{column}'")

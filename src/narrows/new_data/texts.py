@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from narrows.data import Molecules, Ragged, Tokeniser
+from narrows.data.molecule_notation import first_word
 from narrows.data.text_files import read_running
 from narrows.errors import UserError, require
 from narrows.files import replacing
@@ -79,7 +80,7 @@ class NewTexts(NewData):
     def _ids(self, text: str) -> list[int]:
         if not isinstance(self.source, Molecules):
             return self.tokeniser.encode(text)
-        tokens = self.source.tokens_of(text)
+        tokens = self.source.tokens_of(first_word(text))
         require(bool(tokens), f"it is no molecule that can be written in {self.source.notation}")
         strange = [token for token in tokens if token not in self.tokeniser.ids]
         require(not strange, f"the run's alphabet does not hold {''.join(strange[:1])!r:.60}")

@@ -50,3 +50,5 @@ class Calibration(TypedDict):
     usual: list[float] | None
     series: NotRequired[dict[str, list[float]] | None]
     frames: NotRequired[list[float] | None]
+    padding: NotRequired[bool]
+    """Whether the padding of examples that differ in length was judged too."""

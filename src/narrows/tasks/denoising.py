@@ -178,12 +178,12 @@ class Denoising(Task):
         bounds = context.spec.bounds
         batch = _rows(context, "test", self.max_examples)
         noisy, guess = _noisy(context, condition, batch, "test")
-        restored = Restored(batch.truth.float().cpu(), None if batch.observed is None else batch.observed.cpu())
+        restored = Restored(batch.truth.float().cpu(), None if batch.judged is None else batch.judged.cpu())
         restored.guesses |= {MODEL: guess, "noisy": noisy}
         if np.prod(context.spec.shape) <= MAX_SQUARE:
             seed_default(context.seed, "denoising", condition.name, "ridge")
             training = gather_training(context, self.max_rows, condition.corruption.to(context.device))
-            rows = ridge_to_clean(training).predict(training.flat(noisy, batch.observed))
+            rows = ridge_to_clean(training).predict(training.flat(noisy, batch.judged))
             restored.guesses["ridge"] = torch.from_numpy(rows).float().reshape(noisy.shape)
         restored.guesses |= self._filtered(context, condition, noisy, bounds or _range(restored.clean))
         if bounds is not None:

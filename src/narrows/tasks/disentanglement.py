@@ -147,7 +147,7 @@ class Disentanglement(Task):
             batch = batch.to(context.device)
             assert batch.label is not None
             ours.append(context.model.embed(batch).double().cpu())
-            theirs.append(classics.pca.transform(classics.flat(batch.x, batch.observed)))
+            theirs.append(classics.pca.transform(classics.flat(batch.x, batch.judged)))
             labels.append(batch.label.cpu())
         mixed = torch.randperm(len(positions), generator=generator(context.seed, "order")).numpy()
         pca = np.concatenate(theirs).astype(np.float64)

@@ -136,12 +136,12 @@ class Interpretation(Task):
     ) -> dict[str, NDArray]:
         readers: dict[str, Reader] = {
             MODEL: embedding(context),
-            "pca": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
+            "pca": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.judged)),
         }
         if context.spec.num_classes is not None:
             readers["label"] = labels
         if split != "train":
-            readers["raw"] = lambda batch: classics.flat(batch.x, batch.observed)
+            readers["raw"] = lambda batch: classics.flat(batch.x, batch.judged)
             if context.spec.kind in COUNTED:
                 readers["total"] = _totals
         return read_split(context, split, readers, positions)

@@ -154,8 +154,8 @@ class Probe(Task):
             positions = drawn(context.spec.size, self.max_rows, context.seed, "features")
         readers: dict[str, Reader] = {
             "probe": embedding(context),
-            "raw/probe": lambda batch: classics.flat(batch.x, batch.observed),
-            "pca/probe": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.observed)),
+            "raw/probe": lambda batch: classics.flat(batch.x, batch.judged),
+            "pca/probe": lambda batch: classics.pca.transform(classics.flat(batch.x, batch.judged)),
             "label": labels if self.field is None else clip_field(context, split, self.field, positions),
         }
         if (rate := context.spec.rate) is not None:

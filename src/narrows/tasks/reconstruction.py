@@ -147,10 +147,10 @@ class Reconstruction(Task):
             p_x, own = _decoded(context.model, batch)
             if not self.at_draw:
                 own.pop(DRAWN, None)
-            guesses = {(MODEL, condition): (guess, batch.observed) for condition, guess in own.items()}
+            guesses = {(MODEL, condition): (guess, batch.judged) for condition, guess in own.items()}
             guesses |= _guesses(context, classics, batch, self.max_rows)
             if self.pca_90 and classics.exact:
-                guesses[PCA_90, ""] = (classics.guess_usual(batch.x, batch.observed), batch.observed)
+                guesses[PCA_90, ""] = (classics.guess_usual(batch.x, batch.judged), batch.judged)
             for row, (found, judged) in guesses.items():
                 sums.setdefault(row, ErrorSums(classics.span, unit)).add(found, batch.truth, judged)
             closer.add(batch, p_x, {name: guesses[name, ""][0] for name in DRAWERS if (name, "") in guesses})
@@ -207,9 +207,9 @@ class _Closer:
         self._keep(MODEL, "nll_at_point", example_nats(p_x, batch.truth, batch.judged))
         self.values += float(value_counts(batch.truth, batch.judged).sum())
         self.bits.add(self.likelihood.bits_name(batch.truth))
-        if self.seen is not None and batch.observed is None:
+        if self.seen is not None and batch.judged is None:
             self.seen.add(batch.truth, guesses)
-        if batch.observed is not None:
+        if batch.judged is not None:
             return
         for method, guess in guesses.items() if self.video else ():
             self._keep(method, "psnr_per_frame", frame_psnr(guess, batch.truth, self.span))
@@ -262,7 +262,7 @@ def _guesses(
     context: TaskContext, classics: Classics, batch: Batch, max_rows: int | None
 ) -> dict[Row, tuple[Tensor, Tensor | None]]:
     """The guesses of the other methods by row of the table, each with the values that are judged (None for all)."""
-    model, x, observed = context.model, batch.x, batch.observed
+    model, x, observed = context.model, batch.x, batch.judged
     guesses: dict[Row, Tensor] = {
         ("pca", ""): classics.guess_pca(x, observed),
         ("mean", ""): classics.guess_mean(x),

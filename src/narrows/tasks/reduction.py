@@ -117,7 +117,7 @@ class Reduction(Task):
         look = _Look(train=self._train_codes(context, readers, reducers) if known else {})
         named: dict[str, Reader] = {"label": labels} if known else {}
         errors = {f"error {name}": read for name, read in _errors(context, classics, reducers).items()}
-        raw: dict[str, Reader] = {"raw": lambda batch: classics.flat(batch.x, batch.observed)}
+        raw: dict[str, Reader] = {"raw": lambda batch: classics.flat(batch.x, batch.judged)}
         test = read_split(context, "test", readers | named | errors | raw)
         look.test = {name: test[name] for name in readers}
         look.errors = {name.removeprefix("error "): test[name] for name in errors}
@@ -196,7 +196,7 @@ def _some(size: int, rows: int | None, seed: int) -> torch.Tensor | None:
 
 
 def _reader(classics: Classics, reducer: Reducer) -> Reader:
-    return lambda batch: np.asarray(reducer.encode(classics.flat(batch.x, batch.observed)), dtype=np.float32)
+    return lambda batch: np.asarray(reducer.encode(classics.flat(batch.x, batch.judged)), dtype=np.float32)
 
 
 def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reducer]) -> dict[str, Reader]:
@@ -207,7 +207,7 @@ def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reduce
         decode = reducer.decode
 
         def read(batch: Batch) -> Matrix:
-            guess = decode(reducer.encode(classics.flat(batch.x, batch.observed)))
+            guess = decode(reducer.encode(classics.flat(batch.x, batch.judged)))
             return _mse(torch.as_tensor(guess).to(batch.x).reshape(batch.x.shape), batch)
 
         return read
@@ -220,7 +220,7 @@ def _errors(context: TaskContext, classics: Classics, reducers: dict[str, Reduce
 
 
 def _mse(guess: torch.Tensor, batch: Batch) -> Matrix:
-    return example_mse(guess, batch.truth, batch.observed).numpy()
+    return example_mse(guess, batch.truth, batch.judged).numpy()
 
 
 def _label_figures(look: _Look, name: str) -> dict[str, float]:

@@ -41,7 +41,7 @@ class Rebuilt:
 
     def errors(self, name: str) -> Rows:
         """Squared error per value of each row, `[N]`."""
-        return example_mse(self.guesses[name], self.batch.truth, self.batch.observed).numpy()
+        return example_mse(self.guesses[name], self.batch.truth, self.batch.judged).numpy()
 
 
 class Transfer(Task):
@@ -135,7 +135,7 @@ class Transfer(Task):
     def _rebuilt(self, context: TaskContext, classics: Classics, batch: Batch) -> Rebuilt:
         guesses = {
             MODEL: reconstructed(context.model, batch),
-            "pca": classics.guess_usual(batch.x, batch.observed).cpu(),
+            "pca": classics.guess_usual(batch.x, batch.judged).cpu(),
         }
         return Rebuilt(batch.to("cpu"), guesses)
 
@@ -146,10 +146,10 @@ def _errors(rebuilt: Rebuilt, span: float) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     flat = np.broadcast_to(_mean(batch), batch.truth.shape)
     around = ErrorSums(span, False)
-    around.add(torch.from_numpy(flat.copy()), batch.truth, batch.observed)
+    around.add(torch.from_numpy(flat.copy()), batch.truth, batch.judged)
     for name, guess in rebuilt.guesses.items():
         sums = ErrorSums(span, False)
-        sums.add(guess, batch.truth, batch.observed)
+        sums.add(guess, batch.truth, batch.judged)
         found[name] = sums.figures() | sums.deviations()
         found[name]["variance_unexplained"] = sums.mse / max(around.mse, 1e-30)
     return found
@@ -158,9 +158,9 @@ def _errors(rebuilt: Rebuilt, span: float) -> dict[str, dict[str, float]]:
 def _mean(batch: Batch) -> Rows:
     """The mean of the observed values, `[*shape]`."""
     truth = batch.truth.float().numpy()
-    if batch.observed is None:
+    if batch.judged is None:
         return truth.mean(0)
-    seen = batch.observed.numpy()
+    seen = batch.judged.numpy()
     return np.where(seen, truth, 0).sum(0) / np.maximum(seen.sum(0), 1)
 
 

@@ -16,6 +16,7 @@ from narrows.data.dataset_files import existing_parts
 from narrows.data.molecule_notation import (
     Notation,
     Units,
+    first_word,
     no_molecules,
     require_notation,
     split_tokens,
@@ -52,8 +53,8 @@ class HeldOutMolecules:
 class Molecules:
     """Molecules as token ids `[T]` with an end mark, each as long as it is.
 
-    A `.smi` or `.txt` has a molecule a line, whose first word it is; a CSV, Parquet or JSONL a column of them. Both may
-    be packed by gzip.
+    A `.smi` or `.txt` has a molecule a line; a CSV, Parquet or JSONL a column of them. Both may be packed by gzip. Of a
+    line or a cell the first word is the molecule: names and the extensions of CXSMILES follow a blank.
 
     The alphabet is that of all parts, so that every molecule can be told: of a token that training rows lack nothing is
     learnt. SELFIES are said in symbols of which every sequence is a molecule, so that whatever a model writes is valid
@@ -115,10 +116,14 @@ class Molecules:
 
     def _read(self, path: Path) -> list[str]:
         if kind_of(path) in LINES:
-            found = [line.split()[0] for line in read_lines(path) if line.strip()]
+            found = [first_word(line) for line in read_lines(path) if line]
             require(bool(found), f"{path} holds no molecules")
         else:
-            found = [text.strip() for text in Documents(str(path), self.column, text=self.text).read()["train"].texts]
+            cells = Documents(str(path), self.column, text=self.text).read()["train"].texts
+            found = [first_word(cell) for cell in cells]
+            longer = sum(cell.strip() != word for cell, word in zip(cells, found, strict=True))
+            if longer:
+                log.info("%d cells of %s hold more than a molecule: what follows a blank is not read", longer, path)
         empty = [number for number, text in enumerate(found) if not text]
         require(not empty, f"{path} has no molecule in row {empty[0] if empty else 0}")
         self._look_at(found, path)

@@ -165,7 +165,8 @@ class Series:
         steps = sum(one.length for one in read.series)
         cuts = f", a window every {stride} of {steps:,} time steps"
         told = self._told_apart(read) if many else ""
-        return replace(contents, reading=self._reading(contents, window, cuts + told, read.notes))
+        notes = read.notes + _without_windows(read, window, [places, *([] if held_places is None else [held_places])])
+        return replace(contents, reading=self._reading(contents, window, cuts + told, notes))
 
     def stride_of(self, window: int) -> int:
         """Time steps from one window to the next."""
@@ -211,22 +212,36 @@ class Series:
             columns=self.columns,
             label_column=self.label_column,
             **self._named_order(),
+            **{
+                "signals.covariates": list(self.signals.covariates) or None,
+                "signals.intervals_path": self.signals.intervals_path,
+                "signals.scale": None if self.signals.scale == "together" else self.signals.scale,
+                "order.resample": self.order.resample,
+            },
         )
         names = {name.lower(): name for name in array_names(path)}
         official = "x_train" in names and "x_test" in names
         if not official and "x" not in names:
             raise UserError(f"{path} has neither X nor X_train and X_test: {nearest('X', names.values())}")
         train = self._example_part(path, names, "_train" if official else "")
+        test = self._example_part(path, names, "_test") if official else None
+        both_masked(train, test)
         contents = Contents(
             "series",
             train,
-            test=self._example_part(path, names, "_test") if official else None,
+            test=test,
             test_fraction=self.test,
             train_labels=self.train_labels,
             standardise=self.standardise,
         )
         labels = "" if train.label is None else f"; label: {names['y_train' if official else 'y']}"
-        return replace(contents, reading=self._reading(contents, train.x.shape[-1], labels, []))
+        read = {f"{what}{part}" for what in "xy" for part in (("_train", "_test") if official else ("",))}
+        others = [name for lower, name in names.items() if lower not in read]
+        masks = [part.observed for part in (train, test) if part is not None and part.observed is not None]
+        missing = sum(int((~mask).sum()) for mask in masks)
+        notes = [f"{missing:,} missing values, kept as missing"] if missing else []
+        notes += [f"not read: {shortened(others)}"] if others else []
+        return replace(contents, reading=self._reading(contents, train.x.shape[-1], labels, notes))
 
     def _example_part(self, path: Path, names: dict[str, str], suffix: str) -> Part:
         x_name, y_name = names["x" + suffix], names.get("y" + suffix)
@@ -235,15 +250,27 @@ class Series:
         x = arrays[x_name]
         require(x.ndim in (2, 3), f"{where} has shape {list(x.shape)}, but series must be [N, T] or [N, C, T]")
         label = None if y_name is None else to_labels(arrays[y_name], f"array '{y_name}' of {path}")
-        return Part(to_tensor(lay_out(x, "series", self.channels_last, where), "series", where), label)
+        values = to_tensor(lay_out(x, "series", self.channels_last, where), "series", where)
+        gone = values.isnan()
+        if not gone.any() or self.signals.missing != "keep":
+            return Part(values, label)
+        return Part(values.masked_fill(gone, 0.0), label, ~gone)
 
 
 def _timeline(read: Recordings, window: int, train: Tensor, test: Tensor | None) -> Timeline:
     places = {"train": train} | ({} if test is None else {"test": test})
     series = read.series
-    return Timeline(
-        window, [one.name for one in series], [one.label for one in series], [one.length for one in series], places
-    )
+    names, labels = [one.name for one in series], [one.label for one in series]
+    return Timeline(window, names, labels, [one.length for one in series], places, read.time, read.step)
+
+
+def _without_windows(read: Recordings, window: int, places: Sequence[Tensor]) -> list[str]:
+    """A note of the series of which no window is, because all of their stretches are shorter."""
+    known = set(torch.cat(list(places))[:, 0].tolist())
+    lost = [one.name for number, one in enumerate(read.series) if number not in known]
+    if not lost:
+        return []
+    return [f"{len(lost):,} series without a window, of {window} time steps in a stretch: {shortened(lost, 3)}"]
 
 
 def _told(stride: Stride) -> int | None:

@@ -165,7 +165,7 @@ def fit_detectors(
         covariance = fit_mahalanobis(context, max_rows)
         ranked = {"mahalanobis": None if covariance is None else covariance.mahalanobis} | ranked
     guessed: dict[str, Score] = {
-        "pca": lambda batch: _error(batch, classics.guess_usual(batch.x, batch.observed)),
+        "pca": lambda batch: _error(batch, classics.guess_usual(batch.x, batch.judged)),
         "mean": lambda batch: _error(batch, classics.guess_mean(batch.x)),
     }
     distances = {name: _of_rows(rank, classics.flat, rows.sparse) for name, rank in ranked.items() if rank is not None}
@@ -173,12 +173,12 @@ def fit_detectors(
 
 
 def _error(batch: Batch, guess: torch.Tensor) -> NDArray[np.floating]:
-    return example_mse(guess, batch.truth, batch.observed).numpy()
+    return example_mse(guess, batch.truth, batch.judged).numpy()
 
 
 def _of_rows(rank: Ranked, flat: Callable[..., Matrix], sparse: bool) -> Score:
     def score(batch: Batch) -> NDArray[np.floating]:
-        rows = flat(batch.x, batch.observed)
+        rows = flat(batch.x, batch.judged)
         return np.asarray(rank(csr_matrix(rows) if sparse else rows), dtype=np.float64)
 
     return score

@@ -116,7 +116,7 @@ def _some_rows(context: TaskContext, classics: Classics, rows: int, purpose: str
     if rows < size:
         log.info("%s is fitted on %d of the %d training rows", purpose, rows, size)
     positions = drawn(size, rows, context.seed, purpose)
-    flat = read_split(context, "train", {"raw": lambda batch: classics.flat(batch.x, batch.observed)}, positions)
+    flat = read_split(context, "train", {"raw": lambda batch: classics.flat(batch.x, batch.judged)}, positions)
     return flat["raw"], positions.numpy()
 
 

@@ -52,7 +52,7 @@ def fit_ica(context: TaskContext, classics: Classics, samples: int) -> Independe
     positions = drawn(context.spec.size, samples, context.seed, "factors", "train")
     rows = np.concatenate(
         [
-            classics.pca.transform(classics.flat(batch.truth, batch.observed))
+            classics.pca.transform(classics.flat(batch.truth, batch.judged))
             for batch in subset(context.datamodule.ordered_loader("train"), positions)
         ]
     ).astype(np.float64)

@@ -1,6 +1,7 @@
 """The linear methods with which a model is compared: training mean, PCA, ridge regression, Mahalanobis distance.
 
-All work on flattened examples `[B, D]`; missing values are filled with the training mean.
+All work on flattened examples `[B, D]`; missing values, and what shorter examples lack, are filled with the training
+mean.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from narrows.corruptions import Corruption
 from narrows.random import derive, generator
 from narrows.tasks.base import TaskContext
-from narrows.tasks.measures.observed_values import Statistics, flat
+from narrows.tasks.measures.observed_values import Statistics, flat, laid_out
 from narrows.types import COUNTED
 
 if TYPE_CHECKING:  # takes half a second, for which no run waits before it trains: functions import it
@@ -59,8 +60,8 @@ class Training:
     high: float
 
     def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
-        """`[B, *shape]` as `[B, D]`, missing values filled with the mean."""
-        return _filled(flat(x), observed, self.mean)
+        """`[B, *shape]` as `[B, D]`, missing values and padding filled with the mean."""
+        return _filled(x, observed, self.mean)
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Classics:
     ridge: Ridge | None
 
     def flat(self, x: Tensor, observed: Tensor | None = None) -> Matrix:
-        return _filled(flat(x), observed, self.mean)
+        return _filled(x, observed, self.mean)
 
     def guess_mean(self, x: Tensor) -> Tensor:
         return _like(np.broadcast_to(self.mean, (len(x), len(self.mean))), x)
@@ -204,13 +205,14 @@ def gather_training(context: TaskContext, max_rows: int | None, corruption: Corr
         statistics.add(batch)
         chosen = kept[row : row + len(batch)]
         part = slice(filled, filled + int(chosen.sum()))
-        clean[part] = flat(batch.truth)[chosen]
+        values, seen = laid_out(batch.truth, batch.judged, dims)
+        clean[part] = values[chosen]
         if noisy is not None:
             assert corruption is not None
-            noisy[part] = flat(corruption(batch)[0])[chosen]
-        if batch.observed is not None:
+            noisy[part] = laid_out(corruption(batch)[0], None, dims)[0][chosen]
+        if seen is not None:
             missing = np.zeros(clean.shape, dtype=bool) if missing is None else missing
-            missing[part] = ~flat(batch.observed)[chosen]
+            missing[part] = ~seen[chosen]
         row, filled = row + len(batch), part.stop
     assert row == context.spec.size, f"the training loader gave {row} rows, its spec says {context.spec.size}"
     mean = statistics.mean
@@ -239,9 +241,12 @@ def _rows_within(context: TaskContext, most: int | None) -> NDArray[np.bool_]:
     return kept
 
 
-def _filled(values: Matrix, observed: Tensor | None, mean: Matrix) -> Matrix:
-    return values if observed is None else np.where(flat(observed), values, mean)
+def _filled(x: Tensor, observed: Tensor | None, mean: Matrix) -> Matrix:
+    values, seen = laid_out(x, observed, len(mean))
+    return values if seen is None else np.where(seen, values, mean)
 
 
 def _like(values: Matrix, x: Tensor) -> Tensor:
-    return torch.as_tensor(np.array(values, order="C"), dtype=torch.float32, device=x.device).reshape(x.shape)
+    """Rows of the longest examples as those of `x`, of which padding is cut off again."""
+    found = torch.as_tensor(np.array(values, order="C"), dtype=torch.float32, device=x.device)
+    return found.reshape(*x.shape[:-1], -1)[..., : x.shape[-1]]

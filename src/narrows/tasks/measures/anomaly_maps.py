@@ -25,7 +25,7 @@ def model_map(context: TaskContext, score: str) -> MapOf:
     `standardised`, over the usual errors of training, as there."""
     usual = None
     if score == "standardised":
-        usual = usual_errors(context.model, context.batches("train")).float()
+        usual = usual_errors(context.model, context.batches("train"), context.spec.shape[-1]).float()
     return guess_map(lambda batch: context.model.reconstruct(batch), usual)
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from torch import Tensor
+from torch.nn.functional import pad
 
 from narrows.losses.importance import log_weights
 from narrows.models.autoencoder import Autoencoder
@@ -31,36 +32,44 @@ def reconstruction(context: TaskContext) -> Score:
     """Squared error of the noise-free reconstruction over observed values / their number."""
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        return example_mse(_rebuilt(context.model, batch), batch.truth, batch.observed).numpy()
+        return example_mse(_rebuilt(context.model, batch), batch.truth, batch.judged).numpy()
 
     return score
 
 
 def standardised(context: TaskContext) -> Score:
     """As `reconstruction`, every value's squared error over its `usual_errors` in the training split."""
-    usual = usual_errors(context.model, context.batches("train"))
+    usual = usual_errors(context.model, context.batches("train"), context.spec.shape[-1])
 
     def score(batch: Batch) -> NDArray[np.floating]:
-        return standardised_mse(_rebuilt(context.model, batch), batch.truth, batch.observed, usual).numpy()
+        return standardised_mse(_rebuilt(context.model, batch), batch.truth, batch.judged, usual).numpy()
 
     return score
 
 
-def usual_errors(model: Autoencoder, batches: Iterable[Batch]) -> Tensor:
+def usual_errors(model: Autoencoder, batches: Iterable[Batch], steps: int) -> Tensor:
     """Mean squared error of every value where it was observed, `[*shape]`, float64 on the CPU; none below `FLOOR` of
-    their mean, so that a value that never varied does not decide alone."""
+    their mean, so that a value that never varied does not decide alone. Where none was observed it is the mean.
+
+    Args:
+        steps: of the last axis of `shape`; of examples that differ in length those of the longest.
+    """
     squared, counts = torch.zeros(()).double(), torch.zeros(()).double()
     for batch in batches:
         errors = (_rebuilt(model, batch) - batch.truth).cpu().double().square()
-        seen = torch.ones_like(errors, dtype=torch.bool) if batch.observed is None else batch.observed.cpu()
-        squared, counts = squared + errors.masked_fill(~seen, 0.0).sum(0), counts + seen.sum(0)
+        seen = torch.ones_like(errors, dtype=torch.bool) if batch.judged is None else batch.judged.cpu()
+        room = (0, steps - errors.shape[-1])
+        squared = squared + pad(errors.masked_fill(~seen, 0.0).sum(0), room)
+        counts = counts + pad(seen.sum(0), room)
     usual = squared / counts.clamp_min(1)
+    if (counts == 0).any() and (counts > 0).any():
+        usual = torch.where(counts == 0, usual[counts > 0].mean(), usual)
     return usual.clamp_min(FLOOR * float(usual.mean()))
 
 
 def standardised_mse(guess: Tensor, truth: Tensor, observed: Tensor | None, usual: Tensor) -> Tensor:
     """The mean over observed values of squared error / usual squared error, `[B]`: about 1 for training examples."""
-    width = usual.sqrt().to(guess)
+    width = usual.sqrt().to(guess)[..., : truth.shape[-1]]
     return example_mse(guess / width, truth / width, observed)
 
 

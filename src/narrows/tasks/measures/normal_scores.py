@@ -83,7 +83,9 @@ def calibrate(run: OpenRun, overrides: Sequence[str] | None = None, *, frames: b
         UserError: it is not stored, and the data are not on this machine or have no normal validation row.
     """
     score = NATS if run.model.spec.kind in (*COUNTED, "tokens") else score_of(run.config)
-    made_for = {"weights": run.checksum, "score": score}
+    made_for: dict[str, Any] = {"weights": run.checksum, "score": score}
+    if run.model.spec.variable and score != NATS:  # earlier versions judged padding too
+        made_for["padding"] = False
     path = run.path / CALIBRATION
     if path.is_file():
         stored = _stored(path)
@@ -153,7 +155,9 @@ def _calibrate(run: OpenRun, score: str) -> Calibration:
     if score == "standardised":
         device = next(model.parameters()).device
         with evaluating(model, 0, "score"):
-            usual = usual_errors(model, (batch.to(device) for batch in data.ordered_loader("train")))
+            usual = usual_errors(
+                model, (batch.to(device) for batch in data.ordered_loader("train")), data.spec.shape[-1]
+            )
     if data.timeline is not None and data.spec.kind != "audio":  # windows of sound are judged as they are
         return _calibrate_steps(data, model, usual, score)
     normal = _normal_labels(run, data)
@@ -227,9 +231,10 @@ def _judge(model: Autoencoder, batch: Batch, usual: Tensor | None, score: str) -
             nats = [_nats(model, part.to(device)) for part in chosen_rows.parts(known)]
             return x, np.concatenate(nats) if nats else np.zeros(0)
         guess = chosen_rows.reconstructed(model, known.to(device))
+    judged = None if batch.judged is None else batch.judged.cpu()
     if usual is None:
-        return guess, example_mse(guess, x, observed).numpy()
-    return guess, standardised_mse(guess, x, observed, usual).numpy()
+        return guess, example_mse(guess, x, judged).numpy()
+    return guess, standardised_mse(guess, x, judged, usual).numpy()
 
 
 def _nats(model: Autoencoder, batch: Batch) -> Scores:

@@ -1,4 +1,4 @@
-"""Statistics of a split's observed values, without missing ones."""
+"""Statistics of a split's observed values, without missing ones and padding."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from narrows.types import Batch
 
@@ -19,6 +20,23 @@ def flat(x: Tensor) -> NDArray:
     return (rows if rows.dtype == torch.bool else rows.float()).numpy()
 
 
+def laid_out(x: Tensor, seen: Tensor | None, dims: int) -> tuple[NDArray, NDArray | None]:
+    """`[B, *shape]` as `[B, dims]`, and which values of it count; None: all of them.
+
+    Examples that are shorter than the longest ones, of `dims` values, are padded along their last axis with values that
+    do not count.
+
+    Args:
+        seen: bool, the shape of `x`; None where all its values count.
+    """
+    steps = dims // math.prod(x.shape[1:-1])
+    if steps > x.shape[-1]:
+        short = (0, steps - x.shape[-1])
+        seen = pad(torch.ones_like(x, dtype=torch.bool) if seen is None else seen, short)
+        x = pad(x, short)
+    return flat(x), None if seen is None else flat(seen)
+
+
 class Statistics:
     """Mean and range of the observed values of `dims`, over all batches that are added."""
 
@@ -27,13 +45,12 @@ class Statistics:
         self.low, self.high = math.inf, -math.inf
 
     def add(self, batch: Batch) -> None:
-        values = flat(batch.truth)
-        if batch.observed is None:
+        values, seen = laid_out(batch.truth, batch.judged, len(self.sums))
+        if seen is None:
             self.sums += values.sum(0, dtype=np.float64)
             self.counts += len(values)
             present = values
         else:
-            seen = flat(batch.observed)
             self.sums += np.where(seen, values, 0).sum(0, dtype=np.float64)
             self.counts += seen.sum(0)
             present = values[seen]

@@ -30,13 +30,16 @@ def with_error(name: str, values: Rows | Tensor) -> dict[str, float]:
 def bootstrap(statistic: Callable[..., float], *rows: Rows, seed: int, draws: int = DRAWS) -> float:
     """Standard error of `statistic(*rows)` by resampling rows, the same of every array, with replacement.
 
-    A draw for which the statistic is not defined (an AUROC of one class) is left out; NaN where fewer than two
-    are. The same seed draws the same rows, so that two statistics of one test split are compared on equal terms.
+    One row tells nothing of others: NaN. A draw for which the statistic is not defined (an AUROC of one class) is left
+    out; NaN where fewer than two are. The same seed draws the same rows, so that two statistics of one test split are
+    compared on equal terms.
 
     "Bootstrap Methods: Another Look at the Jackknife" (Efron, 1979).
     """
     source = np.random.default_rng(derive(seed, "bootstrap"))
     size = len(rows[0])
+    if size < 2:
+        return math.nan
     found = []
     for _ in range(draws):
         places = source.integers(size, size=size)
