@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 
 from narrows.data import Format
 from narrows.data.count_files import kind_of
+from narrows.data.folders import files_below
 from narrows.data.text_files import JSON, LINES, TABLES, json_rows, read_text, table_rows, usual_column
 from narrows.errors import UserError, require
 from narrows.files import require_no_pipe
@@ -49,7 +50,7 @@ def text_rows(given: Any, source: Any) -> Iterator[TextRow]:
 
 
 def _files(folder: Path) -> Iterator[TextRow]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in LINES and file.is_file())
+    files = [file for file in files_below(folder) if file.suffix.lower() in LINES]
     require(bool(files), f"{folder} holds no .txt: a folder of texts has one for each")
     for number, file in enumerate(files, 1):
         name = file.relative_to(folder).as_posix()
