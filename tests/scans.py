@@ -49,9 +49,11 @@ def write_healthy_and_lesioned(root: Path, count: int = 24, shape: tuple[int, in
     return root
 
 
-def write_dicom(folder: Path, values: NDArray[np.int16], slope: float = 1.0, shift: float = 0.0) -> Path:
+def write_dicom(
+    folder: Path, values: NDArray[np.int16], slope: float = 1.0, shift: float = 0.0, tilt: float = 0.0
+) -> Path:
     """A CT series: slice k of `[slices, rows, columns]` in a file of its own, 3 mm apart, in an order by name that is
-    not that of the slices."""
+    not that of the slices, each `tilt` mm further to the back."""
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -67,7 +69,7 @@ def write_dicom(folder: Path, values: NDArray[np.int16], slope: float = 1.0, shi
         made.SeriesInstanceUID = "1.2.3"
         made.Rows, made.Columns = pixels.shape
         made.ImageOrientationPatient, made.PixelSpacing = [1, 0, 0, 0, 1, 0], [2.0, 1.5]
-        made.ImagePositionPatient = [-10, -20, 3 * place]
+        made.ImagePositionPatient = [-10, -20 + tilt * place, 3 * place]
         made.RescaleSlope, made.RescaleIntercept = slope, shift
         made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 16, 15, 1
         made.SamplesPerPixel, made.PhotometricInterpretation = 1, "MONOCHROME2"

@@ -245,3 +245,46 @@ def test_spoken_digits_are_those_of_their_authors(real_data: Path) -> None:
     assert len(data.timeline.places["test"][:, 0].unique()) == 300
     assert data.spec.class_names == [str(digit) for digit in range(10)]
     assert data.spec.rate == 8000
+
+
+def test_samples_are_stored_as_finely_as_they_were(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    x = 3 * tone(300, 500)
+    kept = {"FLOAT": "FLOAT", "DOUBLE": "DOUBLE", "PCM_32": "PCM_32", "PCM_24": "PCM_24", "PCM_U8": "PCM_16"}
+    for subtype, written in kept.items():
+        write_sound(tmp_path / "a.wav", x, RATE, subtype)
+        assert soundfile.info(tmp_path / "a.wav").subtype == written
+        loudest = float(np.abs(soundfile.read(tmp_path / "a.wav")[0]).max())
+        assert loudest == pytest.approx(1.5 if written in ("FLOAT", "DOUBLE") else 1, rel=1e-3)
+    write_sound(tmp_path / "a.flac", x, RATE, "FLOAT")
+    assert soundfile.info(tmp_path / "a.flac").subtype == "PCM_24"
+    assert not caplog.records
+    write_sound(tmp_path / "b.flac", x, RATE, "FLOAT", "b.flac")
+    beyond = int((np.abs(x) > 1).sum())
+    assert f"b.flac: {beyond} of 500 samples lie beyond -1 to 1, the farthest at 1.5, and are clipped" in caplog.text
+
+
+def test_what_was_averaged_and_resampled_is_told(tmp_path: Path) -> None:
+    write_sound(tmp_path / "a.wav", tone(300, 900), RATE)
+    write_sound(tmp_path / "b.wav", np.repeat(tone(300, 900), 2, 0), RATE)
+    write_sound(tmp_path / "c.wav", tone(300, 900), 2 * RATE)
+    (said,) = Audio(str(tmp_path), window=300, rate=RATE, test=None).load().reading
+    assert said.endswith("; 1 of several channels averaged to one; 1 resampled from 16,000 Hz")
+
+
+@pytest.mark.parametrize("stride", [None, 60])
+def test_of_a_single_recording_the_last_windows_are_held_out(tmp_path: Path, stride: int | None) -> None:
+    steps = np.linspace(-1, 1, 3000, dtype=np.float32)[None]
+    write_sound(tmp_path / "long.wav", steps, RATE, "FLOAT")
+    source = Audio(str(tmp_path / "long.wav"), window=100, stride=stride)
+    (said,) = source.load().reading
+    assert said.endswith("; held out: the last windows")
+    data = DataModule(source)
+    data.setup()
+    seen = {}
+    for split in ("train", "validation", "test"):
+        values = data.part(split).x.take(slice(None))
+        seen[split] = set(values[values != 0].tolist())  # zeros fill up the last window
+        assert len(values) >= 2
+    assert not seen["train"] & (seen["validation"] | seen["test"])
+    assert not seen["validation"] & seen["test"]
+    assert max(seen["train"]) < min(seen["test"])

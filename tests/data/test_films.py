@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 
 from narrows.data import Clips, Contents, DataModule, Digits, MovingDigits, Part, Video
-from narrows.data.film_files import as_gif, in_order
+from narrows.data.film_files import FrameSize, as_gif, find_films, in_order, read_films
+from narrows.data.film_pace import of_animation, of_every
 from narrows.data.sources.moving_digits import Turn, bounced
 from narrows.errors import UserError
 
@@ -250,3 +252,89 @@ def test_odd_digits_are_marked_and_the_other_clips_stay_as_they_were() -> None:
             MovingDigits(Bytes(Digits()), anomalous=wrong)
     with pytest.raises(UserError, match=r"source\.frames"):
         MovingDigits(Bytes(Digits()), frames=3, anomalous=0.5)
+
+
+def test_arrays_of_other_axes_are_refused(tmp_path: Path) -> None:
+    """Colours first, or with transparency, would be read as many short films."""
+    for shape, wanted in (((9, 3, 6, 5), "colours before its rows"), ((9, 6, 5, 4), "colours with transparency")):
+        np.save(tmp_path / "film.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(UserError, match=wanted):
+            Video(str(tmp_path / "film.npy"), Clips(2)).load()
+    np.save(tmp_path / "film.npy", np.zeros((9, 3, 6, 5, 1), np.uint8))
+    assert Video(str(tmp_path / "film.npy"), Clips(3), test=None).load().train.x.shape == (9, 1, 3, 6, 5)
+
+
+def test_an_animation_with_transparent_pixels_is_refused(tmp_path: Path) -> None:
+    """As a folder of such frames is; what the frame before shows through is not transparent."""
+    frames = [np.full((6, 5, 4), 255, np.uint8) for _ in range(9)]
+    for place, frame in enumerate(frames):
+        frame[place % 6, :, :3] = 40
+    for ending in ("gif", "webp"):
+        first, *rest = map(Image.fromarray, frames)
+        first.save(tmp_path / f"opaque.{ending}", save_all=True, append_images=rest, disposal=1, lossless=True)
+        assert len(Video(str(tmp_path / f"opaque.{ending}"), Clips(3), test=None).load().train) == 3
+        holes = [frame.copy() for frame in frames]
+        for frame in holes:
+            frame[2, 2, 3] = 0
+        first, *rest = map(Image.fromarray, holes)
+        first.save(tmp_path / f"holes.{ending}", save_all=True, append_images=rest, disposal=2, lossless=True)
+        with pytest.raises(UserError, match=rf"holes\.{ending} has transparent pixels"):
+            Video(str(tmp_path / f"holes.{ending}"), Clips(3), test=None).load()
+
+
+def test_names_that_differ_in_digits_alone_have_an_order() -> None:
+    assert sorted(["f10", "f2", "f02", "f1", "f²3"], key=in_order) == ["f1", "f02", "f2", "f10", "f²3"]
+
+
+def test_a_film_is_turned_as_it_is_shown(tmp_path: Path) -> None:
+    """A telephone on its side writes frames as its sensor lies, and says in the header how they are turned."""
+    av = pytest.importorskip("av")
+    frame = np.zeros((16, 32, 3), np.uint8)
+    frame[:8, :8] = 255
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for _ in range(6):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    plain = Video(str(tmp_path / "film.mp4"), Clips(3), test=None).load().train.x
+    assert plain.shape[1:] == (1, 3, 16, 32)
+    content = (tmp_path / "film.mp4").read_bytes()
+    as_it_lies = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    clockwise = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 16 << 16, 0, 1 << 30)
+    place = content.index(as_it_lies, content.index(b"tkhd"))
+    (tmp_path / "film.mp4").write_bytes(content[:place] + clockwise + content[place + len(clockwise) :])
+    turned = Video(str(tmp_path / "film.mp4"), Clips(3), test=None).load().train.x
+    assert turned.shape[1:] == (1, 3, 32, 16)
+    shown = turned.take(slice(None))[0, 0, 0]
+    assert shown[:6, 10:].float().mean() > 200  # what was left at the top is right at the top
+    assert shown[:6, :6].float().mean() < 50
+
+
+def test_how_long_frames_are_shown_is_read_and_written(tmp_path: Path) -> None:
+    times = [40] * 6 + [400] * 6
+    (tmp_path / "film.gif").write_bytes(as_gif(10 * counting(12), times))
+    pace: list[float] = []
+    ((_, frames),) = read_films(find_films(tmp_path / "film.gif")[0], FrameSize(), pace=pace)
+    assert frames[:, 0, 0, 0].tolist() == list(range(0, 120, 10))
+    assert pace == times
+    assert of_every(pace, 5, 3) == [200, 40 + 4 * 400, 2 * 400]
+    assert of_every([], 5, 3) == []
+    assert of_animation([1000 / 30, 4]) == [30, 20]
+    (said,) = Video(str(tmp_path / "film.gif"), Clips(3)).load().reading
+    assert "; in 1 of them frames are shown for different times, and count alike" in said
+    (tmp_path / "even.gif").write_bytes(as_gif(10 * counting(12)))
+    (said,) = Video(str(tmp_path / "even.gif"), Clips(3)).load().reading
+    assert "different times" not in said
+
+
+def test_a_folder_of_stills_in_a_format_of_animations_is_one_film(tmp_path: Path) -> None:
+    for ending in ("webp", "gif"):
+        (tmp_path / ending).mkdir()
+        for place, frame in enumerate(10 * counting(12)):
+            Image.fromarray(frame).convert("RGB").save(tmp_path / ending / f"{place}.{ending}", lossless=True)
+        found = numbers(Video(str(tmp_path / ending), Clips(12), test=None).load().train)
+        np.testing.assert_allclose(found, [list(range(0, 120, 10))], atol=1)
+    (tmp_path / "webp" / "12.webp").write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"12\.webp is no animation that can be read"):
+        Video(str(tmp_path / "webp"), Clips(12), test=None).load()

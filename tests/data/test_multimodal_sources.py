@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,36 @@ def test_log_mel_pictures_show_when_and_how_high(tmp_path: Path) -> None:
     once[..., 64 * 5] = 100.0
     assert made._levels(made._cut(once), filters)[0, 0].sum(0).argmax() == 5
     assert torch.equal(made._levels(made._cut(once), filters), made._levels(made._cut(0.1 * once), filters))
+
+
+class Named(Rows):
+    """Such rows, with names for their classes."""
+
+    def __init__(self, labels: list[int], names: list[str]) -> None:
+        super().__init__(labels)
+        self.names = names
+
+    def load(self) -> Contents:
+        return replace(super().load(), class_names=self.names)
+
+
+def test_classes_are_paired_by_their_names(caplog: pytest.LogCaptureFixture) -> None:
+    """Every source numbers its own classes: what is 1 in one may be 0 in another."""
+    pictures = Named([0, 1, 2] * 20, ["cat", "dog", "owl"])
+    sounds = Named([0, 1, 2] * 20, ["ape", "cat", "dog"])
+    contents = Multimodal({"picture": pictures, "sound": sounds}, "label").load()
+    assert contents.class_names == ["cat", "dog", "owl", "ape"]
+    for part in contents.parts().values():
+        assert isinstance(part.x, SideBySide)
+        values = part.x.take(slice(None))
+        picture, sound = values[:, 0] % 3, values[:, 2] % 3
+        assert torch.equal(picture + 1, sound)
+        assert part.label is not None
+        assert torch.equal(part.label, picture.long())
+    assert "class owl of part 'picture' of train is left out: not every part has it" in caplog.text
+    with pytest.raises(UserError, match="the labels of part 'sound' are not those of part 'picture', row by row"):
+        Multimodal({"picture": pictures, "sound": sounds}).load()
+    numbered = Multimodal({"picture": pictures, "sound": Rows([0, 1, 2] * 20)}, "label").load()
+    assert numbered.reading[-1].endswith(
+        "; classes of sound are numbers, taken for those of the others (0 is cat, 1 is dog, 2 is owl)"
+    )

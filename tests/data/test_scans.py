@@ -208,3 +208,52 @@ def test_generated_lesions_are_where_their_masks_say(tmp_path: Path) -> None:
     every = torch.cat([x, made[0].train.x.take(slice(None))])
     assert all((one - other).abs().max() > 0.05 for one, other in itertools.combinations(every, 2))
     assert Lesions(str(path), grid, heads=heads, seed=1).load().identity != made[0].identity
+
+
+def test_voxels_have_the_headers_unit(tmp_path: Path) -> None:
+    import nibabel
+
+    for unit, wide in (("mm", 2.0), ("micron", 2000.0), ("meter", 0.002), ("unknown", 2.0)):
+        image = nibabel.Nifti1Image(blob((6, 4, 4)).astype(np.float32), np.diag([wide, wide, wide, 1]))
+        image.header.set_xyzt_units(unit)
+        nibabel.save(image, tmp_path / "a.nii")
+        scan = read_scan(str(tmp_path / "a.nii"))
+        assert scan.spacing == pytest.approx((2, 2, 2))
+        assert Grid(spacing=4).fit(scan, "a.nii").shape == (2, 2, 3)
+        (tmp_path / "b.nii").write_bytes(scan.encode(scan.values, ".nii", "b.nii"))
+        np.testing.assert_array_equal(nibabel.load(tmp_path / "b.nii").affine, nibabel.load(tmp_path / "a.nii").affine)
+    huge = write_nifti(tmp_path / "c.nii", np.zeros((6, 5, 4), np.float32))
+    with pytest.raises(UserError, match=r"c\.nii has voxels of 3 x 2 x 2 mm, and would have 12,000 x"):
+        Grid(spacing=0.001).fit(read_scan(str(huge)), str(huge))
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Both would be turned by what they say of themselves, so that the marks would lie on other voxels."""
+    import nibabel
+
+    write_healthy_and_lesioned(tmp_path, 3)
+    for file in (tmp_path / "test" / "lesion").iterdir():
+        mask = np.asanyarray(nibabel.load(tmp_path / "ground_truth" / "lesion" / f"{file.name[0]}_mask.nii.gz").dataobj)
+        write_nifti(file, np.asanyarray(nibabel.load(file).dataobj), "lps")
+        write_nifti(tmp_path / "ground_truth" / "lesion" / f"{file.name[0]}_mask.nii.gz", mask, "lps")
+    found = Volumes(str(tmp_path)).load().test
+    assert found is not None
+    assert found.anomalous is not None
+    write_nifti(tmp_path / "ground_truth" / "lesion" / "4_mask.nii.gz", mask, "ras")
+    with pytest.raises(UserError, match=r"4_mask\.nii\.gz does not say that its voxels lie as those of .*4\.nii\.gz"):
+        Volumes(str(tmp_path)).load()
+    (tmp_path / "ground_truth" / "lesion" / "4_mask.nii.gz").unlink()
+    np.save(tmp_path / "ground_truth" / "lesion" / "4_mask.npy", to_own_axes(mask))
+    with pytest.raises(UserError, match=r"4_mask\.npy does not say that its voxels lie as those of"):
+        Volumes(str(tmp_path)).load()
+
+
+def test_a_tilted_series_keeps_its_tilt(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    values = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    folder = write_dicom(tmp_path / "tilted", values, tilt=1.0)
+    affine = read_scan(str(folder)).header.get_best_affine()
+    # From slice to slice 1 mm to the back, which is minus 1 in NIfTI's axes, and 3 to the head.
+    np.testing.assert_allclose(affine[:3, 2], [0, -1, 3])
+    np.testing.assert_allclose(affine[:3, 3], [10, 20, 0])
+    np.testing.assert_allclose(affine[:3, :2].T, [[-1.5, 0, 0], [0, -2, 0]])

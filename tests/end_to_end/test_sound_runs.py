@@ -142,3 +142,22 @@ def test_denoising_is_judged_by_its_ratio_and_can_be_heard(folder: Path, tmp_pat
     assert (tmp_path / "run" / "figures" / "denoising_white_5.png").is_file()
     events = EventAccumulator(str(tmp_path / "run"), size_guidance={"audio": 0}).Reload()
     assert {"views/denoising_white_5_model", "views/reconstruction_0_model"} <= set(events.Tags()["audio"])
+
+
+def test_sounds_that_differ_in_their_endings_alone_all_come_back(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (place / "new" / "deep").mkdir(parents=True)
+    for number, name in enumerate(("a.wav", "a.flac", "a.ogg", "deep/b.ogg", "deep/c.aiff", "deep/c.ogg")):
+        soundfile.write(place / "new" / name, tone(300, 1000 + number).T, 16_000)
+    with caplog.at_level("INFO"):
+        reconstruct.main(["run", "new", "-o", "back"])
+    found = {path.relative_to("back").as_posix(): soundfile.info(path).frames for path in Path("back").rglob("*.*")}
+    assert found == {
+        "a.wav": 1000,
+        "a.flac": 1001,
+        "a.ogg.wav": 1002,
+        "deep/b.wav": 1003,
+        "deep/c.aiff.wav": 1004,
+        "deep/c.ogg.wav": 1005,
+    }
+
+    assert caplog.text.count("sound of 16000 samples a second is rebuilt at the run's 8000") == 1

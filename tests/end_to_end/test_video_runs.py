@@ -19,6 +19,7 @@ import narrows
 from narrows.coding.film_examples import cut
 from narrows.coding.model_codec import Codec
 from narrows.commands import compress, decompress, evaluate, reconstruct, sample, score
+from narrows.data.film_files import as_gif
 
 WHERE = ("datamodule=video", "datamodule.source.path=film.npy", "datamodule.source.clips.frames=4")
 SMALL = ("encoder.channels=[4,4]", "decoder.channels=[4,4]", "bottleneck.dim=4", "~tasks.latent")
@@ -76,6 +77,10 @@ def test_a_film_comes_back_with_all_of_its_frames(place: Path) -> None:
     reconstruct.main(["run", "new.npy", "-o", "out.gif"])
     with Image.open("out.gif") as moving:
         assert moving.size == (11, 12)
+    Path("own.gif").write_bytes(as_gif(film(10), [40] * 5 + [400] * 5))
+    reconstruct.main(["run", "own.gif", "-o", "out.gif"])
+    with Image.open("out.gif") as moving:
+        assert sum(frame.info["duration"] for frame in ImageSequence.Iterator(moving)) == 5 * 40 + 5 * 400
 
 
 def as_input(clip: np.ndarray) -> torch.Tensor:

@@ -18,7 +18,7 @@ import torch
 from hub_stand_in import serving
 
 import narrows
-from narrows.commands import pack, sample
+from narrows.commands import embed, pack, sample
 from narrows.errors import UserError
 from narrows.loading import hub
 from narrows.loading.open_run import OpenRun
@@ -161,3 +161,15 @@ def test_pack_uploads_the_file_and_its_card(monkeypatch: pytest.MonkeyPatch, tmp
     assert torch.equal(narrows.load("mine.narrows").embed(X), narrows.load("digits-sae").embed(X))
     with pytest.raises(UserError, match="is no run of the hub"):
         hub.reference("hf://me")
+
+
+def test_values_of_another_scale_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Floating-point numbers are read as they are: 0 to 255 is not what a run on 0 to 1 has seen."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
+    pixels[0, 0, 0, :2] = 0, 255
+    for name, x in {"bytes": pixels, "unit": pixels / 255, "scaled": pixels.astype(np.float32)}.items():
+        caplog.clear()
+        np.save(tmp_path / "x.npy", x)
+        embed.main(["digits-vae", str(tmp_path / "x.npy"), "-o", str(tmp_path / "z.npz")])
+        told = "5 examples of" in caplog.text and "hold values from 0 to 255, and those of training lay" in caplog.text
+        assert told == (name == "scaled")

@@ -302,3 +302,13 @@ def test_a_csv_that_says_nothing_is_refused_in_one_sentence(text: str, sentence:
     task = Interpretation(examples=5, attributes=str(tmp_path / "a.csv"))
     with pytest.raises(UserError, match=sentence):
         task.run(context(truth.model().eval(), rows))
+
+
+def test_a_name_of_two_pictures_is_refused(tmp_path: Path) -> None:
+    """Names begin below the folder of a split, so that train/0.png and test/0.png are both 0.png."""
+    truth, rows, lines = attributed(named=True)
+    (tmp_path / "a.csv").write_text("\n".join(["file,right", *lines]))
+    rows.rows["test"] = rows.rows["train"][: len(rows.rows["test"])]
+    task = Interpretation(examples=5, attributes=str(tmp_path / "a.csv"))
+    with pytest.raises(UserError, match=r"the file 0\.png of .* is both a picture of training and one of the test"):
+        task.run(context(truth.model().eval(), rows))

@@ -29,6 +29,7 @@ from narrows.coding.targets import require_apart, require_free_folder
 from narrows.data import Lesions, Video, Volumes
 from narrows.data.batch_loader import unit
 from narrows.data.dataset_files import array_names, existing, read_arrays
+from narrows.data.folders import files_below
 from narrows.data.image_files import open_image
 from narrows.data.image_tree import SUFFIXES, find_images
 from narrows.errors import require
@@ -89,7 +90,7 @@ def _holds_examples(path: Path, spec: DataSpec) -> bool:
 
 def _holds_pictures(path: Path, spec: DataSpec) -> bool:
     """Whether there are pictures, which a run on slices of scans reads too."""
-    files = path.rglob("*") if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     return spec.kind == "image" and any(file.suffix.lower() in SUFFIXES for file in files)
 
 

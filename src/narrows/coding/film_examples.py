@@ -25,7 +25,8 @@ from narrows.coding.several_sizes import OTHERS, alike
 from narrows.coding.targets import require_apart, require_target
 from narrows.data import Video
 from narrows.data.batch_loader import unit
-from narrows.data.film_files import ARRAYS, GIF, NPY, Frames, find_films, plain_name, put_film, read_films
+from narrows.data.film_files import ARRAYS, GIF, NPY, PACE, Frames, find_films, plain_name, put_film, read_films
+from narrows.data.film_pace import Pace
 from narrows.errors import require
 from narrows.files import replacing
 from narrows.types import DataSpec
@@ -49,8 +50,9 @@ def read_clips(
     films = find_films(path)
     many = len(films) > 1 or (path.is_dir() and not films[0].frames)
     names, parts, lengths = [], [], []
+    pace: Pace = []
     for film in films:
-        for name, frames in read_films(film, source.size, source.key):
+        for name, frames in read_films(film, source.size, source.key, pace):
             taken = frames[:: source.clips.step]
             _require_fits(taken, spec, name, any_size=any_size)
             ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
@@ -65,6 +67,8 @@ def read_clips(
     sizes = [list(part.shape[3:]) for part in parts]
     if any(size != list(spec.shape[2:]) for size in sizes):
         layout["sizes"] = sizes
+    if any(time != PACE for time in pace):
+        log.info("a GIF comes back at %d ms a frame, and not at the pace of the film", PACE)
     if source.clips.step > 1:
         log.info("one of %d frames is coded, as the run was trained", source.clips.step)
     return layout, [unit(torch.from_numpy(np.concatenate(same))) for same in alike(parts, axis=1)]

@@ -19,7 +19,7 @@ from torch import Tensor
 from narrows.coding.several_sizes import alike
 from narrows.coding.sound_layout import ENDINGS, SUBTYPES, coded_steps, windows
 from narrows.coding.targets import require_apart, require_target
-from narrows.data.sound_files import Samples, find_sounds, in_channels, resampled, write_sound, written_name
+from narrows.data.sound_files import Samples, find_sounds, in_channels, lost_by, resampled, write_sound, written_name
 from narrows.data.sound_windows import cut_sound
 from narrows.types import DataSpec
 
@@ -41,7 +41,8 @@ def read_sounds(path: Path, spec: DataSpec, *, whole: bool) -> tuple[dict[str, A
     sounds, read = [], [file.read() for file in files]
     for file, sound in zip(files, read, strict=True):
         sounds.append(resampled(in_channels(sound.samples, spec.shape[0], file.where), sound.rate, spec.rate))
-    _say(read, spec)
+    for line in lost_by(read, spec, "coded"):
+        log.info("%s", line)
     subtypes = [sound.subtype if sound.subtype in SUBTYPES else SUBTYPES[0] for sound in read]
     steps, rates = [sound.samples.shape[1] for sound in read], [sound.rate for sound in read]
     layout = layout_of(steps, rates, spec, whole=whole) | {"subtypes": subtypes}
@@ -72,19 +73,6 @@ def examples_of(sounds: Sequence[Samples], layout: Mapping[str, Any]) -> list[Te
     return [torch.from_numpy(np.stack(same)) for same in alike(sounds)]
 
 
-def _say(read: Sequence[Any], spec: DataSpec) -> None:
-    """Log what a sound loses before it is coded."""
-    others = sorted({sound.rate for sound in read} - {spec.rate})
-    if others:
-        log.info(
-            "sound of %s samples a second is coded at the run's %d and comes back at its own rate, without what lies "
-            "above %g kHz",
-            *(" and ".join(map(str, others)), spec.rate, min(*others, spec.rate or 0) / 2000),
-        )
-    if any(len(sound.samples) != spec.shape[0] for sound in read):
-        log.info("channels are averaged to one, as the run was trained: the sound comes back with one channel")
-
-
 def sounds_of(layout: Mapping[str, Any], groups: Sequence[Tensor]) -> Iterator[Samples]:
     """The sounds `[C, T]` at the model's rate, from the examples, without what filled up their last windows."""
     examples = itertools.chain.from_iterable(groups)
@@ -113,4 +101,5 @@ def write_sounds(path: Path, layout: Mapping[str, Any], groups: Sequence[Tensor]
     for name, steps, rate, subtype, sound in zip(*columns, strict=True):
         back = resampled(sound, layout["rate"], rate)[:, :steps]
         back = np.pad(back, ((0, 0), (0, steps - back.shape[1])))
-        write_sound(path / name if name else path, back, rate, subtype)
+        target = path / name if name else path
+        write_sound(target, back, rate, subtype, str(target))

@@ -19,7 +19,7 @@ KINDS = ("sound", "sounds")
 FILES = "steps"
 """The list that has an entry for each sound."""
 ENDINGS = (".wav", ".flac")
-SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
+SUBTYPES = ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 MOST_STEPS = 2**28
 """Samples of all sounds together, at their own rates."""
 RATES = (100, 1_000_000)

@@ -31,6 +31,7 @@ from .features import Features as Features
 from .film_files import Film as Film
 from .film_files import FrameSize as FrameSize
 from .float_precision import Blurred as Blurred
+from .folders import Folder as Folder
 from .histories import Histories as Histories
 from .hub_datasets import HubFiles as HubFiles
 from .image_files import Encoded as Encoded

@@ -14,6 +14,8 @@ from narrows.errors import UserError, require
 
 MAGIC = 128, b"DICM"
 """Where a file says that it is DICOM, and how."""
+MOST_OFF = 0.1
+"""Most by which a slice may lie beside the line of the others, as a share of their distance."""
 UNEVEN = 0.02
 """Most by which the distance of two slices may differ from the usual one, as a share of it."""
 
@@ -61,7 +63,21 @@ def read_series(path: str) -> tuple[NDArray[Any], Any]:
         f"{steps.max() if len(steps) else 0:g} mm apart), so that some are missing or doubled: complete the series",
     )
     values = np.stack([_pixels(one, path) for one in read], axis=-1).transpose(1, 0, 2)
-    return values, _header(read, values.shape, across * usual, path)
+    return values, _header(read, values.shape, _step(read, across * usual, path), path)
+
+
+def _step(read: list[Any], straight: NDArray[np.floating], path: str) -> NDArray[np.floating]:
+    """The way from a slice to the next: of a tilted gantry it is not at right angles to them."""
+    if len(read) == 1:
+        return straight
+    places = np.array([_position(one, path) for one in read])
+    step: NDArray[np.floating] = (places[-1] - places[0]) / (len(places) - 1)
+    off = np.abs(places - places[0] - np.arange(len(places))[:, None] * step).max()
+    require(
+        off <= MOST_OFF * float(np.linalg.norm(straight)),
+        f"{path} holds slices that do not lie in one line ({off:g} mm beside it): give each series a folder of its own",
+    )
+    return step
 
 
 def _header(read: list[Any], shape: tuple[int, ...], step: NDArray[np.floating], path: str) -> Any:

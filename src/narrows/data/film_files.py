@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from narrows.data.dataset_files import array_names, read_arrays
-from narrows.data.image_files import ImageReader, open_image
-from narrows.data.image_tree import LITTER, SUFFIXES
+from narrows.data.film_pace import Pace, pace_of_coded
+from narrows.data.folders import folders_below
+from narrows.data.image_files import ImageReader, Pictures, opaque, open_image
+from narrows.data.image_tree import SUFFIXES
 from narrows.errors import UserError, require
 from narrows.files import require_no_pipe
 
@@ -72,7 +74,9 @@ class FrameSize:
 
 def in_order(name: str) -> list[Any]:
     """A key by which numbers in names are put in their own order: frame 9 comes before frame 10."""
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name) if part]
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    numbered = [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
+    return [numbered, name]  # 1 and 01 are one number, and the name decides
 
 
 def find_films(root: Path) -> list[Film]:
@@ -86,16 +90,17 @@ def find_films(root: Path) -> list[Film]:
     if not root.is_dir():
         return [Film(root.name, root)]
     found = []
-    for folder, folders, names in os.walk(root):
-        kept = sorted((name for name in names if not _hidden(name)), key=in_order)
-        folders[:] = sorted((name for name in folders if not _hidden(name)), key=in_order)
-        inside = Path(folder).relative_to(root)
+    for folder in folders_below(root):
+        kept = sorted((entry.name for entry in folder.files), key=in_order)
+        inside = Path(folder.path).relative_to(root)
         films = [name for name in kept if Path(name).suffix.lower() in ENDINGS]
-        found += [Film((inside / name).as_posix(), Path(folder) / name) for name in films]
         pictures = [name for name in kept if Path(name).suffix.lower() in SUFFIXES - set(ENDINGS)]
+        if not pictures and _are_stills(folder.path, films):
+            films, pictures = [], films
+        found += [Film((inside / name).as_posix(), Path(folder.path) / name) for name in films]
         if pictures:
             name = inside.as_posix() if inside.parts else root.name
-            found.append(Film(name, Path(folder), tuple(os.path.join(folder, one) for one in pictures)))
+            found.append(Film(name, Path(folder.path), tuple(os.path.join(folder.path, one) for one in pictures)))
     require(
         bool(found),
         f"{root} holds no film: folders of frames ({', '.join(sorted(SUFFIXES))}) and files ending in "
@@ -104,15 +109,28 @@ def find_films(root: Path) -> list[Film]:
     return sorted(found, key=lambda film: in_order(film.name))
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LITTER
+def _are_stills(folder: str, films: Sequence[str]) -> bool:
+    """Whether files that may be animations are the frames of a film: several, each a single picture."""
+    if len(films) < 2 or any(Path(name).suffix.lower() not in ANIMATIONS for name in films):
+        return False
+    try:
+        for name in films:
+            with Image.open(os.path.join(folder, name)) as image:
+                if getattr(image, "is_animated", False):
+                    return False
+    except Exception:  # a broken file is told of where it is read
+        return False
+    return True
 
 
-def read_films(film: Film, size: FrameSize, key: str = "auto") -> Iterator[tuple[str, Frames]]:
+def read_films(
+    film: Film, size: FrameSize, key: str = "auto", pace: Pace | None = None
+) -> Iterator[tuple[str, Frames]]:
     """The name and the frames `[T, C, H, W]` of a film; of an array of many, of each.
 
     Args:
         key: of a .npz of several arrays, the one that holds the films.
+        pace: to which is added how long each frame is shown, where the film says so.
 
     Raises:
         UserError: a file that is broken, no film, or of values that are no pixels.
@@ -123,9 +141,9 @@ def read_films(film: Film, size: FrameSize, key: str = "auto") -> Iterator[tuple
     elif suffix in ARRAYS:
         yield from _of_array(film, size, key)
     elif suffix in CODED:
-        yield film.name, _stacked(_decoded(film.path, size), str(film.path))
+        yield film.name, _stacked(_decoded(film.path, size, [] if pace is None else pace), str(film.path))
     else:
-        yield film.name, _stacked(_animated(film.path, size), str(film.path))
+        yield film.name, _stacked(_animated(film.path, size, [] if pace is None else pace), str(film.path))
 
 
 def _stacked(read: Iterable[Frames], where: str) -> Frames:
@@ -148,27 +166,36 @@ def _stacked(read: Iterable[Frames], where: str) -> Frames:
     return np.stack(frames)
 
 
-def _animated(path: Path, size: FrameSize) -> Iterator[Frames]:
+def _animated(path: Path, size: FrameSize, pace: Pace) -> Iterator[Frames]:
     try:
         with Image.open(path) as image:
             for frame in ImageSequence.Iterator(image):
-                yield size.fit(frame)
+                pace += [float(frame.info["duration"])] if frame.info.get("duration") else []
+                yield size.fit(opaque(frame, path, Pictures()))
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them into
         raise UserError(f"{path} is no animation that can be read ({' '.join(str(error).split())})") from error
 
 
-def _decoded(path: Path, size: FrameSize) -> Iterator[Frames]:
+def _decoded(path: Path, size: FrameSize, pace: Pace) -> Iterator[Frames]:
     library = import_av()
     try:
         with library.open(str(path)) as container:
+            require(len(container.streams.video) > 0, f"{path} holds no pictures: it may be cut short, or be sound")
             for frame in container.decode(video=0):
-                yield size.fit(frame.to_image())
+                pace += pace_of_coded(frame)
+                yield size.fit(_upright(frame))
     except UserError:
         raise
     except Exception as error:  # FFmpeg's readers raise whatever a broken file leads them into
         raise UserError(f"{path} is no film that can be read ({' '.join(str(error).split())})") from error
+
+
+def _upright(frame: Any) -> Image.Image:
+    """A decoded frame, turned as the film says that it is shown: a camera on its side writes it as its sensor lies."""
+    image: Image.Image = frame.to_image()
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def _of_array(film: Film, size: FrameSize, key: str) -> Iterator[tuple[str, Frames]]:
@@ -190,6 +217,8 @@ def _of_array(film: Film, size: FrameSize, key: str) -> Iterator[tuple[str, Fram
         "use datamodule=arrays datamodule.source.kind=video for clips of numbers",
     )
     coloured = values.ndim >= 4 and values.shape[-1] in (1, 3)
+    if values.ndim == 4 and not coloured:
+        _require_films(values.shape, where)
     if not coloured:
         values = values[..., None]
     require(
@@ -203,6 +232,20 @@ def _of_array(film: Film, size: FrameSize, key: str) -> Iterator[tuple[str, Fram
         yield f"{film.name}#{number}" if len(many) > 1 else film.name, _stacked(map(size.fit, images), where)
 
 
+def _require_films(shape: tuple[int, ...], where: str) -> None:
+    """Refuse an array `[N, T, H, W]` of many films that is more likely one film of other axes."""
+    require(
+        shape[1] not in (1, 3),
+        f"{where} has shape {list(shape)}, which is {shape[0]} films of {shape[1]} frames, or one film with its "
+        "colours before its rows: move these to the end, or, if they are films, add a last axis of 1",
+    )
+    require(
+        shape[3] not in (2, 4),
+        f"{where} has shape {list(shape)}, whose last axis is that of colours with transparency: keep the first "
+        f"{shape[3] - 1} of it",
+    )
+
+
 def plain_name(name: str) -> str:
     """A film's name without the ending of its file; of one of many in an array, behind its number."""
     path, mark, number = name.partition("#")
@@ -210,24 +253,35 @@ def plain_name(name: str) -> str:
     return f"{plain}{mark and '_'}{number}"
 
 
-def as_gif(frames: NDArray[np.uint8]) -> bytes:
+def as_gif(frames: NDArray[np.uint8], pace: Sequence[int] = ()) -> bytes:
     """Frames `[T, H, W, 3]` or `[T, H, W]` as the bytes of an endless GIF, whose colours are rounded to a palette of
-    256; grey frames keep theirs. Frames that do not change are one that stays for longer."""
+    256; grey frames keep theirs. Frames that do not change are one that stays for longer.
+
+    Args:
+        pace: milliseconds of each; none: `PACE`.
+    """
     images = [Image.fromarray(frame) for frame in frames]
     file = io.BytesIO()
     images[0].save(
-        file, "GIF", save_all=True, append_images=images[1:], duration=PACE, loop=0, optimize=False, disposal=1
+        file,
+        "GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=list(pace) or PACE,
+        loop=0,
+        optimize=False,
+        disposal=1,
     )
     return file.getvalue()
 
 
-def put_film(file: Any, frames: NDArray[np.uint8], ending: str) -> None:
+def put_film(file: Any, frames: NDArray[np.uint8], ending: str, pace: Sequence[int] = ()) -> None:
     """Write frames `[T, H, W]` or `[T, H, W, 3]` to an open file, as the array or the animation that its ending
-    says."""
+    says; see `as_gif`."""
     if ending == NPY:
         np.save(file, frames)
     else:
-        file.write(as_gif(frames))
+        file.write(as_gif(frames, pace))
 
 
 def import_av() -> Any:

@@ -223,7 +223,7 @@ def open_image(path: Place, how: Pictures | None = None) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
     if upright.mode in DEEP:
         return _to_eight_bits(upright, path, how)
-    return _opaque(upright, path, how)
+    return opaque(upright, path, how)
 
 
 @contextmanager
@@ -304,7 +304,12 @@ def _to_eight_bits(image: Image.Image, path: Place, how: Pictures) -> Image.Imag
     return Image.fromarray(np.rint(values / how.scale * 255).astype(np.uint8))
 
 
-def _opaque(image: Image.Image, path: Place, how: Pictures) -> Image.Image:
+def opaque(image: Image.Image, path: Place | Path, how: Pictures) -> Image.Image:
+    """The picture on the background that is asked for, where some of it is transparent.
+
+    Raises:
+        UserError: there is none.
+    """
     if not image.has_transparency_data:
         return image
     layered = image.convert("RGBA")

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from narrows.errors import UserError, require
+from narrows.data.folders import folders_below
+from narrows.errors import require
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
-LITTER = {"__macosx", "thumbs.db", "desktop.ini"}
-"""What systems leave in folders, in small letters, besides names that start with a dot."""
 PARTS = {
     "train": "train",
     "training": "train",
@@ -59,56 +58,17 @@ def find_images(root: Path) -> Tree:
     """
     tree = Tree(str(root))
     tops = []
-    # The folders still to read, each with the identities of the folders that it lies in.
-    waiting: list[tuple[str, dict[tuple[int, int], str]]] = [(str(root), {})]
-    while waiting:
-        folder, above = waiting.pop()
-        identity = _identity(folder)
-        if identity in above:
-            raise UserError(
-                f"{folder} is a link to {above[identity]}, a folder that it lies in, so that there would be no end of "
-                "images: take the link away"
-            )
-        for entry in _entries(folder):
-            if entry.name.startswith(".") or entry.name.lower() in LITTER:
-                tree.hidden.append(entry.name)
-            elif _is_folder(entry):
-                waiting.append((entry.path, above | {identity: folder}))
-                if folder == tree.root:
-                    tops.append(entry.name)
-            else:
-                _add(tree, entry)
+    for folder in folders_below(root):
+        tree.hidden += folder.hidden
+        if folder.path == tree.root:
+            tops = folder.folders
+        for entry in folder.files:
+            _add(tree, entry)
     require(bool(tree.files), f"{root} holds no images: files ending in {', '.join(sorted(SUFFIXES))} are looked for")
     tree.files.sort()
     filled = {tree.inside(file)[0] for file in tree.files}
     tree.empty = sorted(name for name in tops if name not in filled)
     return tree
-
-
-def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return iter(sorted(entries, key=lambda entry: entry.name))
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be read ({error.strerror}): allow it, or take it away") from error
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    try:
-        found = os.stat(folder)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be read ({error.strerror}): allow it, or take it away") from error
-    return found.st_dev, found.st_ino
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        folder = entry.is_dir()
-        lost = not folder and entry.is_symlink() and not os.path.exists(entry.path)
-    except OSError as error:
-        raise UserError(f"{entry.path} cannot be followed ({error.strerror}): take it away") from error
-    require(not lost, f"{entry.path} is a link that leads nowhere: put back what it pointed to, or take it away")
-    return folder
 
 
 def _add(tree: Tree, entry: os.DirEntry[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,11 +14,14 @@ from narrows.random import generator
 log = logging.getLogger(__name__)
 
 
-def class_rows(labels: Mapping[str, Tensor], split: str) -> dict[int, dict[str, Tensor]]:
+def class_rows(
+    labels: Mapping[str, Tensor], split: str, names: Sequence[str] | None = None
+) -> dict[int, dict[str, Tensor]]:
     """For every class that all parts have, the rows of each part, int64; of the others a warning tells.
 
     Args:
         labels: `[N]`, by part.
+        names: of the classes, where they have any.
 
     Raises:
         UserError: no class that all parts have.
@@ -28,7 +31,8 @@ def class_rows(labels: Mapping[str, Tensor], split: str) -> dict[int, dict[str, 
     require(bool(common), f"source multimodal: the {split} splits of {' and '.join(labels)} have no class in common")
     left = {name: sorted(own - common) for name, own in found.items() if own - common}
     for name, classes in left.items():
-        log.warning("%s of part '%s' of %s is left out: no other part has it", f"class {classes}", name, split)
+        told = ", ".join(str(one) if names is None else names[one] for one in classes)
+        log.warning("class %s of part '%s' of %s is left out: not every part has it", told, name, split)
     return {one: {name: (label == one).nonzero()[:, 0] for name, label in labels.items()} for one in sorted(common)}
 
 

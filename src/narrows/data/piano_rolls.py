@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from narrows.data.dataset_files import array_names, read_arrays
+from narrows.data.folders import files_below
 from narrows.data.midi_files import LOWEST, MOST_FRAMES, PITCHES, Roll, read_midi
 from narrows.errors import UserError, require
 from narrows.files import require_no_pipe
@@ -71,7 +72,7 @@ def read_parts(path: Path, frames_per_beat: int | None) -> dict[str, Pieces]:
 
 
 def _folder(path: Path, frames_per_beat: int) -> dict[str, Pieces]:
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix.lower() in MIDI and f.is_file())
+    files = [path] if path.is_file() else [f for f in files_below(path) if f.suffix.lower() in MIDI]
     require(bool(files), f"{path} holds no MIDI file (.mid or .midi)")
     parts: dict[str, Pieces] = {}
     outside = silent = 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from narrows.data.dataset_files import array_names, read_arrays
 from narrows.data.dicom_series import find_series, read_series
-from narrows.data.image_tree import LITTER, Tree
+from narrows.data.folders import folders_below
+from narrows.data.image_tree import Tree
 from narrows.data.scan_libraries import import_nibabel
 from narrows.errors import UserError, require
 from narrows.files import require_no_pipe
@@ -41,6 +41,15 @@ class Scan:
     """How nibabel turns the file's axes to right, anterior, superior; None of arrays, which are not turned."""
     header: Any = None
     """The file's own NIfTI header, or that which a DICOM series makes."""
+
+    def lies_as(self, other: Scan) -> bool:
+        """Whether both say that their voxels lie alike, to a tenth of a voxel at every corner."""
+        if self.header is None or other.header is None:
+            return self.header is other.header
+        corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(other.values.shape[::-1]) - 1)
+        own, others = (_corners(one, corners) for one in (self, other))
+        assert other.spacing is not None
+        return bool(np.abs(own - others).max() <= min(other.spacing) / 10)
 
     def encode(self, values: Values, ending: str, where: str) -> bytes:
         """Other values `[D, H, W]` on this scan's grid as the bytes of a file, float32: with its affine and
@@ -74,6 +83,17 @@ class Scan:
         return gzip.compress(content, mtime=0) if ending.endswith(".gz") else content
 
 
+def _corners(scan: Scan, corners: NDArray[Any]) -> NDArray[np.floating]:
+    """Millimetres at which voxels of a scan, turned to right, anterior, superior, lie, `[N, 3]`."""
+    nibabel = import_nibabel()
+    # `to_own_axes` reverses the second axis alone, so that the file's own shape is found by the orientation.
+    upright = scan.values.shape[::-1]
+    own = tuple(upright[int(target)] for target in scan.orientation[:, 0])  # type: ignore[index]
+    turned = scan.header.get_best_affine() @ nibabel.orientations.inv_ornt_aff(scan.orientation, own)
+    places: NDArray[np.floating] = nibabel.affines.apply_affine(turned, corners) * _millimetres(scan.header)
+    return places
+
+
 def ending_of(path: Path | str) -> str:
     """The ending of a scan's name in small letters, both parts of `.nii.gz`; empty where it is none of `ENDINGS`."""
     name = Path(path).name.lower()
@@ -97,8 +117,9 @@ def find_scans(root: Path) -> Tree:
     if not root.is_dir():
         return Tree(str(root.parent), [str(root)])
     tree = Tree(str(root))
-    for folder, names in _folders(root, tree):
-        files = [os.path.join(folder, name) for name in names]
+    for folder in folders_below(root):
+        tree.hidden += folder.hidden
+        files = [entry.path for entry in folder.files]
         scans = [file for file in files if ending_of(file)]
         tree.files += scans
         rest = [file for file in files if not ending_of(file)]
@@ -112,14 +133,6 @@ def find_scans(root: Path) -> Tree:
     )
     tree.files.sort()
     return tree
-
-
-def _folders(root: Path, tree: Tree) -> Iterator[tuple[str, list[str]]]:
-    for folder, folders, names in os.walk(root, followlinks=False):
-        hidden = [name for name in (*folders, *names) if name.startswith(".") or name.lower() in LITTER]
-        tree.hidden += hidden
-        folders[:] = sorted(set(folders) - set(hidden))
-        yield folder, sorted(set(names) - set(hidden))
 
 
 def read_scan(path: str) -> Scan:
@@ -158,7 +171,8 @@ def _read_nifti(path: str) -> Scan:
         image = nibabel.load(path)
         values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel's readers raise whatever a broken file leads them into
-        raise UserError(f"{path} is no NIfTI file that can be read ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} is no NIfTI file that can be read ({reason})") from error
     if values.ndim > 3 and set(values.shape[3:]) == {1}:
         values = values.reshape(values.shape[:3])
     require(
@@ -187,11 +201,20 @@ def _lie(header: Any, path: str) -> tuple[tuple[float, float, float], NDArray[np
         bool(np.isfinite(orientation).all()) and bool(np.isfinite(affine).all()),
         f"{path} does not say how its voxels lie in space (its affine is singular): repair it, or save it as .npy",
     )
-    sizes = nibabel.affines.voxel_sizes(affine)
+    sizes = nibabel.affines.voxel_sizes(affine) * _millimetres(header)
     along = [0.0, 0.0, 0.0]
     for axis, (target, _) in enumerate(orientation):
         along[int(target)] = float(sizes[axis])
     return (along[2], along[1], along[0]), orientation
+
+
+def _millimetres(header: Any) -> float:
+    """Of the header's unit of length; where it names none, that is a millimetre."""
+    try:
+        unit, _ = header.get_xyzt_units()
+    except KeyError:  # a code that NIfTI does not know
+        unit = "unknown"
+    return {"meter": 1e3, "micron": 1e-3}.get(unit, 1.0)
 
 
 def empty_scan(sides: tuple[int, int, int], header: bytes | None, where: str) -> Scan:

@@ -17,6 +17,8 @@ Sides = tuple[int, int, int]
 BRIGHTEST = 99.9
 """The percentile of a scan's values that `window=auto` takes for white."""
 LARGEST_SIDE = 4096
+MOST_VOXELS = 2**30
+"""Of a scan at the spacing that is asked for: 8 GiB."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ class Grid:
         assert scan.spacing is not None
         own = zip(shape, scan.spacing, strict=True)
         depth, height, width = (max(1, round(side * wide / self.spacing)) for side, wide in own)
+        require(
+            max(depth, height, width) <= LARGEST_SIDE and depth * height * width <= MOST_VOXELS,
+            f"{where} has voxels of {' x '.join(f'{wide:g}' for wide in scan.spacing)} mm, and would have {depth:,} x "
+            f"{height:,} x {width:,} at source.grid.spacing={self.spacing}, too many to be read: its file may be wrong "
+            "about its voxels, or the spacing too small",
+        )
         return depth, height, width
 
     def fit(self, scan: Scan, where: str) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from narrows.data.contents import shortened
+from narrows.data.folders import files_below
 from narrows.data.label_intervals import Intervals
 from narrows.data.signal_cells import Columns, SignalCells
 from narrows.data.table_format import Format
@@ -59,7 +60,7 @@ class Reading:
 
     def _folder(self, path: Path, intervals: Intervals | None) -> Recordings:
         """The signals of every table of a folder."""
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in TABLES)
+        files = [file for file in files_below(path) if file.suffix.lower() in TABLES]
         require(bool(files), f"{path} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
         found = [self._table(file, file.relative_to(path).as_posix(), intervals) for file in files]
         for file, one in zip(files, found, strict=True):

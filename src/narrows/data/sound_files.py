@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from narrows.data.image_tree import LITTER
+from narrows.data.folders import files_below, is_hidden
 from narrows.errors import UserError, require
 from narrows.files import replacing, require_no_pipe
+
+if TYPE_CHECKING:
+    from narrows.types import DataSpec
+
+log = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 """`[C, T]`, in [-1, 1] unless the file holds numbers beyond."""
@@ -26,8 +33,15 @@ ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".
 MOST_SAMPLES = 2**28
 """Samples of the longest file that is read, all channels together: 1 GiB."""
 EXTRA = "pip install 'narrows[audio]'"
-WRITTEN = {".wav": ("WAV", ("PCM_16", "PCM_24", "FLOAT")), ".flac": ("FLAC", ("PCM_16", "PCM_24"))}
+WRITTEN = {
+    ".wav": ("WAV", ("PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")),
+    ".flac": ("FLAC", ("PCM_16", "PCM_24")),
+}
 """By the ending of a name, the format and the sub-types that are written."""
+UNBOUNDED = ("FLOAT", "DOUBLE")
+"""Sub-types that hold values beyond [-1, 1]."""
+FINER = {"PCM_32": "PCM_24", "FLOAT": "PCM_24", "DOUBLE": "PCM_24"}
+"""By a sub-type that a format lacks, that which takes its place there."""
 
 
 @dataclass
@@ -72,8 +86,7 @@ def find_sounds(path: Path) -> list[SoundFile]:
         UserError: there are none, or the archive is broken.
     """
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-        named = [SoundFile(file.relative_to(path).as_posix(), file) for file in files]
+        named = [SoundFile(file.relative_to(path).as_posix(), file) for file in files_below(path)]
     elif path.suffix.lower() == ".zip":
         try:
             archive = zipfile.ZipFile(path)  # open as long as its files are known
@@ -88,9 +101,8 @@ def find_sounds(path: Path) -> list[SoundFile]:
 
 
 def _is_sound(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") or part.lower() in LITTER for part in parts)
-    return not hidden and PurePosixPath(name).suffix.lower() in ENDINGS
+    path = PurePosixPath(name)
+    return not any(map(is_hidden, path.parts)) and path.suffix.lower() in ENDINGS
 
 
 def decode(content: bytes, where: str) -> Sound:
@@ -136,8 +148,13 @@ def _require_whole(content: bytes, where: str) -> None:
         place += 8 + size + size % 2
 
 
-def encode(samples: NDArray[Any], rate: int, ending: str = ".wav", subtype: str = "PCM_16") -> bytes:
+def encode(
+    samples: NDArray[Any], rate: int, ending: str = ".wav", subtype: str = "PCM_16", where: str | None = None
+) -> bytes:
     """The bytes of a file of `samples [C, T]`, clipped to [-1, 1] where whole numbers are written.
+
+    Args:
+        where: what a warning calls the file, if samples were clipped; None: nobody is warned.
 
     Raises:
         UserError: soundfile is not installed, or an ending that is not written.
@@ -145,11 +162,24 @@ def encode(samples: NDArray[Any], rate: int, ending: str = ".wav", subtype: str 
     library = import_soundfile()
     require(ending.lower() in WRITTEN, f"sound is written as {' or '.join(WRITTEN)}, not as '{ending}'")
     kind, subtypes = WRITTEN[ending.lower()]
-    chosen = subtype if subtype in subtypes else subtypes[0]
+    chosen = next((name for name in (subtype, FINER.get(subtype)) if name in subtypes), subtypes[0])
     file = io.BytesIO()
     values = np.asarray(samples, np.float32).T
-    library.write(file, values if chosen == "FLOAT" else values.clip(-1, 1), rate, format=kind, subtype=chosen)
+    if chosen not in UNBOUNDED:
+        _warn_of_clipped(values, where)
+        values = values.clip(-1, 1)
+    library.write(file, values, rate, format=kind, subtype=chosen)
     return file.getvalue()
+
+
+def _warn_of_clipped(values: Samples, where: str | None) -> None:
+    beyond = np.abs(values) > 1
+    if where is not None and beyond.any():
+        log.warning(
+            "%s: %s of %s samples lie beyond -1 to 1, the farthest at %.3g, and are clipped; a .wav of a sound that is "
+            "stored in floating-point numbers keeps them",
+            *(where, f"{int(beyond.sum()):,}", f"{beyond.size:,}", float(np.abs(values).max())),
+        )
 
 
 def written_name(name: str) -> PurePosixPath:
@@ -158,9 +188,11 @@ def written_name(name: str) -> PurePosixPath:
     return path if path.suffix.lower() in WRITTEN else path.with_suffix(".wav")
 
 
-def write_sound(path: Path, samples: NDArray[Any], rate: int, subtype: str = "PCM_16") -> None:
+def write_sound(
+    path: Path, samples: NDArray[Any], rate: int, subtype: str = "PCM_16", where: str | None = None
+) -> None:
     """Write a file whole or not at all, in the format of its ending; see `encode`."""
-    content = encode(samples, rate, path.suffix, subtype)
+    content = encode(samples, rate, path.suffix, subtype, where)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(content)
@@ -188,6 +220,26 @@ def in_channels(samples: Samples, wanted: int | None, where: str) -> Samples:
         f"{where} has {len(samples)} channels, where {wanted} are due: set source.mono=true, or bring files of as many",
     )
     return samples.mean(0, keepdims=True)
+
+
+def lost_by(sounds: Iterable[Sound], spec: DataSpec, done: str) -> list[str]:
+    """Lines of what sounds lose by being brought to the rate and channels of a run.
+
+    Args:
+        done: what becomes of them then, such as "coded".
+    """
+    held, said = list(sounds), []
+    others = sorted({sound.rate for sound in held} - {spec.rate})
+    if others:
+        said.append(
+            f"sound of {' and '.join(map(str, others))} samples a second is {done} at the run's {spec.rate} and comes "
+            f"back at its own rate, without what lies above {min(*others, spec.rate or 0) / 2000:g} kHz"
+        )
+    if any(len(sound.samples) != spec.shape[0] for sound in held):
+        said.append(
+            "channels are averaged to one, as the run was trained: the sound comes back with one channel",
+        )
+    return said
 
 
 def import_soundfile() -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from narrows.data.contents import shortened
 from narrows.data.count_files import kind_of, read_lines
+from narrows.data.folders import files_below
 from narrows.data.table_format import Format
 from narrows.errors import UserError, nearest, printable, require
 from narrows.files import require_no_pipe
@@ -104,7 +105,7 @@ def numbered(labels: Sequence[str] | None, classes: Sequence[str]) -> Tensor | N
 
 
 def _folder(path: Path) -> Texts:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in LINES and file.is_file())
+    files = [file for file in files_below(path) if file.suffix.lower() in LINES]
     require(bool(files), f"{path} holds no .txt: a folder of documents has one for each, or one folder for each label")
     depths = {len(file.relative_to(path).parts) for file in files}
     require(

@@ -10,6 +10,10 @@ from narrows.compare.figure_names import CLASSICS
 from narrows.drawing.canvas import CLASSES, MODEL, Array, _render, _single, _strip
 from narrows.drawing.labels import FAINT, Picture, labelled
 
+NAME_WIDTH = 100
+"""Pixels of a column that hold its name, to which small pictures are enlarged."""
+LARGEST = 768
+"""Pixels of the height above which none is."""
 Point = tuple[float, float]
 
 
@@ -35,7 +39,9 @@ def strength_grid(columns: Mapping[str, Array], title: str) -> Picture:
     fitted = [_within(picture, frame) for picture in columns.values()]
     channels = max(map(len, fitted))
     images = np.stack([np.broadcast_to(picture, (channels, *frame)) for picture in fitted])
-    return labelled([""], [_strip(images, 0.0, 1.0, 1, heat=False)], title, list(columns))
+    height, width = frame
+    scale = max(1, min(-(-NAME_WIDTH // width), LARGEST // height))
+    return labelled([""], [_strip(images, 0.0, 1.0, scale, heat=False)], title, list(columns))
 
 
 def _within(picture: Array, frame: tuple[int, ...]) -> Array:

@@ -1,5 +1,6 @@
 from .array_files import Rows as Rows
 from .arrays import NewArrays as NewArrays
+from .beyond_range import BeyondRange as BeyondRange
 from .counts import NewCounts as NewCounts
 from .examples import Chunk as Chunk
 from .examples import Known as Known
@@ -10,6 +11,7 @@ from .loaded import Reader as Reader
 from .music import NewMusic as NewMusic
 from .parts import NewParts as NewParts
 from .pictures import NewPictures as NewPictures
+from .places_apart import PlacesApart as PlacesApart
 from .problem_file import Problems as Problems
 from .signals import Folded as Folded
 from .signals import NewSignals as NewSignals

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from narrows.errors import UserError, printable, require
 from narrows.evaluation import evaluating
+from narrows.new_data.beyond_range import BeyondRange
 from narrows.new_data.examples import Chunk, NewData
 from narrows.new_data.latent_files import writing_latents
 from narrows.types import Batch
@@ -66,7 +67,7 @@ def followed(data: NewData) -> Iterator[Chunk]:
     from tqdm import tqdm
 
     count = readable = troubled = 0
-    first = None
+    first, beyond = None, BeyondRange(data.known.spec)
     with tqdm(total=1.0, desc=printable(data.called), bar_format=BAR, disable=not sys.stderr.isatty()) as bar:
         for chunk in data.chunks():
             for called, problem in zip(chunk.names, chunk.problems, strict=True):
@@ -77,11 +78,15 @@ def followed(data: NewData) -> Iterator[Chunk]:
                 if troubled <= SHOWN:
                     log.warning("%s of %s: %s", called, data.called, problem)
             count, readable = count + len(chunk), readable + len(chunk.rows)
+            if chunk.batch is not None:
+                beyond.add(chunk.batch.x)
             yield chunk
             bar.update(chunk.done - bar.n)
     require(readable > 0, f"nothing of {data.called} can be read: {first}")
     if troubled > SHOWN:
         log.warning("and %d more have problems", troubled - SHOWN)
+    for line in beyond.said(data.called):
+        log.warning("%s", line)
     log.info("%d examples, %d with problems, %d of them left empty", count, troubled, count - readable)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.data import Music, Ragged
+from narrows.data.folders import files_below
 from narrows.data.midi_files import write_midi
 from narrows.data.piano_rolls import FRAMES_PER_BEAT, MIDI, cut, read_parts
 from narrows.errors import UserError, require
@@ -61,7 +62,7 @@ class NewMusic(NewData):
             for number, (name, roll) in enumerate(found, 1):
                 yield name, roll, None, number / len(found)
             return
-        files = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
+        files = files_below(self.path) if self.path.is_dir() else [self.path]
         files = [file for file in files if file.suffix.lower() in MIDI and file.is_file()]
         require(bool(files), f"{self.path} holds no MIDI file (.mid or .midi)")
         for number, file in enumerate(files, 1):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.data import Recording, Recordings, Series, SignalScaling
+from narrows.data.folders import files_below
 from narrows.data.signal_table import TABLES, read_rows
 from narrows.data.time_grid import GAP
 from narrows.errors import UserError, require
@@ -53,7 +54,7 @@ class NewSignals(NewData):
         """The tables."""
         if not self.path.is_dir():
             return [self.path]
-        found = [file for file in self.path.rglob("*") if file.is_file() and file.suffix.lower() in TABLES]
+        found = [file for file in files_below(self.path) if file.suffix.lower() in TABLES]
         require(bool(found), f"{self.path} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
         return sorted(found)
 

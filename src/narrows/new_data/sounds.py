@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from narrows.data.sound_files import (
     encode,
     find_sounds,
     in_channels,
+    lost_by,
     resampled,
     write_sound,
     written_name,
@@ -28,9 +30,12 @@ from narrows.data.sound_windows import cut_sound
 from narrows.data.sources.audio import name_of
 from narrows.errors import UserError, require
 from narrows.files import appearing, replacing
-from narrows.new_data.examples import Chunk, NewData, Write
+from narrows.new_data.examples import Chunk, Known, NewData, Write
+from narrows.new_data.places_apart import PlacesApart
 from narrows.new_data.problem_file import Problems, listing_problems
 from narrows.types import Batch
+
+log = logging.getLogger(__name__)
 
 WAV = ".wav"
 Keep = Callable[["Origin", Samples], None]
@@ -67,6 +72,10 @@ class NewSounds(NewData):
     form = "sound"
     _overlapping = False
 
+    def __init__(self, source: Any, known: Known, given: Any) -> None:
+        super().__init__(source, known, given)
+        self._said: set[str] = set()
+
     def chunks(self) -> Iterator[Chunk]:
         files = find_sounds(self.path)
         held: list[Window] = []
@@ -89,6 +98,8 @@ class NewSounds(NewData):
         except UserError as error:
             yield Window(file.name, None, 0, None, str(error))
             return
+        if self._overlapping:
+            self._say(lost_by([sound], spec, "rebuilt"))
         own_steps = samples.shape[1]
         samples = resampled(samples, sound.rate, spec.rate)
         origin = Origin(file.name, samples.shape[1], own_steps, sound.rate, sound.subtype)
@@ -98,6 +109,13 @@ class NewSounds(NewData):
             stride = min(stride or width, max(1, width // 2))
         for start, part in cut_sound(samples, width, stride):
             yield Window(name_of(file.name, start, width), part, start, origin)
+
+    def _say(self, lines: list[str]) -> None:
+        """Log each line once."""
+        for line in lines:
+            if line not in self._said:
+                log.info("%s", line)
+                self._said.add(line)
 
     def _chunk(self, windows: list[Window], done: float) -> Chunk:
         names, problems = [one.name for one in windows], [one.problem for one in windows]
@@ -131,10 +149,11 @@ class NewSounds(NewData):
             if many:
                 folder = stack.enter_context(appearing(out))
                 problems = stack.enter_context(listing_problems(folder))
-                keep: Keep = lambda origin, sound: self._save(folder / written_name(origin.name), origin, sound)  # noqa: E731
+                apart = PlacesApart((file.name, str(written_name(file.name))) for file in find_sounds(self.path))
+                keep: Keep = lambda origin, sound: self._save(folder, apart, origin, sound)  # noqa: E731
             else:
                 file = stack.enter_context(replacing(out))
-                keep = lambda origin, sound: self._put(file, out.suffix, origin, sound)  # noqa: E731
+                keep = lambda origin, sound: self._put(file, out, origin, sound)  # noqa: E731
             joined = _Joined(keep)
 
             def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
@@ -152,11 +171,14 @@ class NewSounds(NewData):
         back = resampled(sound, self.known.spec.rate, origin.own_rate)[:, : origin.own_steps]
         return np.pad(back, ((0, 0), (0, origin.own_steps - back.shape[1])))
 
-    def _save(self, path: Path, origin: Origin, sound: Samples) -> None:
-        write_sound(path, self._own(origin, sound), origin.own_rate, origin.subtype)
+    def _save(self, folder: Path, apart: PlacesApart, origin: Origin, sound: Samples) -> None:
+        wanted = written_name(origin.name)
+        path = folder / apart.of(origin.name, str(wanted), wanted.suffix)
+        where = f"the reconstruction of {origin.name}"
+        write_sound(path, self._own(origin, sound), origin.own_rate, origin.subtype, where)
 
-    def _put(self, file: Any, ending: str, origin: Origin, sound: Samples) -> None:
-        file.write(encode(self._own(origin, sound), origin.own_rate, ending, origin.subtype))
+    def _put(self, file: Any, out: Path, origin: Origin, sound: Samples) -> None:
+        file.write(encode(self._own(origin, sound), origin.own_rate, out.suffix, origin.subtype, str(out)))
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> list[Samples]:
         """Windows or whole sounds `[C, T]` at the run's rate, without what filled them up."""

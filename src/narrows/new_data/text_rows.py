@@ -9,6 +9,7 @@ from typing import IO, Any, NamedTuple
 
 from narrows.data import Format
 from narrows.data.count_files import kind_of
+from narrows.data.folders import files_below
 from narrows.data.text_files import (
     BROKEN,
     JSON,
@@ -59,7 +60,7 @@ def text_rows(given: Any, source: Any) -> Iterator[TextRow]:
 
 
 def _files(folder: Path) -> Iterator[TextRow]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in LINES and file.is_file())
+    files = [file for file in files_below(folder) if file.suffix.lower() in LINES]
     require(bool(files), f"{folder} holds no .txt: a folder of texts has one for each")
     for number, file in enumerate(files, 1):
         name = file.relative_to(folder).as_posix()

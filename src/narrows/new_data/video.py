@@ -27,10 +27,12 @@ from narrows.data.film_files import (
     put_film,
     read_films,
 )
+from narrows.data.film_pace import Pace, of_animation, of_every
 from narrows.errors import UserError, require
 from narrows.files import appearing, replacing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
 from narrows.new_data.pictures import drawn
+from narrows.new_data.places_apart import PlacesApart
 from narrows.new_data.problem_file import Problems, listing_problems
 
 
@@ -46,6 +48,8 @@ class FoldedFilm:
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
     """`[C, T, ...]`, once there is a clip."""
     done: int = 0
+    pace: list[int] = field(default_factory=list, repr=False)
+    """Milliseconds of each frame, where the film says so."""
 
     def add(self, start: int, clip: NDArray[np.floating]) -> bool:
         """Add what is said of a clip, `[C, F, ...]`; whether the film is complete."""
@@ -108,12 +112,15 @@ class NewVideo(NewData):
 
     def _pieces(self, film: Film, stride: int | None) -> Iterator[ClipPiece]:
         try:
-            for name, frames in read_films(film, self.video.size, self.video.key):
-                yield from self._clips(name, film, frames[:: self.video.clips.step], stride)
+            pace: Pace = []
+            for name, frames in read_films(film, self.video.size, self.video.key, pace):
+                taken = frames[:: self.video.clips.step]
+                shown = of_animation(of_every(pace, self.video.clips.step, len(taken)))
+                yield from self._clips(name, film, taken, stride, shown)
         except UserError as error:
             yield ClipPiece(film.name, None, None, problem=str(error))
 
-    def _clips(self, name: str, film: Film, frames: Frames, stride: int | None) -> Iterator[ClipPiece]:
+    def _clips(self, name: str, film: Film, frames: Frames, stride: int | None, pace: list[int]) -> Iterator[ClipPiece]:
         channels, count, height, width = self.known.spec.shape
         if frames.shape[1:] != (channels, height, width):
             found = f"{frames.shape[1]} x {frames.shape[2]} x {frames.shape[3]}"
@@ -125,8 +132,7 @@ class NewVideo(NewData):
             return
         starts = list(range(0, len(frames) - count + 1, stride or count))
         starts += [] if starts[-1] + count == len(frames) else [len(frames) - count]
-        ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
-        whole = FoldedFilm(name, ending, len(starts), np.zeros(len(frames)))
+        whole = FoldedFilm(name, _ending(film), len(starts), np.zeros(len(frames)), pace=pace)
         for start in starts:
             clip = np.ascontiguousarray(frames[start : start + count].swapaxes(0, 1))
             values = unit(torch.from_numpy(clip))
@@ -157,6 +163,7 @@ class NewVideo(NewData):
         )
         with ExitStack() as stack:
             problems, folder, file = Problems(), None, None
+            apart = PlacesApart((film.name, f"{plain_name(film.name)}{_ending(film)}") for film in self.films)
             if self._many:
                 folder = stack.enter_context(appearing(out))
                 problems = stack.enter_context(listing_problems(folder))
@@ -170,15 +177,21 @@ class NewVideo(NewData):
                     if not piece.film.add(piece.start, clip):
                         continue
                     if folder is not None:
-                        target = folder / f"{plain_name(piece.film.name)}{piece.film.ending}"
+                        name, ending_of_film = piece.film.name, piece.film.ending
+                        target = folder / apart.of(name, f"{plain_name(name)}{ending_of_film}", ending_of_film)
                         target.parent.mkdir(parents=True, exist_ok=True)
                         with target.open("wb") as opened:
-                            put_film(opened, piece.film.frames(), piece.film.ending)
+                            put_film(opened, piece.film.frames(), piece.film.ending, piece.film.pace)
                     else:
-                        put_film(file, piece.film.frames(), ending)
+                        put_film(file, piece.film.frames(), ending, piece.film.pace)
 
             yield write
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         """Clips of bytes, `[M, C, T, H, W]`."""
         return eight_bits(rebuilt)
+
+
+def _ending(film: Film) -> str:
+    """That of a reconstruction: an array for an array, else a GIF."""
+    return NPY if film.path.suffix.lower() in ARRAYS else GIF

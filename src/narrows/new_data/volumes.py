@@ -20,6 +20,7 @@ from narrows.errors import UserError, require
 from narrows.files import appearing, replacing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
 from narrows.new_data.pictures import drawn
+from narrows.new_data.places_apart import PlacesApart
 from narrows.new_data.problem_file import Problems, listing_problems
 
 GZIPPED = ".nii.gz"
@@ -122,7 +123,9 @@ class NewVolumes(NewData):
             if self._many:
                 folder = stack.enter_context(appearing(out))
                 problems = stack.enter_context(listing_problems(folder))
-                keep: Keep = lambda origin, values: self._save(folder, origin, values)  # noqa: E731
+                names = ["/".join(self.tree.inside(file)) for file in self.tree.files]
+                apart = PlacesApart(zip(names, map(_target_name, names), strict=True))
+                keep: Keep = lambda origin, values: self._save(folder, apart, origin, values)  # noqa: E731
             else:
                 file = stack.enter_context(replacing(out))
                 keep = lambda origin, values: _put(file, origin.scan.encode(values, ending, str(out)))  # noqa: E731
@@ -144,10 +147,9 @@ class NewVolumes(NewData):
         values = made[0] if self.slices.plane is None else self.slices.joined(made)
         return self.grid.back(values, origin.scan, origin.path)
 
-    def _save(self, folder: Path, origin: ScanOrigin, values: np.ndarray) -> None:
+    def _save(self, folder: Path, apart: PlacesApart, origin: ScanOrigin, values: np.ndarray) -> None:
         ending = _ending(origin.path)
-        plain = origin.name[: len(origin.name) - len(ending_of(origin.name))] or "scan"
-        target = folder / f"{plain}{ending}"
+        target = folder / apart.of(origin.name, _target_name(origin.name), ending)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(origin.scan.encode(values, ending, str(target)))
 
@@ -163,6 +165,11 @@ class NewVolumes(NewData):
 
 def _put(file: Any, content: bytes) -> None:
     file.write(content)
+
+
+def _target_name(name: str) -> str:
+    """That of the reconstruction of a scan of this name."""
+    return f"{name[: len(name) - len(ending_of(name))] or 'scan'}{_ending(name)}"
 
 
 def _ending(path: str) -> str:

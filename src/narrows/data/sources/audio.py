@@ -35,7 +35,8 @@ class Audio:
 
     A path is a file, or a folder or zip archive of files that soundfile reads: WAV, FLAC, Ogg, MP3, AIFF. Folders
     `train`, `valid` and `test` around all of them are the splits of these names; otherwise test clips are told by their
-    names (`names.test`) or are a fraction of the clips. A clip's windows stay together.
+    names (`names.test`) or are a fraction of the clips. A clip's windows stay together; of a single clip the
+    last ones are held out.
 
     Args:
         window: samples of an example, the last one of a clip filled up with zeros; null: whole clips, which differ in
@@ -76,28 +77,31 @@ class Audio:
     def load(self) -> Contents:
         root = existing(self.path, "source.path")
         files = find_sounds(root)
-        clips, rate, identity = self._read(files)
+        clips, rate, identity, changed = self._read(files)
         parts = self._divided(clips)
         field = self.names.label_field([clip.fields for clip in clips])
         numbers = {} if field is None else number_classes(sorted({clip.fields[field] for clip in clips}))
         made = {name: self._part(own, field, numbers) for name, own in parts.items()}
         places = {name: place for name, (_, place) in made.items()}
         order = [clip for own in parts.values() for clip in own]
+        groups = self._groups(parts["train"], places["train"])
+        alone = self.window is not None and len(groups.unique()) == 1
         return Contents.of_parts(
             "audio",
             {name: part for name, (part, _) in made.items()},
             self.test,
-            groups=self._groups(parts["train"], places["train"]),
+            groups=None if alone else groups,
+            neighbours=self._neighbours if alone else None,
             class_names=_in_order(numbers),
             timeline=self._timeline(parts, places),
             rate=rate,
             identity=identity,
-            reading=[self._say(order, rate, made)],
+            reading=[self._say(order, rate, made) + changed + ("; held out: the last windows" if alone else "")],
         )
 
-    def _read(self, files: Sequence[SoundFile]) -> tuple[list[Clip], int, str | None]:
-        """The clips at the source's own rate and with its channels, that rate, and what they are told by where some
-        were resampled, because processors differ in the last digits of that."""
+    def _read(self, files: Sequence[SoundFile]) -> tuple[list[Clip], int, str | None, str]:
+        """The clips at the source's own rate and with its channels, that rate, what they are told by where some were
+        resampled, because processors differ in the last digits of that, and what was changed, for people."""
         sounds = [file.read() for file in files]
         rates = sorted({sound.rate for sound in sounds})
         require(
@@ -111,7 +115,7 @@ class Audio:
         for file, sound in zip(files, sounds, strict=True):
             samples = in_channels(sound.samples, wanted, file.where)
             found.append(Clip(file.name, resampled(samples, sound.rate, rate), self.names.read(file.name)))
-        return found, rate, None if rates == [rate] else self._identity(sounds, rate)
+        return found, rate, None if rates == [rate] else self._identity(sounds, rate), _changed(sounds, rate, wanted)
 
     def _identity(self, sounds: Sequence[Sound], rate: int) -> str:
         digest = hashlib.sha256(f"{rate} {self.window} {self.stride} {self.mono}".encode())
@@ -148,6 +152,12 @@ class Audio:
             label = torch.tensor([numbers[clips[number].fields[field]] for number, _ in places])
         return Part(Ragged.of(rows) if self.window is None else torch.stack(rows), label, names=names), place
 
+    @property
+    def _neighbours(self) -> int:
+        """How many of the windows that follow one overlap with it."""
+        assert self.window is not None
+        return -(-self.window // (self.stride or self.window)) - 1
+
     def _groups(self, clips: Sequence[Clip], places: torch.Tensor) -> torch.Tensor:
         """What each training example belongs to: its clip, or what `names.group` says."""
         if self.names.group is None:
@@ -173,6 +183,17 @@ class Audio:
         counted = ", ".join(f"{len(part):,} of {name}" for name, (part, _) in made.items())
         what = "whole clips" if self.window is None else f"windows of {self.window:,} samples"
         return f"sound: {len(clips):,} clips, {seconds:,.0f} s at {rate:,} Hz, {what} ({counted})"
+
+
+def _changed(sounds: Sequence[Sound], rate: int, channels: int) -> str:
+    """How many clips were brought to the rate and the channels, if any."""
+    resampled_ones = sorted(sound.rate for sound in sounds if sound.rate != rate)
+    averaged = sum(len(sound.samples) != channels for sound in sounds)
+    said = f"; {averaged:,} of several channels averaged to one" if averaged else ""
+    if resampled_ones:
+        own = " and ".join(f"{one:,}" for one in sorted(set(resampled_ones))[:3])
+        said += f"; {len(resampled_ones):,} resampled from {own} Hz"
+    return said
 
 
 def name_of(clip: str, start: int, window: int | None) -> str:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from narrows.data.agreeing_classes import common_names, say_numbered, with_agreeing_classes
 from narrows.data.contents import Contents, Part, Source
 from narrows.data.paired_by_label import class_rows, paired_rows
 from narrows.data.side_by_side import SideBySide
@@ -26,11 +27,11 @@ class Multimodal:
     """Examples of named parts, each from a source of its own, whose flattened values stand side by side, `[D]`.
 
     `pairing=rows`: row i of every part belongs together, and NaN is a missing value: a part whose values are all NaN
-    is missing from its example. `pairing=label`: parts of the same class are put together at random; every part is
-    first divided into its own splits, as it would be alone, so that nothing held out stands in any pair of training.
-    Each example of the part that has most of a class then stands in `pairs` pairs, and those of the others as often as
-    that takes ("Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep Generative Models", Shi et al., 2019,
-    https://arxiv.org/abs/1911.03393, section 4.2).
+    is missing from its example. `pairing=label`: parts of the same class (of one name, where both name theirs) are put
+    together at random; every part is first divided into its own splits, as it would be alone, so that nothing held out
+    stands in any pair of training. Each example of the part that has most of a class then stands in `pairs` pairs, and
+    those of the others as often as that takes ("Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep
+    Generative Models", Shi et al., 2019, https://arxiv.org/abs/1911.03393, section 4.2).
 
     Args:
         parts: sources by name, of images, vectors, series or sound, of one length each.
@@ -65,6 +66,7 @@ class Multimodal:
         loaded = {name: source.load() for name, source in self.sources.items()}
         for name, contents in loaded.items():
             _require_fit(name, contents)
+        loaded = with_agreeing_classes(loaded)
         return _by_rows(loaded) if self.pairing == "rows" else self._by_label(loaded)
 
     def _by_label(self, loaded: Mapping[str, Contents]) -> Contents:
@@ -77,7 +79,7 @@ class Multimodal:
         pairs = {}
         for split in splits:
             labels = {name: _classes(name, own[split]) for name, own in divided.items()}
-            pairs[split] = paired_rows(class_rows(labels, split), self.pairs, self.seed, split)
+            pairs[split] = paired_rows(class_rows(labels, split, common_names(loaded)), self.pairs, self.seed, split)
         made = {split: _beside(loaded, {n: own[split] for n, own in divided.items()}, pairs[split]) for split in splits}
         counts = ", ".join(f"{len(pairs[split]):,} of {split}" for split in splits)
         told = f"multimodal: {_described(loaded)}, paired by label ({counts})"
@@ -127,18 +129,17 @@ def _contents(
         for name, contents in loaded.items()
     ]
     lines = [f"{name}: {line}" for name, contents in loaded.items() for line in contents.reading]
-    classes = [contents.class_names for contents in loaded.values() if contents.class_names is not None]
     return Contents.of_parts(
         "vector",
         made,
         fraction,
         groups=groups,
-        class_names=classes[0] if classes else None,
+        class_names=common_names(loaded),
         identity=_identity(loaded, made),
         named_parts=named,
         standardise_parts=[contents.standardise for contents in loaded.values()],
         pooled=pooled,
-        reading=[*lines, told],
+        reading=[*lines, told + say_numbered(loaded)],
     )
 
 

@@ -17,6 +17,7 @@ from narrows.data.contents import Contents, Part
 from narrows.data.dataset_files import existing
 from narrows.data.film_files import Film, Frames, FrameSize, find_films, read_films
 from narrows.data.film_masks import Marks, mask_key, packed, read_masks, split_off_masks
+from narrows.data.film_pace import Pace, is_uneven
 from narrows.data.image_tree import PARTS
 from narrows.errors import nearest, require
 
@@ -124,7 +125,7 @@ class Video:
         self.size = FrameSize(size, channels)
 
     def load(self) -> Contents:
-        reels, short = self._read()
+        reels, short, uneven = self._read()
         parts: dict[str, list[Reel]] = {}
         for reel in reels:
             parts.setdefault(reel.part, []).append(reel)
@@ -139,16 +140,19 @@ class Video:
             groups=groups if not in_time or len(parts["train"]) > 1 else None,
             neighbours=self.clips.neighbours if in_time else None,
             **({"train_labels": [0], "class_names": ["normal", "anomalous"]} if self._masked(reels) else {}),
-            reading=[self._say(reels, short, {name: len(part) for name, (part, _) in made.items()}, in_time)],
+            reading=[self._say(reels, {name: len(part) for name, (part, _) in made.items()}, in_time, short, uneven)],
         )
 
-    def _read(self) -> tuple[list[Reel], int]:
-        """The films, and how many were shorter than a clip."""
+    def _read(self) -> tuple[list[Reel], int, int]:
+        """The films, how many were shorter than a clip, and how many show frames for different times."""
         films, masks = split_off_masks(find_films(existing(self.path, "source.path")), self.path)
         tops = [_part_of(film) for film in films]
         reels, short, first = [], 0, None
+        uneven = 0
         for film, top in zip(films, tops, strict=True):
-            read = list(read_films(film, self.size, self.key))
+            pace: Pace = []
+            read = list(read_films(film, self.size, self.key, pace))
+            uneven += is_uneven(pace)
             shapes = [(name, frames.shape) for name, frames in read]
             mask = masks.get(mask_key(film)) if top == "test" else None
             every = read_masks(mask, self.size, shapes) if masks else itertools.repeat(None)
@@ -169,7 +173,7 @@ class Video:
             f"the films of {self.path} are all shorter than a clip, which spans {self.clips.span} frames: set "
             "source.clips.frames or source.clips.step lower",
         )
-        return reels, short
+        return reels, short, uneven
 
     def _part(self, reels: Sequence[Reel]) -> tuple[Part, Tensor]:
         """The clips of films, and the number of the film of each."""
@@ -189,7 +193,7 @@ class Video:
     def _masked(reels: Sequence[Reel]) -> bool:
         return any(reel.marks is not None for reel in reels)
 
-    def _say(self, reels: Sequence[Reel], short: int, counts: dict[str, int], in_time: bool) -> str:
+    def _say(self, reels: Sequence[Reel], counts: dict[str, int], in_time: bool, short: int, uneven: int) -> str:
         frames = sum(len(reel.frames) for reel in reels)
         _, channels, height, width = reels[0].frames.shape
         films = "1 film" if len(reels) == 1 else f"{len(reels):,} films"
@@ -201,6 +205,7 @@ class Video:
         said += f"; {cut}, every {self.clips.away} ({', '.join(f'{n:,} of {name}' for name, n in counts.items())})"
         marked = sum(reel.marks is not None and bool(reel.marks.any()) for reel in reels)
         said += f"; masks mark something in {marked} of them" if self._masked(reels) else ""
+        said += f"; in {uneven} of them frames are shown for different times, and count alike" if uneven else ""
         said += f"; {short} films are shorter than a clip and left out" if short else ""
         return f"{said}; held out: {'the last clips of each film' if in_time else 'whole films'}"
 

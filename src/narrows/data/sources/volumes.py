@@ -24,7 +24,8 @@ class Volumes:
     A path is a file or a folder of NIfTI files (`.nii`, `.nii.gz`), arrays (`.npy`, `.npz`, each one scan) or DICOM
     series (a folder of slices each). As in a folder of images, subfolders are classes, and folders `train`, `val` and
     `test` around them are splits. Where `ground_truth` stands beside these, its `<class>/<name>_mask` files mark what
-    is anomalous in the scans of `test/<class>`, voxel by voxel; classes that `train` has too need none.
+    is anomalous in the scans of `test/<class>`, voxel by voxel, and lie as these do; classes that `train` has too need
+    none.
 
     A scan is turned so that its axes go to the head, to the back and to the right (`narrows.data.scan_files`), and
     brought to `grid`. All slices of a scan stay in one split; of a single scan the last ones are held out.
@@ -119,6 +120,11 @@ class Volumes:
         require(
             mask.values.shape == scan.values.shape,
             f"{path} has {_sides(mask.values.shape)} voxels, but {file}, whose mask it is, {_sides(scan.values.shape)}",
+        )
+        require(
+            mask.lies_as(scan),
+            f"{path} does not say that its voxels lie as those of {file}, whose mask it is: save it with the scan's "
+            "affine, or both as arrays",
         )
         require(
             len(np.unique(mask.values)) <= 2 and not mask.values.min(),

@@ -93,6 +93,14 @@ def keys_of(context: TaskContext, table: AttributeTable) -> dict[str, list[Key]]
             f"{SETTING}: these data have a test part of their own, whose rows are numbered anew, so that an index in "
             f"{table.path} stands for two examples; name pictures by '{FILE}'",
         )
+    if table.by == FILE:
+        both = sorted(set(map(str, found["test"])) & set(map(str, found["train"] + found["validation"])))
+        both = [name for name in both if name in table.values]
+        require(
+            not both,
+            f"{SETTING}: the file {both[0] if both else ''} of {table.path} is both a picture of training and one of "
+            "the test part, whose names begin below their folders: give them names of their own",
+        )
     lost = table.values.keys() - {key for keys in found.values() for key in keys}
     require(
         len(lost) < len(table.values),
