@@ -158,6 +158,18 @@ def test_copies_are_found_out_and_new_data_is_not(tmp_path: Path) -> None:
     assert fresh["test/train/fid"] < fresh["test/pca/fid"]
 
 
+def test_figures_of_a_few_test_rows_are_of_all_classes_of_a_split_that_stands_class_by_class() -> None:
+    source = data()
+    test = source.splits["test"]
+    sorted_rows = replace(source.splits["test"], x=test.x[test.label.argsort()], label=test.label.sort().values)
+    source.splits["test"] = sorted_rows
+    where = context(giving(bars(400).x), source)
+    for samples in (60, 30):
+        found = run_tasks({"g": Generation(samples=samples, neighbours=30)}, where)
+        assert found["test/precision"] > 0.6, "of the first rows alone, half of the samples are of another class"
+        assert found["test/rfid"] == pytest.approx(0, abs=1e-3)
+
+
 def test_binary_data_are_compared_with_draws() -> None:
     source = data(binary=True)
     half = judged(torch.full((10, 1, 8, 8), 0.5), source)
