@@ -21,6 +21,8 @@ from narrows.losses.divergence import KL, posterior_kl
 from narrows.losses.importance import log_weights
 from narrows.models.composite_prior import CompositePriorAutoencoder
 from narrows.models.stages import Stages
+from narrows.tasks.likelihood import Likelihood
+from narrows.tasks.measures.anomaly_scores import unfit
 
 ENCODER = partial(MLPEncoder, widths=[8], norm="batch", dropout=0.3)
 
@@ -103,6 +105,20 @@ def test_a_kl_per_count_is_the_kl_times_the_library_size() -> None:
     term.attach(network)
     expected = posterior_kl(out.latent).sum(1) * out.batch.x.sum(1)  # type: ignore[arg-type]
     torch.testing.assert_close(term(out, network), expected)
+
+
+def test_a_prior_that_has_read_x_bounds_no_likelihood_and_nothing_is_called_so() -> None:
+    """It follows the posterior wherever that is, so that a KL of 0.3 nats buys any latent."""
+    network, examples = composite().eval(), batch(COUNTS)
+    latent = network.encode(examples)
+    z = latent.posterior.sample((50,))  # type: ignore[attr-defined]
+    told = (latent.prior.log_prob(z) - latent.posterior.log_prob(z)).detach()  # type: ignore[attr-defined]
+    assert float(told.min()) >= math.log(0.75) - 1e-4
+    assert not network.bounds_evidence
+    assert network.variational
+    assert "has read x" in str(Likelihood().fits(network.spec, network))
+    assert "has not read x" in str(unfit("elbo", network))
+    assert model(COUNTS, encoder=ENCODER, likelihood=COUNT_LIKELIHOODS["multinomial"]).bounds_evidence
 
 
 def test_refusals() -> None:

@@ -178,3 +178,27 @@ def test_it_compiles_to_the_same(variant: str) -> None:
 def test_excuses_are_of_variants_that_exist() -> None:
     assert set(UNCOMPILED) <= set(VARIANTS)
     assert set(COMPILED_BY_DEFAULT) <= set(VARIANTS)
+
+
+# ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────
+
+TOLD_BY_A_DRAW = {"scale_hyperprior": "a draw of s tells the scales of p(z|s); its own log q(s|x) - log p(s) counts"}
+"""Variants whose prior is another for another x all the same, and why."""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_prior_has_read_x_where_the_model_says_so_and_nowhere_else(variant: str) -> None:
+    """Else its ELBO and its NLL would bound no p(x)."""
+    one = case(variant)
+    one.model.eval()
+    if not one.model.variational:
+        assert not one.model.bounds_evidence
+        return
+    data = one.batch()
+    others = Batch(x=data.x.flip(0) * 0.5, label=data.label)
+    with torch.no_grad():
+        own, other = (one.model.encode(batch) for batch in (data, others))
+        z = own.drawn
+        same = torch.allclose(own.prior.log_prob(z), other.prior.log_prob(z), rtol=1e-5, atol=1e-5)
+    assert same != (one.model.prior_reads_input or variant in TOLD_BY_A_DRAW)
+    assert one.model.bounds_evidence != one.model.prior_reads_input

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from narrows.errors import UserError
 from narrows.models.autoencoder import Autoencoder
+from narrows.tasks import generation
 from narrows.tasks.base import TaskContext, run_tasks
 from narrows.tasks.generation import Generation, frechet, kernel, nearest, precision_recall
 from narrows.tasks.measures.feature_extractor import FEATURES, feature_extractor, name_of
@@ -156,6 +157,25 @@ def test_copies_are_found_out_and_new_data_is_not(tmp_path: Path) -> None:
     for name in ("pca/fid", "mixture/fid", "train/fid"):
         assert fresh[f"test/{name}"] == copies[f"test/{name}"] == noise[f"test/{name}"]
     assert fresh["test/train/fid"] < fresh["test/pca/fid"]
+
+
+def test_figures_of_a_few_test_rows_are_of_all_classes_of_a_split_that_stands_class_by_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, asked = data(), list[Tensor]()
+    test = source.splits["test"]
+    x = test.x[test.label.argsort()]
+    source.splits["test"] = replace(test, x=x, label=test.label.sort().values)
+    monkeypatch.setattr(generation, "COPIES", 20)
+    monkeypatch.setattr(generation, "nearest", lambda rows, *others: asked.append(rows) or nearest(rows, *others))
+    where = context(giving(bars(400).x), source)
+    for samples in (60, 40):
+        found = run_tasks({"g": Generation(samples=samples, neighbours=30)}, where)
+        assert found["test/rfid"] == pytest.approx(0, abs=1e-3), "rows and their reconstructions are the same ones"
+    for rows in asked[1::3]:  # of samples, of test rows, of those that are shown
+        assert len(rows) == 20
+        first = sum(bool((x[:30] == row).flatten(1).all(1).any()) for row in rows)
+        assert 2 <= first <= 18, "the first 30 rows are of one class"
 
 
 def test_binary_data_are_compared_with_draws() -> None:

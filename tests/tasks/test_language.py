@@ -92,6 +92,9 @@ def test_bleu_by_hand() -> None:
     assert bleu(truth, told) == pytest.approx(100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25, abs=1e-6)
     assert bleu(truth, truth) == pytest.approx(100)
     assert bleu(truth, [np.array([9, 9, 9, 9, 9, 9])]) < 10
+    ended_too = [[np.append(row, 0) for row in rows] for rows in (truth, told)]
+    assert bleu(*ended_too, end=0) == pytest.approx(bleu(truth, told)), "an end mark is no word that was told"
+    assert bleu(truth, told, end=7) == pytest.approx(bleu(truth, told)), "a last token that is no end mark counts"
 
 
 # ── the task ────────────────────────────────────────────────────────────────────────────────────────────

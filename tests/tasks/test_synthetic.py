@@ -19,6 +19,7 @@ from narrows.likelihoods.table_row import MixedLikelihood
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.stages import Stages
 from narrows.tasks import Synthetic
+from narrows.tasks.classics.latent_correlations import latent_correlations
 from narrows.tasks.classics.row_samplers import ROW_SAMPLERS, bootstrap, copula, smote
 from narrows.tasks.measures.mixed_rows import MixedRows, RowColumn, cells_of, columns_of, spread
 from narrows.tasks.measures.synthetic_figures import (
@@ -127,6 +128,24 @@ def test_a_copula_keeps_marginals_and_dependence() -> None:
     assert set(np.unique(made.values[:, 0])) <= set(np.unique(train.values[:, 0]))
     accuracy = accuracies(made, rows(500, 2), "tstr", 0)["tstr"]
     assert 0.8 < accuracy <= accuracies(train, rows(500, 2), "trtr", 0)["trtr"] + 0.02
+
+
+@pytest.mark.parametrize("correlation", [-0.9, -0.3, 0.0, 0.6])
+def test_a_copula_finds_the_gaussian_behind_cells(correlation: float) -> None:
+    """Of numbers, of a category of two and of four different numbers: they depend on each other as strongly as in
+    training, and the correlation that they were cut from comes back."""
+    n, random = 6000, np.random.default_rng(0)
+    z = random.multivariate_normal(np.zeros(3), np.full((3, 3), correlation**2) + (1 - correlation**2) * np.eye(3), n)
+    z[:, 0] *= -1 if correlation < 0 else 1
+    cut = np.stack([np.exp(z[:, 0]), z[:, 1] > 0.5, np.digitize(z[:, 2], [-1.0, 0.2, 1.5])], 1).astype(float)
+    found = latent_correlations(cut)[[0, 0, 1], [1, 2, 2]]
+    square = correlation**2
+    sign = -1 if correlation < 0 else 1
+    np.testing.assert_allclose(found, [sign * square, sign * square, square], atol=0.05)
+    train = MixedRows([RowColumn("x"), RowColumn("two", 2), RowColumn("four")], cut, 1)
+    made = copula(train, n, random)
+    assert association_difference(train, made) < 0.04
+    assert latent_correlations(np.ones((9, 2))).tolist() == [[1, 0], [0, 1]], "what never varies says nothing"
 
 
 def test_smote_lies_between_neighbours_of_a_class() -> None:

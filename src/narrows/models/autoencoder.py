@@ -56,6 +56,8 @@ class Autoencoder(nn.Module):
 
     needs_input: ClassVar[bool] = False
     """Whether p(x|z) depends on the encoder's input besides z, so that no x can be sampled."""
+    prior_reads_input: ClassVar[bool] = False
+    """Whether the prior depends on x, so that no draw of the posterior bounds log p(x)."""
 
     if TYPE_CHECKING:
 
@@ -276,6 +278,11 @@ class Autoencoder(nn.Module):
     def variational(self) -> bool:
         """Whether a latent has a posterior and a prior of its own."""
         return issubclass(self.latent_kind, VariationalLatent)
+
+    @property
+    def bounds_evidence(self) -> bool:
+        """Whether `log p(x|z) + log p(z) - log q(z|x)` bounds log p(x) from below in the mean: the ELBO."""
+        return self.variational and not self.prior_reads_input
 
     @property
     def generative(self) -> bool:

@@ -26,7 +26,8 @@ class CompositePriorAutoencoder(Autoencoder):
     posterior of `refresh` training passes ago at most: no step takes an example far from where it was.
 
     The old encoder has no dropout and no gradient; its weights are buffers, copied every `refresh` passes. The KL has
-    no closed form, so terms take the draw `log q(z|x) - log p(z|x)`. Samples are of `N(0, I)`: a new example has no old
+    no closed form, so terms take the draw `log q(z|x) - log p(z|x)`. Such a prior has read x: what training minimises
+    is no bound of log p(x), and is neither named ELBO nor NLL. Samples are of `N(0, I)`: a new example has no old
     posterior. The stages are those of `Autoencoder`.
 
     "RecVAE: a New Variational Autoencoder for Top-N Recommendations with Implicit Feedback" (Shenbin et al., 2020,
@@ -49,6 +50,7 @@ class CompositePriorAutoencoder(Autoencoder):
         (torch.Size([3]), torch.Size([3]))
     """
 
+    prior_reads_input = True
     passes: Tensor
     shares: Tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,11 +12,13 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from narrows.drawing import canvas
 from narrows.errors import require
+from narrows.evaluation import subset
 from narrows.models.autoencoder import Autoencoder
 from narrows.random import generator, seed_default
 from narrows.tasks.base import Task, TaskContext
 from narrows.tasks.classics.samplers import classic_samplers
 from narrows.tasks.figure_table import FigureTable, declared
+from narrows.tasks.measures import chosen_rows
 from narrows.tasks.measures.feature_extractor import Extractor, feature_extractor, is_binary, name_of
 from narrows.tasks.measures.frechet_distance import Given, frechet
 from narrows.types import DataSpec
@@ -52,8 +54,8 @@ class Generation(Task):
     Binary data are compared with draws of p(x|z), all others with its means.
 
     Args:
-        samples: most samples; never more than the test split has rows.
-        neighbours: samples for precision and recall.
+        samples: most samples, and test rows, a seeded subset; never more than the test split has.
+        neighbours: samples, and test rows, for precision and recall.
 
     Raises:
         UserError: an argument too small.
@@ -78,7 +80,8 @@ class Generation(Task):
 
     def run(self, context: TaskContext) -> FigureTable:
         extractor = feature_extractor(context)
-        test, train = _gathered(context, "test", self.samples), _gathered(context, "train", None)
+        places = chosen_rows.chosen(context.datamodule, "test", self.samples, context.seed, "generation rows")
+        test, train = _shuffled(_test(context, places), context.seed), _gathered(context, "train")
         log.info("generation is judged in the features of %s, %d samples", name_of(context), len(test))
         binary = is_binary(context)
         real = features(extractor, test)
@@ -86,7 +89,7 @@ class Generation(Task):
         rows = _samples(len(test), lambda n: _of_model(context.model, n, binary))
         found.add(self._judge(extractor, real, rows, context))
         found.add({"memorisation": self._memorisation(rows, test, train, context)})
-        found.add({"rfid": frechet(real, features(extractor, _rebuilt(context, test, binary)))})
+        found.add({"rfid": frechet(real, features(extractor, _rebuilt(context, places, binary)))})
         for kind, sampler in classic_samplers(context, train, binary).items():
             found.add(self._judge(extractor, real, _samples(len(test), sampler), context), kind)
         kept = torch.randperm(len(train), generator=generator(context.seed, "generation train"))[: len(test)]
@@ -126,20 +129,19 @@ def _range(context: TaskContext) -> tuple[float, float] | None:
     return context.spec.bounds
 
 
-def _gathered(context: TaskContext, split: str, most: int | None) -> Tensor:
-    """The first rows of a split `[N, C, H, W]` on the CPU; at most as many as memory should hold."""
-    return _first((batch.truth for batch in context.batches(split)), most)
+def _gathered(context: TaskContext, split: str) -> Tensor:
+    """The rows of a split `[N, C, H, W]` on the CPU."""
+    return torch.cat([batch.truth.float().cpu() for batch in context.batches(split)])
 
 
-def _first(parts: Iterable[Tensor], most: int | None) -> Tensor:
-    """The first `most` rows on the CPU; further parts are not read."""
-    kept, rows = [], 0
-    for part in parts:
-        kept.append(part.float().cpu())
-        rows += len(part)
-        if most is not None and rows >= most:
-            break
-    return torch.cat(kept)[:most]
+def _test(context: TaskContext, places: Tensor) -> Tensor:
+    """The test rows at these places, `[N, C, H, W]` on the CPU."""
+    return torch.cat([batch.truth.float().cpu() for batch in subset(context.batches("test"), places)])
+
+
+def _shuffled(rows: Tensor, seed: int) -> Tensor:
+    """In an order of its own: a split often stands class by class, and some figures read its first rows alone."""
+    return rows[torch.randperm(len(rows), generator=generator(seed, "generation order"))]
 
 
 def _samples(count: int, sampler: Sampler) -> Tensor:
@@ -151,10 +153,9 @@ def _of_model(model: Autoencoder, n: int, binary: bool) -> Tensor:
     return means.bernoulli() if binary else means
 
 
-def _rebuilt(context: TaskContext, test: Tensor, binary: bool) -> Tensor:
-    batches = context.batches("test")
-    means = (context.model.reconstruct(batch) for batch in batches)
-    return _first((part.clamp(0, 1).bernoulli() if binary else part for part in means), len(test))
+def _rebuilt(context: TaskContext, places: Tensor, binary: bool) -> Tensor:
+    means = (context.model.reconstruct(batch) for batch in subset(context.batches("test"), places))
+    return torch.cat([(part.clamp(0, 1).bernoulli() if binary else part).float().cpu() for part in means])
 
 
 def features(extractor: Extractor, rows: Tensor) -> Tensor:

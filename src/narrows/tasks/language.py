@@ -32,7 +32,7 @@ class Language(Task):
       one; `nats_per_token`, `perplexity` and `bits_per_character` are the same sum by tokens (end marks counted) and by
       characters of the texts as they are read back (an end mark counts as one). For models with a posterior and prior.
     - `token_accuracy`, `exact_match` and `bleu`: the text that the decoder tells of the noise-free latent, free
-      running (`tasks.measures.token_figures`).
+      running (`tasks.measures.token_figures`); BLEU is of the tokens without their end marks.
 
     Beside it, on the same texts: `kneser_ney`, an n-gram model, and `no_latent`, the same decoder trained without a
     latent for `epochs` passes. Writes `language`: texts told again, samples, the way between two texts, and texts
@@ -83,7 +83,7 @@ class Language(Task):
         tokens = sum(map(len, truth))
         characters = sum(len(reader.decode(row.tolist())) for row in truth)
         characters += len(truth) if context.spec.end is not None else 0
-        if context.model.variational:
+        if context.model.bounds_evidence:
             judge = Likelihood(samples=self.samples)
             parts = chosen_rows.of_near_length(chosen, judge.rows)
             nats = torch.cat([judge.negative_log_likelihood(context.model, part) for part in parts])
@@ -93,7 +93,7 @@ class Language(Task):
         told = [row for batch in chosen for row in self._told(context, batch)]
         table.add(agreement(truth, told))
         try:
-            table.add({"bleu": bleu(truth, told)})
+            table.add({"bleu": bleu(truth, told, context.spec.end)})
         except UserError as absent:
             context.warn(f"task language: {absent}")
         context.write("language", language_examples.page(context, reader, chosen, (truth, told), self.shown))

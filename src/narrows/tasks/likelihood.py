@@ -51,7 +51,9 @@ class Likelihood(Task):
     def fits(self, spec: DataSpec, model: Autoencoder) -> str | None:
         if model.needs_input:
             return f"p(x|z) of {type(model).__name__} is told x itself"
-        if model.variational:
+        if model.prior_reads_input:
+            return f"the prior of {type(model).__name__} has read x, and bounds no p(x)"
+        if model.bounds_evidence:
             return None
         return f"bottleneck {type(model.bottleneck).__name__} has no posterior and prior"
 

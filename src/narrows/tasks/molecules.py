@@ -127,7 +127,7 @@ class Molecules(Task):
         )
         found = FigureTable(self.name)
         found.add(self._rebuilt(context, data))
-        if context.model.variational:
+        if context.model.bounds_evidence:
             found.add(self._nll(context))
         samples = self._samples(context, data)
         for name, texts in samples.items():

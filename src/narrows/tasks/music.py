@@ -117,7 +117,7 @@ class Music(Task):
     def _of_model(self, context: TaskContext, rolls: _Rolls) -> dict[str, float]:
         model = context.model
         found: dict[str, float] = {}
-        if model.variational:
+        if model.bounds_evidence:
             judge = Likelihood(samples=self.samples)
             parts = [
                 judge.negative_log_likelihood(model, part)

@@ -93,7 +93,7 @@ class Topics(Task):
         topics, model = topics_of(context, train), context.model
         if not gives_shares(model):
             return TopicModel(topics, None, None)
-        bound = partial(bound_nats, context, draws=self.draws) if model.variational else None
+        bound = partial(bound_nats, context, draws=self.draws) if model.bounds_evidence else None
         return TopicModel(topics, partial(shares_at_the_point, context), bound)
 
     def _figures(self, method: TopicModel, documents: _Documents) -> dict[str, float]:

@@ -29,7 +29,7 @@ from narrows.training import gradients, memory_format
 from narrows.training.alternation import Alternation, Unit
 from narrows.training.learning_rate import end_epoch, require_followed
 from narrows.training.step_history import StepHistory, as_row, names_of, refuse_non_finite
-from narrows.types import FINAL_STEP, Batch, Output, VariationalLatent, at_least_single
+from narrows.types import FINAL_STEP, Batch, Output, at_least_single
 
 TESTED = ("test", figure_name(OTHER_LABELS))
 """What figures of the trained labels stand under, and those of the others."""
@@ -298,7 +298,7 @@ class AutoencoderModule(L.LightningModule):
         # Evaluate schedules at their end, so that the monitored figure means the same throughout the run.
         _, out, losses = self(batch, FINAL_STEP)
         row, names = as_row(losses.monitored, losses), names_of(losses)
-        if isinstance(out.latent, VariationalLatent):
+        if self.model.bounds_evidence:
             row, names = torch.cat([row, _mean_elbo(out)]), [*names, "elbo"]
         weighted = torch.cat([row * len(batch), row.new_tensor([len(batch)])])
         self._names = names

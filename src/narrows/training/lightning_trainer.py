@@ -179,7 +179,7 @@ def declare(
 ) -> None:
     """Declare the run's hyper-parameters and final figures, of that split, to TensorBoard before it starts."""
     metrics = [f"{split}/loss", *(f"{split}/{name}" for name in objective)]
-    metrics += [*([f"{split}/elbo"] if model.variational else []), *others]
+    metrics += [*([f"{split}/elbo"] if model.bounds_evidence else []), *others]
     for task in tasks.values():
         metrics += task.declared(model.spec) if task.fits(model.spec, model) is None else ()
     for logger in trainer.loggers:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr
 from sklearn.neighbors import NearestNeighbors
 
+from narrows.tasks.classics.latent_correlations import latent_correlations
 from narrows.tasks.measures.mixed_rows import Matrix, MixedRows
 
 NEIGHBOURS = 5
@@ -19,26 +20,20 @@ RowSampler = Callable[[MixedRows, int, np.random.Generator], MixedRows]
 
 
 def copula(train: MixedRows, n: int, random: np.random.Generator) -> MixedRows:
-    """A Gaussian copula with the columns' own distributions: every cell becomes the normal score of its place among the
-    training cells, drawn from all places that equal cells share; the scores are one Gaussian. Categories are ordered by
-    their frequency.
+    """A Gaussian copula with the columns' own distributions: one Gaussian, every value of which becomes the cell that
+    has its place among the sorted training cells. Categories are ordered by their frequency. Of two columns the
+    Gaussian's correlation is that at which rows have the mean product of normal scores that training rows have
+    (`latent_correlations`), so that columns of few different cells depend on others as strongly as they do.
 
-    "The Synthetic Data Vault" (Patki et al., 2016), section III; of columns that are not continuous the scores are
-    those of "On the distributional transform, Sklar's theorem, and the empirical copula process" (Rüschendorf, 2009).
+    "The Synthetic Data Vault" (Patki et al., 2016), section III.
     """
     ordered, back = _ordered(train)
-    count = len(train)
-    ranked = np.sort(ordered, axis=0)
-    scores = np.empty_like(ordered)
-    for place, cells in enumerate(ordered.T):
-        low, high = (np.searchsorted(ranked[:, place], cells, side) for side in ("left", "right"))
-        share = (low + random.random(count) * (high - low)) / count
-        scores[:, place] = ndtri(share.clip(0.5 / count, 1 - 0.5 / count))
-    covariance = np.atleast_2d(np.corrcoef(scores, rowvar=False))
-    covariance = np.nan_to_num(covariance) + 1e-9 * np.eye(len(covariance))
-    values, vectors = np.linalg.eigh(covariance)
-    drawn = random.standard_normal((n, len(values))) * np.sqrt(values.clip(0)) @ vectors.T
-    drawn /= np.sqrt(np.diag(covariance).clip(1e-12))
+    count, ranked = len(train), np.sort(ordered, axis=0)
+    values, vectors = np.linalg.eigh(latent_correlations(ordered))
+    values = values.clip(1e-9)
+    drawn = random.standard_normal((n, len(values))) * np.sqrt(values) @ vectors.T
+    # Correlations of pairs need not fit together: what was negative is 0, and variances are 1 again.
+    drawn /= np.sqrt(np.square(vectors) @ values)
     places = (ndtr(drawn) * count).astype(int).clip(0, count - 1)
     made = np.take_along_axis(ranked, places, axis=0)
     for place, codes in back.items():

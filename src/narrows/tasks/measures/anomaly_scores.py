@@ -133,6 +133,8 @@ def unfit(name: str, model: Autoencoder) -> str | None:
     """The reason why a model has no such score; None if it has."""
     if name == "elbo" and not model.variational:
         return f"score=elbo needs a posterior and a prior, which {type(model.bottleneck).__name__} has not"
+    if name == "elbo" and not model.bounds_evidence:
+        return f"score=elbo needs a prior that has not read x, which that of {type(model).__name__} has"
     if name == "latent" and math.prod(model.latent_shape) > MAX_SQUARE:
         return f"score=latent inverts a covariance of at most {MAX_SQUARE} dimensions"
     if name == "map_maximum" and len(model.spec.shape) not in (3, 4):

@@ -44,9 +44,13 @@ def agreement(truth: Rows, told: Rows) -> dict[str, float]:
     return {"token_accuracy": same / sum(map(len, truth)), "exact_match": sum(exact) / len(exact)}
 
 
-def bleu(truth: Rows, told: Rows) -> float:
+def bleu(truth: Rows, told: Rows, end: int | None = None) -> float:
     """BLEU of tokens, from 0 to 100, over all texts: "BLEU: a Method for Automatic Evaluation of Machine Translation"
-    (Papineni et al., 2002), as "A Call for Clarity in Reporting BLEU Scores" (Post, 2018) computes it.
+    (Papineni et al., 2002), as "A Call for Clarity in Reporting BLEU Scores" (Post, 2018) computes it. A
+    text's last token is left out where it is the end mark, which no text has when it is read.
+
+    Args:
+        end: the end mark; None where there is none.
 
     Raises:
         UserError: the sacrebleu package is not installed.
@@ -58,7 +62,7 @@ def bleu(truth: Rows, told: Rows) -> float:
             error
         )
     # Ids in place of words, so that the package cuts nothing.
-    lines = [[" ".join(map(str, row)) for row in rows] for rows in (told, truth)]
+    lines = [[" ".join(map(str, _unmarked(row, end))) for row in rows] for rows in (told, truth)]
     return float(BLEU(tokenize="none", force=True).corpus_score(lines[0], [lines[1]]).score)
 
 
@@ -66,3 +70,7 @@ def ended(ids: NDArray[np.int64], end: int | None) -> NDArray[np.int64]:
     """The ids up to and with the first end mark."""
     found = np.flatnonzero(ids == end) if end is not None else np.zeros(0, np.int64)
     return ids[: found[0] + 1] if len(found) else ids
+
+
+def _unmarked(ids: NDArray[np.int64], end: int | None) -> NDArray[np.int64]:
+    return ids[:-1] if len(ids) and ids[-1] == end else ids
