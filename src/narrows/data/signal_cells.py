@@ -131,7 +131,7 @@ class SignalCells:
         return codes, list(map(str, names))
 
     def refuse_clocks(self, channels: Sequence[str], rows: NDArray[np.bool_]) -> None:
-        """Refuse channels that nobody asked for and that are none: without a name, or rising in equal steps."""
+        """Refuse channels that nobody asked for and that are none: without a name, rising in equal steps, or called time."""
         for name in channels:
             others = [other for other in channels if other != name and not UNNAMED.fullmatch(other)]
             columns = in_shell("columns", others or [name])
@@ -141,17 +141,14 @@ class SignalCells:
                 f"columns to be read, {columns}",
             )
             numbers = self._parsed(self.frame[name])[rows]
-            step = _even_step(numbers)
-            called = "".join(filter(str.isalnum, name.lower())) in CLOCKS and len(np.unique(numbers)) == len(numbers)
-            moves = (
-                "is a clock by its name" if step is None else f"moves by {step:g} in every row, as a clock or a row "
-            )
-            moves += "" if step is None else "number does"
+            named = "".join(filter(str.isalnum, name.lower())) in CLOCKS and len(np.unique(numbers)) == len(numbers)
+            step, why = _even_step(numbers), "is a clock by its name" if named else ""
+            if step is not None:
+                why = f"moves by {step:g} in every row, as a clock or a row number does"
             require(
-                step is None and not called,
-                f"column '{name}' of {self.path} {moves}: "
-                f"set {HERE}.order.time={name} to order the rows by it, or the columns to be read, {columns} (with "
-                f"'{name}' if it is a sensor)",
+                not why,
+                f"column '{name}' of {self.path} {why}: set {HERE}.order.time={name} to order the rows by it, or the "
+                f"columns to be read, {columns} (with '{name}' if it is a sensor)",
             )
 
     def numbers(self, name: str, keep_missing: bool = False) -> NDArray[np.float64]:
