@@ -97,6 +97,6 @@ def _is_gone(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:
-        return False
+    except PermissionError:  # it lives, and is another user's
+        pass
     return False
