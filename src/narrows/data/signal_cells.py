@@ -131,7 +131,7 @@ class SignalCells:
         return codes, list(map(str, names))
 
     def refuse_clocks(self, channels: Sequence[str], rows: NDArray[np.bool_]) -> None:
-        """Refuse channels that nobody asked for and that are none: without a name, rising in equal steps, or called time."""
+        """Refuse channels that nobody asked for and that are none: without a name, in equal steps, or called time."""
         for name in channels:
             others = [other for other in channels if other != name and not UNNAMED.fullmatch(other)]
             columns = in_shell("columns", others or [name])
