@@ -57,7 +57,8 @@ class SignalCells:
                 raise UserError(
                     f"line {chunk.lines[place]} of {path} has {wrong}: every row must have one for each column"
                 )
-            frames.append(chunk.frame.set_axis(list(map(str, chunk.frame)), axis=1))
+            frame = _with_index(chunk.frame)
+            frames.append(frame.set_axis(list(map(str, frame)), axis=1))
             lines += chunk.lines.tolist()
             unit = chunk.unit
         require(bool(frames), f"{path} holds no rows: a header and one row for each time step are needed")
@@ -255,6 +256,18 @@ class SignalCells:
         """Whether a column holds numbers or truth values by its type, and no texts."""
         cells = self.frame[name]
         return cells.dtype == bool or pd.api.types.is_numeric_dtype(cells)
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its index as columns before the others: pandas writes the times of a series into Parquet so.
+
+    Numbers without a name count the rows, and are left out. (Of other tables the index is an identifier mostly; they
+    leave it out, and say so.)
+    """
+    index = frame.index
+    if index.nlevels == 1 and index.name is None and pd.api.types.is_numeric_dtype(index.dtype):
+        return frame.reset_index(drop=True)
+    return frame.reset_index()
 
 
 def _even_step(numbers: NDArray[np.float64]) -> float | None:

@@ -124,24 +124,13 @@ def _parquet(path: Path, how: Format, rows: int) -> Iterator[Chunk]:
         with pq.ParquetFile(path) as file:
             refuse_doubled(file.schema_arrow.names, path)
             for batch in file.iter_batches(batch_size=rows):
-                frame = _with_index(batch.to_pandas())
+                frame = batch.to_pandas()
                 lines = np.arange(start, start + len(frame)) + 1
                 start += len(frame)
                 if len(frame):
                     yield Chunk(frame, lines, start / file.metadata.num_rows, how.missing, marks=how.marks)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read as Parquet ({' '.join(str(error).split())})") from error
-
-
-def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its index as columns before the others: pandas writes the times of a series as such.
-
-    Numbers without a name count the rows, and are left out.
-    """
-    index = frame.index
-    if index.nlevels == 1 and index.name is None and pd.api.types.is_numeric_dtype(index.dtype):
-        return frame.reset_index(drop=True)
-    return frame.reset_index()
 
 
 def _text(path: Path, begin: bytes, how: Format, rows: int) -> Iterator[Chunk]:
