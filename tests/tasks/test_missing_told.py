@@ -63,5 +63,5 @@ def test_a_task_tells_what_is_missing(name: str) -> None:
 def test_reconstructions_that_samples_are_compared_with_are_told_too() -> None:
     net, data = model(IMAGE), incomplete(IMAGE)
     strict = Strict(net)
-    assert len(generation._rebuilt(context(net, data), data.splits["test"].truth, binary=False)) == 60
+    assert len(generation._rebuilt(context(net, data), torch.arange(60), binary=False)) == 60
     assert strict.asked
