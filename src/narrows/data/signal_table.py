@@ -27,6 +27,17 @@ TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".gz", ".xz")
 """Endings of the tables that are looked for in a folder."""
 
 
+def find_tables(folder: Path) -> list[Path]:
+    """The tables in a folder and below, in the order of their names.
+
+    Raises:
+        UserError: there are none, or the folder cannot be read.
+    """
+    found = [file for file in files_below(folder) if file.suffix.lower() in TABLES]
+    require(bool(found), f"{folder} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
+    return found
+
+
 def read_rows(path: Path, how: Format | None) -> pd.DataFrame:
     """All rows of a table as they are written.
 
@@ -60,8 +71,7 @@ class Reading:
 
     def _folder(self, path: Path, intervals: Intervals | None) -> Recordings:
         """The signals of every table of a folder."""
-        files = [file for file in files_below(path) if file.suffix.lower() in TABLES]
-        require(bool(files), f"{path} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
+        files = find_tables(path)
         found = [self._table(file, file.relative_to(path).as_posix(), intervals) for file in files]
         for file, one in zip(files, found, strict=True):
             require(

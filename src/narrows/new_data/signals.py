@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.data import Recording, Recordings, Series, SignalScaling
-from narrows.data.folders import files_below
-from narrows.data.signal_table import TABLES, read_rows
+from narrows.data.signal_table import find_tables, read_rows
 from narrows.data.time_grid import GAP
 from narrows.errors import UserError, require
 from narrows.files import appearing
@@ -52,11 +51,7 @@ class NewSignals(NewData):
     @property
     def files(self) -> list[Path]:
         """The tables."""
-        if not self.path.is_dir():
-            return [self.path]
-        found = [file for file in files_below(self.path) if file.suffix.lower() in TABLES]
-        require(bool(found), f"{self.path} holds no table: files that end in {', '.join(TABLES[:4])} are looked for")
-        return sorted(found)
+        return find_tables(self.path) if self.path.is_dir() else [self.path]
 
     def chunks(self) -> Iterator[Chunk]:
         files = self.files
