@@ -94,8 +94,8 @@ def _pieces(line: bytes) -> list[bytes]:
     return line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r")
 
 
-def _whole(name: str, text: str, done: float = 0.0) -> TextRow:
-    return TextRow(name, text, None, done) if is_whole(text) else TextRow(name, None, f"it holds {BROKEN}", done)
+def _whole(name: str, text: str) -> TextRow:
+    return TextRow(name, text, None) if is_whole(text) else TextRow(name, None, f"it holds {BROKEN}")
 
 
 def _column(rows: Iterable[tuple[str, dict[str, object]]], path: Path, column: str | None) -> Iterator[TextRow]:

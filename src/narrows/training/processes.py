@@ -150,8 +150,8 @@ def together(record: RunDirectory | None, directory: Path) -> Iterator[None]:
         raise
     except SystemExit as error:
         os_signals.ignore()
-        found = _State.others.failure() if record is not None else None
-        if found is not None and record is not None:
+        found = _State.others.failure()
+        if record is not None and found is not None:
             record.rank = found.rank
             raise found.error() from error
         raise
