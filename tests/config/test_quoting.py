@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from narrows.config.quoting import quoted_paths
+from narrows.config.quoting import quoted, quoted_paths, unquoted
 
 
 @pytest.mark.parametrize("name", ["dim=4,seed=1", "it's", "a b", "(1)", "ends in \\"])
@@ -34,3 +34,23 @@ def test_all_else_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ]
     assert quoted_paths(same) == same
     assert quoted_paths(["init_from=dim=4"]) == ["init_from='dim=4'"]
+
+
+@pytest.mark.parametrize("text", ["dim=4,seed=1/", "it's", 'a "b"', "ends in \\", "'", ""])
+def test_a_text_in_quotes_is_read_as_it_was_written(text: str) -> None:
+    assert unquoted(quoted(text)) == text
+
+
+def test_a_text_is_read_without_its_double_quotes() -> None:
+    assert unquoted('"dim=4,seed=1/"') == "dim=4,seed=1/"
+
+
+@pytest.mark.parametrize("text", ["dim=4", "it's", "'a'b'", "'", "'a\"", "'ends in \\'"])
+def test_what_does_not_stand_in_quotes_is_read_as_it_is(text: str) -> None:
+    assert unquoted(text) == text
+
+
+def test_quotes_of_a_path_that_exists_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("'dim=4'").mkdir()
+    assert unquoted("'dim=4'") == "'dim=4'"

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from narrows.errors import require
 
 PLAIN_KEY = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -14,6 +16,7 @@ READ_BY_US = ("from", "resume", "replay", "into")
 """Keys whose values never come to Hydra."""
 WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.]*", re.ASCII | re.IGNORECASE)
 """What the grammar reads as a text also without quotes."""
+IN_QUOTES = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 
 
 def quoted(value: Any, bare: bool = False) -> str:
@@ -40,6 +43,13 @@ def quoted(value: Any, bare: bool = False) -> str:
     # Backslashes are special only before a quote and at the end.
     text = re.sub(r"(\\*)('|$)", _escaped, str(value))
     return f"'{text}'"
+
+
+def unquoted(value: str) -> str:
+    """The text of a value that stands in quotes, as Hydra reads it; any other, and a path that exists, as it is."""
+    if not IN_QUOTES.fullmatch(value) or os.path.exists(value):
+        return value
+    return str(OverridesParser.create().parse_override(f"key={value}").value())
 
 
 def quoted_paths(arguments: Iterable[str]) -> list[str]:

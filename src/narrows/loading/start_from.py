@@ -12,10 +12,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,7 +24,7 @@ from narrows.config.leftovers import GROUPS, RECIPES, PlainChoices, choices_of, 
 from narrows.config.origin import MARK, Origin
 from narrows.config.overriding_values import MISSING, differing_overrides, same
 from narrows.config.plain_yaml import flatten, is_within
-from narrows.config.quoting import quoted
+from narrows.config.quoting import quoted, unquoted
 from narrows.errors import require
 from narrows.loading.adapt_config import adapt, find_weights, require_no_download
 from narrows.loading.config_source import FORBIDDEN, NOT_TAKEN, ConfigSource, read_source
@@ -83,17 +81,10 @@ def expand(arguments: Sequence[str], folders: Sequence[str] = ()) -> Expansion:
 
 def _options(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     pairs = [text.partition("=") for text in arguments]
-    given = {key: _unquoted(value) for key, _, value in pairs if key in OPTIONS}
+    given = {key: unquoted(value) for key, _, value in pairs if key in OPTIONS}
     require(sum(key == "from" for key, _, _ in pairs) == 1, "a run starts from one source: give from= once")
     require(bool(given["from"]), "from= names no run, file or directory")
     return given, [text for text, (key, _, _) in zip(arguments, pairs, strict=True) if key not in OPTIONS]
-
-
-def _unquoted(value: str) -> str:
-    """The text of a value that stands in quotes, as a sweep writes them for Hydra; any other as it is."""
-    if not (len(value) > 1 and value[0] == value[-1] == "'") or Path(value).exists():
-        return value
-    return str(OverridesParser.create().parse_override(f"key={value}").value())
 
 
 def require_permitted(overrides: Sequence[str], folders: Sequence[str], allow: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from narrows.config.composition import checked
 from narrows.config.overrides import override
+from narrows.config.quoting import unquoted
 from narrows.errors import PrintableFormatter, UserError, printable, require
 from narrows.loading.adapt_config import (
     adapt,
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> None:
         UserError: no such run or config, one that is not trusted or cannot be resumed, or a bad override.
     """
     pairs = [argument.partition("=") for argument in arguments]
-    options = {key: value for key, _, value in pairs if key in OPTIONS}
+    options = {key: unquoted(value) for key, _, value in pairs if key in OPTIONS}
     overrides = [argument for argument, (key, _, _) in zip(arguments, pairs, strict=True) if key not in OPTIONS]
     allow = [name for name in options.get("allow", "").split(",") if name]
     keep = options.get("keep_loggers", "false")
