@@ -95,6 +95,13 @@ def test_training_rows_are_not_detected_and_shifted_ones_are() -> None:
     assert detection_auc(test.take(np.arange(9)), train, 0) is None
 
 
+def test_rows_sorted_by_class_are_drawn_from_all_of_them() -> None:
+    train, test = rows(300, 1), rows(600, 2)
+    test = test.take(np.argsort(test.values[:, 0], kind="stable"))
+    assert detection_auc(test, train, 0) == pytest.approx(0.5, abs=0.08)
+    assert Closeness(train, test, 0).figures(rows(300, 3))["closer_to_train"] == pytest.approx(0.5, abs=0.08)
+
+
 def test_copies_lie_at_the_training_rows() -> None:
     train, test, fresh = rows(300, 1), rows(300, 2), rows(300, 3)
     closeness = Closeness(train, test, 0)

@@ -73,19 +73,24 @@ def association_difference(real: MixedRows, made: MixedRows) -> float:
 
 def detection_auc(real: MixedRows, made: MixedRows, seed: int) -> float | None:
     """AUROC with which a random forest tells synthetic rows from real ones that it has not been trained on (the scores
-    of three folds together): 0.5 where it cannot. As many of either are read. None of fewer than ten.
+    of three folds together): 0.5 where it cannot. As many of either are drawn. None of fewer than ten.
 
     "Revisiting Classifier Two-Sample Tests" (Lopez-Paz and Oquab, 2017, https://arxiv.org/abs/1610.06545).
     """
     size = min(len(real), len(made))
     if size < FEWEST:
         return None
-    both = np.concatenate([real.features(True)[:size], made.features(True)[:size]])
+    both = np.concatenate([rows.features(True)[_drawn(len(rows), size, seed)] for rows in (real, made)])
     is_made = np.repeat([0, 1], size)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     forest = RandomForestClassifier(TREES, min_samples_leaf=2, random_state=seed)
     scores = cross_val_predict(forest, both, is_made, cv=folds, method="predict_proba")[:, 1]
     return float(roc_auc_score(is_made, scores))
+
+
+def _drawn(rows: int, size: int, seed: int) -> NDArray[np.int64]:
+    """`size` of so many rows by chance, because files are often sorted by class; all of them in their order."""
+    return np.arange(rows) if size == rows else np.random.default_rng(seed).permutation(rows)[:size]
 
 
 class Closeness:
@@ -94,16 +99,15 @@ class Closeness:
 
     Args:
         train, holdout: real rows that a generator has read, and that it has not.
-        seed: of the training rows that are as many as the holdout's.
+        seed: of the rows drawn where one part has more than the other.
     """
 
     def __init__(self, train: MixedRows, holdout: MixedRows, seed: int) -> None:
         self._scale = _scales(train)
         self._train, self._holdout = self._scaled(train), self._scaled(holdout)
         size = min(len(train), len(holdout))
-        chosen = np.random.default_rng(seed).permutation(len(train))[:size]
-        self._few = self._train[torch.from_numpy(chosen)]
-        self._others = self._holdout[:size]
+        self._few = self._train[torch.from_numpy(_drawn(len(train), size, seed))]
+        self._others = self._holdout[torch.from_numpy(_drawn(len(holdout), size, seed))]
         self._usual = float(_nearest(self._holdout, self._train).mean())
 
     def figures(self, made: MixedRows) -> dict[str, float]:
