@@ -107,6 +107,13 @@ def test_mistakes_are_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
         Molecules(str(write_molecules(tmp_path / "m.csv", 1)), **options).load()
 
 
+def test_a_symbol_that_selfies_does_not_know_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("selfies")
+    (tmp_path / "m.selfies").write_text("[C][O].[C]\n[C][Foo][Foo]\n")
+    with pytest.raises(UserError, match=r"molecule 1 of .*m.selfies has the symbol '\[Foo\]', which is no SELFIES"):
+        Molecules(str(tmp_path / "m.selfies"), notation="selfies", written="selfies").load()
+
+
 def test_a_file_without_molecules_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.smi").write_text("\n")
     with pytest.raises(UserError, match="holds no molecule"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -113,3 +113,17 @@ def no_molecules(smiles: Sequence[str]) -> list[str] | None:
 
     with rdBase.BlockLogs():
         return [text for text in smiles if Chem.MolFromSmiles(text) is None]
+
+
+def no_symbols(symbols: Iterable[str]) -> list[str] | None:
+    """Those of some symbols in brackets that SELFIES does not know; None where selfies is not installed."""
+    if find_spec("selfies") is None:
+        return None
+    selfies = _selfies()
+    found = []
+    for symbol in symbols:
+        try:
+            selfies.decoder(symbol)
+        except selfies.DecoderError:
+            found.append(symbol)
+    return found

@@ -18,6 +18,7 @@ from narrows.data.molecule_notation import (
     Units,
     first_word,
     no_molecules,
+    no_symbols,
     require_notation,
     split_tokens,
     to_selfies,
@@ -98,6 +99,8 @@ class Molecules:
             texts = self._read(path)
             kept = [(text, tokens) for text in texts if (tokens := self.tokens_of(text))]
             require(bool(kept), f"{path} holds no molecule that can be written in {self.notation}")
+            if self.notation == "selfies":
+                _require_symbols([tokens for _, tokens in kept], path)
             names[name], cut[name] = [text for text, _ in kept], [tokens for _, tokens in kept]
             left = len(texts) - len(kept)
             note = f" ({left:,} that cannot be told in it left out)" if left else ""
@@ -160,6 +163,15 @@ class Molecules:
         if self.notation == "smiles" and self.tokens == "characters":
             return Tokeniser("characters", [END, *ordered])
         return Tokeniser("words", [END, *ordered], pattern=token_pattern(self.notation), joiner="")
+
+
+def _require_symbols(rows: Sequence[Sequence[str]], path: Path) -> None:
+    unknown = set(no_symbols({symbol for row in rows for symbol in row}) or [])
+    for number, row in enumerate(rows):
+        found = [symbol for symbol in row if symbol in unknown]
+        require(
+            not found, f"molecule {number} of {path} has the symbol {''.join(found[:1])!r:.60}, which is no SELFIES"
+        )
 
 
 def _ragged(rows: Sequence[Sequence[str]], tokeniser: Tokeniser) -> Ragged:
