@@ -10,7 +10,7 @@ import torch
 from backbone_instances import DECODERS
 from torch import Tensor
 
-from narrows.decoders import AutoregressiveGRUDecoder
+from narrows.decoders import AutoregressiveGRUDecoder, AutoregressiveLSTMDecoder
 from narrows.decoders.autoregressive import AutoregressiveDecoder
 from narrows.errors import UserError
 from narrows.types import DataSpec
@@ -158,3 +158,14 @@ def test_shares_must_be_even() -> None:
         builder((8,), out_shape, **extra)
     with pytest.raises(UserError, match="true, false and share are known"):
         AutoregressiveGRUDecoder((12,), out_shape, latent_every_step="sometimes", **extra)
+
+
+@pytest.mark.parametrize("kind", [AutoregressiveGRUDecoder, AutoregressiveLSTMDecoder])
+def test_shared_vectors_write_all_tokens_alike_before_training(kind: type[AutoregressiveDecoder]) -> None:
+    torch.manual_seed(0)
+    words = [f"w{i}" for i in range(500)]
+    spec = DataSpec(shape=(9,), kind="tokens", size=100, vocabulary=words)
+    decoder = kind((4,), (500, 9), spec=spec, hidden=200, embedding=64, shared_embedding=True)  # type: ignore[call-arg]
+    logits = decoder(torch.randn(20, 4), torch.randint(500, (20, 9)))
+    assert logits.std(1).max() < 0.2  # by torch's own draw of vectors over 1
+    assert decoder.embedding.weight.std().item() == pytest.approx(0.1 / 3**0.5, rel=0.05)
