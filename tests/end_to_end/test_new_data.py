@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import new_data_runs as runs
@@ -22,12 +23,13 @@ from PIL import Image
 import narrows
 from narrows.coding.eight_bits import eight_bits
 from narrows.commands import embed, pack, reconstruct, sample, score
-from narrows.data import ImageFolder, ImageReader
+from narrows.data import ImageFolder, ImageReader, Pictures
 from narrows.errors import UserError
 from narrows.loading import OpenRun, recorded_by_the_data
 from narrows.models import Autoencoder
 from narrows.new_data import Known, NewArrays, examples
-from narrows.types import Batch, log_prob_of, row_sums
+from narrows.new_data.pictures import NewPictures
+from narrows.types import Batch, DataSpec, log_prob_of, row_sums
 
 MADE: dict[str, Callable[[Path], None]] = {
     "pictures": runs.picture_run,
@@ -146,13 +148,31 @@ def test_a_folder_of_pictures_comes_back_as_one_and_bad_ones_are_told(
     assert f"{names[2]} of test: " in caplog.text
     assert "8 examples, 1 with problems, 1 of them left empty" in caplog.text
     reconstruct.main(["run", "test", "-o", "again"])
-    twins = {names[0] + ".png", names[0].replace(".png", ".bmp") + ".png"}
+    twins = {names[0], names[0].replace(".png", ".bmp") + ".png"}
     back = {path.relative_to("again").as_posix() for path in Path("again").rglob("*.png")}
     assert len(back) == 7
     listed = pd.read_csv("again/problems.csv")
     assert listed["name"].tolist() == [names[2]]
     assert "is no image that can be read" in listed["problem"][0]
     assert twins < back
+
+    shutil.copy(folder / "test" / names[0], folder / "test" / names[0].replace(".png", ".bmp.png"))
+    reconstruct.main(["run", "test", "-o", "thirds"])
+    assert len(list(Path("thirds").rglob("*.png"))) == 8  # 00.png, 00.bmp and 00.bmp.png are three
+
+
+def test_frames_and_pictures_have_places_of_their_own(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 10, 3), grey, np.uint8)) for grey in (0, 250)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    frames[1].save(tmp_path / "a_1.png")
+    frames[0].save(tmp_path / "b#1.png")
+    spec = DataSpec(shape=(3, 8, 10), kind="image", size=3, value_range=(0.0, 1.0))
+    reader = ImageReader((8, 10), pictures=Pictures(frames="each"))
+    data = NewPictures(SimpleNamespace(reader=reader), Known(spec), tmp_path)
+    (chunk,) = data.chunks()
+    place = data.places(tmp_path / "out")
+    found = {name: place(name).relative_to(tmp_path / "out").as_posix() for name in chunk.names}
+    assert found == {"a.tif#0": "a_0.png", "a.tif#1": "a.tif#1.png", "a_1.png": "a_1.png", "b#1.png": "b#1.png"}
 
 
 def test_one_picture_and_a_packed_run(place: Callable[[str], Path]) -> None:

@@ -4,7 +4,6 @@ where its features are rebuilt worst."""
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,9 +69,3 @@ def _colours(x: Tensor) -> Pixels:
     """`[C, H, W]` as bytes `[H, W, 3]`."""
     pixels = eight_bits(x).transpose(1, 2, 0)
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-
-
-def save_map(image: Image.Image, path: Path) -> None:
-    """Write a map as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,13 @@ from narrows.data.image_tree import find_images
 from narrows.errors import UserError, require
 from narrows.files import appearing, replacing, require_file
 from narrows.new_data.examples import Chunk, Known, NewData, Write
+from narrows.new_data.places_apart import PlacesApart
 from narrows.new_data.problem_file import listing_problems
 from narrows.random import generator
 
 PNG = ".png"
+FRAME = re.compile(r"#(\d+)$")
+"""What stands behind the name of a file for one of its frames."""
 
 
 class NewPictures(NewData):
@@ -108,10 +111,13 @@ class NewPictures(NewData):
         """A PNG, or a folder of them; in it `problems.csv` lists the pictures that could not be read."""
         if self.path.is_dir():
             with appearing(out) as folder, listing_problems(folder) as problems:
+                place = self.places(folder)
 
                 def write(chunk: Chunk, rebuilt: Tensor | None) -> None:
                     problems.add(chunk)
-                    self.write_into(folder, chunk, rebuilt)
+                    for row, picture in zip(chunk.rows.tolist(), [] if rebuilt is None else rebuilt, strict=True):
+                        with place(chunk.names[row]).open("wb") as file:
+                            save_png(picture, file)
 
                 yield write
             return
@@ -123,28 +129,27 @@ class NewPictures(NewData):
         with replacing(out) as file:
             yield lambda chunk, rebuilt: None if rebuilt is None else save_png(rebuilt[0], file)
 
-    def write_into(self, folder: Path, chunk: Chunk, rebuilt: Tensor | None) -> None:
-        """Write pictures `[M, C, H, W]` into `folder` under the names of the chunk's, with the ending .png."""
-        for row, picture in zip(chunk.rows.tolist(), [] if rebuilt is None else rebuilt, strict=True):
-            target = folder / self.target_name(chunk.names[row])
+    def places(self, folder: Path) -> Callable[[str], Path]:
+        """What gives every example, by its name, the place of a PNG of its own in `folder`, which it makes."""
+        names = [self._name(file) for file in self.files]
+        apart = PlacesApart((name, _target_name(name)) for name in names)
+
+        def place(name: str) -> Path:
+            target = folder / apart.of(name, _target_name(name), PNG)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                save_png(picture, file)
+            return target
 
-    def target_name(self, name: str) -> str:
-        """The name of the PNG for the picture of this name; where several would have one name, each keeps its own
-        ending."""
-        path, _, frame = name.partition("#")
-        plain = str(Path(path).with_suffix(""))
-        kept = plain if self._stems[plain] == 1 else path
-        return f"{kept}{f'_{frame}' if frame else ''}{PNG}"
-
-    @cached_property
-    def _stems(self) -> Counter[str]:
-        return Counter(str(Path(self._name(file)).with_suffix("")) for file in self.files)
+        return place
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         return eight_bits(rebuilt)
+
+
+def _target_name(name: str) -> str:
+    """The usual name of the PNG for an example of this name: `a.png` for `a.jpg`, `a_2.png` for its frame `a.tif#2`."""
+    frame = FRAME.search(name)
+    plain = Path(name.removesuffix(frame[0]) if frame else name).with_suffix("")
+    return f"{plain.as_posix()}{f'_{frame[1]}' if frame else ''}{PNG}"
 
 
 def save_png(picture: Tensor, file: Any) -> None:

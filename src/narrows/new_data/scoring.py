@@ -73,7 +73,7 @@ def _drawing(data: NewData, maps: Path | None, calibration: Calibration) -> Iter
     if maps is None:
         yield lambda chunk, rebuilt: None
         return
-    from narrows.new_data.error_maps import brightest, error_map, heat_map, save_map
+    from narrows.new_data.error_maps import brightest, error_map, heat_map
     from narrows.new_data.features import NewFeatures
     from narrows.new_data.pictures import NewPictures
 
@@ -82,6 +82,7 @@ def _drawing(data: NewData, maps: Path | None, calibration: Calibration) -> Iter
         raise UserError(f"--maps draws where pictures are odd, and {data.path} holds {pictures.form}")
     limit = brightest(calibration)
     with appearing(maps) as folder:
+        place = pictures.places(folder)
 
         def draw(chunk: Chunk, rebuilt: Tensor | None) -> None:
             if rebuilt is None or chunk.batch is None:
@@ -89,6 +90,6 @@ def _drawing(data: NewData, maps: Path | None, calibration: Calibration) -> Iter
             shown = chunk.beside if pictures is not data else [None] * len(rebuilt)
             for row, x, guess, picture in zip(chunk.rows.tolist(), chunk.batch.x, rebuilt, shown, strict=True):
                 drawn = error_map(x, guess, limit) if picture is None else heat_map(picture, x, guess, limit)
-                save_map(drawn, folder / pictures.target_name(chunk.names[row]))
+                drawn.save(place(chunk.names[row]), format="PNG")
 
         yield draw
