@@ -24,6 +24,7 @@ import narrows
 from narrows.coding.eight_bits import eight_bits
 from narrows.commands import embed, pack, reconstruct, sample, score
 from narrows.data import ImageFolder, ImageReader, Pictures
+from narrows.data.midi_files import write_midi
 from narrows.errors import UserError
 from narrows.loading import OpenRun, recorded_by_the_data
 from narrows.models import Autoencoder
@@ -396,6 +397,12 @@ def test_signals_come_back_step_by_step(place: Callable[[str], Path], monkeypatc
     table = pd.read_csv("many.csv")
     assert table["name"].tolist() == ["a.csv:0-11", "a.csv:12-23", "a.csv:19-30", "b.csv", "c.csv"]
     assert "has no column 'heat'" in table["problem"][3]
+    new.to_parquet("many/a.parquet", index=False)
+    new.to_csv("many/problems.csv", index=False)
+    reconstruct.main(["run", "many", "-o", "apart"])
+    back = [path.name for path in sorted(Path("apart").iterdir())]
+    assert back == ["a.csv", "a.parquet.csv", "c.csv", "problems.csv", "problems.csv.csv"]
+    assert pd.read_csv("apart/problems.csv")["name"].tolist() == ["b.csv", "c.csv"]
 
 
 def test_no_more_is_read_at_once_than_a_chunk(place: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -640,6 +647,11 @@ def test_music_comes_back_piece_by_piece_and_molecules_as_lines(place: Callable[
                 window = roll[:, start : start + 5]
                 guess = next(own)[:, : window.shape[1]].numpy()
                 assert ((guess > 0.5) == window)[np.abs(guess - 0.5) > 1e-3].all()
+    Path("midi").mkdir()
+    for name in ("a.mid", "a.midi"):
+        write_midi(np.ones((88, 4), np.uint8), Path("midi", name), 4)
+    reconstruct.main(["run", "midi"])
+    assert sorted(path.name for path in Path("midi.reconstructed").iterdir()) == ["a.mid", "a.midi.mid"]
     folder = place("molecules")
     table = pd.read_csv("test.csv")
     table.loc[1, "smiles"] = "[Xe]"

@@ -117,6 +117,10 @@ class NewData(ABC):
         assert isinstance(self.given, Path)
         return self.given
 
+    def name_of(self, file: Path) -> str:
+        """What a file of the data is called: its way from the folder, or its own name."""
+        return file.relative_to(self.path).as_posix() if self.path.is_dir() else file.name
+
     @abstractmethod
     def chunks(self) -> Iterator[Chunk]:
         """All examples in order, a bounded number at a time.

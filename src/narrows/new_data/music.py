@@ -21,9 +21,11 @@ from narrows.errors import UserError, require
 from narrows.files import appearing, replacing
 from narrows.new_data.array_files import write_array
 from narrows.new_data.examples import Chunk, NewData, Write
+from narrows.new_data.places_apart import PlacesApart, renamed
 from narrows.new_data.problem_file import Problems, listing_problems
 from narrows.types import Batch
 
+MID = ".mid"
 Piece = tuple[str, NDArray[np.uint8] | None, str | None, float]
 """Name, roll `[88, T]`, problem and share read so far."""
 
@@ -62,14 +64,10 @@ class NewMusic(NewData):
             for number, (name, roll) in enumerate(found, 1):
                 yield name, roll, None, number / len(found)
             return
-        files = files_below(self.path) if self.path.is_dir() else [self.path]
-        files = [file for file in files if file.suffix.lower() in MIDI and file.is_file()]
+        files = self._files()
         require(bool(files), f"{self.path} holds no MIDI file (.mid or .midi)")
         for number, file in enumerate(files, 1):
-            name, share = (
-                file.relative_to(self.path).as_posix() if self.path.is_dir() else file.name,
-                number / len(files),
-            )
+            name, share = self.name_of(file), number / len(files)
             try:
                 (part,) = read_parts(file, self.source.frames_per_beat).values()
             except UserError as error:
@@ -77,19 +75,23 @@ class NewMusic(NewData):
                 continue
             yield name, part.rolls[0], None, share
 
+    def _files(self) -> list[Path]:
+        files = files_below(self.path) if self.path.is_dir() else [self.path]
+        return [file for file in files if file.suffix.lower() in MIDI and file.is_file()]
+
     @property
     def is_midi(self) -> bool:
         """Whether the pieces are MIDI files."""
         return self.path.is_dir() or self.path.suffix.lower() in MIDI
 
     def default_target(self) -> Path:
-        return self.stem("reconstructed", "" if self.path.is_dir() else ".mid" if self.is_midi else ".npz")
+        return self.stem("reconstructed", "" if self.path.is_dir() else MID if self.is_midi else ".npz")
 
     @contextmanager
     def rebuilding(self, out: Path) -> Iterator[Write]:
         """MIDI files for MIDI files, else a .npz with a roll `[88, T]` for each piece: what sounds with a probability
         of more than a half."""
-        ending = ".mid" if self.is_midi else ".npz"
+        ending = MID if self.is_midi else ".npz"
         require(
             self.path.is_dir() or out.suffix.lower() == ending,
             f"this music is written as {ending}, which {out} is not by its name",
@@ -100,7 +102,11 @@ class NewMusic(NewData):
             if self.path.is_dir():
                 folder = stack.enter_context(appearing(out))
                 problems = stack.enter_context(listing_problems(folder))
-                keep = lambda name, roll: self._save_midi(roll, (folder / name).with_suffix(".mid"))  # noqa: E731
+                names = map(self.name_of, self._files())
+                apart = PlacesApart((name, renamed(name, MID)) for name in names)
+                keep = lambda name, roll: self._save_midi(  # noqa: E731
+                    roll, folder / apart.of(name, renamed(name, MID), MID)
+                )
             elif self.is_midi:
                 keep = lambda name, roll: self._save_midi(roll, out)  # noqa: E731
             else:

@@ -24,7 +24,7 @@ from narrows.data.image_tree import find_images
 from narrows.errors import UserError, require
 from narrows.files import appearing, replacing, require_file
 from narrows.new_data.examples import Chunk, Known, NewData, Write
-from narrows.new_data.places_apart import PlacesApart
+from narrows.new_data.places_apart import PlacesApart, renamed
 from narrows.new_data.problem_file import listing_problems
 from narrows.random import generator
 
@@ -83,7 +83,7 @@ class NewPictures(NewData):
 
     def _of_file(self, file: str) -> Iterator[tuple[str, Tensor | None, str | None]]:
         """The name, the picture `[C, H, W]` in [0, 1] and the problem of every frame of a file that is an example."""
-        name = self._name(file)
+        name = self.name_of(Path(file))
         try:
             frames = read_header(file, self.how).frames if self.how.frames == "each" else 1
         except (UserError, OSError) as error:
@@ -95,9 +95,6 @@ class NewPictures(NewData):
                 yield called, self._read(file if frames == 1 else Frame(file, number)), None
             except (UserError, OSError) as error:
                 yield called, None, str(error)
-
-    def _name(self, file: str) -> str:
-        return Path(file).relative_to(self.path).as_posix() if self.path.is_dir() else Path(file).name
 
     def _read(self, example: str | Frame) -> Tensor:
         x = unit(F.pad(self.reader(example), [self._pad] * 4))
@@ -131,7 +128,7 @@ class NewPictures(NewData):
 
     def places(self, folder: Path) -> Callable[[str], Path]:
         """What gives every example, by its name, the place of a PNG of its own in `folder`, which it makes."""
-        names = [self._name(file) for file in self.files]
+        names = [self.name_of(Path(file)) for file in self.files]
         apart = PlacesApart((name, _target_name(name)) for name in names)
 
         def place(name: str) -> Path:
@@ -148,8 +145,7 @@ class NewPictures(NewData):
 def _target_name(name: str) -> str:
     """The usual name of the PNG for an example of this name: `a.png` for `a.jpg`, `a_2.png` for its frame `a.tif#2`."""
     frame = FRAME.search(name)
-    plain = Path(name.removesuffix(frame[0]) if frame else name).with_suffix("")
-    return f"{plain.as_posix()}{f'_{frame[1]}' if frame else ''}{PNG}"
+    return renamed(name.removesuffix(frame[0]), f"_{frame[1]}{PNG}") if frame else renamed(name, PNG)
 
 
 def save_png(picture: Tensor, file: Any) -> None:

@@ -5,6 +5,12 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+
+def renamed(name: str, ending: str) -> str:
+    """The name of a file with another ending: `a/b.jpg` becomes `a/b.png`, or `a/b_2.png`."""
+    return f"{PurePosixPath(name).with_suffix('')}{ending}"
 
 
 class PlacesApart:
@@ -13,13 +19,14 @@ class PlacesApart:
 
     Args:
         wanted: of every example that is known beforehand, its name and that of its file.
+        taken: names of files that are no example's.
     """
 
-    def __init__(self, wanted: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, wanted: Iterable[tuple[str, str]], taken: Iterable[str] = ()) -> None:
         pairs = list(wanted)
         self._names = {name for name, _ in pairs}
         self._count = Counter(file for _, file in pairs)
-        self._taken: set[str] = set()
+        self._taken = set(taken)
 
     def of(self, name: str, wanted: str, ending: str) -> str:
         """The name of the file for this example, each of which asks once; all end in `ending`."""

@@ -21,11 +21,14 @@ from narrows.data.time_grid import GAP
 from narrows.errors import UserError, require
 from narrows.files import appearing
 from narrows.new_data.examples import Chunk, Known, NewData, Write
+from narrows.new_data.places_apart import PlacesApart, renamed
+from narrows.new_data.problem_file import FILE as PROBLEM_FILE
 from narrows.new_data.problem_file import listing_problems
 from narrows.new_data.result_columns import PROBLEM
 from narrows.new_data.tables import writing_rows
 from narrows.types import Batch
 
+CSV = ".csv"
 Values = NDArray[np.float64]
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ class NewSignals(NewData):
     def chunks(self) -> Iterator[Chunk]:
         files = self.files
         for number, file in enumerate(files, 1):
-            name = file.relative_to(self.path).as_posix() if self.path.is_dir() else file.name
+            name = self.name_of(file)
             try:
                 table, read = read_rows(file, self.source.format), self.source.recordings(file)
             except UserError as error:
@@ -109,13 +112,15 @@ class NewSignals(NewData):
         )
 
     def default_target(self) -> Path:
-        return self.stem("reconstructed", "" if self.path.is_dir() else ".csv")
+        return self.stem("reconstructed", "" if self.path.is_dir() else CSV)
 
     @contextmanager
     def rebuilding(self, out: Path) -> Iterator[Write]:
         """The rows of each table, in order, its channels replaced by the mean of what the windows that cover a time
         step rebuild, and `problem`."""
         open_tables: dict[int, Folded] = {}
+        names = map(self.name_of, self.files)
+        apart = PlacesApart(((name, renamed(name, CSV)) for name in names), taken=[PROBLEM_FILE])
         with ExitStack() as stack:
             folder = stack.enter_context(appearing(out)) if self.path.is_dir() else None
             problems = None if folder is None else stack.enter_context(listing_problems(folder))
@@ -137,7 +142,7 @@ class NewSignals(NewData):
                     write_one(rows)
                     return
                 assert folder is not None
-                target = (folder / where.table.name).with_suffix(".csv")
+                target = folder / apart.of(where.table.name, renamed(where.table.name, CSV), CSV)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with writing_rows(target) as write_table:
                     write_table(rows)
