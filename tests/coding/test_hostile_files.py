@@ -118,6 +118,7 @@ WRONG |= {
             {"names": names}
             for names in (None, ["a.gif"], ["a.gif", "a.gif"], ["a.gif", "../b.npy"], ["a.gif", "b.py"])
         ),
+        *({"pace": pace} for pace in (40, [40], [40, 0], [40, 1e3], [40, True], [40, [40, 40]], [[2**30] * 4, 40])),
         *({"sizes": sizes} for sizes in (3, [[6, 5]], [[6, 5], [6]], [[6, 5], [6, 0]], [[6, 5], [6, 2**40]])),
         {"kind": "film"},
     )
@@ -143,7 +144,7 @@ WRONG |= {
 
 
 def test_what_is_changed_above_is_right_as_it_is() -> None:
-    sized = FILMS | {"sizes": [[6, 5], [7, 9]]}, SCANS | {"fitted": [[8, 8, 8], [9, 9, 9]]}
+    sized = FILMS | {"sizes": [[6, 5], [7, 9]], "pace": [40, [40, 50, 60]]}, SCANS | {"fitted": [[8, 8, 8], [9, 9, 9]]}
     for layout in (FILMS, SCANS, SOUNDS, *sized):
         assert unpack(file_of(layout, 2), "f")[0].layout == layout
 

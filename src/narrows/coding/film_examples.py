@@ -1,9 +1,9 @@
 """Films that are compressed and restored: a file, the frames of a folder, or the films of a folder.
 
 A film is brought to the size of the run's frames, as the run brought those that it was trained on, cut into clips side
-by side, and comes back at that size, with as many frames as it had (in a GIF, frames that do not change are one that
-stays for longer). Where the run brought none to a size, films must have the run's, or any where the model is one of
-convolutions alone. See `narrows.coding.film_layout`.
+by side, and comes back at that size and at its own pace, with as many frames as it had (in a GIF, frames that do not
+change are one that stays for longer). Where the run brought none to a size, films must have the run's, or any where the
+model is one of convolutions alone. See `narrows.coding.film_layout`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from narrows.coding.eight_bits import eight_bits
-from narrows.coding.film_layout import ENDINGS, clips
+from narrows.coding.film_layout import ENDINGS, clips, paces, short_pace
 from narrows.coding.several_sizes import OTHERS, alike
 from narrows.coding.targets import require_apart, require_target
 from narrows.data import Video
 from narrows.data.batch_loader import unit
-from narrows.data.film_files import ARRAYS, GIF, NPY, PACE, Frames, find_films, plain_name, put_film, read_films
-from narrows.data.film_pace import Pace
+from narrows.data.film_files import ARRAYS, GIF, NPY, Frames, find_films, plain_name, put_film, read_films
+from narrows.data.film_pace import Pace, of_animation, of_every
 from narrows.errors import require
 from narrows.files import replacing
 from narrows.types import DataSpec
@@ -49,11 +49,12 @@ def read_clips(
     """
     films = find_films(path)
     many = len(films) > 1 or (path.is_dir() and not films[0].frames)
-    names, parts, lengths = [], [], []
-    pace: Pace = []
+    names, parts, lengths, shown = [], [], [], []
     for film in films:
+        pace: Pace = []
         for name, frames in read_films(film, source.size, source.key, pace):
             taken = frames[:: source.clips.step]
+            shown.append(short_pace(of_animation(of_every(pace, source.clips.step, len(taken)))))
             _require_fits(taken, spec, name, any_size=any_size)
             ending = NPY if film.path.suffix.lower() in ARRAYS else GIF
             names.append(f"{plain_name(name)}{ending}")
@@ -67,8 +68,8 @@ def read_clips(
     sizes = [list(part.shape[3:]) for part in parts]
     if any(size != list(spec.shape[2:]) for size in sizes):
         layout["sizes"] = sizes
-    if any(time != PACE for time in pace):
-        log.info("a GIF comes back at %d ms a frame, and not at the pace of the film", PACE)
+    if any(pace is not None for pace in shown):
+        layout["pace"] = shown
     if source.clips.step > 1:
         log.info("one of %d frames is coded, as the run was trained", source.clips.step)
     return layout, [unit(torch.from_numpy(np.concatenate(same))) for same in alike(parts, axis=1)]
@@ -111,8 +112,8 @@ def films_of(layout: Mapping[str, Any], groups: Sequence[Tensor]) -> Iterator[ND
 def write_films(path: Path, layout: Mapping[str, Any], groups: Sequence[Tensor]) -> None:
     """Write the films, each file whole or not at all."""
     names = layout["names"] if layout["kind"] == "films" else [""]
-    for name, film in zip(names, films_of(layout, groups), strict=True):
+    for name, film, pace in zip(names, films_of(layout, groups), paces(layout), strict=True):
         target = path / name if name else path
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as file:
-            put_film(file, film, target.suffix.lower())
+            put_film(file, film, target.suffix.lower(), pace)

@@ -1,17 +1,19 @@
 """The layout of compressed films, checked before anything that it claims is believed.
 
 It holds the `shape` of a clip `[C, F, H, W]`, which is the model's; how many `frames` each film has, in a list; of a
-folder `names`; and `sizes`, height and width of the frames of each film, where some differ from the model's, which then
-is one of convolutions alone. A film is coded as clips side by side, whose last is filled up by its last frame, again
-and again.
+folder `names`; `sizes`, height and width of the frames of each film, where some differ from the model's, which then is
+one of convolutions alone; and `pace`, the milliseconds of each film's frames where they are known: of all of them a
+number, or a list of one for each. A film is coded as clips side by side, whose last is filled up by its last frame,
+again and again.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from narrows.data.film_pace import LONGEST, SHORTEST
 from narrows.errors import require
 from narrows.types import Shape
 
@@ -49,6 +51,17 @@ def check(layout: Mapping[str, Any]) -> None:
         sizes is None or (isinstance(sizes, list) and len(sizes) == len(frames) and all(map(_is_size, sizes))),
         "the file's header does not say how large the frames of each of its films are",
     )
+    pace = layout.get("pace")
+    require(
+        pace is None or (isinstance(pace, list) and len(pace) == len(frames) and all(map(_is_pace, pace, frames))),
+        f"the file's header does not say how long the frames of its films are shown, {SHORTEST} to {LONGEST} ms",
+    )
+
+
+def _is_pace(pace: Any, frames: int) -> bool:
+    if isinstance(pace, list):
+        return len(pace) == frames and all(type(one) is int and SHORTEST <= one <= LONGEST for one in pace)
+    return pace is None or (type(pace) is int and SHORTEST <= pace <= LONGEST)
 
 
 def _is_size(size: Any) -> bool:
@@ -68,6 +81,20 @@ def sizes(layout: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Height and width of the frames of every film."""
     told = layout.get("sizes") or [layout["shape"][2:]] * len(layout["frames"])
     return [(height, width) for height, width in told]
+
+
+def short_pace(pace: Sequence[int]) -> int | list[int] | None:
+    """The milliseconds of a film's frames as a layout has them; of none: null."""
+    return None if not pace else pace[0] if len(set(pace)) == 1 else list(pace)
+
+
+def paces(layout: Mapping[str, Any]) -> list[list[int]]:
+    """The milliseconds of every frame of every film; none of a film where they are not known."""
+    told = layout.get("pace") or [None] * len(layout["frames"])
+    return [
+        pace if isinstance(pace, list) else [] if pace is None else [pace] * frames
+        for pace, frames in zip(told, layout["frames"], strict=True)
+    ]
 
 
 def pixels(layout: Mapping[str, Any]) -> int:

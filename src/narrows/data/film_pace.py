@@ -8,8 +8,8 @@ from typing import Any
 
 Pace = list[float]
 """Milliseconds of each frame; empty where the film does not say."""
-SHORTEST = 20
-"""Milliseconds of a frame below which programs show an animation more slowly than it says."""
+SHORTEST, LONGEST = 20, 655_350
+"""Milliseconds of a frame: a shorter one is shown more slowly than an animation says, a longer one no file can hold."""
 
 
 def pace_of_coded(frame: Any) -> Pace:
@@ -26,7 +26,7 @@ def of_every(pace: Pace, step: int, frames: int) -> Pace:
 
 def of_animation(pace: Pace) -> list[int]:
     """Times that an animation can hold, which are whole hundredths of a second."""
-    return [max(SHORTEST, 10 * round(one / 10)) for one in pace]
+    return [min(max(SHORTEST, 10 * round(one / 10)), LONGEST) for one in pace]
 
 
 def is_uneven(pace: Sequence[float]) -> bool:
