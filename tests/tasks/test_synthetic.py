@@ -211,19 +211,20 @@ def table(n: int, seed: int, gaps: bool = False) -> Batch:
     x, observed = spread(cells, LAYOUT), torch.ones(n, 6, dtype=torch.bool)
     assert np.array_equal(cells_of(x, LAYOUT), cells.astype(np.float32))
     if gaps:
-        observed[::4, 1:5] = False
-        x[::4, 1:5] = torch.tensor([0.2, 0.3, 0.5, 0.0])
+        observed[::2, 1:5] = False
+        x[::2, 1:5] = torch.tensor([0.2, 0.3, 0.5, 0.0])
     return Batch(x, label=torch.from_numpy(made.label), observed=observed if gaps else None)
 
 
 def stand_in(gaps: bool = False, told: bool = True) -> tuple[Copies, Rows]:
-    splits = {name: table(n, seed, gaps) for seed, (name, n) in enumerate({"train": 120, "test": 90}.items())}
+    sizes = {"train": 400, "test": 300} if gaps else {"train": 120, "test": 90}
+    splits = {name: table(n, seed, gaps) for seed, (name, n) in enumerate(sizes.items())}
     data = Rows(splits, batch_size=50, columns=LAYOUT, feature_names=NAMES, num_classes=2)
     stages = Stages(
         Same, partial(Deterministic, dim=2), partial(Always, values=torch.zeros(6)), MixedLikelihood, NoCorruption
     )
     model = Copies(data.spec, stages)
-    model.rows, model.told = splits["train"], told
+    model.rows, model.told = table(sizes["train"], 0), told  # whole rows, as a model draws them
     return model, data
 
 
