@@ -105,7 +105,7 @@ class NewMusic(NewData):
                 names = map(self.name_of, self._files())
                 apart = PlacesApart((name, renamed(name, MID)) for name in names)
                 keep = lambda name, roll: self._save_midi(  # noqa: E731
-                    roll, folder / apart.of(name, renamed(name, MID), MID)
+                    roll, apart.place(folder, name, renamed(name, MID), MID)
                 )
             elif self.is_midi:
                 keep = lambda name, roll: self._save_midi(roll, out)  # noqa: E731
@@ -123,7 +123,6 @@ class NewMusic(NewData):
             pieces.end()
 
     def _save_midi(self, roll: NDArray[np.uint8], path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_midi(roll, path, self.source.frames_per_beat or FRAMES_PER_BEAT)
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> list[NDArray[np.uint8]]:

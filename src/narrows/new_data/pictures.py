@@ -130,13 +130,7 @@ class NewPictures(NewData):
         """What gives every example, by its name, the place of a PNG of its own in `folder`, which it makes."""
         names = [self.name_of(Path(file)) for file in self.files]
         apart = PlacesApart((name, _target_name(name)) for name in names)
-
-        def place(name: str) -> Path:
-            target = folder / apart.of(name, _target_name(name), PNG)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            return target
-
-        return place
+        return lambda name: apart.place(folder, name, _target_name(name), PNG)
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:
         return eight_bits(rebuilt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 
 def renamed(name: str, ending: str) -> str:
@@ -27,6 +27,12 @@ class PlacesApart:
         self._names = {name for name, _ in pairs}
         self._count = Counter(file for _, file in pairs)
         self._taken = set(taken)
+
+    def place(self, folder: Path, name: str, wanted: str, ending: str) -> Path:
+        """Where in `folder` the file for this example lies, whose own folder is made; see `of`."""
+        target = folder / self.of(name, wanted, ending)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
 
     def of(self, name: str, wanted: str, ending: str) -> str:
         """The name of the file for this example, each of which asks once; all end in `ending`."""

@@ -142,8 +142,7 @@ class NewSignals(NewData):
                     write_one(rows)
                     return
                 assert folder is not None
-                target = folder / apart.of(where.table.name, renamed(where.table.name, CSV), CSV)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                target = apart.place(folder, where.table.name, renamed(where.table.name, CSV), CSV)
                 with writing_rows(target) as write_table:
                     write_table(rows)
 

@@ -178,8 +178,8 @@ class NewVideo(NewData):
                         continue
                     if folder is not None:
                         name, ending_of_film = piece.film.name, piece.film.ending
-                        target = folder / apart.of(name, f"{plain_name(name)}{ending_of_film}", ending_of_film)
-                        target.parent.mkdir(parents=True, exist_ok=True)
+                        wanted = f"{plain_name(name)}{ending_of_film}"
+                        target = apart.place(folder, name, wanted, ending_of_film)
                         with target.open("wb") as opened:
                             put_film(opened, piece.film.frames(), piece.film.ending, piece.film.pace)
                     else:

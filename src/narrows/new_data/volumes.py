@@ -149,8 +149,7 @@ class NewVolumes(NewData):
 
     def _save(self, folder: Path, apart: PlacesApart, origin: ScanOrigin, values: np.ndarray) -> None:
         ending = _ending(origin.path)
-        target = folder / apart.of(origin.name, _target_name(origin.name), ending)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = apart.place(folder, origin.name, _target_name(origin.name), ending)
         target.write_bytes(origin.scan.encode(values, ending, str(target)))
 
     def own_form(self, rebuilt: Tensor, chunk: Chunk) -> Any:

@@ -10,6 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from narrows.tasks.measures.chosen_rows import drawn
 from narrows.tasks.measures.mixed_rows import Matrix, MixedRows
 
 TREES, FOLDS = 100, 3
@@ -80,7 +81,7 @@ def detection_auc(real: MixedRows, made: MixedRows, seed: int) -> float | None:
     size = min(len(real), len(made))
     if size < FEWEST:
         return None
-    both = np.concatenate([rows.features(True)[_drawn(len(rows), size, seed)] for rows in (real, made)])
+    both = np.concatenate([rows.features(True)[_as_many(rows, size, seed).numpy()] for rows in (real, made)])
     is_made = np.repeat([0, 1], size)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     forest = RandomForestClassifier(TREES, min_samples_leaf=2, random_state=seed)
@@ -88,9 +89,9 @@ def detection_auc(real: MixedRows, made: MixedRows, seed: int) -> float | None:
     return float(roc_auc_score(is_made, scores))
 
 
-def _drawn(rows: int, size: int, seed: int) -> NDArray[np.int64]:
-    """`size` of so many rows by chance, because files are often sorted by class; all of them in their order."""
-    return np.arange(rows) if size == rows else np.random.default_rng(seed).permutation(rows)[:size]
+def _as_many(rows: MixedRows, size: int, seed: int) -> torch.Tensor:
+    """Positions of `size` rows, drawn because files are often sorted by class."""
+    return drawn(len(rows), size, seed, "as many rows")
 
 
 class Closeness:
@@ -106,8 +107,8 @@ class Closeness:
         self._scale = _scales(train)
         self._train, self._holdout = self._scaled(train), self._scaled(holdout)
         size = min(len(train), len(holdout))
-        self._few = self._train[torch.from_numpy(_drawn(len(train), size, seed))]
-        self._others = self._holdout[torch.from_numpy(_drawn(len(holdout), size, seed))]
+        self._few = self._train[_as_many(train, size, seed)]
+        self._others = self._holdout[_as_many(holdout, size, seed)]
         self._usual = float(_nearest(self._holdout, self._train).mean())
 
     def figures(self, made: MixedRows) -> dict[str, float]:
